@@ -1,0 +1,22 @@
+"""How is it computed? The gated delta rule family as Triton kernels, differentiable and tunable."""
+
+from .api import VARIANTS, gated_delta_rule
+from .config import LaunchConfig, Tile
+from .rules import delta_rule, gdn, gdn2, gla, kda, linear, mamba2
+from .variants import KERNELS, Kernel
+
+__all__ = [
+    "KERNELS",
+    "VARIANTS",
+    "Kernel",
+    "LaunchConfig",
+    "Tile",
+    "delta_rule",
+    "gated_delta_rule",
+    "gdn",
+    "gdn2",
+    "gla",
+    "kda",
+    "linear",
+    "mamba2",
+]

@@ -1,0 +1,165 @@
+"""The public op: any rule of the gated delta family, by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from . import library
+from . import torch_first_stage as plain
+from .checks import check
+from .config import LaunchConfig
+from .layout import even_sequences
+from .torch_chunkwise import gated_delta_rule_torch
+
+Tensor = torch.Tensor
+Raw = Callable[..., tuple[Tensor, ...]]
+
+_OPERATORS: dict[str, Raw] = {
+    "staged": library.chunk_train,
+    "split": library.chunk_fwd,
+    "tokens": library.recurrent,
+}
+"""Variant -> raw operator; `torch` is plain torch and needs none."""
+VARIANTS = (*_OPERATORS, "torch")
+
+SHORT = 64
+"""Sequences up to this long are walked token by token where no gradient is needed."""
+
+
+def gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    b: Tensor | None = None,
+    w: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
+    use_qk_l2norm_in_kernel: bool = False,
+    use_gate_in_kernel: bool = False,
+    A_log: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    variant: str | None = None,
+    config: LaunchConfig | None = None,
+    check_values: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """The gated delta rule (Gated DeltaNet-2, arXiv 2605.22791, Eq. 8-10), per value head with a state S [K, V]:
+
+        S <- (I - k (b * k)^T) Diag(exp g) S + k (w * v)^T          o = scale * S^T q
+
+    The rank of a gate says how it is tied: Gated DeltaNet-2 passes all three channel-wise; KDA a channel-wise g and a
+    scalar b; Gated DeltaNet scalar g and b; DeltaNet only a scalar b; GLA only g; linear attention none.
+
+    Args:
+        q, k: [B, T, H, K] in fp32, bf16 or fp16; K at most 256.
+        v: [B, T, HV, V]; HV a multiple of H, value head j reads key head j // (HV // H); V at most 256.
+        g: log decay, at most 0 (-inf forgets): [B, T, G] or [B, T, G, K] with G either H or HV. None: no decay.
+        b: erase gate, [B, T, G] or [B, T, G, K]. None: nothing is erased.
+        w: write gate, [B, T, HV] or [B, T, HV, V]. None: b, which is then one per head, or 1 without b.
+        scale: of the outputs; K ** -0.5 by default.
+        initial_state: [N, HV, K, V] fp32, N the number of sequences.
+        output_final_state: return the states after the last tokens too.
+        cu_seqlens: [N + 1] boundaries of packed sequences, for B = 1; empty sequences keep their state.
+        cu_seqlens_cpu: a copy of cu_seqlens on the CPU, whose contents can be checked without a synchronisation.
+        use_qk_l2norm_in_kernel: divide q and k by sqrt(sum x^2 + 1e-6) first.
+        use_gate_in_kernel: g is raw; the decay is -exp(A_log) * softplus(g + dt_bias), A_log [G], dt_bias [G] or [G * K].
+        variant: "staged" (differentiable), "split" (inference), "tokens" (inference, short sequences) or "torch";
+            by default chosen by device, length and whether a gradient is needed.
+        config: the launch configuration.
+        check_values: check the contents of g and cu_seqlens even where that synchronises with the device.
+
+    Returns:
+        o [B, T, HV, V] in v's dtype, and the final states [N, HV, K, V] fp32, or None.
+
+    A NaN or an infinity in a token's data reaches that token's outputs and, through the state, later ones of the same
+    sequence and head; in the chunkwise variants also earlier outputs of its chunk may become NaN. The gradient of a decay
+    of -inf is 0.
+
+    Raises:
+        ValueError, TypeError: one line that names the argument, what it is and what is accepted.
+    """
+    if variant is not None and variant not in VARIANTS:
+        raise ValueError(f"variant={variant!r}; accepted: {', '.join(VARIANTS)}")
+    check(
+        q,
+        k,
+        v,
+        g,
+        b,
+        w,
+        scale=scale,
+        initial_state=initial_state,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        use_gate_in_kernel=use_gate_in_kernel,
+        A_log=A_log,
+        dt_bias=dt_bias,
+        check_values=check_values,
+        allow_fp64=variant in (None, "torch"),
+    )
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    variant = variant or _choose(q, k, v, g, b, w, initial_state, A_log, dt_bias)
+    if variant == "torch":
+        if use_qk_l2norm_in_kernel:
+            q, k = plain.l2norm(q), plain.l2norm(k)
+        if use_gate_in_kernel:
+            g = plain.decay_gate(g, A_log, dt_bias)
+        return gated_delta_rule_torch(
+            q,
+            k,
+            v,
+            g,
+            b,
+            w,
+            scale=scale,
+            initial_state=initial_state,
+            output_final_state=output_final_state,
+            cu_seqlens=cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu,
+            chunk_size=64 if config is None else config.chunk_size,
+        )
+    if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
+        raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
+    batch, length = q.shape[:2]
+    q, k, v, g, b, w = map(_pack, (q, k, v, g, b, w))
+    if use_qk_l2norm_in_kernel:
+        q, k = library.l2norm(q), library.l2norm(k)
+    if use_gate_in_kernel:
+        g = library.decay_gate(g, A_log, dt_bias)
+    o, ht, *_ = _OPERATORS[variant](
+        q,
+        k,
+        v,
+        g,
+        b,
+        w,
+        None if initial_state is None else initial_state.contiguous(),
+        even_sequences(batch, length, q.device) if cu_seqlens is None else cu_seqlens.to(torch.int64),
+        scale,
+        output_final_state,
+        (config or LaunchConfig()).token,
+    )
+    return o.view(batch, length, *o.shape[1:]), ht if output_final_state else None
+
+
+def _choose(q: Tensor, *others: Tensor | None) -> str:
+    """The variant for a call that names none."""
+    if not q.is_cuda or q.dtype == torch.float64:
+        return "torch"
+    if _needs_grad(q, *others):
+        return "staged"
+    return "tokens" if q.shape[1] <= SHORT else "split"
+
+
+def _needs_grad(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+
+
+def _pack(x: Tensor | None) -> Tensor | None:
+    """[B, T, ...] -> [B * T, ...], contiguous."""
+    return None if x is None else x.flatten(0, 1).contiguous()

@@ -1,0 +1,91 @@
+"""Everything a launch may vary: chunk size, solver precision, and per stage a tile, warps and pipeline depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+Solver = Literal["ieee", "tf32x3", "tf32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One stage's launch: `block` columns (of K or V) per step, `num_warps` warps, `num_stages` pipeline stages."""
+
+    block: int = 32
+    num_warps: int = 8
+    num_stages: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("block", "num_warps", "num_stages"):
+            value = getattr(self, name)
+            if value < 1 or (name != "num_stages" and value & (value - 1)):
+                raise ValueError(f"{name}={value} is not a positive power of two")
+        if self.block < 16:
+            raise ValueError(f"block={self.block}: tensor cores need at least 16 columns")
+
+    @property
+    def token(self) -> str:
+        return f"{self.block}x{self.num_warps}x{self.num_stages}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchConfig:
+    """One point of the tuning space.
+
+    chunk_size: tokens per chunk, 16 to 128. solver: precision of the products that invert I + T.
+    scores, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
+    `block` tiles K in scores, output and input_grads' K loop, and V in states, state_grads and score_grads.
+    """
+
+    chunk_size: int = 64
+    solver: Solver = "ieee"
+    scores: Tile = Tile()
+    states: Tile = Tile()
+    output: Tile = Tile()
+    score_grads: Tile = Tile()
+    state_grads: Tile = Tile()
+    input_grads: Tile = Tile()
+
+    def __post_init__(self) -> None:
+        if self.chunk_size not in (16, 32, 64, 128):
+            raise ValueError(f"chunk_size={self.chunk_size}; accepted: 16, 32, 64, 128")
+        if self.solver not in ("ieee", "tf32x3", "tf32"):
+            raise ValueError(f"solver={self.solver!r}; accepted: ieee, tf32x3, tf32")
+
+    @property
+    def token(self) -> str:
+        """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then whatever differs from the default."""
+        default = LaunchConfig()
+        parts = [f"c{self.chunk_size}"]
+        if self.solver != default.solver:
+            parts.append(f"solver={self.solver}")
+        parts += [
+            f"{field.name}={getattr(self, field.name).token}"
+            for field in fields(self)
+            if field.name in STAGES and getattr(self, field.name) != getattr(default, field.name)
+        ]
+        return ",".join(parts)
+
+    @classmethod
+    def parse(cls, token: str) -> LaunchConfig:
+        """Read a `token` back. Raises ValueError for anything else."""
+        chunk, *settings = token.split(",")
+        try:
+            values: dict[str, object] = {"chunk_size": int(chunk.removeprefix("c"))}
+            for setting in settings:
+                name, _, value = setting.partition("=")
+                if name == "solver":
+                    values[name] = value
+                elif name in STAGES:
+                    block, warps, depth = map(int, value.split("x"))
+                    values[name] = Tile(block=block, num_warps=warps, num_stages=depth)
+                else:
+                    raise ValueError(f"no setting {name!r}")
+            return cls(**values)  # pyright: ignore[reportArgumentType]
+        except ValueError as error:
+            raise ValueError(f"not a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'") from None
+
+
+STAGES = tuple(field.name for field in fields(LaunchConfig) if field.name not in ("chunk_size", "solver"))
+"""Names of the stages, in the order in which they run."""

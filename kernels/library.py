@@ -1,0 +1,213 @@
+"""The raw operators, registered with torch.library: packed tensors in, tensors out, never an alias of an input.
+
+`deltaproof::chunk_train` saves the scores for its backward; `chunk_fwd` and `recurrent` are for inference; `l2norm` and
+`decay_gate` are the optional first stage. An absent result is an empty tensor, since operators return tensors only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+
+from . import staged
+from .call import Call
+from .config import LaunchConfig
+from .stages.activate import activate, activate_grad
+from .stages.normalise import l2norm as normalise
+from .stages.normalise import l2norm_grad as normalise_grad
+from .stages.tokens import walk_tokens
+
+Tensor = torch.Tensor
+_SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens")
+
+
+def _require_device(q: Tensor) -> None:
+    """Triton runs on GPUs, and on CPU tensors only in its interpreter. Raises ValueError otherwise."""
+    if q.device.type == "cpu" and not triton.knobs.runtime.interpret:
+        raise ValueError(
+            "this variant runs Triton kernels, which need a GPU, or TRITON_INTERPRET=1 set before deltaproof is "
+            "imported; for CPU tensors use variant='torch'"
+        )
+
+
+def _states(v: Tensor, k: Tensor, cu_seqlens: Tensor, wanted: bool) -> Tensor:
+    sequences = cu_seqlens.shape[0] - 1 if wanted else 0
+    return v.new_empty(sequences, v.shape[1], k.shape[2], v.shape[2], dtype=torch.float32)
+
+
+@torch.library.custom_op("deltaproof::chunk_train", mutates_args=())
+def chunk_train(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    h0: Tensor | None,
+    cu_seqlens: Tensor,
+    scale: float,
+    final: bool,
+    config: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
+    _require_device(q)
+    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    return staged.forward(call, final=final)
+
+
+@chunk_train.register_fake
+def _(q, k, v, g, b, w, h0, cu_seqlens, scale, final, config):  # noqa: ANN001, ANN202
+    aqk = q.new_empty(q.shape[0], v.shape[1], LaunchConfig.parse(config).chunk_size)
+    a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
+    return torch.empty_like(v), _states(v, k, cu_seqlens, final), aqk, a
+
+
+@torch.library.custom_op("deltaproof::chunk_train_backward", mutates_args=())
+def chunk_train_backward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    h0: Tensor | None,
+    cu_seqlens: Tensor,
+    aqk: Tensor,
+    a: Tensor,
+    do: Tensor,
+    dht: Tensor | None,
+    scale: float,
+    config: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(dq, dk, dv, dg, db, dw, dh0), empty for what the call does not have."""
+    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    grads = staged.backward(call, aqk, a, do, dht)
+    dg, db, dw, dh0 = (q.new_empty(0) if grad is None else grad for grad in (grads.g, grads.b, grads.w, grads.h0))
+    return grads.q, grads.k, grads.v, dg, db, dw, dh0
+
+
+@chunk_train_backward.register_fake
+def _(q, k, v, g, b, w, h0, cu_seqlens, aqk, a, do, dht, scale, config):  # noqa: ANN001, ANN202
+    return tuple(q.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (q, k, v, g, b, w, h0))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs[: len(_SAVED)], *output[2:])
+    ctx.scale, ctx.final, ctx.config = inputs[len(_SAVED) :]
+
+
+def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> tuple[Any, ...]:
+    *inputs, cu_seqlens, aqk, a = ctx.saved_tensors
+    do = torch.zeros_like(inputs[2]) if do is None else do.contiguous()
+    dht = dht.contiguous() if dht is not None and ctx.final else None
+    grads = chunk_train_backward(*inputs, cu_seqlens, aqk, a, do, dht, ctx.scale, ctx.config)
+    needed = (None if tensor is None else grad for tensor, grad in zip(inputs, grads, strict=True))
+    return *needed, None, None, None, None
+
+
+chunk_train.register_autograd(_backward, setup_context=_save)
+
+
+@torch.library.custom_op("deltaproof::chunk_fwd", mutates_args=())
+def chunk_fwd(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    h0: Tensor | None,
+    cu_seqlens: Tensor,
+    scale: float,
+    final: bool,
+    config: str,
+) -> tuple[Tensor, Tensor]:
+    """(o, ht) by `staged.infer`."""
+    _require_device(q)
+    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    return staged.infer(call, final=final)
+
+
+@torch.library.custom_op("deltaproof::recurrent", mutates_args=())
+def recurrent(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    h0: Tensor | None,
+    cu_seqlens: Tensor,
+    scale: float,
+    final: bool,
+    config: str,
+) -> tuple[Tensor, Tensor]:
+    """(o, ht), token by token."""
+    _require_device(q)
+    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    return walk_tokens(call, final=final)
+
+
+@chunk_fwd.register_fake
+@recurrent.register_fake
+def _(q, k, v, g, b, w, h0, cu_seqlens, scale, final, config):  # noqa: ANN001, ANN202
+    return torch.empty_like(v), _states(v, k, cu_seqlens, final)
+
+
+@torch.library.custom_op("deltaproof::l2norm", mutates_args=())
+def l2norm(x: Tensor) -> Tensor:
+    """x / sqrt(sum x^2 + 1e-6) over the last dimension."""
+    _require_device(x)
+    return normalise(x)
+
+
+@torch.library.custom_op("deltaproof::l2norm_backward", mutates_args=())
+def l2norm_backward(x: Tensor, dy: Tensor) -> Tensor:
+    return normalise_grad(x, dy)
+
+
+@l2norm.register_fake
+def _(x):  # noqa: ANN001, ANN202
+    return torch.empty_like(x)
+
+
+@l2norm_backward.register_fake
+def _(x, dy):  # noqa: ANN001, ANN202
+    return torch.empty_like(x)
+
+
+l2norm.register_autograd(
+    lambda ctx, dy: l2norm_backward(*ctx.saved_tensors, dy.contiguous()),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
+
+
+@torch.library.custom_op("deltaproof::decay_gate", mutates_args=())
+def decay_gate(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+    """-exp(A_log) softplus(f + dt_bias), fp32."""
+    _require_device(f)
+    return activate(f, A_log, dt_bias)
+
+
+@torch.library.custom_op("deltaproof::decay_gate_backward", mutates_args=())
+def decay_gate_backward(f: Tensor, A_log: Tensor, dt_bias: Tensor, dg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return activate_grad(f, A_log, dt_bias, dg)
+
+
+@decay_gate.register_fake
+def _(f, A_log, dt_bias):  # noqa: ANN001, ANN202
+    return torch.empty_like(f, dtype=torch.float32)
+
+
+@decay_gate_backward.register_fake
+def _(f, A_log, dt_bias, dg):  # noqa: ANN001, ANN202
+    return torch.empty_like(f), torch.empty_like(A_log), torch.empty_like(dt_bias)
+
+
+decay_gate.register_autograd(
+    lambda ctx, dg: decay_gate_backward(*ctx.saved_tensors, dg.contiguous()),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)

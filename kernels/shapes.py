@@ -1,0 +1,70 @@
+"""Sizes and ties of one call, read off its tensors, as every stage needs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+NONE, SCALAR, CHANNEL = 0, 1, 2
+"""How a gate is tied; `ties.py` has the same numbers for kernels."""
+
+
+def tie(gate: torch.Tensor | None) -> int:
+    """A packed gate [tokens, heads] is one number per head, [tokens, heads, channels] one per channel."""
+    return NONE if gate is None else gate.dim() - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """tokens; H key heads, HV value heads, G and B heads of g and b; head dimensions K, V; ties of g, b and w."""
+
+    tokens: int
+    H: int
+    HV: int
+    G: int
+    B: int
+    K: int
+    V: int
+    DECAY: int
+    ERASE: int
+    WRITE: int
+
+    @classmethod
+    def of(
+        cls,
+        q: torch.Tensor,
+        v: torch.Tensor,
+        g: torch.Tensor | None,
+        b: torch.Tensor | None,
+        w: torch.Tensor | None,
+    ) -> Shapes:
+        """From packed tensors q [tokens, H, K], v [tokens, HV, V] and the gates."""
+        tokens, H, K = q.shape
+        _, HV, V = v.shape
+        return cls(
+            tokens=tokens,
+            H=H,
+            HV=HV,
+            G=HV if g is None else g.shape[1],
+            B=HV if b is None else b.shape[1],
+            K=K,
+            V=V,
+            DECAY=tie(g),
+            ERASE=tie(b),
+            WRITE=tie(w),
+        )
+
+    @property
+    def K_block(self) -> int:
+        """Columns of a tile that holds all of K."""
+        return max(16, 1 << (self.K - 1).bit_length())
+
+    @property
+    def V_block(self) -> int:
+        """Columns of a tile that holds all of V."""
+        return max(16, 1 << (self.V - 1).bit_length())
+
+    def constants(self, *names: str) -> dict[str, int]:
+        """Some of the fields, as the keyword arguments of a kernel launch."""
+        return {name: getattr(self, name) for name in names}

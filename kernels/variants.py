@@ -1,0 +1,82 @@
+"""The registry: every implementation of the op that can be verified and tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from ..specs.problem import Problem
+from .api import gated_delta_rule
+from .config import STAGES, LaunchConfig, Tile
+
+Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """Something that can be verified and tuned.
+
+    name: `<op>/<variant>`. differentiable: it has a backward. needs_triton: it runs Triton kernels (in the interpreter or
+    on a GPU). run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what
+    it does. configs: for a problem, the configurations that verification draws from, the default first.
+    """
+
+    name: str
+    op: Op
+    variant: str
+    differentiable: bool
+    needs_triton: bool
+    run: Callable[..., Any]
+    accepts: Callable[[Problem], bool | str]
+    configs: Callable[[Problem], tuple[LaunchConfig, ...]]
+
+
+def _any_problem(problem: Problem) -> bool | str:
+    return True if max(problem.K, problem.V) <= 256 else f"head dimensions above 256 (K={problem.K}, V={problem.V})"
+
+
+def _every_stage(tile: Tile) -> dict[str, Tile]:
+    return dict.fromkeys(STAGES, tile)
+
+
+def _chunk_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
+    """Every chunk size, with tiles that cut K and V to pieces and tiles that hold them whole."""
+    tilings = ({}, _every_stage(Tile(block=16)), _every_stage(Tile(block=128)))
+    return tuple(
+        LaunchConfig(chunk_size=chunk_size, **tiles) for chunk_size in (64, 16, 32, 128) for tiles in tilings
+    )
+
+
+def _default_config(problem: Problem) -> tuple[LaunchConfig, ...]:
+    return (LaunchConfig(), LaunchConfig(states=Tile(block=16)))
+
+
+def _torch_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
+    return tuple(LaunchConfig(chunk_size=chunk_size) for chunk_size in (64, 16, 32, 128))
+
+
+def _kernel(op: Op, variant: str, configs: Callable[[Problem], tuple[LaunchConfig, ...]]) -> Kernel:
+    return Kernel(
+        name=f"{op}/{variant}",
+        op=op,
+        variant=variant,
+        differentiable=op == "chunk_train",
+        needs_triton=variant != "torch",
+        run=partial(gated_delta_rule, variant=variant),
+        accepts=_any_problem,
+        configs=configs,
+    )
+
+
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        _kernel("chunk_train", "staged", _chunk_configs),
+        _kernel("chunk_fwd", "split", _chunk_configs),
+        _kernel("recurrent", "tokens", _default_config),
+        _kernel("chunk_train", "torch", _torch_configs),
+    )
+}
+"""Every kernel by name."""
