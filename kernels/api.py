@@ -47,7 +47,7 @@ def gated_delta_rule(
     dt_bias: Tensor | None = None,
     variant: str | None = None,
     config: LaunchConfig | None = None,
-    check_values: bool = False,
+    check_values: bool | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The gated delta rule (Gated DeltaNet-2, arXiv 2605.22791, Eq. 8-10), per value head with a state S [K, V]:
 
@@ -72,7 +72,7 @@ def gated_delta_rule(
         variant: "staged" (differentiable), "split" (inference), "tokens" (inference, short sequences) or "torch";
             by default chosen by device, length and whether a gradient is needed.
         config: the launch configuration.
-        check_values: check the contents of g and cu_seqlens even where that synchronises with the device.
+        check_values: check the contents of g and cu_seqlens; by default only where that costs no synchronisation.
 
     Returns:
         o [B, T, HV, V] in v's dtype, and the final states [N, HV, K, V] fp32, or None.

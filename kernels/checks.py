@@ -1,14 +1,16 @@
-"""Input checks of the public ops: every refusal is one line that names the argument, what was found and what is accepted.
+"""Input checks of the public ops: a refusal is one line that names the argument, what was found and what is accepted.
 
-Shapes, dtypes and devices are always checked. Values (positive g, the content of cu_seqlens) are checked only where reading
-them is free: on CPU tensors, on the CPU copy of cu_seqlens, or when `check_values` asks for it; never by a hidden device
-synchronisation. NaN and inf in the data are no error, they propagate: a NaN in g is not positive.
+Shapes, dtypes and devices are always checked. Values (positive g, the content of cu_seqlens) are checked only where
+reading them is free: on CPU tensors, on the CPU copy of cu_seqlens, or when `check_values` asks for it; never by a
+hidden device synchronisation. NaN and inf in the data are no error, they propagate: a NaN in g is not positive.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Real
 from typing import Literal, NoReturn
 
 import torch
@@ -57,7 +59,7 @@ def check(
     use_gate_in_kernel: bool,
     A_log: Tensor | None,
     dt_bias: Tensor | None,
-    check_values: bool,
+    check_values: bool | None,
     allow_fp64: bool = False,
 ) -> CallShape:
     """The shape of a call of `gated_delta_rule`, whose arguments these are; `allow_fp64` is for the torch path.
@@ -102,9 +104,11 @@ def _refuse(name: str, x: Tensor, accepted: str) -> NoReturn:
     raise ValueError(f"{name} has shape {list(x.shape)}; accepted: {accepted}")
 
 
-def _readable(x: Tensor, check_values: bool) -> bool:
+def _readable(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
-    return (check_values or x.device.type == "cpu") and x.device.type != "meta" and not torch.compiler.is_compiling()
+    if check_values is None:
+        return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return check_values and x.device.type != "meta" and not torch.compiler.is_compiling()
 
 
 def _check_tensors(**tensors: Tensor | None) -> None:
@@ -139,7 +143,7 @@ def _short(dtype: torch.dtype) -> str:
 
 
 def _check_scale(scale: float | None) -> None:
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float)):
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
         raise TypeError(f"scale is a {type(scale).__name__}; accepted: a number or None")
     if scale is not None and not math.isfinite(scale):
         raise ValueError(f"scale is {scale}; accepted: a finite number")
@@ -173,7 +177,7 @@ def _check_gate(name: str, x: Tensor | None, bases: list[tuple[int, int, int]], 
 
 
 def _check_boundaries(
-    cu_seqlens: Tensor | None, cu_seqlens_cpu: Tensor | None, B: int, T: int, device: torch.device, check_values: bool
+    cu_seqlens: Tensor | None, cu_seqlens_cpu: Tensor | None, B: int, T: int, device: torch.device, check_values: bool | None
 ) -> int:
     """The number of sequences."""
     if cu_seqlens is None:
@@ -210,21 +214,21 @@ def _check_boundaries(
 def _check_bounds(name: str, bounds: list[int], T: int) -> None:
     if bounds[0] != 0 or bounds[-1] != T:
         raise ValueError(f"{name} runs from {bounds[0]} to {bounds[-1]}; accepted: from 0 to T = {T}")
-    for i, (start, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for i, (start, end) in enumerate(pairwise(bounds)):
         if end < start:
             raise ValueError(f"{name} decreases from {start} to {end} at sequence {i}; accepted: non-decreasing")
 
 
 def _check_raw_gate(use_gate_in_kernel: bool, g: Tensor | None, A_log: Tensor | None, dt_bias: Tensor | None) -> None:
+    if use_gate_in_kernel and g is None:
+        raise ValueError("use_gate_in_kernel is True, but g is None; accepted: raw gate values in g")
     for name, x in (("A_log", A_log), ("dt_bias", dt_bias)):
         if x is None and use_gate_in_kernel:
             raise ValueError(f"{name} is None; with use_gate_in_kernel=True, accepted: a tensor")
         if x is not None and not use_gate_in_kernel:
             raise ValueError(f"{name} is given, but use_gate_in_kernel is False; accepted: None")
-    if A_log is None or dt_bias is None:
+    if g is None or A_log is None or dt_bias is None:
         return
-    if g is None:
-        raise ValueError("use_gate_in_kernel is True, but g is None; accepted: raw gate values in g")
     G = g.shape[2]
     if A_log.shape != (G,):
         _refuse("A_log", A_log, f"[{G}], one number per head of g")

@@ -15,7 +15,8 @@ class ChunkPlan:
     """Which chunks there are, in the order in which they are walked: every sequence's first, then every second one, ...
 
     lengths: tokens per sequence. size: tokens per chunk. order: [N] sequences, those with most chunks first.
-    active: sequences that have a chunk at each step. rows: [M] place of each walked chunk in the order of the tokens.
+    active: sequences that have a chunk at each step; one step of none if there is no chunk at all.
+    rows: [M] place of each walked chunk in the order of the tokens.
     """
 
     lengths: list[int]
@@ -31,13 +32,12 @@ class ChunkPlan:
 
 
 def make_plan(lengths: list[int], chunk_size: int, device: torch.device) -> ChunkPlan:
-    """Cut each sequence into chunks of `chunk_size` tokens, or of fewer (a power of two) if even the longest is shorter."""
-    longest = max(lengths, default=1)
-    size = min(chunk_size, 1 << max(longest - 1, 0).bit_length())
+    """Cut sequences into chunks of `chunk_size` tokens, or of the next power of two if the longest has fewer."""
+    size = min(chunk_size, 1 << max(0, max(lengths) - 1).bit_length())
     counts = [-(-length // size) for length in lengths]
     first = [0, *accumulate(counts)]
     order = sorted(range(len(lengths)), key=lambda sequence: -counts[sequence])
-    active = [sum(count > step for count in counts) for step in range(max(counts, default=0))]
+    active = [sum(count > step for count in counts) for step in range(max(1, *counts))]
     rows = [first[sequence] + step for step, n in enumerate(active) for sequence in order[:n]]
     return ChunkPlan(
         lengths=lengths,

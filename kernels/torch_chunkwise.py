@@ -196,6 +196,4 @@ def _walk(plan: ChunkPlan, state: Tensor, z: Tensor, within: _Within) -> tuple[T
         writes.append(write)
         state = (state if total is None else total[step] * state) + keys[step] @ write
     final = torch.cat([state, *reversed(finished)]).index_select(0, plan.order.argsort())
-    if not before:
-        before, writes = [state[:0]], [z]
     return torch.cat(before), torch.cat(writes), final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -18,7 +18,8 @@ Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
 class Kernel:
     """Something that can be verified and tuned.
 
-    name: `<op>/<variant>`. differentiable: it has a backward. needs_triton: it runs Triton kernels (in the interpreter or
+    name: `<op>/<variant>`. trusting: keywords under which `run` takes the contents of its inputs on trust, as arithmetics
+    whose numbers are no floats need. differentiable: it has a backward. needs_triton: it runs Triton kernels (in the interpreter or
     on a GPU). run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what
     it does. configs: for a problem, the configurations that verification draws from, the default first.
     """
@@ -29,6 +30,7 @@ class Kernel:
     differentiable: bool
     needs_triton: bool
     run: Callable[..., Any]
+    trusting: dict[str, Any] = field(default_factory=dict)
     accepts: Callable[[Problem], bool | str]
     configs: Callable[[Problem], tuple[LaunchConfig, ...]]
 
@@ -65,6 +67,7 @@ def _kernel(op: Op, variant: str, configs: Callable[[Problem], tuple[LaunchConfi
         differentiable=op == "chunk_train",
         needs_triton=variant != "torch",
         run=partial(gated_delta_rule, variant=variant),
+        trusting={"check_values": False},
         accepts=_any_problem,
         configs=configs,
     )

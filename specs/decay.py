@@ -1,0 +1,59 @@
+"""Decay factors within a chunk, and the gradient of the gates through them, without a single cancellation.
+
+Every exponent is a sum of terms of one sign (all g <= 0), never a difference of two cumulative sums, so every factor is at most
+1 and exact for any g, -inf included. The gradient of g_t is the sum over everything that decays across token t.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decay:
+    """Factors of one chunk of C tokens, per channel.
+
+    prefix [..., C, K]: from the chunk's start through token i. suffix [..., C, K]: after token j to the chunk's end.
+    between [..., C, C, K]: after token j through token i, 1 on the diagonal, 0 above it. whole [..., K]: the chunk.
+    """
+
+    prefix: np.ndarray
+    suffix: np.ndarray
+    between: np.ndarray
+    whole: np.ndarray
+
+
+def decays(g: np.ndarray) -> Decay:
+    """The factors of a chunk with log-decays g [..., C, K]."""
+    C = g.shape[-2]
+    exponent = np.full((*g.shape[:-2], C, C, g.shape[-1]), -np.inf)
+    for i in range(C):
+        exponent[..., i, i, :] = 0
+        if i:
+            exponent[..., i, :i, :] = exponent[..., i - 1, :i, :] + g[..., i, None, :]
+    prefix = np.cumsum(g, axis=-2)
+    return Decay(
+        prefix=np.exp(prefix),
+        suffix=np.exp(exponent[..., C - 1, :, :]),
+        between=np.exp(exponent),
+        whole=np.exp(prefix[..., -1, :]),
+    )
+
+
+def gate_gradient(pairs: np.ndarray, into: np.ndarray, onward: np.ndarray, through: np.ndarray) -> np.ndarray:
+    """dg [..., C, K] from what each decayed term, value times its gradient, contributes.
+
+    pairs [..., C, C, K]: from token j to token i (i >= j), counts for j < t <= i. into [..., C, K]: from the chunk's start to
+    token i, counts for t <= i. onward [..., C, K]: from token j to the chunk's end, counts for t > j.
+    through [..., K]: from start to end, counts for every t.
+    """
+    C = pairs.shape[-2]
+    # from_before[i, t] = sum over j < t of pairs[i, j]
+    from_before = np.zeros_like(pairs)
+    np.cumsum(pairs[..., :-1, :], axis=-2, out=from_before[..., 1:, :])
+    across = (from_before * np.tri(C)[:, :, None]).sum(axis=-3)
+    dg = across + np.flip(np.cumsum(np.flip(into, -2), axis=-2), -2) + through[..., None, :]
+    dg[..., 1:, :] += np.cumsum(onward[..., :-1, :], axis=-2)
+    return dg

@@ -1,0 +1,396 @@
+"""Exact arithmetic without rounding: every number is an element of F_p x Z_q, held in 32 bits.
+
+p = 2 q + 1 is a safe prime below 2^16, so the squares of F_p form a group of prime order q and `exp2(x) = BASE ** x_q` turns a
+sum in Z_q into a product in F_p. Two programs that are the same polynomial in their inputs and in exponentials of their inputs
+agree in F_p for every input; two that are not disagree on a random input, but for a chance of about degree / p per element
+(Schwartz-Zippel). The two-field evaluation is that of PIT with exponentials in Mirage (arXiv 2405.05751).
+
+A payload is a uint32: the F_p part in bits 0-15, the Z_q part in bits 16-30. Bit 31 marks what is no element: `NEG_INF`, which
+has the bits of fp32 -inf, and `OUTSIDE`, which absorbs like NaN and says that the algebra cannot answer.
+
+    -inf + x = -inf      -inf * x = -inf (x != 0)      exp(-inf) = 0      0 * -inf, -(-inf), -inf * -inf = OUTSIDE
+
+The Z_q part of an exponential is a hash of its input, since exp of exp is not a homomorphism: equality is judged on F_p.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+P = 65267
+Q = 32633
+BASE = 4  # a square other than 1, hence of order Q
+
+NEG_INF = np.uint32(0xFF800000)
+OUTSIDE = np.uint32(0xFFC00000)  # the NaN that x86 produces itself
+
+_LOW = np.uint32(0xFFFF)
+_MARK = np.uint32(1 << 31)
+_LOG2_E = 1.4426950408889634
+_BLOCK = 1 << 20  # terms of one float64 dot product: _BLOCK * P**2 < 2**53
+
+Bits = np.ndarray[Any, np.dtype[np.uint32]]
+
+
+class FieldArray:
+    """A numpy-like array over F_p x Z_q. `bits` is the uint32 array of canonical payloads; use `unpack` for foreign ones.
+
+    Operands may be FieldArrays, or Python numbers, which are embedded by `constant`.
+    """
+
+    __slots__ = ("bits",)
+    __array_ufunc__ = None  # numpy operands defer to the reflected operators here
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, bits: Bits) -> None:
+        self.bits = np.asarray(bits)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.bits.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.bits.ndim
+
+    @property
+    def size(self) -> int:
+        return self.bits.size
+
+    @property
+    def T(self) -> FieldArray:
+        return FieldArray(self.bits.T)
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def __repr__(self) -> str:
+        return f"FieldArray({self.bits & _LOW})"
+
+    def __getitem__(self, index: Any) -> FieldArray:
+        return FieldArray(self.bits[index])
+
+    def reshape(self, *shape: Any) -> FieldArray:
+        return FieldArray(self.bits.reshape(*shape))
+
+    def transpose(self, *axes: Any) -> FieldArray:
+        return FieldArray(self.bits.transpose(*axes))
+
+    def swapaxes(self, first: int, second: int) -> FieldArray:
+        return FieldArray(self.bits.swapaxes(first, second))
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> FieldArray:
+        return FieldArray(np.broadcast_to(self.bits, shape))
+
+    def copy(self) -> FieldArray:
+        return FieldArray(self.bits.copy())
+
+    def pack(self) -> Bits:
+        """uint32 payloads, contiguous."""
+        return np.ascontiguousarray(self.bits).reshape(self.bits.shape)
+
+    def __add__(self, other: FieldArray | float) -> FieldArray:
+        x, y = self.bits, _operand(other)
+        low = np.add(x & _LOW, y & _LOW)
+        high = np.add(x >> 16, y >> 16)
+        out = np.minimum(low, np.subtract(low, P)) | np.minimum(high, np.subtract(high, Q)) << 16
+        return FieldArray(_add_marked(x, y, out) if _marked(x, y) else out)
+
+    def __sub__(self, other: FieldArray | float) -> FieldArray:
+        return self + (-FieldArray(_operand(other)))
+
+    def __mul__(self, other: FieldArray | float) -> FieldArray:
+        x, y = self.bits, _operand(other)
+        out = _mod(np.multiply(x & _LOW, y & _LOW), P) | _mod(np.multiply(x >> 16, y >> 16), Q) << 16
+        return FieldArray(_mul_marked(x, y, out) if _marked(x, y) else out)
+
+    def __neg__(self) -> FieldArray:
+        x = self.bits
+        low, high = x & _LOW, x >> 16
+        out = np.multiply(np.subtract(P, low), low != 0) | np.multiply(np.subtract(Q, high), high != 0) << 16
+        return FieldArray(np.where(x >= _MARK, OUTSIDE, out) if _marked(x) else out)
+
+    def __truediv__(self, other: FieldArray | float) -> FieldArray:
+        return self * inverse(FieldArray(_operand(other)))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __rsub__(self, other: float) -> FieldArray:
+        return FieldArray(_operand(other)) - self
+
+    def __rtruediv__(self, other: float) -> FieldArray:
+        return inverse(self) * other
+
+    def __matmul__(self, other: FieldArray) -> FieldArray:
+        x, y = self.bits, other.bits
+        if _marked(x) or _marked(y):
+            return FieldArray(_matmul_marked(x, y))
+        return FieldArray(_dot(x & _LOW, y & _LOW, P) | _dot(x >> 16, y >> 16, Q) << 16)
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> FieldArray:
+        x = self.bits
+        kind: Any = {"axis": axis, "keepdims": keepdims}
+        low = np.sum(x & _LOW, dtype=np.uint64, **kind) % P
+        high = np.sum(x >> 16, dtype=np.uint64, **kind) % Q
+        out = np.asarray(low | high << np.uint64(16)).astype(np.uint32)
+        if _marked(x):
+            infinite, outside = np.any(x == NEG_INF, **kind), np.any(_is_outside(x), **kind)
+            out = np.where(outside, OUTSIDE, np.where(infinite, NEG_INF, out))
+        return FieldArray(out)
+
+    def cumsum(self, axis: int) -> FieldArray:
+        x = self.bits
+        low = np.cumsum(x & _LOW, axis=axis, dtype=np.uint64) % P
+        high = np.cumsum(x >> 16, axis=axis, dtype=np.uint64) % Q
+        out = (low | high << np.uint64(16)).astype(np.uint32)
+        if _marked(x):
+            infinite = np.logical_or.accumulate(x == NEG_INF, axis=axis)
+            outside = np.logical_or.accumulate(_is_outside(x), axis=axis)
+            out = np.where(outside, OUTSIDE, np.where(infinite, NEG_INF, out))
+        return FieldArray(out)
+
+    def __eq__(self, other: object) -> np.ndarray:  # type: ignore[override]
+        return same(self, FieldArray(_operand(other)))
+
+    def __ne__(self, other: object) -> np.ndarray:  # type: ignore[override]
+        return ~(self == other)
+
+
+def unpack(bits: Bits) -> FieldArray:
+    """Payloads that come from memory: what is no payload (poison, say) becomes OUTSIDE."""
+    bits = np.asarray(bits, dtype=np.uint32)
+    foreign = ((bits & _LOW) >= P) | ((bits >> 16) >= Q)
+    if foreign.any():
+        bits = np.where(foreign & (bits != NEG_INF), OUTSIDE, bits)
+    return FieldArray(bits)
+
+
+def same(x: FieldArray, y: FieldArray) -> np.ndarray:
+    """Elementwise equality of the F_p parts; -inf equals -inf, and OUTSIDE equals nothing, itself included."""
+    equal = (x.bits & _LOW) == (y.bits & _LOW)
+    if _marked(x.bits) or _marked(y.bits):
+        finite = (x.bits < _MARK) & (y.bits < _MARK)
+        equal = np.where(finite, equal, (x.bits == NEG_INF) & (y.bits == NEG_INF))
+    return equal
+
+
+def outside(x: FieldArray) -> np.ndarray:
+    """Where the algebra has no answer."""
+    return _is_outside(x.bits)
+
+
+@functools.lru_cache(maxsize=4096)
+def constant_bits(value: float) -> np.uint32:
+    """The payload of a number, after rounding it to fp32: m * 2**e exactly, with 1/2 the inverse of 2. NaN and +inf are OUTSIDE.
+
+    log2(e) and ln(2), however many digits they are written with, are one formal constant and its inverse, so that exp(x) and
+    exp2(x * log2(e)) agree.
+    """
+    rounded = float(np.float32(value))
+    if not math.isfinite(rounded):
+        return NEG_INF if rounded == -math.inf else OUTSIDE
+    for number, payload in ((_LOG2_E, LOG2_E), (1 / _LOG2_E, LN_2)):
+        if abs(rounded - number) < 1e-6:
+            return payload
+    numerator, denominator = rounded.as_integer_ratio()
+    return np.uint32(numerator * pow(denominator, -1, P) % P | numerator * pow(denominator, -1, Q) % Q << 16)
+
+
+def constant(value: float) -> FieldArray:
+    """A scalar FieldArray; see `constant_bits`."""
+    return FieldArray(constant_bits(float(value)))
+
+
+def integers(values: np.ndarray) -> FieldArray:
+    """Integers or booleans of any width, exactly."""
+    wide = np.asarray(values)
+    wide = wide.astype(np.uint64 if wide.dtype == np.uint64 else np.int64)
+    return FieldArray((wide % P).astype(np.uint32) | (wide % Q).astype(np.uint32) << 16)
+
+
+def random(rng: np.random.Generator, shape: tuple[int, ...]) -> FieldArray:
+    """Uniform over the whole algebra."""
+    low, high = rng.integers(0, P, shape, dtype=np.uint32), rng.integers(0, Q, shape, dtype=np.uint32)
+    return FieldArray(low | high << 16)
+
+
+def exp2(x: FieldArray) -> FieldArray:
+    bits = x.bits
+    out = np.take(_powers(), bits >> 16) | _mod(_hash("exp2", bits), Q) << 16
+    if _marked(bits):
+        out = np.where(bits < _MARK, out, np.where(bits == NEG_INF, np.uint32(0), OUTSIDE))
+    return FieldArray(out)
+
+
+def exp(x: FieldArray) -> FieldArray:
+    return exp2(x * FieldArray(LOG2_E))
+
+
+def inverse(x: FieldArray) -> FieldArray:
+    """1 / x; OUTSIDE for 0 and for what is no element. A zero part of a number that is not zero has the inverse 0."""
+    bits = x.bits
+    low, high = _inverses(P), _inverses(Q)
+    out = np.take(low, bits & _LOW) | np.take(high, bits >> 16) << 16
+    return FieldArray(np.where((bits == 0) | (bits >= _MARK), OUTSIDE, out))
+
+
+def rsqrt(x: FieldArray) -> FieldArray:
+    """A tagged operation: a hash of the input, the same wherever it is used."""
+    return _tagged("rsqrt", x)
+
+
+def sqrt(x: FieldArray) -> FieldArray:
+    return inverse(rsqrt(x))
+
+
+def log2(x: FieldArray) -> FieldArray:
+    """A tagged operation, like `rsqrt`."""
+    return _tagged("log2", x)
+
+
+def log(x: FieldArray) -> FieldArray:
+    return log2(x) * FieldArray(LN_2)
+
+
+def softplus(x: FieldArray) -> FieldArray:
+    return log(exp(x) + 1.0)
+
+
+def sigmoid(x: FieldArray) -> FieldArray:
+    return inverse(exp(-x) + 1.0)
+
+
+def concatenate(arrays: Sequence[FieldArray], axis: int = 0) -> FieldArray:
+    return FieldArray(np.concatenate([array.bits for array in arrays], axis))
+
+
+def _operand(value: Any) -> Bits:
+    if isinstance(value, FieldArray):
+        return value.bits
+    if isinstance(value, (int, float)):
+        return np.asarray(constant_bits(float(value)))
+    raise TypeError(f"a FieldArray or a Python number is needed, not {type(value).__name__}: embed arrays with `FIELD.array`")
+
+
+def _mod(x: np.ndarray, modulus: int) -> np.ndarray:
+    # numpy vectorises integer division by a scalar, and not the remainder
+    return np.subtract(x, np.multiply(np.floor_divide(x, modulus), modulus))
+
+
+def _dot(x: np.ndarray, y: np.ndarray, modulus: int) -> Bits:
+    # float64 BLAS: every partial sum is an integer below 2**53
+    total: Any = np.uint64(0)
+    for start in range(0, max(x.shape[-1], 1), _BLOCK):
+        left = x[..., start : start + _BLOCK].astype(np.float64)
+        right = (y[..., start : start + _BLOCK, :] if y.ndim > 1 else y[start : start + _BLOCK]).astype(np.float64)
+        total = total + np.asarray(np.matmul(left, right)).astype(np.uint64)
+    return np.asarray(_mod(total, modulus)).astype(np.uint32)
+
+
+def _marked(*arrays: Bits) -> bool:
+    return any(array.size and int(array.max()) >= _MARK for array in arrays)
+
+
+def _is_outside(bits: Bits) -> np.ndarray:
+    return (bits >= _MARK) & (bits != NEG_INF)
+
+
+def _add_marked(x: Bits, y: Bits, out: Bits) -> Bits:
+    out = np.where((x == NEG_INF) | (y == NEG_INF), NEG_INF, out)
+    return np.where(_is_outside(x) | _is_outside(y), OUTSIDE, out)
+
+
+def _mul_marked(x: Bits, y: Bits, out: Bits) -> Bits:
+    infinite = ((x == NEG_INF) & (y < _MARK) & (y != 0)) | ((y == NEG_INF) & (x < _MARK) & (x != 0))
+    return np.where(infinite, NEG_INF, np.where((x >= _MARK) | (y >= _MARK), OUTSIDE, out))
+
+
+def _matmul_marked(x: Bits, y: Bits) -> Bits:
+    def meet(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.matmul(left.astype(np.float32), right.astype(np.float32)) > 0
+
+    clean = FieldArray(np.where(x < _MARK, x, np.uint32(0))) @ FieldArray(np.where(y < _MARK, y, np.uint32(0)))
+    x_inf, y_inf, x_finite, y_finite = x == NEG_INF, y == NEG_INF, x < _MARK, y < _MARK
+    infinite = meet(x_inf, y_finite & (y != 0)) | meet(x_finite & (x != 0), y_inf)
+    lost = meet(x_inf, (y == 0) | ~y_finite) | meet((x == 0) | ~x_finite, y_inf)
+    lost |= meet(_is_outside(x), np.ones_like(y_inf)) | meet(np.ones_like(x_inf), _is_outside(y))
+    return np.where(lost, OUTSIDE, np.where(infinite, NEG_INF, clean.bits))
+
+
+def _hash(tag: str, bits: Bits) -> Bits:
+    """32 bits that depend on the input and on the name of the operation (the finaliser of MurmurHash3)."""
+    mixed = np.bitwise_xor(bits, _seed(tag))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        mixed = np.multiply(np.bitwise_xor(mixed, mixed >> shift), np.uint32(factor))
+    return np.bitwise_xor(mixed, mixed >> 16)
+
+
+@functools.cache
+def _seed(tag: str) -> np.uint32:
+    return np.uint32(int.from_bytes(hashlib.sha256(tag.encode()).digest()[:4], "little"))
+
+
+def _tagged(tag: str, x: FieldArray) -> FieldArray:
+    bits = x.bits
+    out = _mod(_hash(f"{tag} in F_p", bits), P) | _mod(_hash(f"{tag} in Z_q", bits), Q) << 16
+    return FieldArray(np.where(bits < _MARK, out, OUTSIDE))
+
+
+@functools.cache
+def _powers() -> Bits:
+    """BASE ** i in F_p by i; 0 from Q on, where only marked inputs look."""
+    table = np.zeros(1 << 16, dtype=np.uint32)
+    power = 1
+    for i in range(Q):
+        table[i] = power
+        power = power * BASE % P
+    return table
+
+
+@functools.cache
+def _inverses(modulus: int) -> Bits:
+    """1 / i modulo a prime by i; 0 for 0 and beyond the modulus."""
+    table = [0, 1]
+    for i in range(2, modulus):
+        table.append((modulus - modulus // i) * table[modulus % i] % modulus)
+    return np.array(table + [0] * ((1 << 16) - modulus), dtype=np.uint32)
+
+
+LOG2_E = np.uint32(_tagged("log2(e)", FieldArray(np.zeros((), np.uint32))).bits)
+LN_2 = np.uint32(inverse(FieldArray(LOG2_E)).bits)
+"""The payloads of log2(e) and ln(2)."""
+
+
+class Field:
+    """The number system of the exact mode (a `Numbers`), for the oracle."""
+
+    exp = staticmethod(exp)
+    rsqrt = staticmethod(rsqrt)
+    softplus = staticmethod(softplus)
+    sigmoid = staticmethod(sigmoid)
+    constant = staticmethod(constant)
+    concatenate = staticmethod(concatenate)
+
+    def zeros(self, shape: tuple[int, ...]) -> FieldArray:
+        return FieldArray(np.zeros(shape, dtype=np.uint32))
+
+    def array(self, values: Any) -> FieldArray:
+        """FieldArrays as they are; floats embedded one by one by `constant`."""
+        if isinstance(values, FieldArray):
+            return values
+        values = np.asarray(values)
+        flat = np.array([constant_bits(float(value)) for value in values.ravel()], dtype=np.uint32)
+        return FieldArray(flat.reshape(values.shape))
+
+    def at(self, site: str, x: FieldArray) -> FieldArray:
+        return x
+
+
+FIELD = Field()

@@ -1,0 +1,104 @@
+"""The repository's frame: what ships, who may import whom, and that no file depends on one machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("specs", "results", "kernels", "verify", "autotune")
+RAW = {"results/records", "results/verdicts", "results/bench"}
+
+ONE_MACHINE = re.compile(
+    r"(?<![\w.}:/])/(?:home|root|opt|mnt|srv|Users|work|farm)/"  # an absolute path of somebody's machine
+    r"|\.\./shared"
+    r"|(?:pypi|pythonhosted|registry\.npmjs|download\.pytorch)\.org",
+)
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in the root of the repository, with its import package on the path, installed or not."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".import")}
+    words = list(map(str, command))
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+def tracked() -> list[Path]:
+    """Files that git tracks or would track. Skips the test outside a checkout."""
+    listing = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel that is built from the sdist, which is what a package index would serve."""
+    out = tmp_path_factory.mktemp("dist")
+    built = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out)
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
+def test_wheel_adds_one_import_package(wheel: zipfile.ZipFile):
+    top = {name.partition("/")[0] for name in wheel.namelist()}
+    assert {name for name in top if not name.endswith(".dist-info")} == {"deltaproof"}
+
+
+def test_wheel_holds_every_file_of_the_folders(wheel: zipfile.ZipFile):
+    shipped = set(wheel.namelist())
+    expected = {"deltaproof/__init__.py", "deltaproof/py.typed"}
+    for path in tracked():
+        relative = path.relative_to(ROOT)
+        if relative.parts[0] in FOLDERS and "/".join(relative.parts[:2]) not in RAW:
+            expected.add(f"deltaproof/{relative.as_posix()}")
+    assert shipped >= expected, expected - shipped
+    assert not [name for name in shipped if any(name.startswith(f"deltaproof/{raw}/") for raw in RAW)]
+
+
+def test_wheel_declares_its_commands(wheel: zipfile.ZipFile):
+    (entries,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "verify = deltaproof.verify.cli:main" in wheel.read(entries).decode()
+
+
+def test_folders_import_downwards_only():
+    result = run(Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache")
+    assert result.returncode == 0, result.stdout
+
+
+def test_every_folder_is_linked_into_the_import_package():
+    links = {path.name: path for path in (ROOT / ".import" / "deltaproof").iterdir() if path.is_symlink()}
+    assert sorted(links) == sorted(FOLDERS)
+    assert all(link.readlink() == Path("../..") / name for name, link in links.items())
+
+
+def test_no_file_depends_on_one_machine():
+    found = []
+    for path in tracked():
+        if path == Path(__file__):
+            continue
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [f"{path.relative_to(ROOT)}: {match.group()}" for match in ONE_MACHINE.finditer(text)]
+    assert not found
+
+
+def test_constraints_pin_every_dependency():
+    import tomllib
+
+    def name(requirement: str) -> str:
+        return re.split(r"[\[<>=;, ]", requirement)[0].lower().replace("_", "-")
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["test"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {name(line) for line in lines if not line.startswith("#")}
+    assert {name(requirement) for requirement in wanted} <= pinned

@@ -1,0 +1,1 @@
+"""Is it right? Properties, the runner that judges kernels by them, verdicts, and the `verify` command."""

@@ -1,0 +1,256 @@
+"""Judge one cell (a kernel, a rule, a property): known edge cases, then drawn ones, then shrink what fails."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
+
+from ..specs.problem import Problem
+from ..specs.rule import RULES
+from . import corpus
+from .case import Case, Replay
+from .harness import Harness
+from .outcome import KernelRaised, Outcome, Unsupported
+from .profiles import Profile
+from .properties.base import Property
+from .strategies import cases, regimes_of
+from .verdict import Arithmetic, Counterexample, Verdict
+
+OnCase = Callable[[str], object]
+"""Told the replay token of every case before it runs, so that a crash can be blamed."""
+
+
+ORACLE_KERNEL = "oracle"
+"""Stands for the kernel in cells that need none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one verdict is about."""
+
+    target: str
+    kernel: str
+    rule: str
+    property: str
+
+    def seed(self, seed: int) -> int:
+        """A seed of its own for every cell, the same on every machine."""
+        return zlib.crc32(f"{seed}/{self.target}/{self.kernel}/{self.rule}/{self.property}".encode())
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """What the cases of a cell have shown so far."""
+
+    judged: int = 0
+    ratio: float | None = None
+    unsupported: dict[str, int] = field(default_factory=dict)
+    smallest: tuple[Case, Outcome] | None = None
+    seen: dict[Case, Outcome] = field(default_factory=dict)
+
+    def add(self, case: Case, outcome: Outcome) -> None:
+        self.seen[case] = outcome
+        if outcome.status == "unsupported":
+            self.unsupported[outcome.message] = self.unsupported.get(outcome.message, 0) + 1
+            return
+        self.judged += 1
+        if outcome.ratio is not None:
+            # NaN first: no comparison with it is ever true.
+            worse = math.isnan(outcome.ratio) or self.ratio is None or outcome.ratio > self.ratio
+            self.ratio = outcome.ratio if worse else self.ratio
+        if is_bad(outcome) and (self.smallest is None or case.size < self.smallest[0].size):
+            self.smallest = (case, outcome)
+
+
+def is_bad(outcome: Outcome) -> bool:
+    """Whether an outcome fails its cell."""
+    return outcome.status in ("failed", "error")
+
+
+def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
+    """One property on one case. Whatever a kernel raises is its failure; whatever else is raised is an error of ours."""
+    try:
+        return prop.check(case, harness)
+    except Unsupported as reason:
+        return Outcome(status="unsupported", message=str(reason))
+    except KernelRaised as error:
+        return Outcome(status="failed", kind=error.kind, message=str(error))
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
+        return Outcome(status="error", message=f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:300]}")
+
+
+def judge(
+    cell: Cell,
+    prop: Property,
+    harness: Harness,
+    profile: Profile,
+    *,
+    seed: int = 0,
+    on_case: OnCase = lambda token: None,
+) -> Verdict:
+    """The verdict of a cell."""
+    started = time.monotonic()
+    record, kernel = Record(), harness.kernel if prop.needs_kernel else None
+
+    def attempt(case: Case) -> Outcome:
+        if case not in record.seen:
+            on_case(Replay(property=prop.name, kernel=cell.kernel, case=case).token)
+            record.add(case, judge_case(prop, case, harness))
+        return record.seen[case]
+
+    for case in _known_cases(cell, prop, kernel, profile, seed):
+        if is_bad(attempt(case)):
+            break
+    strategy = cases(
+        RULES[cell.rule],
+        profile,
+        dtypes=_dtypes(prop),
+        regimes=_regimes(cell, prop),
+        kernel=kernel,
+        applies=lambda problem: prop.applies(kernel, problem),
+    )
+    examples = max(1, round(profile.examples / prop.calls))
+    _search(strategy, attempt, record, examples, cell.seed(seed), profile.shrink_seconds)
+    arithmetic = prop.arithmetic if harness.device == "cpu" else "device"
+    return _verdict(cell, prop, record, arithmetic, time.monotonic() - started)
+
+
+def _search(
+    strategy: st.SearchStrategy[Case],
+    attempt: Callable[[Case], Outcome],
+    record: Record,
+    examples: int,
+    seed: int,
+    shrink_seconds: float,
+) -> None:
+    """Draw cases until one fails, then shrink it while time is left."""
+    deadline = math.inf if record.smallest is None else time.monotonic() + shrink_seconds
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(
+        # Hypothesis tries the simplest case first, whatever the seed: it comes on top of the drawn ones.
+        max_examples=examples + 1,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        report_multiple_bugs=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+    )
+    @hypothesis.given(strategy)
+    def body(case: Case) -> None:
+        nonlocal deadline
+        # A case seen before costs nothing, and must fail again, or Hypothesis calls the test flaky.
+        if case not in record.seen and time.monotonic() > deadline:
+            return
+        known = record.smallest
+        outcome = attempt(case)
+        if is_bad(outcome) and (known is None or _alike(known[1], outcome)):
+            deadline = min(deadline, time.monotonic() + shrink_seconds)
+            raise _Found
+
+    try:
+        body()
+    except (_Found, HypothesisException):
+        pass
+
+
+class _Found(Exception):
+    """A case failed."""
+
+
+def _alike(one: Outcome, other: Outcome) -> bool:
+    """Shrinking must not slip from one failure to another."""
+    return (one.status, one.kind) == (other.status, other.kind)
+
+
+def _known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
+    """The profile's share of the corpus; which part of it differs from cell to cell."""
+    problems = [
+        problem
+        for problem in corpus.problems(RULES[cell.rule]).values()
+        if (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
+    ]
+    start = cell.seed(seed) % max(1, len(problems))
+    chosen = (problems[start:] + problems[:start])[: profile.corpus]
+    return [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
+
+
+def _config(kernel: Any, problem: Problem, index: int) -> Any:
+    if kernel is None:
+        return None
+    configs = kernel.configs(problem)
+    return configs[index % len(configs)]
+
+
+def _dtypes(prop: Property) -> Sequence[str]:
+    return ("fp32",) if prop.arithmetic in ("exact", "none") else ("fp32", "bf16", "fp16")
+
+
+def _regimes(cell: Cell, prop: Property) -> Sequence[str]:
+    """Exact arithmetic draws its own values: of all regimes only -inf makes a difference to it."""
+    names = regimes_of(RULES[cell.rule])
+    return [name for name in ("ordinary", "reset_inf") if name in names] if prop.arithmetic == "exact" else names
+
+
+def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic, seconds: float) -> Verdict:
+    notes = tuple(f"{count} not judged: {reason}" for reason, count in record.unsupported.items())
+    kind = counterexample = None
+    status = "held" if record.judged else "unsupported"
+    if record.smallest is not None:
+        case, outcome = record.smallest
+        status = outcome.status
+        if status == "failed":
+            kind = outcome.kind or prop.kind
+            counterexample = counterexample_of(cell, prop, case, outcome)
+        else:
+            replay = Replay(property=prop.name, kernel=cell.kernel, case=case).token
+            notes = (f"{outcome.message} in {replay}", *notes)
+    if not record.judged and not notes:
+        notes = ("no case of this profile applies",)
+    return Verdict(
+        kernel=cell.kernel,
+        rule=cell.rule,
+        target=cell.target,
+        property=prop.name,
+        arithmetic=arithmetic,
+        status=status,
+        problems=record.judged,
+        seconds=round(seconds, 3),
+        kind=kind,
+        worst_ratio=record.ratio,
+        counterexample=counterexample,
+        notes=notes,
+    )
+
+
+def counterexample_of(cell: Cell, prop: Property, case: Case, outcome: Outcome) -> Counterexample:
+    """A failing case as a report shows it."""
+    place = outcome.place
+    return Counterexample(
+        problem=case.problem.token,
+        config=case.config_token,
+        message=outcome.message,
+        replay=Replay(property=prop.name, kernel=cell.kernel, case=case).token,
+        tensor=place.tensor if place else None,
+        index=place.index if place else None,
+        token=place.token if place else None,
+        head=place.head if place else None,
+        channel=place.channel if place else None,
+        expected=outcome.expected,
+        got=outcome.got,
+    )

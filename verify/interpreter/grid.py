@@ -1,0 +1,133 @@
+"""One launch in several processes: each runs a share of the programs on memory that all of them see.
+
+The storages of the launch are copied to anonymous shared memory, children are forked, and the copies go back when all of them
+are done. Until then nothing of the caller is touched, so that a launch which turns out to need one process (atomics, whose
+order matters) simply starts over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import multiprocessing
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import torch
+from triton.runtime.errors import InterpreterError
+
+from . import solo
+from .arithmetic import Arithmetic
+from .launch import Launch, execute
+from .memory import Memory, MemoryFault
+from .records import Records
+
+FEWEST_PROGRAMS = 32
+"""Per process; a smaller share is not worth a fork."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What one process found. error: the text of an exception. alone: the launch needs one process."""
+
+    records: Records
+    faults: list[MemoryFault]
+    error: str | None = None
+    alone: bool = False
+
+
+class _SharedCopy:
+    """A storage and its copy in shared memory."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self.start, self.size = storage.data_ptr(), storage.nbytes()
+        self._memory = mmap.mmap(-1, self.size)
+        self._cells = (ctypes.c_char * self.size).from_buffer(self._memory)
+        self.offset = ctypes.addressof(self._cells) - self.start
+        ctypes.memmove(self.start + self.offset, self.start, self.size)
+
+    def bring_back(self) -> None:
+        ctypes.memmove(self.start, self.start + self.offset, self.size)
+
+    def close(self) -> None:
+        del self._cells
+        self._memory.close()
+
+
+def worthwhile(launch: Launch, processes: int) -> bool:
+    """Whether to split this launch at all."""
+    x, y, z = launch.grid
+    plain = all(value is None or isinstance(value, (torch.Tensor, int, float)) for value in launch.device_arguments.values())
+    return processes > 1 and x * y * z >= FEWEST_PROGRAMS * processes and plain
+
+
+def execute_in_processes(
+    launch: Launch, arithmetic: Arithmetic, records: Records, memory: Memory | None, processes: int
+) -> None:
+    """Run a launch as `execute` does, to the same bits. Raises InterpreterError as it does, or where a process dies."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in launch.tensors}
+    copies = [_SharedCopy(storage) for storage in storages.values() if storage.nbytes()]
+    try:
+        outcomes = _run(launch, arithmetic, records, memory, processes, copies)
+        if any(outcome.alone for outcome in outcomes):
+            execute(launch, launch.programs, arithmetic)
+            return
+        for copy in copies:
+            copy.bring_back()
+    finally:
+        for copy in copies:
+            copy.close()
+    for outcome in outcomes:
+        records.merge(outcome.records)
+        if memory is not None:
+            memory.merge(outcome.faults)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            raise InterpreterError(outcome.error)
+
+
+def _run(
+    launch: Launch,
+    arithmetic: Arithmetic,
+    records: Records,
+    memory: Memory | None,
+    processes: int,
+    copies: list[_SharedCopy],
+) -> list[_Outcome]:
+    context = multiprocessing.get_context("fork")
+
+    def relocate(address: int) -> int:
+        return address + next((copy.offset for copy in copies if 0 <= address - copy.start < copy.size), 0)
+
+    def share(index: int, reply: Connection) -> None:
+        solo.in_share = True
+        outcome = _Outcome(records, [])
+        if memory is not None:
+            memory.relocate(relocate)
+        try:
+            execute(launch, launch.programs[index::processes], arithmetic, relocate)
+        except solo.NeedsOneProcess:
+            outcome.alone = True
+        except InterpreterError as error:
+            outcome.error = str(error)
+        outcome.faults = [] if memory is None else memory.faults
+        reply.send(outcome)
+
+    workers, replies = [], []
+    for index in range(processes):
+        receive, send = context.Pipe(duplex=False)
+        worker = context.Process(target=share, args=(index, send))
+        worker.start()
+        send.close()  # so that the death of the worker is the end of the stream
+        workers.append(worker)
+        replies.append(receive)
+    outcomes = []
+    for worker, reply in zip(workers, replies, strict=True):
+        try:
+            outcomes.append(reply.recv())
+        except EOFError:
+            worker.join()
+            died = f"{launch.name}: a process that ran a share of the grid died with exit code {worker.exitcode}"
+            outcomes.append(_Outcome(Records(), [], error=died))
+        worker.join()
+    return outcomes

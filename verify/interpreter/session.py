@@ -1,0 +1,126 @@
+"""`session`: run unmodified Triton kernels on the CPU under a chosen arithmetic, with or without a memory check."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import triton.language as tl
+from triton.runtime.interpreter import InterpretedFunction, TensorHandle
+
+from .allocations import Allocations, PlacedAllocations, unwritten
+from .arithmetic import Arithmetic
+from .exact import Exact
+from .faithful import Faithful
+from .grid import execute_in_processes, worthwhile
+from .launch import bind, execute
+from .memory import Memory, MemoryFault
+from .overlay import overlay, require_supported
+from .records import Place, Records
+from .rewrite import Rewriter, Transform
+from .shadow import Shadow
+from .tensors import ExactTensors
+
+
+class Session:
+    """What a session found, and the tensors it guards. Everything stays readable after the session has ended."""
+
+    def __init__(self, records: Records, memory: Memory | None) -> None:
+        self._records = records
+        self._memory = memory
+        self._allocations = Allocations()
+
+    @property
+    def unsupported(self) -> list[str]:
+        """Operations outside the algebra of the exact arithmetic, with their places. If there are any, results say nothing."""
+        return self._records.unsupported
+
+    @property
+    def narrowings(self) -> list[Place]:
+        """(file, line) of casts to a narrower type that an exact session met; their values went on unharmed."""
+        return self._records.narrowings
+
+    @property
+    def rounded_dots(self) -> list[Place]:
+        """(file, line) of float32 dots whose input precision is not ieee."""
+        return self._records.rounded_dots
+
+    @property
+    def axioms(self) -> list[str]:
+        """Device functions that an exact session replaced, by name, by the formula that the name stands for."""
+        return self._records.axioms
+
+    @property
+    def faults(self) -> list[MemoryFault]:
+        """Accesses out of bounds, one entry per source line; empty without `memory=True`."""
+        return [] if self._memory is None else self._memory.faults
+
+    def guard(self, tensor: torch.Tensor, *, name: str | None = None, writable: bool = False) -> torch.Tensor:
+        """A copy of a CPU tensor in red-zoned memory, with its strides and `requires_grad`; an input, unless `writable`."""
+        return self._allocations.guard(tensor, name=name or f"guarded {tuple(tensor.shape)}", writable=writable)
+
+    def unwritten(self, tensor: torch.Tensor) -> int:
+        """How many elements of a poisoned tensor have never been written."""
+        return unwritten(tensor)
+
+    def damaged(self) -> list[str]:
+        """Red zones that were overwritten, and guarded inputs that were modified."""
+        return self._allocations.damage()
+
+
+@contextlib.contextmanager
+def session(
+    arithmetic: Literal["faithful", "exact"] = "faithful",
+    memory: bool = False,
+    *,
+    processes: int = 1,
+    check_overflow: bool = False,
+    transform: Transform | None = None,
+) -> Iterator[Session]:
+    """Triton kernels launched in this context run under the given arithmetic.
+
+    arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in kernels and
+        in what torch does to them in between.
+    memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
+    processes: run large grids in this many processes. The bits are the same.
+    check_overflow: integer overflow raises.
+    transform: changes the syntax tree of every kernel before it runs.
+
+    Raises RuntimeError for a Triton version that was not tested, for a nested session, and where TRITON_INTERPRET=1 was not set
+    before triton was imported.
+    """
+    require_supported()
+    records, shadow = Records(), Shadow()
+    rules: Arithmetic = Exact(records, shadow) if arithmetic == "exact" else Faithful()
+    checker = Memory() if memory else None
+    state = Session(records, checker)
+
+    def run(kernel: InterpretedFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        if warmup:
+            return
+        launch = bind(kernel, rewrite(kernel), grid, args, kwargs)
+        if checker is not None:
+            checker.begin(launch.name, launch.tensors)
+        if worthwhile(launch, processes):
+            execute_in_processes(launch, rules, records, checker, processes)
+        else:
+            execute(launch, launch.programs, rules)
+
+    def call(function: InterpretedFunction, *args: Any, **kwargs: Any) -> Any:
+        formula = rules.stand_in(function.__name__)
+        if formula is None:
+            return rewrite(function)(*args, **kwargs)
+        (x,) = inspect.getcallargs(function.fn, *args, **kwargs).values()
+        return tl.tensor(TensorHandle(formula(x.handle), x.dtype), x.type)
+
+    with contextlib.ExitStack() as stack:
+        patches = overlay(rules, checker, records, run=run, call=call, check_overflow=check_overflow)
+        rewrite = Rewriter(stack.enter_context(patches), transform)
+        if memory:
+            stack.enter_context(PlacedAllocations(state._allocations))
+        if arithmetic == "exact":
+            stack.enter_context(ExactTensors(records, shadow))
+        yield state

@@ -1,0 +1,187 @@
+"""The common cases of the language, without its type machinery.
+
+An interpreted `a + b` spends ten times more in Triton's type promotion and broadcasting, written for a compiler, than in numpy.
+Where both operands have one type, or one is a Python number that takes the type of the other, nothing is to be promoted and
+numpy broadcasts the same way. Each shortcut returns None where it does not apply, and the language's own function runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import triton.language as tl
+from triton.runtime import interpreter as triton_interpreter
+from triton.runtime.interpreter import TensorHandle
+
+from .arithmetic import COMPARISONS, FLOATS
+from .builder import HarnessBuilder
+
+_ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
+_COMPARING = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal}
+_LOGICAL = {"and": np.bitwise_and, "or": np.bitwise_or}
+_INTEGERS = {"int32": np.int32, "int64": np.int64}
+
+
+def install(patch: Callable[[Any, str, Any], None], builder: HarnessBuilder, check_overflow: bool) -> None:
+    """Put the shortcuts in front of the operators of `tl.tensor`, and of tl.load, tl.store and tl.where."""
+    results = _Results()
+    for names, logical in ((_ARITHMETIC, False), (_COMPARING, False), (_LOGICAL, True)):
+        for name, op in names.items():
+            if check_overflow and name in _ARITHMETIC:
+                continue
+            for method, swapped in ((f"__{name}__", False), (f"__r{name}__", True)):
+                if method in vars(tl.tensor):
+                    slow = getattr(tl.tensor, method)
+                    patch(tl.tensor, method, _operator(op, swapped, logical, slow, builder, results))
+    patch(tl.tensor, "__getitem__", _indexing(tl.tensor.__getitem__, results))
+    load, store, where = (f(getattr(tl, f.__name__[1:]), builder, results) for f in (_load, _store, _where))
+    for module in (tl, tl.core):
+        patch(module, "load", load)
+        patch(module, "store", store)
+        patch(module, "where", where)
+
+
+class _Results:
+    """Makes tensors from numpy arrays; shapes and types that come back are not made again."""
+
+    def __init__(self) -> None:
+        self._examples: dict[tuple[int, bool, tuple[int, ...]], tl.tensor] = {}
+
+    def __call__(self, data: np.ndarray, dtype: Any, is_block: bool) -> tl.tensor:
+        handle = TensorHandle(data, dtype)
+        key = (id(dtype), is_block, data.shape)
+        example = self._examples.get(key)
+        if example is None:
+            kind = tl.block_type(dtype, list(data.shape)) if is_block else dtype
+            example = self._examples[key] = tl.tensor(handle, kind)  # keeps `dtype` alive, and with it its id
+        made = object.__new__(tl.tensor)
+        vars(made).update(vars(example))
+        made.handle = handle
+        return made
+
+
+def _operator(
+    op: Callable[..., Any], swapped: bool, logical: bool, slow: Callable[..., Any], builder: HarnessBuilder, results: _Results
+) -> Callable[..., Any]:
+    def call(self: tl.tensor, other: Any) -> Any:
+        operand = _operand(self, other, logical, builder)
+        if operand is None:
+            if op is np.add and type(other) is tl.tensor:
+                moved = _move_pointer(self, other, results) or _move_pointer(other, self, results)
+                if moved is not None:
+                    return moved
+            return slow(self, other)
+        left, right = (operand, self.handle) if swapped else (self.handle, operand)
+        data = builder.binary_op(left, right, op).data
+        is_block = self.type.is_block() or (type(other) is tl.tensor and other.type.is_block())
+        return results(data, tl.int1 if op in COMPARISONS else self.dtype, is_block)
+
+    return call
+
+
+def _operand(one: tl.tensor, other: Any, logical: bool, builder: HarnessBuilder) -> TensorHandle | None:
+    """The handle of `other` where it has the type of `one`, or takes it."""
+    dtype = one.dtype
+    if type(other) is tl.tensor:
+        known = dtype is tl.int1 if logical else dtype.name in FLOATS or dtype.name in _INTEGERS
+        return other.handle if other.dtype is dtype and known else None
+    if logical or type(other) not in (int, float):
+        return None
+    if dtype.name in FLOATS:
+        return TensorHandle(builder.arithmetic.constant(other, dtype), dtype)
+    if dtype.name in _INTEGERS and type(other) is int and -(2**31) <= other < 2**31:
+        return TensorHandle(np.array([other], dtype=_INTEGERS[dtype.name]), dtype)
+    return None
+
+
+def _move_pointer(pointer: tl.tensor, offset: tl.tensor, results: _Results) -> tl.tensor | None:
+    if not pointer.dtype.is_ptr() or offset.dtype.name not in _INTEGERS:
+        return None
+    step = np.uint64(max(1, pointer.dtype.element_ty.primitive_bitwidth // 8))
+    # a negative offset wraps, as the address does
+    data = pointer.handle.data + step * offset.handle.data.astype(np.uint64)
+    return results(data, pointer.dtype, pointer.type.is_block() or offset.type.is_block())
+
+
+def _indexing(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
+    def index(self: tl.tensor, slices: Any) -> tl.tensor:
+        if type(slices) is tuple and self.type.is_block() and all(x is None or x == slice(None) for x in slices):
+            if sum(x is not None for x in slices) == len(self.shape):
+                return results(self.handle.data[slices], self.dtype, True)
+        return slow(self, slices)
+
+    return index
+
+
+def _load(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
+    def load(pointer: Any, mask: Any = None, other: Any = None, *rest: Any, **options: Any) -> Any:
+        plain = not rest and not options.keys() & {"boundary_check", "padding_option"} and _is_pointer(pointer) and _is_mask(mask)
+        if not plain or type(other) not in (type(None), int, float) or (mask is None and other is not None):
+            return slow(pointer, mask, other, *rest, **options)
+        dtype, is_block = pointer.dtype.element_ty, pointer.type.is_block()
+        if mask is not None and mask.type.is_block() and not is_block:
+            return slow(pointer, mask, other, **options)
+        ptrs, on = _spread(pointer.handle, mask)
+        fill = None
+        if other is not None:
+            fill = TensorHandle(np.broadcast_to(_number(other, dtype, builder), ptrs.data.shape), dtype)
+        return results(builder.create_masked_load(ptrs, on, fill).data, dtype, is_block)
+
+    return load
+
+
+def _store(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
+    def store(pointer: Any, value: Any, mask: Any = None, *rest: Any, **options: Any) -> Any:
+        plain = not rest and "boundary_check" not in options and _is_pointer(pointer) and _is_mask(mask) and type(value) is tl.tensor
+        if not plain or value.dtype is not pointer.dtype.element_ty or not pointer.type.is_block():
+            return slow(pointer, value, mask, *rest, **options)
+        shape = pointer.handle.data.shape
+        wider = [x for x in (value, mask) if x is not None and x.type.is_block() and x.handle.data.shape != shape]
+        if any(np.broadcast_shapes(shape, x.handle.data.shape) != shape for x in wider):
+            return slow(pointer, value, mask, *rest, **options)
+        ptrs, on = _spread(pointer.handle, mask)
+        values = TensorHandle(np.broadcast_to(value.handle.data, shape), value.dtype)
+        builder.create_masked_store(ptrs, values, on)
+        return None
+
+    return store
+
+
+def _where(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
+    def where(condition: Any, x: Any, y: Any) -> Any:
+        one, other = (x, y) if type(x) is tl.tensor else (y, x)
+        if type(one) is not tl.tensor or type(condition) is not tl.tensor or condition.dtype is not tl.int1:
+            return slow(condition, x, y)
+        operand = _operand(one, other, False, builder)
+        is_block = one.type.is_block() or (type(other) is tl.tensor and other.type.is_block())
+        if operand is None or (is_block and not condition.type.is_block()):
+            return slow(condition, x, y)
+        left, right = (one.handle, operand) if one is x else (operand, one.handle)
+        data = np.where(condition.handle.data, left.data, right.data)
+        return results(data, one.dtype, is_block or condition.type.is_block())
+
+    return where
+
+
+def _is_pointer(value: Any) -> bool:
+    return type(value) is tl.tensor and value.dtype.is_ptr() and value.dtype.element_ty.name != "int1"
+
+
+def _is_mask(value: Any) -> bool:
+    return value is None or (type(value) is tl.tensor and value.dtype is tl.int1)
+
+
+def _number(value: float, dtype: tl.dtype, builder: HarnessBuilder) -> np.ndarray:
+    if dtype.name in FLOATS:
+        return builder.arithmetic.constant(value, dtype)
+    return np.array([value]).astype(triton_interpreter._get_np_dtype(dtype))
+
+
+def _spread(pointer: TensorHandle, mask: tl.tensor | None) -> tuple[TensorHandle, np.ndarray]:
+    """Pointers and mask in their common shape."""
+    if mask is None:
+        return pointer, np.ones(pointer.data.shape, dtype=bool)
+    addresses, on = np.broadcast_arrays(pointer.data, mask.handle.data)
+    return (pointer if addresses.shape == pointer.data.shape else TensorHandle(addresses, pointer.dtype)), on

@@ -1,0 +1,199 @@
+"""Exact arithmetic in torch: what host code does to payload tensors between two kernels, autograd's additions included.
+
+float32 tensors carry payloads. Operators that only move elements run as they are; sums, products and exponentials run in the
+field; anything else is recorded as unsupported and gives OUTSIDE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ...specs import field
+from ...specs.field import OUTSIDE, FieldArray
+from .custom_ops import body
+from .memory import patterns
+from .payloads import field_array, payload_tensor
+from .records import Records, host_place
+from .shadow import Shadow
+
+_MOVING = frozenset(
+    """_reshape_alias _to_copy _unsafe_view _unsafe_index alias alias_copy as_strided cat chunk clone constant_pad_nd contiguous
+    copy_ detach diagonal empty empty_like empty_permuted empty_strided expand flip gather index index_select index_put_
+    lift_fresh masked_select narrow new_empty new_empty_strided new_zeros permute repeat resize_ roll scatter select
+    select_backward select_scatter slice slice_backward slice_scatter split split_with_sizes squeeze stack t transpose tril triu
+    unbind unflatten unfold unsqueeze view view_copy where zero_ zeros zeros_like _unsafe_masked_index take_along_dim rot90
+    record_stream set_ is_same_size sym_size sym_stride sym_numel""".split()
+)
+"""Operators that move elements, or make zeros."""
+
+
+def _sum(x: FieldArray, dim: Any = None, keepdim: bool = False, **_: Any) -> FieldArray:
+    axes = None if dim is None or dim == [] else tuple(dim) if isinstance(dim, (list, tuple)) else dim
+    return x.sum(axes, keepdim)
+
+
+_FIELD: dict[str, Callable[..., FieldArray]] = {
+    "add": lambda x, y, alpha=1: x + y * alpha if alpha != 1 else x + y,
+    "sub": lambda x, y, alpha=1: x - y * alpha if alpha != 1 else x - y,
+    "rsub": lambda x, y, alpha=1: y - x * alpha if alpha != 1 else y - x,
+    "mul": lambda x, y: x * y,
+    "div": lambda x, y: x / y,
+    "neg": lambda x: -x,
+    "reciprocal": field.inverse,
+    "exp": field.exp,
+    "exp2": field.exp2,
+    "log": field.log,
+    "log2": field.log2,
+    "rsqrt": field.rsqrt,
+    "sqrt": field.sqrt,
+    "sigmoid": field.sigmoid,
+    "softplus": field.softplus,
+    "mean": lambda x, dim=None, keepdim=False: _sum(x, dim, keepdim) / (x.size / _sum(x, dim, keepdim).size),
+    "square": lambda x: x * x,
+    "sum": _sum,
+    "cumsum": lambda x, dim, **_: x.cumsum(dim),
+    "mm": lambda x, y: x @ y,
+    "bmm": lambda x, y: x @ y,
+    "dot": lambda x, y: (x * y).sum(),
+    "mv": lambda x, y: x @ y,
+    "addmm": lambda z, x, y, beta=1, alpha=1: z * beta + (x @ y) * alpha,
+    "baddbmm": lambda z, x, y, beta=1, alpha=1: z * beta + (x @ y) * alpha,
+    "addcmul": lambda z, x, y, value=1: z + x * y * value,
+}
+
+_FILLING = {
+    "full": 1,
+    "full_like": 1,
+    "new_full": 2,
+    "ones": None,
+    "ones_like": None,
+    "new_ones": None,
+    "fill": 1,
+    "fill_": 1,
+    "masked_fill": 2,
+    "masked_fill_": 2,
+    "scalar_tensor": 0,
+}
+"""Operators that write a number, which must be embedded, and the place of that number among the arguments; None for 1."""
+
+_HALVES = (torch.float16, torch.bfloat16)
+
+
+class ExactTensors(TorchDispatchMode):
+    """The torch side of an exact session."""
+
+    def __init__(self, records: Records, shadow: Shadow) -> None:
+        super().__init__()
+        self._records = records
+        self._shadow = shadow
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if custom := body(func):
+            with self:
+                return custom(*args, **kwargs)
+        name = func.overloadpacket.__name__
+        if name in _FILLING:
+            return self._fill(func, name, args, kwargs)
+        if name == "_to_copy" and _converts(args[0].dtype, kwargs.get("dtype")):
+            return self._converted(args[0], kwargs["dtype"])
+        if name == "copy_" and _converts(args[1].dtype, args[0].dtype):
+            return self._copy(args[0], self._converted(args[1], args[0].dtype))
+        floats = [x for x in tree_leaves((args, kwargs)) if _is_float(x)]
+        if name in _MOVING and not _writes_number(func, args, kwargs):
+            return func(*args, **kwargs)
+        if not floats:
+            out = func(*args, **kwargs)
+            # floats out of nothing, random numbers say, are no payloads
+            return self._lose(name, out) if any(map(_is_float, tree_leaves(out))) else out
+        in_place = name.endswith("_") and name[:-1] in _FIELD
+        formula = _FIELD.get(name[:-1] if in_place else name)
+        known = all(x.dtype == torch.float32 for x in floats) and kwargs.pop("dtype", None) in (None, torch.float32)
+        if formula is None or not known:
+            return self._lose(name, func(*args, **kwargs))
+        target = args[0] if in_place else kwargs.pop("out", None)
+        values = formula(*map(_operand, args), **{key: _operand(value) for key, value in kwargs.items()})
+        result = payload_tensor(values)
+        return torch.empty_like(result).copy_(result) if target is None else target.copy_(result)
+
+    def _fill(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
+        out = func(*args, **kwargs)
+        place = _FILLING[name]
+        value = 1 if place is None else args[place] if place < len(args) else kwargs.get("fill_value", kwargs.get("value"))
+        if not _is_float(out) or isinstance(value, torch.Tensor):
+            return out
+        if out.dtype != torch.float32:
+            return self._lose(name, out)
+        bits = int(field.constant_bits(float(value)).view(np.int32))
+        if name.startswith("masked"):
+            patterns(out).masked_fill_(args[1], bits)
+        else:
+            patterns(out).fill_(bits)
+        return out
+
+    def _converted(self, source: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The tensor that a change of type gives; payloads of 16-bit tensors are kept beside them."""
+        if source.dtype in _HALVES:
+            bits, complete = self._shadow.load(Shadow.addresses(source))
+            if not complete:
+                self._records.add_unsupported(f"torch conversion from {source.dtype}", host_place())
+            values = FieldArray(bits)
+        elif source.dtype == torch.float32:
+            values = field_array(source)
+        else:
+            values = field.integers(source.numpy())
+        if dtype == torch.float32:
+            return torch.empty(source.shape).copy_(payload_tensor(values))
+        if dtype not in _HALVES:
+            return self._lose("conversion", source.to(dtype))
+        if source.dtype == torch.float32:
+            self._records.add_narrowing(host_place())
+        out = torch.full(source.shape, torch.nan, dtype=dtype)
+        self._shadow.store(Shadow.addresses(out), values.bits)
+        return out
+
+    def _copy(self, target: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        if source.dtype in _HALVES:
+            source = source.expand(target.shape)
+            self._shadow.store(Shadow.addresses(target), self._shadow.load(Shadow.addresses(source))[0])
+        return target.copy_(source)
+
+    def _lose(self, name: str, out: Any) -> Any:
+        self._records.add_unsupported(f"torch.{name}", host_place())
+        for tensor in filter(_is_float, tree_leaves(out)):
+            if tensor.dtype == torch.float32:
+                patterns(tensor).fill_(int(OUTSIDE.view(np.int32)))
+            else:
+                tensor.fill_(torch.nan)
+        return out
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _converts(source: torch.dtype, target: torch.dtype | None) -> bool:
+    return target is not None and source != target and (source.is_floating_point or target.is_floating_point)
+
+
+def _writes_number(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether an operator that moves elements also writes a number other than 0, or adds."""
+    name = func.overloadpacket.__name__
+    if name == "constant_pad_nd":
+        return bool(args[2] if len(args) > 2 else kwargs.get("value", 0))
+    if name == "index_put_":
+        return bool(args[3] if len(args) > 3 else kwargs.get("accumulate", False))
+    return func._overloadname in ("value", "value_out")
+
+
+def _operand(value: Any) -> Any:
+    """An argument of an operator as the field takes it; numbers are embedded by FieldArray itself."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return field_array(value) if value.is_floating_point() else field.integers(value.detach().numpy())

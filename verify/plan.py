@@ -1,0 +1,81 @@
+"""Which cells a run judges, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..specs.rule import RULES
+from . import corpus
+from .check import ORACLE_KERNEL, Cell
+from .profiles import PROFILES
+from .properties import load
+from .properties.base import Property
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a person asked for. Every name in it exists."""
+
+    target: str
+    rules: Sequence[str]
+    properties: Sequence[str]
+    kernel: str = "*"
+    profile: str = "quick"
+    device: str = "interpreter"
+    seed: int = 0
+
+
+def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
+    """Kernels that the glob selects. Raises ValueError that lists the kernels if it selects none."""
+    chosen = [name for name in kernels if fnmatchcase(name, selection.kernel)]
+    if not chosen:
+        raise ValueError(f"no kernel matches {selection.kernel!r}; known: {', '.join(kernels)}")
+    return chosen
+
+
+def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], list[Cell]]:
+    """(cells of the oracle, to be judged first; cells of kernels, cheap properties first).
+
+    A profile that does not take every rule takes them in turn, so that each kernel meets each property and together they
+    meet every rule.
+    """
+    chosen = kernel_names(selection, kernels)
+    properties = [load(name) for name in selection.properties]
+    of_kernels = [prop for prop in properties if prop.needs_kernel and runs_on(prop, selection.device)]
+    oracle = [
+        Cell(target=selection.target, kernel=ORACLE_KERNEL, rule=rule, property="oracle")
+        for rule in selection.rules
+        if any(prop.uses_oracle for prop in of_kernels) or "oracle" in selection.properties
+    ]
+    cells = []
+    for column, prop in enumerate(sorted(of_kernels, key=lambda prop: prop.calls)):
+        for row, name in enumerate(chosen):
+            turn = (row * 3 + column + selection.seed) % len(selection.rules)
+            in_turn = [*selection.rules[turn:], *selection.rules[:turn]]
+            able = [rule for rule in in_turn if reason(prop, kernels[name], rule) is None]
+            taken = able if PROFILES[selection.profile].every_rule else able[:1]
+            cells += [Cell(target=selection.target, kernel=name, rule=rule, property=prop.name) for rule in taken]
+    return oracle, cells
+
+
+def runs_on(prop: Property, device: str) -> bool:
+    """Whether a property can be judged on a device: "interpreter" or "cuda"."""
+    return prop.on_device if device == "cuda" else prop.arithmetic != "device"
+
+
+def reason(prop: Property, kernel: Any, rule: str) -> str | None:
+    """Why a property cannot be judged for a kernel and a rule at all; None if it can."""
+    if prop.needs_gradients and not kernel.differentiable:
+        return "has no backward pass"
+    if prop.arithmetic in ("exact", "bounds") and not kernel.needs_triton:
+        return "runs no Triton kernels, whose arithmetic could be replaced"
+    found: str | None = "no problem"
+    for problem in corpus.problems(RULES[rule]).values():
+        accepted = kernel.accepts(problem)
+        found = prop.applies(kernel, problem) if accepted is True else str(accepted or "not accepted")
+        if found is None:
+            return None
+    return found

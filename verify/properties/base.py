@@ -1,0 +1,45 @@
+"""What a property is: one statement that must hold on every case, the arithmetic it runs under, and what it catches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...specs.problem import Problem
+from ..case import Case
+from ..harness import Harness
+from ..outcome import Outcome
+from ..verdict import Arithmetic, Kind
+
+
+def everywhere(kernel: Any, problem: Problem) -> str | None:
+    """Applies to every kernel and problem."""
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Property:
+    """One statement about a kernel.
+
+    says: the statement, one line. kind: what a failure of it is, unless the check itself can tell more.
+    catches: the classes of bugs it is there for. check: judges one case.
+    applies: why a kernel or problem is outside the statement, or None.
+    needs_gradients: only kernels with a backward pass. needs_kernel: False for a statement about the oracle.
+    uses_oracle: compares with the oracle, which must have been judged first.
+    calls: kernel calls that one check costs, about; the runner draws fewer cases of a dear property.
+    on_device: can also be judged on a GPU, without the interpreter.
+    """
+
+    name: str
+    says: str
+    arithmetic: Arithmetic
+    kind: Kind
+    catches: tuple[str, ...]
+    check: Callable[[Case, Harness], Outcome] = field(repr=False)
+    applies: Callable[[Any, Problem], str | None] = field(default=everywhere, repr=False)
+    needs_gradients: bool = False
+    needs_kernel: bool = True
+    uses_oracle: bool = False
+    calls: float = 1.0
+    on_device: bool = False

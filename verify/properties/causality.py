@@ -1,0 +1,84 @@
+"""The output before a token does not depend on it, to the bit; nor on how many tokens follow, nor on other sequences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...specs.inputs import Inputs, generate
+from ...specs.problem import Problem
+from ..case import Case
+from ..compare import different_bits
+from ..harness import Harness
+from ..outcome import Outcome, held
+from ..rearrange import TOKEN_WISE, take_tokens
+from .base import Property
+
+
+def check(case: Case, harness: Harness) -> Outcome:
+    """One sequence is edited from a drawn token on, then cut there. Everything else must keep its bits."""
+    problem, inputs = case.problem, generate(case.problem)
+    rng = np.random.default_rng((problem.seed, 4))
+    longest = int(np.argmax([length for _, _, length in problem.sequences]))
+    row, start, length = problem.sequences[longest]
+    cut = int(rng.integers(1, length))
+    edited = np.zeros((problem.B, problem.T), dtype=bool)
+    edited[row, start + cut : start + length] = True
+
+    before = harness.faithful(case, inputs)["o"]
+    after = harness.faithful(case, _edit(problem, inputs, edited))["o"]
+    wrong = _changed(problem, before, after, ~edited, f"editing tokens from {cut} of sequence {longest} on")
+    if wrong is not None:
+        return wrong
+
+    # The rows of a plain batch can only be cut together.
+    kept = np.flatnonzero(~edited[row]) if problem.lengths is not None else np.arange(cut)
+    lengths = None if problem.lengths is None else tuple(
+        cut if index == longest else own for index, own in enumerate(problem.lengths)
+    )  # fmt: skip
+    prefix = replace(problem, T=len(kept), lengths=lengths)
+    short = np.zeros_like(before)
+    short[:, kept] = harness.faithful(replace(case, problem=prefix), take_tokens(inputs, kept))["o"]
+    present = np.zeros_like(edited)
+    present[:, kept] = True
+    return _changed(problem, before, short, present, f"ending sequence {longest} at token {cut}") or held()
+
+
+def applies(kernel: Any, problem: Problem) -> str | None:
+    """There must be a token before another."""
+    longest = max((length for _, _, length in problem.sequences), default=0)
+    return None if longest > 1 else "no token has another before it"
+
+
+def _edit(problem: Problem, inputs: Inputs, edited: np.ndarray) -> Inputs:
+    """Other values of the same regime at the edited positions."""
+    other = generate(replace(problem, seed=problem.seed + 1)).arrays()
+    changed = {}
+    for name, x in inputs.arrays().items():
+        if name in TOKEN_WISE:
+            where = edited.reshape(edited.shape + (1,) * (x.ndim - 2))
+            changed[name] = np.where(where, other[name], x)
+    return replace(inputs, **changed)
+
+
+def _changed(
+    problem: Problem, before: np.ndarray, after: np.ndarray, kept: np.ndarray, message: str
+) -> Outcome | None:
+    """The first kept position of o, [B, T] True, whose bits differ."""
+    same = np.where(kept[..., None, None], after, before)
+    return different_bits(problem, {"o": before}, {"o": same}, f"{message} changes the output elsewhere", "causality")
+
+
+CAUSALITY = Property(
+    name="causality",
+    says="editing or cutting off later tokens leaves the bits of earlier outputs",
+    arithmetic="faithful",
+    kind="causality",
+    catches=("reads future tokens", "anchor in the middle of a block", "depends on sequence length or batch"),
+    check=check,
+    applies=applies,
+    calls=1.5,
+    on_device=True,
+)

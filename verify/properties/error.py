@@ -1,0 +1,90 @@
+"""Every row of every output and gradient is within its error budget: what rounding costs the oracle on this very input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from ...specs.budget import Budget, budget, ratios
+from ...specs.inputs import generate
+from ...specs.problem import Problem
+from ..case import Case
+from ..compare import missing
+from ..harness import Harness
+from ..outcome import Outcome, held, place
+from .base import Property
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstRow:
+    """The row with the largest error over sigma, and in it the element that is furthest off."""
+
+    ratio: float
+    tensor: str
+    index: tuple[int, ...]
+    expected: float
+    got: float
+
+
+def check(case: Case, harness: Harness) -> Outcome:
+    """Above the budget in fp32 is instability; only in the problem's own dtype, precision."""
+    problem = case.problem
+    outputs = harness.faithful(case, generate(problem), gradients=harness.kernel.differentiable)
+    allowed = _budget(problem)
+    if absent := missing({"o": 0} | ({"ht": 0} if problem.final_state else {}), outputs):
+        return absent
+    worst = worst_row(outputs, allowed)
+    if worst is None or worst.ratio <= harness.tau:
+        return held(0.0 if worst is None else worst.ratio / harness.tau)
+    kind = "instability"
+    if problem.dtype != "fp32":
+        full = check(replace(case, problem=replace(problem, dtype="fp32")), harness)
+        kind = "instability" if full.status == "failed" else "precision"
+    return Outcome(
+        status="failed",
+        kind=kind,
+        ratio=worst.ratio / harness.tau,
+        place=place(problem, worst.tensor, worst.index),
+        expected=worst.expected,
+        got=worst.got,
+        message=f"{worst.tensor} is {worst.ratio:.3g} sigma off, {worst.ratio / harness.tau:.3g} times its budget",
+    )
+
+
+def worst_row(outputs: Mapping[str, np.ndarray], allowed: Budget) -> WorstRow | None:
+    """The worst row of all outputs; None if there are none."""
+    reference = {name: truth for name, truth in allowed.reference.items() if name in outputs}
+    found = ratios(outputs, reference, allowed.sigma, allowed.contract)
+    worst = [(float(rows.max()), name) for name, rows in found.items() if rows.size]
+    if not worst:
+        return None
+    ratio, name = max(worst)
+    row = np.unravel_index(int(found[name].argmax()), found[name].shape)
+    output, truth = np.asarray(outputs[name], dtype=np.float64), reference[name]
+    index = tuple(int(i) for i in row)
+    if truth.ndim > len(index):
+        with np.errstate(invalid="ignore"):
+            error = np.abs(output[index] - truth[index])
+        # NaN is the largest error of all.
+        index = (*index, int(np.where(np.isnan(error), np.inf, error).argmax()))
+    return WorstRow(ratio=ratio, tensor=name, index=index, expected=float(truth[index]), got=float(output[index]))
+
+
+@lru_cache(maxsize=4)
+def _budget(problem: Problem) -> Budget:
+    return budget(problem, generate(problem))
+
+
+ERROR = Property(
+    name="error",
+    says="every row of every output and gradient is within its error budget",
+    arithmetic="faithful",
+    kind="instability",
+    catches=("overflow", "cancellation", "low-precision sum or store", "wrong constant", "NaN from strong gates"),
+    check=check,
+    uses_oracle=True,
+    on_device=True,
+)

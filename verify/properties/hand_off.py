@@ -1,0 +1,72 @@
+"""Split every sequence anywhere and pass the state on: forward through ht and h0, backward through dh0 and dht."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...specs.problem import Problem
+from ..case import Case
+from ..compare import unequal
+from ..harness import Harness, field_inputs
+from ..outcome import Outcome, held
+from ..rearrange import join_tokens, take_tokens
+from .base import Property
+
+
+def check(case: Case, harness: Harness) -> Outcome:
+    """The split is drawn from the seed; one part may be empty."""
+    problem, inputs = case.problem, field_inputs(case.problem)
+    heads, tails = _split(problem)
+    first = replace(case, problem=_part(problem, heads, final_state=True))
+    second = replace(case, problem=_part(problem, tails, initial_state=True))
+    before, after = _positions(problem, heads, tails)
+
+    state = harness.exact(first, replace(take_tokens(inputs, before), dht=None), gradients=False).outputs["ht"]
+    y = harness.exact(second, replace(take_tokens(inputs, after), h0=state)).outputs
+    x = harness.exact(
+        first,
+        replace(take_tokens(inputs, before), dht=y.get("dh0")),
+        gradients=harness.kernel.differentiable,
+    ).outputs
+
+    joined: dict[str, Any] = join_tokens([x, y], [before, after])
+    joined |= {"ht": y["ht"]} if "ht" in y else {}
+    joined |= {"dh0": x["dh0"]} if "dh0" in x else {}
+    whole = harness.exact(case, inputs).outputs
+    at = ", ".join(map(str, heads))
+    return unequal(problem, whole, joined, f"split after {at} tokens and handed on", "structure") or held()
+
+
+def _split(problem: Problem) -> tuple[list[int], list[int]]:
+    """Tokens of every sequence before and after its split. A plain batch has one split, since its rows are equal."""
+    rng = np.random.default_rng((problem.seed, 2))
+    lengths = [problem.T] if problem.lengths is None else list(problem.lengths)
+    heads = [int(rng.integers(0, length + 1)) for length in lengths]
+    return heads, [length - head for length, head in zip(lengths, heads, strict=True)]
+
+
+def _part(problem: Problem, lengths: list[int], **options: Any) -> Problem:
+    packed = {} if problem.lengths is None else {"lengths": tuple(lengths)}
+    return replace(problem, T=sum(lengths), **packed, **options)
+
+
+def _positions(problem: Problem, heads: list[int], tails: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    starts = np.cumsum([0, *(head + tail for head, tail in zip(heads, tails, strict=True))])[:-1]
+    before = [np.arange(start, start + head) for start, head in zip(starts, heads, strict=True)]
+    after = [np.arange(start + head, start + head + tail) for start, head, tail in zip(starts, heads, tails, strict=True)]
+    empty = [np.arange(0)]
+    return np.concatenate(before + empty).astype(np.int64), np.concatenate(after + empty).astype(np.int64)
+
+
+HAND_OFF = Property(
+    name="hand_off",
+    says="splitting a sequence anywhere and passing the state on changes nothing",
+    arithmetic="exact",
+    kind="structure",
+    catches=("initial or final state", "state gradients", "partial last chunk", "prefill and decode disagree"),
+    check=check,
+    calls=4,
+)

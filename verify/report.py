@@ -1,0 +1,140 @@
+"""Verdicts as a person reads them: progress while they arrive, then a table, then every failure in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from .verdict import Counterexample, Verdict
+
+_BAD = ("failed", "error")
+_STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow"}
+
+
+class Live:
+    """Progress on a console: a bar on a terminal, otherwise a line per failure and every 50 verdicts."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._done = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("judging", total=total)
+
+    def __enter__(self) -> Live:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def take(self, verdict: Verdict) -> None:
+        """One more verdict is in."""
+        self._done += 1
+        self._bar.update(self._task, advance=1, description=f"{verdict.property} {verdict.kernel} {verdict.rule}")
+        if verdict.status in _BAD:
+            self._console.print(Text(headline(verdict), style=_STYLES[verdict.status]), soft_wrap=True)
+        elif not self._console.is_terminal and self._done % 50 == 0:
+            self._console.print(f"{self._done} of {self._total} judged")
+
+
+def headline(verdict: Verdict) -> str:
+    """One line: what, where, which kind."""
+    kind = f" ({verdict.kind})" if verdict.kind else ""
+    return f"{verdict.status}{kind}: {verdict.property} of {verdict.kernel} on {verdict.rule}"
+
+
+def print_report(console: Console, verdicts: Sequence[Verdict], configs: int, seconds: float) -> None:
+    """Table, failures, coverage."""
+    console.print(_table(verdicts))
+    for verdict in verdicts:
+        if verdict.status in _BAD:
+            console.print(Text(f"\n{headline(verdict)}", style=_STYLES[verdict.status]))
+            for line in _details(verdict):
+                # Never wrapped or marked up: tokens must survive being copied, and hold brackets.
+                console.print(Text(f"  {line}"), soft_wrap=True)
+    for line in _notes(verdicts):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+    console.print(Text(coverage(verdicts, configs, seconds)), soft_wrap=True)
+
+
+def coverage(verdicts: Sequence[Verdict], configs: int, seconds: float) -> str:
+    """What was covered, in one line."""
+    count = {status: sum(v.status == status for v in verdicts) for status in _STYLES}
+    parts = [f"{number} {status}" for status, number in count.items() if number]
+    cached = sum(verdict.cached for verdict in verdicts)
+    return (
+        f"{', '.join(parts)}"
+        f"{f' ({cached} from the store)' if cached else ''}: "
+        f"{sum(v.problems for v in verdicts)} problems, "
+        f"{len({v.kernel for v in verdicts if v.kernel != 'oracle'})} kernels with {configs} configurations, "
+        f"{len({v.rule for v in verdicts})} rules, {len({v.property for v in verdicts})} properties, {seconds:.1f} s"
+    )
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table("kernel", "rule", "held", "problems", "worst ratio", "seconds", "else", header_style="bold")
+    for column in table.columns[2:6]:
+        column.justify = "right"
+    for kernel, rule in dict.fromkeys((v.kernel, v.rule) for v in verdicts):
+        row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule)]
+        held = sum(v.status == "held" for v in row)
+        ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
+        cached = sum(v.cached for v in row)
+        table.add_row(
+            kernel,
+            rule,
+            Text(f"{held}/{len(row)}", style="green" if held == len(row) else "red"),
+            str(sum(v.problems for v in row)),
+            f"{_largest(ratios):.3f}" if ratios else "-",
+            "stored" if cached == len(row) else f"{sum(v.seconds for v in row if not v.cached):.1f}",
+            Text(", ".join(f"{v.property}: {v.kind or v.status}" for v in row if v.status != "held")),
+        )
+    return table
+
+
+def _largest(ratios: Iterable[float]) -> float:
+    """The worst ratio; NaN, which compares with nothing, is worse than any."""
+    found = list(ratios)
+    return next((ratio for ratio in found if ratio != ratio), max(found))
+
+
+def _details(verdict: Verdict) -> list[str]:
+    lines = list(verdict.notes)
+    found = verdict.counterexample
+    if found is None:
+        return lines
+    lines = [found.message, f"smallest problem: {found.problem}   configuration: {found.config}"]
+    if where := _where(found):
+        lines.append(where)
+    return [*lines, *verdict.notes, f"replay: verify replay '{found.replay}'"]
+
+
+def _where(found: Counterexample) -> str:
+    words = [f"{name} {value}" for name in ("token", "head", "channel") if (value := getattr(found, name)) is not None]
+    if found.tensor is not None and found.index is not None:
+        words.insert(0, f"{found.tensor}[{', '.join(map(str, found.index))}]")
+    if found.expected is not None or found.got is not None:
+        words.append(f"expected {_number(found.expected)}, got {_number(found.got)}")
+    return ", ".join(words)
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.9g}"
+
+
+def _notes(verdicts: Sequence[Verdict]) -> list[str]:
+    """Cases that could not be judged, once per reason."""
+    found: dict[str, int] = {}
+    for verdict in verdicts:
+        for note in verdict.notes if verdict.status not in _BAD else ():
+            reason = note.partition(" not judged: ")[2] or note
+            found[reason] = found.get(reason, 0) + 1
+    return [f"not judged in {count} cells: {reason}" for reason, count in found.items()]

@@ -1,0 +1,193 @@
+"""Judge many cells in child processes that may crash or hang. Every verdict is stored the moment it is reached."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from . import worker
+from .case import Replay
+from .check import ORACLE_KERNEL, Cell
+from .profiles import PROFILES
+from .properties import load
+from .store import Store
+from .verdict import Counterexample, Verdict
+
+_POOL_STARTS = 4
+"""A child that dies before it took a task breaks the whole pool; it is then started again this often."""
+
+OnVerdict = Callable[[Verdict], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How cells are judged. fresh: judge again what the store knows. jobs: child processes."""
+
+    profile: str
+    device: str
+    seed: int
+    tau: float
+    jobs: int
+    fresh: bool = False
+
+    def key(self, store: Store, cell: Cell) -> str:
+        """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
+        words = (self.profile, self.device, str(self.seed), repr(self.tau))
+        return store.key(cell.target, cell.kernel, cell.rule, cell.property, *words)
+
+
+def run(
+    oracle: Iterable[Cell], cells: Iterable[Cell], settings: Settings, store: Store, on_verdict: OnVerdict
+) -> list[Verdict]:
+    """The verdicts of all cells, those of the oracle first; kernels are not judged by an oracle that failed.
+
+    `on_verdict` is told each as it arrives. KeyboardInterrupt passes through after the children have been stopped.
+    """
+    verdicts: list[Verdict] = []
+
+    def take(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        on_verdict(verdict)
+
+    with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch:
+        with _Children(settings, Path(scratch)) as children:
+            for batch in (list(oracle), cells):
+                wrong = {v.rule for v in verdicts if v.kernel == ORACLE_KERNEL and v.status != "held"}
+                waiting = []
+                for cell in batch:
+                    if cell.rule in wrong and load(cell.property).uses_oracle:
+                        take(_not_judged(cell, "the oracle of this rule did not hold"))
+                    elif not settings.fresh and (known := store.get(settings.key(store, cell))) is not None:
+                        take(known)
+                    else:
+                        waiting.append(cell)
+                for cell, verdict in children.judge(waiting):
+                    store.put(settings.key(store, cell), verdict)
+                    take(verdict)
+    return verdicts
+
+
+class _Children:
+    """A pool of child processes, started when the first cell needs one."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        self._settings = settings
+        self._scratch = scratch
+        self._pool: ProcessPool | None = None
+        self._tasks = 0
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def judge(self, cells: list[Cell]) -> Iterable[tuple[Cell, Verdict]]:
+        """Cells with their verdicts, in the order in which they are reached."""
+        left = list(cells)
+        for _ in range(_POOL_STARTS):
+            try:
+                for cell, verdict in self._judge_in_one_pool(list(left)):
+                    left.remove(cell)
+                    yield cell, verdict
+                return
+            except BrokenProcessPool:
+                self._stop()
+        for cell in left:
+            yield cell, _not_judged(cell, "the child processes end before they can take a task")
+
+    def _judge_in_one_pool(self, cells: list[Cell]) -> Iterable[tuple[Cell, Verdict]]:
+        if not cells:
+            return
+        pool = self._start()
+        tasks = {cell: self._task(cell) for cell in cells}
+        timeout = PROFILES[self._settings.profile].cell_seconds
+        futures: dict[Any, Cell] = {
+            pool.schedule(worker.run, args=(task,), timeout=timeout): cell for cell, task in tasks.items()
+        }
+        pending = set(futures)
+        while pending:
+            # A timeout keeps the main thread open to signals.
+            done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                cell = futures[future]
+                yield cell, _verdict_of(future, tasks[cell], timeout)
+
+    def _task(self, cell: Cell) -> worker.Task:
+        settings = self._settings
+        self._tasks += 1
+        return worker.Task(
+            cell=cell,
+            profile=settings.profile,
+            seed=settings.seed,
+            tau=settings.tau,
+            device=settings.device,
+            current=self._scratch / f"{self._tasks}.case",
+        )
+
+    def _start(self) -> ProcessPool:
+        if self._pool is None:
+            os.environ.update(worker.ENVIRONMENT)
+            self._pool = ProcessPool(
+                max_workers=self._settings.jobs,
+                initializer=worker.start,
+                initargs=(os.getpid(),),
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+
+def _verdict_of(future: Any, task: worker.Task, timeout: float) -> Verdict:
+    try:
+        return future.result()
+    except ProcessExpired as error:
+        return _crashed(task, error.exitcode)
+    except TimeoutError:
+        return _not_judged(task.cell, f"no answer within {timeout:.0f} s, last in {_last_case(task)}")
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        return _not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _crashed(task: worker.Task, code: int) -> Verdict:
+    """A child that died while running a case: the kernel went where it must not."""
+    died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
+    token = _last_case(task)
+    if token is None:
+        return _not_judged(task.cell, f"{died} before it ran a case")
+    case = Replay.parse(token).case
+    counterexample = Counterexample(problem=case.problem.token, config=case.config_token, message=died, replay=token)
+    cell, prop = task.cell, load(task.cell.property)
+    return Verdict(
+        kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
+        arithmetic=prop.arithmetic if task.device == "interpreter" else "device",
+        status="failed", kind="memory", problems=1, seconds=0.0, counterexample=counterexample,
+    )  # fmt: skip
+
+
+def _not_judged(cell: Cell, note: str) -> Verdict:
+    return Verdict(
+        kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
+        arithmetic=load(cell.property).arithmetic, status="error", problems=0, seconds=0.0, notes=(note,),
+    )  # fmt: skip
+
+
+def _last_case(task: worker.Task) -> str | None:
+    return task.current.read_text() if task.current.exists() else None
