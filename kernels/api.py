@@ -10,7 +10,6 @@ from . import library
 from . import torch_first_stage as plain
 from .checks import check
 from .config import LaunchConfig
-from .layout import even_sequences
 from .torch_chunkwise import gated_delta_rule_torch
 
 Tensor = torch.Tensor
@@ -23,6 +22,8 @@ _OPERATORS: dict[str, Raw] = {
 }
 """Variant -> raw operator; `torch` is plain torch and needs none."""
 VARIANTS = (*_OPERATORS, "torch")
+
+DEFAULT = LaunchConfig().token
 
 SHORT = 64
 """Sequences up to this long are walked token by token where no gradient is needed."""
@@ -139,10 +140,11 @@ def gated_delta_rule(
         b,
         w,
         None if initial_state is None else initial_state.contiguous(),
-        even_sequences(batch, length, q.device) if cu_seqlens is None else cu_seqlens.to(torch.int64),
+        cu_seqlens,
+        batch if cu_seqlens is None else cu_seqlens.shape[0] - 1,
         scale,
         output_final_state,
-        (config or LaunchConfig()).token,
+        DEFAULT if config is None else config.token,
     )
     return o.view(batch, length, *o.shape[1:]), ht if output_final_state else None
 

@@ -1,8 +1,9 @@
 """Input checks of the public ops: a refusal is one line that names the argument, what was found and what is accepted.
 
-Shapes, dtypes and devices are always checked. Values (positive g, the content of cu_seqlens) are checked only where
-reading them is free: on CPU tensors, on the CPU copy of cu_seqlens, or when `check_values` asks for it; never by a
-hidden device synchronisation. NaN and inf in the data are no error, they propagate: a NaN in g is not positive.
+Shapes, dtypes and devices are always checked. Values (positive g, the content of cu_seqlens) are checked where reading
+them is free: on CPU tensors, and on the CPU copy of cu_seqlens. `check_values` may ask for it everywhere (True), which
+synchronises with the device, or nowhere (False). NaN and inf in the data are no error, they propagate: a NaN in g is
+not positive.
 """
 
 from __future__ import annotations
@@ -106,9 +107,8 @@ def _refuse(name: str, x: Tensor, accepted: str) -> NoReturn:
 
 def _readable(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
-    if check_values is None:
-        return x.device.type == "cpu" and not torch.compiler.is_compiling()
-    return check_values and x.device.type != "meta" and not torch.compiler.is_compiling()
+    wanted = x.device.type == "cpu" if check_values is None else check_values
+    return wanted and x.device.type != "meta" and not torch.compiler.is_compiling()
 
 
 def _check_tensors(**tensors: Tensor | None) -> None:
@@ -177,7 +177,12 @@ def _check_gate(name: str, x: Tensor | None, bases: list[tuple[int, int, int]], 
 
 
 def _check_boundaries(
-    cu_seqlens: Tensor | None, cu_seqlens_cpu: Tensor | None, B: int, T: int, device: torch.device, check_values: bool | None
+    cu_seqlens: Tensor | None,
+    cu_seqlens_cpu: Tensor | None,
+    B: int,
+    T: int,
+    device: torch.device,
+    check_values: bool | None,
 ) -> int:
     """The number of sequences."""
     if cu_seqlens is None:

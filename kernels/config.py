@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
@@ -29,6 +29,10 @@ class Tile:
         return f"{self.block}x{self.num_warps}x{self.num_stages}"
 
 
+STAGES = ("scores", "states", "output", "score_grads", "state_grads", "input_grads")
+"""Names of the stages, in the order in which they run: fields of a LaunchConfig."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchConfig:
     """One point of the tuning space.
@@ -47,25 +51,19 @@ class LaunchConfig:
     state_grads: Tile = Tile()
     input_grads: Tile = Tile()
 
+    token: str = field(init=False, repr=False, compare=False)
+    """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then whatever differs from the default."""
+
     def __post_init__(self) -> None:
         if self.chunk_size not in (16, 32, 64, 128):
             raise ValueError(f"chunk_size={self.chunk_size}; accepted: 16, 32, 64, 128")
         if self.solver not in ("ieee", "tf32x3", "tf32"):
             raise ValueError(f"solver={self.solver!r}; accepted: ieee, tf32x3, tf32")
-
-    @property
-    def token(self) -> str:
-        """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then whatever differs from the default."""
-        default = LaunchConfig()
-        parts = [f"c{self.chunk_size}"]
-        if self.solver != default.solver:
-            parts.append(f"solver={self.solver}")
-        parts += [
-            f"{field.name}={getattr(self, field.name).token}"
-            for field in fields(self)
-            if field.name in STAGES and getattr(self, field.name) != getattr(default, field.name)
-        ]
-        return ",".join(parts)
+        tiles = {name: getattr(self, name) for name in STAGES}
+        parts = [f"c{self.chunk_size}", "" if self.solver == "ieee" else f"solver={self.solver}"]
+        parts += [f"{name}={tile.token}" for name, tile in tiles.items() if tile != Tile()]
+        # Stored, so that a traced call only reads a string.
+        object.__setattr__(self, "token", ",".join(filter(None, parts)))
 
     @classmethod
     def parse(cls, token: str) -> LaunchConfig:
@@ -85,7 +83,3 @@ class LaunchConfig:
             return cls(**values)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
             raise ValueError(f"not a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'") from None
-
-
-STAGES = tuple(field.name for field in fields(LaunchConfig) if field.name not in ("chunk_size", "solver"))
-"""Names of the stages, in the order in which they run."""

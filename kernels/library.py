@@ -14,6 +14,7 @@ import triton
 from . import staged
 from .call import Call
 from .config import LaunchConfig
+from .layout import even_sequences
 from .stages.activate import activate, activate_grad
 from .stages.normalise import l2norm as normalise
 from .stages.normalise import l2norm_grad as normalise_grad
@@ -21,6 +22,7 @@ from .stages.tokens import walk_tokens
 
 Tensor = torch.Tensor
 _SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens")
+"""Tensor arguments of the training operator, in order."""
 
 
 def _require_device(q: Tensor) -> None:
@@ -32,8 +34,27 @@ def _require_device(q: Tensor) -> None:
         )
 
 
-def _states(v: Tensor, k: Tensor, cu_seqlens: Tensor, wanted: bool) -> Tensor:
-    sequences = cu_seqlens.shape[0] - 1 if wanted else 0
+def _call(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    h0: Tensor | None,
+    cu_seqlens: Tensor | None,
+    sequences: int,
+    scale: float,
+    config: str,
+) -> Call:
+    """The arguments of an operator as a `Call`. Without cu_seqlens, the sequences are equally long."""
+    if cu_seqlens is None:
+        cu_seqlens = even_sequences(sequences, q.shape[0] // max(sequences, 1), q.device)
+    launch = LaunchConfig.parse(config)
+    return Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=launch)
+
+
+def _states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
     return v.new_empty(sequences, v.shape[1], k.shape[2], v.shape[2], dtype=torch.float32)
 
 
@@ -46,22 +67,23 @@ def chunk_train(
     b: Tensor | None,
     w: Tensor | None,
     h0: Tensor | None,
-    cu_seqlens: Tensor,
+    cu_seqlens: Tensor | None,
+    sequences: int,
     scale: float,
     final: bool,
     config: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
     _require_device(q)
-    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
     return staged.forward(call, final=final)
 
 
 @chunk_train.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, scale, final, config):  # noqa: ANN001, ANN202
+def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):  # noqa: ANN001, ANN202
     aqk = q.new_empty(q.shape[0], v.shape[1], LaunchConfig.parse(config).chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
-    return torch.empty_like(v), _states(v, k, cu_seqlens, final), aqk, a
+    return torch.empty_like(v), _states(v, k, sequences if final else 0), aqk, a
 
 
 @torch.library.custom_op("deltaproof::chunk_train_backward", mutates_args=())
@@ -73,7 +95,8 @@ def chunk_train_backward(
     b: Tensor | None,
     w: Tensor | None,
     h0: Tensor | None,
-    cu_seqlens: Tensor,
+    cu_seqlens: Tensor | None,
+    sequences: int,
     aqk: Tensor,
     a: Tensor,
     do: Tensor,
@@ -82,30 +105,30 @@ def chunk_train_backward(
     config: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(dq, dk, dv, dg, db, dw, dh0), empty for what the call does not have."""
-    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
     grads = staged.backward(call, aqk, a, do, dht)
     dg, db, dw, dh0 = (q.new_empty(0) if grad is None else grad for grad in (grads.g, grads.b, grads.w, grads.h0))
     return grads.q, grads.k, grads.v, dg, db, dw, dh0
 
 
 @chunk_train_backward.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, aqk, a, do, dht, scale, config):  # noqa: ANN001, ANN202
+def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, aqk, a, do, dht, scale, config):  # noqa: ANN001, ANN202
     return tuple(q.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (q, k, v, g, b, w, h0))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[: len(_SAVED)], *output[2:])
-    ctx.scale, ctx.final, ctx.config = inputs[len(_SAVED) :]
+    ctx.sequences, ctx.scale, ctx.final, ctx.config = inputs[len(_SAVED) :]
 
 
 def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> tuple[Any, ...]:
     *inputs, cu_seqlens, aqk, a = ctx.saved_tensors
     do = torch.zeros_like(inputs[2]) if do is None else do.contiguous()
     dht = dht.contiguous() if dht is not None and ctx.final else None
-    grads = chunk_train_backward(*inputs, cu_seqlens, aqk, a, do, dht, ctx.scale, ctx.config)
+    grads = chunk_train_backward(*inputs, cu_seqlens, ctx.sequences, aqk, a, do, dht, ctx.scale, ctx.config)
     needed = (None if tensor is None else grad for tensor, grad in zip(inputs, grads, strict=True))
-    return *needed, None, None, None, None
+    return *needed, None, None, None, None, None
 
 
 chunk_train.register_autograd(_backward, setup_context=_save)
@@ -120,14 +143,15 @@ def chunk_fwd(
     b: Tensor | None,
     w: Tensor | None,
     h0: Tensor | None,
-    cu_seqlens: Tensor,
+    cu_seqlens: Tensor | None,
+    sequences: int,
     scale: float,
     final: bool,
     config: str,
 ) -> tuple[Tensor, Tensor]:
     """(o, ht) by `staged.infer`."""
     _require_device(q)
-    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
     return staged.infer(call, final=final)
 
 
@@ -140,21 +164,22 @@ def recurrent(
     b: Tensor | None,
     w: Tensor | None,
     h0: Tensor | None,
-    cu_seqlens: Tensor,
+    cu_seqlens: Tensor | None,
+    sequences: int,
     scale: float,
     final: bool,
     config: str,
 ) -> tuple[Tensor, Tensor]:
     """(o, ht), token by token."""
     _require_device(q)
-    call = Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=LaunchConfig.parse(config))
+    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
     return walk_tokens(call, final=final)
 
 
 @chunk_fwd.register_fake
 @recurrent.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, scale, final, config):  # noqa: ANN001, ANN202
-    return torch.empty_like(v), _states(v, k, cu_seqlens, final)
+def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):  # noqa: ANN001, ANN202
+    return torch.empty_like(v), _states(v, k, sequences if final else 0)
 
 
 @torch.library.custom_op("deltaproof::l2norm", mutates_args=())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from deltaproof.kernels.checks import check
 from deltaproof.specs.rule import RULES, Rule
 
@@ -33,7 +34,7 @@ def call(rule: Rule = RULES["gdn2"], heads: int = HV, dtype: torch.dtype = torch
         "use_gate_in_kernel": False,
         "A_log": None,
         "dt_bias": None,
-        "check_values": False,
+        "check_values": None,
     }
 
 
@@ -82,6 +83,11 @@ def test_nan_and_inf_are_data():
 def test_reads_no_values_off_the_cpu():
     bad = on_meta(packed(0, 9, 5))
     check(**bad | {"g": bad["g"].abs()})
+
+
+def test_reads_no_values_where_told_not_to():
+    good = packed(0, 9, 5)
+    check(**{**good, "g": good["g"].abs(), "check_values": False})
 
 
 def test_reads_the_cpu_copy_of_boundaries():

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from deltaproof.kernels.torch_chunkwise import gated_delta_rule_torch
 from deltaproof.specs.inputs import Inputs, generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.recurrence import solve
 from deltaproof.specs.regimes import REGIMES
 from deltaproof.specs.rule import RULES
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 EVERY_LENGTH = (0, 1, 15, 16, 17, 63, 64, 65, 130)
 GRADIENTS = {"q": "dq", "k": "dk", "v": "dv", "g": "dg", "b": "db", "w": "dw", "h0": "dh0"}
@@ -125,7 +126,7 @@ def test_packed_is_separate(rule: str):
 @pytest.mark.parametrize("rule", ["gla", "kda", "gdn", "mamba2", "gdn2"])
 @pytest.mark.parametrize("regime", ["strong", "forget_spike", "reset", "reset_inf", "instant_forget", "trained_gates"])
 def test_fp32_survives_any_decay(rule: str, regime: str):
-    # A factor that does not vanish in fp32 has an exponent above -104, whose rounding alone is worth 104 * 2^-24 = 6e-6.
+    # An exponent whose exponential fp32 can hold is above -104, and its rounding alone is worth 104 * 2^-24 = 6e-6.
     check(Problem(rule=RULES[rule], T=130, K=16, V=16, regime=regime), torch.float32, tolerance=1e-5)
 
 

@@ -1,0 +1,80 @@
+"""The launches of each op, without running any of them: what there is to compile and to tune."""
+
+from __future__ import annotations
+
+import torch
+
+from ..specs.problem import DType
+from ..specs.rule import Rule
+from . import staged
+from .call import Call
+from .compiling import Launch, record
+from .config import LaunchConfig
+from .stages.activate import activate, activate_grad
+from .stages.normalise import l2norm, l2norm_grad
+from .stages.tokens import walk_tokens
+
+DTYPES: dict[DType, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TOKENS, HEADS, SEQUENCES = 8192, 4, 2
+"""Sizes of the recorded calls. Kernels are compiled for any number of these."""
+
+
+def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def _call(rule: Rule, dtype: torch.dtype, K: int, V: int, config: LaunchConfig) -> Call:
+    def gate(tied: str, channels: int, kind: torch.dtype) -> torch.Tensor | None:
+        if tied in ("none", "tied"):
+            return None
+        return _empty(TOKENS, HEADS, *([channels] if tied == "channel" else []), dtype=kind)
+
+    return Call(
+        q=_empty(TOKENS, HEADS, K, dtype=dtype),
+        k=_empty(TOKENS, HEADS, K, dtype=dtype),
+        v=_empty(TOKENS, HEADS, V, dtype=dtype),
+        g=gate(rule.decay, K, torch.float32),
+        b=gate(rule.erase, K, dtype),
+        w=gate(rule.write, V, dtype),
+        h0=_empty(SEQUENCES, HEADS, K, V, dtype=torch.float32),
+        cu_seqlens=_empty(SEQUENCES + 1, dtype=torch.int64),
+        scale=K**-0.5,
+        config=config,
+    )
+
+
+def op_launches(op: str, rule: Rule, dtype: DType, K: int, V: int, config: LaunchConfig) -> list[Launch]:
+    """Launches of one call of `op` ("chunk_train": forward and backward, "chunk_fwd" or "recurrent"), with states.
+
+    Raises ValueError for another op, RuntimeError under TRITON_INTERPRET.
+    """
+    call = _call(rule, DTYPES[dtype], K, V, config)
+
+    def train() -> None:
+        o, ht, aqk, a = staged.forward(call, final=True)
+        staged.backward(call, aqk, a, o, ht)
+
+    ops = {
+        "chunk_train": train,
+        "chunk_fwd": lambda: staged.infer(call, final=True),
+        "recurrent": lambda: walk_tokens(call, final=True),
+    }
+    if op not in ops:
+        raise ValueError(f"op={op!r}; accepted: {', '.join(ops)}")
+    return record(ops[op])
+
+
+def first_stage_launches(rule: Rule, dtype: DType, K: int) -> list[Launch]:
+    """Launches of the optional first stage, forward and backward: normalisation, and the decay's activation if there is one."""
+    call = _call(rule, DTYPES[dtype], K, K, LaunchConfig())
+
+    def run() -> None:
+        l2norm(call.q)
+        l2norm_grad(call.q, call.q)
+        if call.g is not None:
+            A_log = _empty(HEADS, dtype=torch.float32)
+            dt_bias = _empty(call.g[0].numel(), dtype=torch.float32)
+            activate(call.g, A_log, dt_bias)
+            activate_grad(call.g, A_log, dt_bias, call.g)
+
+    return record(run)

@@ -1,0 +1,189 @@
+"""The tuning space of every stage: what a launch may vary, and which combinations are left out for which reason.
+
+One idea: a point is left out here only for a reason that can be read off its numbers. Whether the rest fits, spills or is the
+same program as another is for the compiler to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from .config import LaunchConfig, Solver, Tile
+
+CHUNK_SIZES = (16, 32, 64, 128)
+SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
+REGISTERS_PER_THREAD = 255
+"""The most that either vendor's compilers give a thread before they spill; AMD's accumulation registers come on top."""
+LEAST_STEPS_TO_PIPELINE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One point of a stage's space: head dimensions, element type, architecture, and what a launch varies.
+
+    backend: "cuda" or "hip". warp: threads per warp.
+    """
+
+    K: int
+    V: int
+    dtype: str
+    backend: str
+    warp: int
+    chunk_size: int
+    solver: Solver
+    tile: Tile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpace:
+    """What one stage varies.
+
+    stage: its field in LaunchConfig. live: fp32 numbers that one program holds at once, from the tiles in its kernel.
+    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. cut: the dimensions that `block` cuts.
+    """
+
+    stage: str
+    live: Callable[[Setting], int]
+    cut: Literal["K", "V", "KV"]
+    steps: Callable[[Setting], int | None]
+    solves: bool = False
+    blocks: tuple[int, ...] = (16, 32, 64, 128)
+    num_warps: tuple[int, ...] = (1, 2, 4, 8, 16)
+    num_stages: tuple[int, ...] = (1, 2, 3)
+
+    def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
+        """Every combination, infeasible ones included, in a fixed order."""
+        for chunk_size, solver, block, warps, depth in product(
+            CHUNK_SIZES, SOLVERS if self.solves else SOLVERS[:1], self.blocks, self.num_warps, self.num_stages
+        ):
+            tile = Tile(block=block, num_warps=warps, num_stages=depth)
+            yield Setting(
+                K=K, V=V, dtype=dtype, backend=backend, warp=warp, chunk_size=chunk_size, solver=solver, tile=tile
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A reason to leave points out. broken: whether a setting of a stage is such a point."""
+
+    name: str
+    reason: str
+    broken: Callable[[StageSpace, Setting], bool]
+
+
+def config_of(stage: str, setting: Setting) -> LaunchConfig:
+    """The launch configuration that differs from the default in this stage, chunk size and solver alone."""
+    return LaunchConfig(chunk_size=setting.chunk_size, solver=setting.solver, **{stage: setting.tile})
+
+
+def _padded(size: int) -> int:
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def _block(size: int, setting: Setting) -> int:
+    return min(setting.tile.block, _padded(size))
+
+
+def _trips(size: int, setting: Setting) -> int:
+    return -(-size // setting.tile.block)
+
+
+# Tiles that the kernels hold in registers at once, in fp32 numbers: C rows, BK or BV columns, KP = all of K.
+
+
+def _scores(s: Setting) -> int:
+    # The inverse holds T, A, the joint block and their product; the loop before it two sums and three tiles of K.
+    return max(4 * s.chunk_size**2, 2 * s.chunk_size**2 + 3 * s.chunk_size * _block(s.K, s))
+
+
+def _states(s: Setting) -> int:
+    # The state and one operand over all of K; the rest is consumed as it comes.
+    return _padded(s.K) * _block(s.V, s) + s.chunk_size * _padded(s.K)
+
+
+def _output(s: Setting) -> int:
+    return s.chunk_size * (_block(s.V, s) + 2 * _block(s.K, s))
+
+
+def _score_grads(s: Setting) -> int:
+    return 2 * s.chunk_size**2 + 2 * s.chunk_size * _block(s.V, s)
+
+
+def _input_grads(s: Setting) -> int:
+    # Three gradients, the two sums over value heads, the sinks, and one score tile.
+    return 6 * s.chunk_size * _block(s.K, s) + s.chunk_size**2
+
+
+SPACES: dict[str, StageSpace] = {
+    space.stage: space
+    for space in (
+        StageSpace(stage="scores", live=_scores, cut="K", steps=lambda s: _trips(s.K, s), solves=True),
+        StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None),
+        StageSpace(stage="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
+        StageSpace(stage="state_grads", live=_states, cut="V", steps=lambda s: None),
+        StageSpace(stage="score_grads", live=_score_grads, cut="V", steps=lambda s: _trips(s.V, s)),
+        StageSpace(stage="input_grads", live=_input_grads, cut="KV", steps=lambda s: _trips(s.V, s)),
+    )
+}
+"""The stages by name, in the order in which they run."""
+
+OP_STAGES: dict[str, tuple[str, ...]] = {
+    "chunk_fwd": ("scores", "states"),
+    "chunk_train": tuple(SPACES),
+}
+"""The stages that each op tunes."""
+
+
+def _wide(space: StageSpace, s: Setting) -> bool:
+    most = max(_padded(size) for name, size in (("K", s.K), ("V", s.V)) if name in space.cut)
+    return s.tile.block > most
+
+
+def _nothing_to_pipeline(space: StageSpace, s: Setting) -> bool:
+    steps = space.steps(s)
+    return s.tile.num_stages > 1 and steps is not None and steps < LEAST_STEPS_TO_PIPELINE
+
+
+def _idle_warps(space: StageSpace, s: Setting) -> bool:
+    return s.tile.num_warps * 16 * 8 > s.chunk_size * max(s.chunk_size, s.tile.block)
+
+
+def _overflows(space: StageSpace, s: Setting) -> bool:
+    return space.live(s) > REGISTERS_PER_THREAD * s.warp * s.tile.num_warps
+
+
+def _below_contract(space: StageSpace, s: Setting) -> bool:
+    return s.solver == "tf32" or (s.solver != "ieee" and s.dtype == "fp32")
+
+
+def _not_offered(space: StageSpace, s: Setting) -> bool:
+    return s.solver == "tf32x3" and s.backend != "cuda"
+
+
+def _solver_needs_tile(space: StageSpace, s: Setting) -> bool:
+    return s.tile.num_warps > 16 or s.tile.num_warps * s.warp > 1024
+
+
+CONSTRAINTS = (
+    Constraint(
+        name="precision",
+        reason="the contract promises fp32 products in the solver: tf32 has 10 bits, and fp32 inputs promise ieee",
+        broken=_below_contract,
+    ),
+    Constraint(name="offered", reason="Triton offers tf32x3 for NVIDIA's tensor cores only", broken=_not_offered),
+    Constraint(name="threads", reason="a program has at most 1024 threads", broken=_solver_needs_tile),
+    Constraint(name="block", reason="a block wider than the head dimension is the block that just holds it", broken=_wide),
+    Constraint(name="pipeline", reason="a loop of one trip has nothing to pipeline", broken=_nothing_to_pipeline),
+    Constraint(
+        name="warps", reason="a warp's share of the chunk's products is less than one 16 x 8 fragment", broken=_idle_warps
+    ),
+    Constraint(
+        name="registers",
+        reason=f"the tiles that must live at once exceed {REGISTERS_PER_THREAD} registers per thread",
+        broken=_overflows,
+    ),
+)
+"""In the order in which they are asked: a point counts for the first that removes it."""

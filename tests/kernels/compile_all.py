@@ -1,0 +1,41 @@
+"""Compile one configuration of every kernel for GPUs that are not there. Run by test_compile in a process of its own,
+since kernels imported for the interpreter cannot be compiled."""
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from triton.backends.compiler import GPUTarget
+
+from deltaproof.kernels import LaunchConfig
+from deltaproof.kernels.compiling import compile_launch
+from deltaproof.kernels.launches import first_stage_launches, op_launches
+from deltaproof.specs.rule import RULES
+
+SHARED_LIMIT = 99 * 1024
+"""Bytes: the least of any GPU since sm_80 (sm_86, sm_89, sm_120). The default configuration must run everywhere."""
+
+
+def launches(rule_name: str):
+    rule = RULES[rule_name]
+    config = LaunchConfig(chunk_size=64)
+    found = [launch for op in ("chunk_train", "chunk_fwd", "recurrent") for launch in op_launches(op, rule, "bf16", 128, 128, config)]
+    return found + first_stage_launches(rule, "bf16", 128)
+
+
+def compile_rule(rule_name: str, arch: int) -> list[str]:
+    lines = []
+    for launch in launches(rule_name):
+        binary = compile_launch(launch, GPUTarget("cuda", arch, 32))
+        assert binary.shared <= SHARED_LIMIT, f"{launch.name} on sm_{arch}: {binary.shared} bytes of shared memory"
+        uses_dots = launch.name in ("scores_kernel", "states_kernel", "output_kernel", "state_grads_kernel", "score_grads_kernel", "input_grads_kernel")
+        assert bool(binary.tensor_core) == uses_dots, f"{launch.name} on sm_{arch}: tensor cores {binary.tensor_core}"
+        lines.append(f"{rule_name} sm_{arch} {launch.name} {binary.registers} registers, {binary.stack} B stack")
+    return lines
+
+
+if __name__ == "__main__":
+    cells = [(rule, int(arch)) for arch in sys.argv[2:] for rule in sys.argv[1].split(",")]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for lines in pool.map(compile_rule, *zip(*cells, strict=True)):
+            print(*lines, sep="\n", flush=True)

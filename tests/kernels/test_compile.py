@@ -1,0 +1,31 @@
+"""The compiler refuses code that the interpreter accepts: every kernel is compiled for GPUs that are not here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deltaproof.kernels.launches import op_launches
+from deltaproof.kernels.config import LaunchConfig
+from deltaproof.specs.rule import RULES
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("rules", ["gdn2,linear", "kda,gdn"])
+def test_every_kernel_compiles_fits_and_uses_tensor_cores(rules: str):
+    script = Path(__file__).with_name("compile_all.py")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2] / ".import")
+    command = [sys.executable, str(script), rules, "80", "90", "100"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for rule in rules.split(","):
+        for arch in ("sm_80", "sm_90", "sm_100"):
+            assert f"{rule} {arch} states_kernel" in done.stdout
+
+
+def test_interpreted_kernels_are_not_recorded():
+    with pytest.raises(RuntimeError, match="without TRITON_INTERPRET"):
+        op_launches("chunk_fwd", RULES["gdn2"], "bf16", 64, 64, LaunchConfig())

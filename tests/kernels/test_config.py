@@ -1,0 +1,43 @@
+"""Launch configurations: the token says everything, and nothing wrong can be built."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deltaproof.kernels.config import STAGES, LaunchConfig, Tile
+
+tiles = st.builds(
+    Tile,
+    block=st.sampled_from([16, 32, 64, 128, 256]),
+    num_warps=st.sampled_from([1, 2, 4, 8, 16]),
+    num_stages=st.integers(1, 5),
+)
+configs = st.builds(
+    LaunchConfig,
+    chunk_size=st.sampled_from([16, 32, 64, 128]),
+    solver=st.sampled_from(["ieee", "tf32x3", "tf32"]),
+    **dict.fromkeys(STAGES, tiles),
+)
+
+
+@given(configs)
+def test_token_round_trip(config: LaunchConfig):
+    assert LaunchConfig.parse(config.token) == config
+
+
+@pytest.mark.parametrize(
+    ("token", "complaint"),
+    [
+        ("c48", "chunk_size=48"),
+        ("c64,solver=bf16", "solver='bf16'"),
+        ("c64,walk=64x4x2", "no setting 'walk'"),
+        ("c64,states=63x4x2", "block=63"),
+        ("c64,states=64x4", "states"),
+        ("", "not a launch configuration"),
+    ],
+)
+def test_bad_tokens_say_what_is_wrong(token: str, complaint: str):
+    with pytest.raises(ValueError, match="not a launch configuration") as error:
+        LaunchConfig.parse(token)
+    assert complaint.split()[0] in str(error.value) or complaint == "states"
+    assert "\n" not in str(error.value)
