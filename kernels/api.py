@@ -87,6 +87,8 @@ def gated_delta_rule(
     """
     if variant is not None and variant not in VARIANTS:
         raise ValueError(f"variant={variant!r}; accepted: {', '.join(VARIANTS)}")
+    if config is not None and not isinstance(config, LaunchConfig):
+        raise TypeError(f"config is a {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')")
     check(
         q,
         k,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from .config import LaunchConfig, Solver, Tile
+from .config import Solver, Tile
 
 CHUNK_SIZES = (16, 32, 64, 128)
 SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
@@ -50,8 +50,8 @@ class StageSpace:
     cut: Literal["K", "V", "KV"]
     steps: Callable[[Setting], int | None]
     solves: bool = False
-    blocks: tuple[int, ...] = (16, 32, 64, 128)
-    num_warps: tuple[int, ...] = (1, 2, 4, 8, 16)
+    blocks: tuple[int, ...] = (32, 64, 128)
+    num_warps: tuple[int, ...] = (2, 4, 8)
     num_stages: tuple[int, ...] = (1, 2, 3)
 
     def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
@@ -72,11 +72,6 @@ class Constraint:
     name: str
     reason: str
     broken: Callable[[StageSpace, Setting], bool]
-
-
-def config_of(stage: str, setting: Setting) -> LaunchConfig:
-    """The launch configuration that differs from the default in this stage, chunk size and solver alone."""
-    return LaunchConfig(chunk_size=setting.chunk_size, solver=setting.solver, **{stage: setting.tile})
 
 
 def _padded(size: int) -> int:
@@ -120,12 +115,23 @@ def _input_grads(s: Setting) -> int:
 SPACES: dict[str, StageSpace] = {
     space.stage: space
     for space in (
-        StageSpace(stage="scores", live=_scores, cut="K", steps=lambda s: _trips(s.K, s), solves=True),
-        StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None),
+        StageSpace(
+            stage="scores",
+            live=_scores,
+            cut="K",
+            steps=lambda s: _trips(s.K, s),
+            solves=True,
+            num_warps=(2, 4, 8, 16),
+            num_stages=(1, 2),
+        ),
+        # The walks are short of programs where there are few heads: narrow blocks make more of them.
+        StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),
         StageSpace(stage="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
-        StageSpace(stage="state_grads", live=_states, cut="V", steps=lambda s: None),
+        StageSpace(stage="state_grads", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),
         StageSpace(stage="score_grads", live=_score_grads, cut="V", steps=lambda s: _trips(s.V, s)),
-        StageSpace(stage="input_grads", live=_input_grads, cut="KV", steps=lambda s: _trips(s.V, s)),
+        StageSpace(
+            stage="input_grads", live=_input_grads, cut="KV", steps=lambda s: _trips(s.V, s), num_warps=(4, 8, 16)
+        ),
     )
 }
 """The stages by name, in the order in which they run."""
@@ -163,8 +169,9 @@ def _not_offered(space: StageSpace, s: Setting) -> bool:
     return s.solver == "tf32x3" and s.backend != "cuda"
 
 
-def _solver_needs_tile(space: StageSpace, s: Setting) -> bool:
-    return s.tile.num_warps > 16 or s.tile.num_warps * s.warp > 1024
+def _too_many_threads(space: StageSpace, s: Setting) -> bool:
+    # Sixteen wavefronts of 64 are the most that fit; 32 warps of 32 are never tried.
+    return s.tile.num_warps * s.warp > 1024
 
 
 CONSTRAINTS = (
@@ -174,7 +181,7 @@ CONSTRAINTS = (
         broken=_below_contract,
     ),
     Constraint(name="offered", reason="Triton offers tf32x3 for NVIDIA's tensor cores only", broken=_not_offered),
-    Constraint(name="threads", reason="a program has at most 1024 threads", broken=_solver_needs_tile),
+    Constraint(name="threads", reason="a program has at most 1024 threads", broken=_too_many_threads),
     Constraint(name="block", reason="a block wider than the head dimension is the block that just holds it", broken=_wide),
     Constraint(name="pipeline", reason="a loop of one trip has nothing to pipeline", broken=_nothing_to_pipeline),
     Constraint(

@@ -75,8 +75,7 @@ def gated_delta_rule_torch(
     state = z.new_zeros(len(plan.lengths), heads, value_heads // heads, K, V)
     if initial_state is not None:
         state = state + initial_state.to(dtype).view_as(state)
-    before, writes, final = _walk(plan, state, z, within)
-    o = within.qbar @ before + within.scores @ writes
+    o, final = _walk(plan, state, z, within)
     o = to_tokens(plan, o).reshape(batch, tokens, value_heads, V).to(v.dtype)
     return o, final.flatten(1, 2) if output_final_state else None
 
@@ -177,23 +176,20 @@ def _inverse(strict: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(strict, identity, upper=False, unitriangular=True)
 
 
-def _walk(plan: ChunkPlan, state: Tensor, z: Tensor, within: _Within) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry the states [N, H, R, K, V] through the chunks.
-
-    Returns the state before each chunk [M, H, R, K, V], what each token writes [M, H, R, C, V], and the final states.
-    """
+def _walk(plan: ChunkPlan, state: Tensor, z: Tensor, within: _Within) -> tuple[Tensor, Tensor]:
+    """Carry the states [N, H, R, K, V] through the chunks: outputs [M, H, R, C, V], and the final states."""
     state = state.index_select(0, plan.order)
-    before, writes, finished = [], [], []
+    outputs, finished = [], []
     inverse, ebar, total = (
         None if x is None else x.split(plan.active) for x in (within.inverse, within.ebar, within.total)
     )
+    queries, scores = within.qbar.split(plan.active), within.scores.split(plan.active)
     values, keys = z.split(plan.active), within.ktail.mT.split(plan.active)
     for step, n in enumerate(plan.active):
         state, done = state.split([n, state.shape[0] - n])
         finished.append(done)
         write = values[step] if inverse is None or ebar is None else inverse[step] @ (values[step] - ebar[step] @ state)
-        before.append(state)
-        writes.append(write)
+        outputs.append(queries[step] @ state + scores[step] @ write)
         state = (state if total is None else total[step] * state) + keys[step] @ write
     final = torch.cat([state, *reversed(finished)]).index_select(0, plan.order.argsort())
-    return torch.cat(before), torch.cat(writes), final
+    return torch.cat(outputs), final

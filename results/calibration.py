@@ -1,4 +1,4 @@
-"""The threshold of the error budgets, and the figures it follows from: `calibration.json`, written by `verify calibrate`."""
+"""The threshold of the error budgets and the figures it follows from: `calibration.json`, by `verify calibrate`."""
 
 from __future__ import annotations
 

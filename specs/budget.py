@@ -1,26 +1,27 @@
-"""Error budgets: how far from the truth an implementation that keeps its precision contract may land, on this very input.
+"""Error budgets: how far from the truth an implementation may land that keeps its precision contract, on this input.
 
-A float64 oracle is run again a dozen times with random rounding of the declared size at every declared site, forward and backward:
-the chunkwise oracle for a chunkwise implementation, because its pairwise scores and their inverse are real sites of rounding that
-the token recurrence does not have, and the token recurrence for one that goes token by token. The spread of these replicas about
-the exact token recurrence, element by element, is sigma: it grows where the problem is ill-conditioned and tightens where it is
-not. An implementation is judged by the ratio of its error to sigma, row by row. (Monte Carlo arithmetic: D. S. Parker, 1997.)
+A float64 oracle is run again a dozen times with random rounding of the declared size at every declared site, forward
+and backward: the chunkwise oracle for a chunkwise implementation, because its pairwise scores and their inverse are
+real sites of rounding that the token recurrence does not have, and the token recurrence for one that goes token by
+token. The spread of these replicas about the exact token recurrence, element by element, is sigma: it grows where the
+problem is ill-conditioned and tightens where it is not. An implementation is judged by the ratio of its error to sigma,
+row by row. (Monte Carlo arithmetic: D. S. Parker, 1997.)
 """
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from .chunkwise import chunkwise
-from .contract import CONTRACTS, EXACT, PrecisionContract, Rounding
+from .contract import CONTRACTS, PrecisionContract
 from .inputs import Inputs
-from .numbers import Float64, Site
+from .noise import Noisy
 from .options import stored_at
 from .problem import Problem
 from .recurrence import solve
@@ -31,16 +32,13 @@ REPLICAS = 12
 _BATCH = 2**20
 """Most elements in the largest array of a noisy run, unless one replica alone has more."""
 
-_RUNNING_SUM = 16
-"""An fp32 sum of n products is rounded about n / 8 times on the way, half of them at full size: n / 16 more roundings."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What is right, and how far off rounding may put it.
 
-    reference, sigma: per output name, in the output's shape. replicas: the noisy runs, [REPLICAS, *shape]; any quantity derived
-    from outputs has its own sigma, the spread of that quantity over the replicas.
+    reference, sigma: per output name, in the output's shape. replicas: the noisy runs, [REPLICAS, *shape]; any quantity
+    derived from outputs has its own sigma, the spread of that quantity over the replicas.
     """
 
     contract: PrecisionContract
@@ -53,64 +51,15 @@ class Budget:
         return ratios(outputs, self.reference, self.sigma, self.contract)
 
 
-class Noisy(Float64):
-    """float64 with uniform noise of a contract's size at its sites, on `replicas` independent copies (a leading axis)."""
-
-    def __init__(self, contract: PrecisionContract, replicas: int, rng: np.random.Generator) -> None:
-        self._contract = contract
-        self._replicas = replicas
-        self._rng = rng
-        # Drawing fresh numbers at every site would cost more than the rule itself: a random window of a pool does as well.
-        self._pool = rng.uniform(-1, 1, 2 * _BATCH)
-        self._factors: dict[Rounding, np.ndarray] = {}
-
-    def array(self, values: Any) -> np.ndarray:
-        values = np.asarray(values, dtype=np.float64)
-        return np.broadcast_to(values, (self._replicas, *values.shape))
-
-    def at(self, site: Site, x: np.ndarray) -> np.ndarray:
-        rounding = self._contract.at(site)
-        if rounding == EXACT:
-            return x
-        # One draw for all tokens [..., T, heads, channels]: a sum of log-decays is off in proportion to the sum itself.
-        shape = (*x.shape[:-3], 1, *x.shape[-2:]) if site == "exponent" else x.shape
-        if rounding not in self._factors:
-            self._factors[rounding] = 1 + rounding.unit * self._pool
-        moved = x * self._window(self._factors[rounding], shape)
-        moved += self._lost(rounding, shape)
-        return moved
-
-    def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        # A sum of many independent errors: only its size matters, not its law.
-        rounding = self._contract.product
-        moved = np.sqrt((a * a) @ (b * b))
-        moved *= rounding.unit * np.sqrt(1 + a.shape[-1] / _RUNNING_SUM)
-        moved *= self._window(self._pool, moved.shape)
-        moved += self._lost(rounding, moved.shape)
-        moved += a @ b
-        return moved
-
-    def _lost(self, rounding: Rounding, shape: tuple[int, ...]) -> np.ndarray:
-        """What rounding to a multiple of the quantum loses."""
-        return rounding.quantum / 2 * self._window(self._pool, shape)
-
-    def _window(self, pool: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Entries of a pool from a random place on, repeated where the shape is larger than the pool."""
-        size = math.prod(shape)
-        start = int(self._rng.integers(max(len(pool) - size, len(pool) // 2)))
-        window = pool[start : start + size]
-        return window.reshape(shape) if len(window) == size else np.resize(window, shape)
-
-
 def budget(problem: Problem, inputs: Inputs, contract: PrecisionContract | None = None) -> Budget:
     """The budget of a problem under a contract (that of its dtype unless given). Deterministic."""
     contract = contract or CONTRACTS[problem.dtype]
     reference = solve(problem, inputs)
-    rng = np.random.default_rng(zlib.crc32(problem.token.encode()))
-    at_once = max(1, min(REPLICAS, _BATCH // _elements(problem, contract)))
-    sizes = [min(at_once, REPLICAS - done) for done in range(0, REPLICAS, at_once)]
+    fitting = max(1, _BATCH // _elements(problem, contract))
+    at_once = max(size for size in range(1, REPLICAS + 1) if REPLICAS % size == 0 and size <= fitting)
+    noisy = Noisy(contract, at_once, np.random.default_rng(zlib.crc32(problem.token.encode())))
     with np.errstate(invalid="ignore"):
-        runs = [_noisy_run(problem, inputs, contract, Noisy(contract, size, rng)) for size in sizes]
+        runs = [_run(problem, inputs, contract, noisy) for _ in range(REPLICAS // at_once)]
     replicas = {name: np.concatenate([run[name] for run in runs]) for name in reference}
     return Budget(
         contract=contract,
@@ -120,7 +69,7 @@ def budget(problem: Problem, inputs: Inputs, contract: PrecisionContract | None 
     )
 
 
-def _noisy_run(problem: Problem, inputs: Inputs, contract: PrecisionContract, numbers: Noisy) -> dict[str, np.ndarray]:
+def _run(problem: Problem, inputs: Inputs, contract: PrecisionContract, numbers: Noisy) -> dict[str, np.ndarray]:
     if contract.chunk is None:
         return solve(problem, inputs, numbers)
     return chunkwise(problem, inputs, contract.chunk, numbers).outputs
@@ -140,21 +89,30 @@ def spread(replicas: np.ndarray, reference: np.ndarray) -> np.ndarray:
 
 
 def ratios(
-    outputs: Mapping[str, Any], reference: Mapping[str, np.ndarray], sigma: Mapping[str, np.ndarray], contract: PrecisionContract
+    outputs: Mapping[str, Any],
+    reference: Mapping[str, np.ndarray],
+    sigma: Mapping[str, np.ndarray],
+    contract: PrecisionContract,
 ) -> dict[str, np.ndarray]:
     """Per output, the ratio rms(error) / rms(sigma) of every row.
 
-    A row is one token and head (the features of o, dq, ..., or the one number of a scalar gate's gradient), one key channel of a
-    state, or one entry of dA_log and ddt_bias. sigma is at least what storing the exact result would cost. Where the reference
-    and the output are not finite in the same places and alike, or the shapes differ, the ratio is inf; so it is for any error
-    where sigma is 0. Raises KeyError for an output that is missing.
+    A row is one token and head (the features of o, dq, ..., or the one number of a scalar gate's gradient), one key
+    channel of a state, or one entry of dA_log and ddt_bias. sigma is at least what storing the exact result would cost.
+    Where the reference and the output are not finite in the same places and alike, or the shapes differ, the ratio is
+    inf; so it is for any error where sigma is 0. Raises KeyError for an output that is missing.
     """
     found = {}
     for name, truth in reference.items():
-        output = np.asarray(outputs[name], dtype=np.float64)
+        output = _float64(outputs[name])
         stored = contract.at(stored_at(name)).amplitude(truth) / np.sqrt(3)
         found[name] = _row_ratios(output, truth, np.maximum(sigma[name], stored), by_entry=truth.ndim < 4)
     return found
+
+
+def _float64(x: Any) -> np.ndarray:
+    if isinstance(x, torch.Tensor):
+        return x.detach().to(device="cpu", dtype=torch.float64).numpy()
+    return np.asarray(x, dtype=np.float64)
 
 
 def _row_ratios(output: np.ndarray, truth: np.ndarray, sigma: np.ndarray, *, by_entry: bool) -> np.ndarray:
@@ -164,7 +122,8 @@ def _row_ratios(output: np.ndarray, truth: np.ndarray, sigma: np.ndarray, *, by_
     # NaN stands where NaN stands, and each infinity where the same infinity stands.
     alike = np.where(finite, np.isfinite(output), (output == truth) | (np.isnan(output) & np.isnan(truth)))
     usable = finite & alike
-    error, allowed = (np.where(usable, x, 0.0) for x in (np.subtract(output, truth, where=usable, out=np.zeros_like(truth)), sigma))
+    error = np.subtract(output, truth, where=usable, out=np.zeros_like(truth))
+    allowed = np.where(usable, sigma, 0.0)
     if by_entry:
         alike, error, allowed = alike[..., None], error[..., None], allowed[..., None]
     top, bottom = np.linalg.norm(error, axis=-1), np.linalg.norm(allowed, axis=-1)

@@ -1,7 +1,7 @@
 """The chunkwise WY form in float64, with every intermediate: the bridge from the token recurrence to the kernels.
 
-Gated DeltaNet-2 (arXiv 2605.22791), Section 3 and Appendix B, in the cancellation-free form that the kernels use.
-Within a chunk of C tokens that starts from state S0, with Gamma the decay from the chunk's start and D_ij that from j to i:
+Gated DeltaNet-2 (arXiv 2605.22791; backward: Appendix B), in the cancellation-free form that the kernels use.
+Within a chunk of C tokens that starts from state S0, with Gamma_i the decay from the start to i and D_ij from j to i:
 
     e = b * k,  z = w * v,  Ebar = Gamma e,  Kt = (decay to the chunk's end) k
     T_ij = sum_c e_ic k_jc D_ijc  (i > j)        A = (I + T)^-1
@@ -61,7 +61,7 @@ class Chunkwise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chunk:
-    """Inputs of one chunk [..., C, K or V], gates at full width, and what its forward pass leaves for the backward one."""
+    """Inputs of one chunk [..., C, K or V], gates at full width."""
 
     q: np.ndarray
     k: np.ndarray
@@ -72,9 +72,9 @@ class _Chunk:
 
 
 def chunkwise(problem: Problem, inputs: Inputs, chunk: int = 64, numbers: Float64 = FLOAT64) -> Chunkwise:
-    """Outputs, all gradients and all intermediates, in chunks of `chunk` tokens. Needs chunk^2 K floats per chunk and head.
+    """Outputs, all gradients and all intermediates, in chunks of `chunk` tokens.
 
-    `numbers` may round at the sites where a kernel of this form does.
+    Needs a few times chunk^2 K floats per sequence and head. `numbers` may round where a kernel of this form does.
     """
     tensors, prepared = prepare(problem, inputs, numbers)
     groups = Groups.of(problem)
@@ -117,14 +117,13 @@ def _sweep(
         gradients.insert(0, gradient)
         stages.insert(0, Stages(**found, **backward))
         dS = before
-    joined = {name: _whole([gradient[name] for gradient in gradients], lanes) for name in "qkvgbw"}
-    o = _whole([found["o"] for found in forward], lanes)
+    like = {"q": lanes.q, "k": lanes.k, "v": lanes.v, "g": lanes.k, "b": lanes.k, "w": lanes.v}
+    joined = {name: _whole([gradient[name] for gradient in gradients], empty) for name, empty in like.items()}
+    o = _whole([found["o"] for found in forward], lanes.v)
     return o, last, Lanes(**joined, S0=dS), stages
 
 
-def _forward(
-    chunk: _Chunk, scale: float, S: np.ndarray, numbers: Float64
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _forward(chunk: _Chunk, scale: float, S: np.ndarray, numbers: Float64) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """(forward fields of `Stages`, the state at the chunk's end)."""
     at, matmul = numbers.at, numbers.matmul
     decay, e, z = decays(chunk.g), chunk.b * chunk.k, chunk.w * chunk.v
@@ -142,7 +141,7 @@ def _forward(
 def _backward(
     chunk: _Chunk, scale: float, forward: dict[str, np.ndarray], do: np.ndarray, dS: np.ndarray, numbers: Float64
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """(gradients of the chunk's inputs, backward fields of `Stages`, the gradient of the state at the chunk's start)."""
+    """(gradients of the inputs, backward fields of `Stages`, the gradient of the state at the chunk's start)."""
     at, matmul = numbers.at, numbers.matmul
     decay, e = decays(chunk.g), chunk.b * chunk.k
     S, R, after = at("operand", forward["S"]), forward["R"], at("operand", dS)
@@ -152,13 +151,15 @@ def _backward(
     dX = at("operand", matmul(_transpose(forward["A"]), dR))
     dAqk = at("operand", np.tril(matmul(do, _transpose(R))))
     dT = at("operand", -_below(matmul(dX, _transpose(R))))
-    before = at("state", decay.whole[..., None] * dS + matmul(_transpose(q_start), do) - matmul(_transpose(e_start), dX))
+    read = matmul(_transpose(q_start), do) - matmul(_transpose(e_start), dX)
+    before = at("state", decay.whole[..., None] * dS + read)
 
     dq_start, de_start = matmul(do, _transpose(S)), -matmul(dX, _transpose(S))
     dk_end = matmul(R, _transpose(after))
     keys = at("operand", decay.between * chunk.k[..., None, :, :])
     # What each pair's gradient multiplies on the side of the later token, [..., i, j, K].
-    later = at("product", scale * dAqk[..., None] * chunk.q[..., :, None, :]) + at("product", dT[..., None] * e[..., :, None, :])
+    later = at("product", scale * dAqk[..., None] * chunk.q[..., :, None, :])
+    later = later + at("product", dT[..., None] * e[..., :, None, :])
     dq = scale * (decay.prefix * dq_start + matmul(dAqk[..., None, :], keys)[..., 0, :])
     de = decay.prefix * de_start + matmul(dT[..., None, :], keys)[..., 0, :]
     dk = decay.suffix * dk_end + (later * decay.between).sum(axis=-3) + de * chunk.b
@@ -168,7 +169,9 @@ def _backward(
         onward=dk_end * k_end,
         through=decay.whole * at("product", S * after).sum(axis=-1),
     )
-    gradients = {"q": dq, "k": dk, "v": dX * chunk.w, "g": at("gate", dg), "b": de * chunk.k, "w": dX * chunk.v}
+    # A gate per head sums the last two over channels: a contraction like any other.
+    db, dw = at("product", de * chunk.k), at("product", dX * chunk.v)
+    gradients = {"q": dq, "k": dk, "v": dX * chunk.w, "g": at("gate", dg), "b": db, "w": dw}
     return gradients, {"dS": dS, "dR": dR, "dX": dX, "dAqk": dAqk, "dT": dT}, before
 
 
@@ -189,9 +192,9 @@ def _cut(lanes: Lanes, span: slice) -> _Chunk:
     )
 
 
-def _whole(parts: Sequence[np.ndarray], lanes: Lanes) -> np.ndarray:
-    """Chunks [..., HV, C, X] -> [..., T, HV, X]; as empty as the lanes where there are none."""
-    return np.concatenate(parts, axis=-2).swapaxes(-2, -3) if parts else lanes.v
+def _whole(parts: Sequence[np.ndarray], empty: np.ndarray) -> np.ndarray:
+    """Chunks [..., HV, C, X] -> [..., T, HV, X]; `empty` where there are none."""
+    return np.concatenate(parts, axis=-2).swapaxes(-2, -3) if parts else empty
 
 
 def _of_sequence(stages: Stages, slot: int) -> Stages:

@@ -27,22 +27,22 @@ class Rounding:
 
 
 EXACT = Rounding(unit=0.0, quantum=0.0)
-# Hardware may flush fp32 and bf16 subnormals, so the quantum of both is the smallest normal number; fp16 keeps its subnormals.
+# Hardware may flush fp32 and bf16 subnormals: their quantum is the smallest normal number. fp16 keeps its subnormals.
 FP32 = Rounding(unit=2.0**-24, quantum=2.0**-126)
 BF16 = Rounding(unit=2.0**-8, quantum=2.0**-126)
 FP16 = Rounding(unit=2.0**-11, quantum=2.0**-24)
 
 FP32_SUM = Rounding(unit=4 * FP32.unit, quantum=FP32.quantum)
-"""An fp32 sum of a chunk's log-decays: 64 running sums of one sign, each rounded, are off by sqrt(64) / 3 of one rounding of the
-total (rms), and so is every exponent, whose sign and chunk they share; 4 is that for uniform noise, rounded down."""
+"""An fp32 sum of a chunk's log-decays. 64 running sums of one sign, each rounded, are off by sqrt(64 / 3) = 4.6 times
+what one rounding of the total costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionContract:
     """The rounding that an implementation declares, site by site (`numbers.Site` says what each site is).
 
-    chunk: tokens per chunk of a chunkwise implementation, whose intermediates are those of `specs.chunkwise`; None for one that
-    goes token by token, as `specs.recurrence` does.
+    chunk: tokens per chunk of a chunkwise implementation, whose intermediates are those of `specs.chunkwise`; None for
+    one that goes token by token, as `specs.recurrence` does.
     """
 
     name: str
@@ -60,8 +60,8 @@ class PrecisionContract:
 
 
 def _chunkwise(name: DType, dtype: Rounding) -> PrecisionContract:
-    # Inputs arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed in fp32;
-    # fp32 means ieee products. Decays, their gradients and the state are fp32 throughout.
+    # Inputs arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed
+    # in fp32; fp32 means ieee products. Decays, their gradients and the state are fp32 throughout.
     return PrecisionContract(
         name=name,
         chunk=64,
@@ -83,6 +83,8 @@ CONTRACTS: Mapping[DType, PrecisionContract] = {
 """The contract of a chunkwise kernel, by dtype."""
 
 TOKEN_CONTRACTS: Mapping[DType, PrecisionContract] = {
-    dtype: replace(contract, name=f"{contract.name} token", chunk=None, exponent=FP32) for dtype, contract in CONTRACTS.items()
+    dtype: replace(contract, name=f"{contract.name} token", chunk=None, exponent=FP32)
+    for dtype, contract in CONTRACTS.items()
 }
-"""The contract of a kernel that goes token by token, by dtype: stricter where keys are correlated or decay is strong."""
+"""The contract of a kernel that goes token by token, by dtype: stricter where keys are correlated, and where decay is
+strong in fp16."""

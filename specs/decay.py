@@ -1,7 +1,7 @@
 """Decay factors within a chunk, and the gradient of the gates through them, without a single cancellation.
 
-Every exponent is a sum of terms of one sign (all g <= 0), never a difference of two cumulative sums, so every factor is at most
-1 and exact for any g, -inf included. The gradient of g_t is the sum over everything that decays across token t.
+Every exponent is a sum of terms of one sign (all g <= 0), never a difference of two cumulative sums, so every factor is
+at most 1 and exact for any g, -inf included. The gradient of g_t is the sum over everything that decays across token t.
 """
 
 from __future__ import annotations
@@ -45,9 +45,10 @@ def decays(g: np.ndarray) -> Decay:
 def gate_gradient(pairs: np.ndarray, into: np.ndarray, onward: np.ndarray, through: np.ndarray) -> np.ndarray:
     """dg [..., C, K] from what each decayed term, value times its gradient, contributes.
 
-    pairs [..., C, C, K]: from token j to token i (i >= j), counts for j < t <= i. into [..., C, K]: from the chunk's start to
-    token i, counts for t <= i. onward [..., C, K]: from token j to the chunk's end, counts for t > j.
-    through [..., K]: from start to end, counts for every t.
+    pairs [..., C, C, K]: from token j to token i (i >= j), counts for j < t <= i.
+    into [..., C, K]: from the chunk's start to token i, counts for t <= i.
+    onward [..., C, K]: from token j to the chunk's end, counts for t > j.
+    through [..., K]: from the chunk's start to its end, counts for every t.
     """
     C = pairs.shape[-2]
     # from_before[i, t] = sum over j < t of pairs[i, j]

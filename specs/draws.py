@@ -1,13 +1,13 @@
 """Generators of one tensor each, from which the regimes are put together.
 
-Each takes a `Draw` and returns float64 of shape `draw.shape` = (T, B, heads, channels), time first, so that a longer problem of
-the same seed begins like a shorter one; states have shape (N, HV, K, V).
+Each takes a `Draw` and returns float64 of shape `draw.shape` = (T, B, heads, channels), time first, so that a longer
+problem of the same seed begins like a shorter one; states have shape (N, HV, K, V).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ CHUNK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What a generator may use: a random stream of its own, the shape to fill, and each token's index in its sequence."""
+    """What a generator may use: a random stream of its own, the shape to fill, and the problem."""
 
     rng: np.random.Generator
     shape: tuple[int, ...]
@@ -28,6 +28,10 @@ class Draw:
     def pick(self, *options: float) -> float:
         """One of the options, in turn with the seed, so that consecutive seeds meet all of them."""
         return options[self.problem.seed % len(options)]
+
+    def fork(self) -> Draw:
+        """The same with another random stream: who draws twice forks, so that the first draw may be of any length."""
+        return replace(self, rng=self.rng.spawn(1)[0])
 
     def legal(self, value: float, half: float) -> float:
         """`value`, or `half` where the dtype is fp16, whose range ends at 65504 and whose quantum is 6e-8."""
@@ -78,10 +82,14 @@ def some(fraction: float, value: float, otherwise: Generator) -> Generator:
     """`value` in about `fraction` of the rows (one token, one head), the other generator elsewhere."""
 
     def generate(draw: Draw) -> np.ndarray:
-        x = otherwise(draw)
-        return np.where(draw.rng.random((*draw.shape[:-1], 1)) < fraction, value, x)
+        return np.where(_rows(draw) < fraction, value, otherwise(draw.fork()))
 
     return generate
+
+
+def _rows(draw: Draw) -> np.ndarray:
+    """One U(0, 1) per row."""
+    return draw.rng.random((*draw.shape[:-1], 1))
 
 
 def mask(value: float) -> Generator:
@@ -134,7 +142,7 @@ def growing(draw: Draw) -> np.ndarray:
 
 
 def growth_keys(draw: Draw) -> np.ndarray:
-    """Two keys in turn, (sqrt 1/6, sqrt 5/6) and swapped: with complementary erase masks the state grows by sqrt(5)/2 a token."""
+    """Keys (sqrt 1/6, sqrt 5/6) and swapped, in turn: with complementary masks the state grows by sqrt(5)/2 a token."""
     x = unit(draw)
     if draw.shape[-1] < 2:
         return x
@@ -182,15 +190,14 @@ def gate_of_model(spread: float) -> Generator:
 
 def instant_forget(draw: Draw) -> np.ndarray:
     """A quarter of the channels (of the heads, for a scalar gate) at -16 throughout, at least one; the rest weak."""
-    x = weak(draw)
     chosen = draw.rng.random(draw.shape[2:]) < 0.25
     chosen.flat[draw.problem.seed % chosen.size] = True
-    return np.where(chosen, -16.0, x)
+    return np.where(chosen, -16.0, weak(draw))
 
 
 def at_row(strong: Generator) -> Generator:
     """Weak decay, but the strong generator at one row of every chunk, which the seed names."""
-    return lambda draw: np.where(draw.row, strong(draw), weak(draw))
+    return lambda draw: np.where(draw.row, strong(draw), weak(draw.fork()))
 
 
 def reset_strength(draw: Draw) -> np.ndarray:
@@ -208,12 +215,10 @@ def near_one(draw: Draw) -> np.ndarray:
 
 def mixed_decay(draw: Draw) -> np.ndarray:
     """Rates from e^-6 to e per channel, a tenth of the rows without decay, one row in fifty a reset."""
-    x = some(0.1, -0.0, rates(np.exp(-6), np.exp(1)))(draw)
-    return np.where(draw.rng.random((*draw.shape[:-1], 1)) < 0.02, -1e4, x)
+    return some(0.02, -1e4, some(0.1, -0.0, rates(np.exp(-6), np.exp(1))))(draw)
 
 
 def mixed_keys(draw: Draw) -> np.ndarray:
     """Independent, nearly collinear and zero keys in turn."""
-    x, y = unit(draw), collinear(0.1)(draw)
-    kind = draw.rng.random((*draw.shape[:-1], 1))
-    return np.where(kind < 0.6, x, np.where(kind < 0.9, y, 0.0))
+    kind = _rows(draw)
+    return np.where(kind < 0.6, unit(draw.fork()), np.where(kind < 0.9, collinear(0.1)(draw.fork()), 0.0))

@@ -1,31 +1,31 @@
 """Exact arithmetic without rounding: every number is an element of F_p x Z_q, held in 32 bits.
 
-p = 2 q + 1 is a safe prime below 2^16, so the squares of F_p form a group of prime order q and `exp2(x) = BASE ** x_q` turns a
-sum in Z_q into a product in F_p. Two programs that are the same polynomial in their inputs and in exponentials of their inputs
-agree in F_p for every input; two that are not disagree on a random input, but for a chance of about degree / p per element
-(Schwartz-Zippel). The two-field evaluation is that of PIT with exponentials in Mirage (arXiv 2405.05751).
+p = 2 q + 1 is a safe prime below 2^16, so the squares of F_p form a group of prime order q and exp2(x) = 4^(x in Z_q)
+turns a sum in Z_q into a product in F_p. Two programs that are the same polynomial in their inputs and in
+exponentials of their inputs agree in F_p for every input; two that are not disagree on a random input, but for a
+chance of about degree / p per element (Schwartz-Zippel). The two-field evaluation is that of PIT with exponentials in
+Mirage (arXiv 2405.05751).
 
-A payload is a uint32: the F_p part in bits 0-15, the Z_q part in bits 16-30. Bit 31 marks what is no element: `NEG_INF`, which
-has the bits of fp32 -inf, and `OUTSIDE`, which absorbs like NaN and says that the algebra cannot answer.
+A payload is a uint32: the F_p part in bits 0-15, the Z_q part in bits 16-30. Bit 31 marks what is no element:
+`NEG_INF`, which has the bits of fp32 -inf, and `OUTSIDE`, which absorbs like NaN and says that the algebra cannot
+answer.
 
     -inf + x = -inf      -inf * x = -inf (x != 0)      exp(-inf) = 0      0 * -inf, -(-inf), -inf * -inf = OUTSIDE
 
-The Z_q part of an exponential is a hash of its input, since exp of exp is not a homomorphism: equality is judged on F_p.
+The Z_q part of an exponential is a hash of its input, since exp of exp is not a homomorphism: equality is judged on
+F_p.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-P = 65267
-Q = 32633
-BASE = 4  # a square other than 1, hence of order Q
+from .field_tables import P, Q, hashed, inverses, mod, powers
 
 NEG_INF = np.uint32(0xFF800000)
 OUTSIDE = np.uint32(0xFFC00000)  # the NaN that x86 produces itself
@@ -35,12 +35,14 @@ _MARK = np.uint32(1 << 31)
 _LOG2_E = 1.4426950408889634
 _BLOCK = 1 << 20  # terms of one float64 dot product: _BLOCK * P**2 < 2**53
 
-Bits = np.ndarray[Any, np.dtype[np.uint32]]
+Bits = Any
+"""uint32 numpy array or scalar"""
 
 
 class FieldArray:
-    """A numpy-like array over F_p x Z_q. `bits` is the uint32 array of canonical payloads; use `unpack` for foreign ones.
+    """A numpy-like array over F_p x Z_q.
 
+    bits: uint32 array of canonical payloads; foreign ones come in through `unpack`.
     Operands may be FieldArrays, or Python numbers, which are embedded by `constant`.
     """
 
@@ -107,7 +109,7 @@ class FieldArray:
 
     def __mul__(self, other: FieldArray | float) -> FieldArray:
         x, y = self.bits, _operand(other)
-        out = _mod(np.multiply(x & _LOW, y & _LOW), P) | _mod(np.multiply(x >> 16, y >> 16), Q) << 16
+        out = mod(np.multiply(x & _LOW, y & _LOW), P) | mod(np.multiply(x >> 16, y >> 16), Q) << 16
         return FieldArray(_mul_marked(x, y, out) if _marked(x, y) else out)
 
     def __neg__(self) -> FieldArray:
@@ -188,10 +190,11 @@ def outside(x: FieldArray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4096)
 def constant_bits(value: float) -> np.uint32:
-    """The payload of a number, after rounding it to fp32: m * 2**e exactly, with 1/2 the inverse of 2. NaN and +inf are OUTSIDE.
+    """The payload of a number, after rounding it to fp32: m 2^e exactly, 1/2 being the inverse of 2.
 
-    log2(e) and ln(2), however many digits they are written with, are one formal constant and its inverse, so that exp(x) and
-    exp2(x * log2(e)) agree.
+    NaN and +inf are OUTSIDE.
+    log2(e) and ln(2), however many digits they are written with, are one formal constant and its inverse, so that
+    exp(x) and exp2(x * log2(e)) agree.
     """
     rounded = float(np.float32(value))
     if not math.isfinite(rounded):
@@ -223,7 +226,7 @@ def random(rng: np.random.Generator, shape: tuple[int, ...]) -> FieldArray:
 
 def exp2(x: FieldArray) -> FieldArray:
     bits = x.bits
-    out = np.take(_powers(), bits >> 16) | _mod(_hash("exp2", bits), Q) << 16
+    out = np.take(powers(), bits >> 16) | mod(hashed("exp2", bits), Q) << 16
     if _marked(bits):
         out = np.where(bits < _MARK, out, np.where(bits == NEG_INF, np.uint32(0), OUTSIDE))
     return FieldArray(out)
@@ -236,7 +239,7 @@ def exp(x: FieldArray) -> FieldArray:
 def inverse(x: FieldArray) -> FieldArray:
     """1 / x; OUTSIDE for 0 and for what is no element. A zero part of a number that is not zero has the inverse 0."""
     bits = x.bits
-    low, high = _inverses(P), _inverses(Q)
+    low, high = inverses(P), inverses(Q)
     out = np.take(low, bits & _LOW) | np.take(high, bits >> 16) << 16
     return FieldArray(np.where((bits == 0) | (bits >= _MARK), OUTSIDE, out))
 
@@ -264,7 +267,8 @@ def softplus(x: FieldArray) -> FieldArray:
 
 
 def sigmoid(x: FieldArray) -> FieldArray:
-    return inverse(exp(-x) + 1.0)
+    """exp(x - softplus(x)), the form without overflow. Not 1 / (1 + exp(-x)): the logarithm in `softplus` is formal."""
+    return exp(x - softplus(x))
 
 
 def concatenate(arrays: Sequence[FieldArray], axis: int = 0) -> FieldArray:
@@ -276,12 +280,9 @@ def _operand(value: Any) -> Bits:
         return value.bits
     if isinstance(value, (int, float)):
         return np.asarray(constant_bits(float(value)))
-    raise TypeError(f"a FieldArray or a Python number is needed, not {type(value).__name__}: embed arrays with `FIELD.array`")
-
-
-def _mod(x: np.ndarray, modulus: int) -> np.ndarray:
-    # numpy vectorises integer division by a scalar, and not the remainder
-    return np.subtract(x, np.multiply(np.floor_divide(x, modulus), modulus))
+    raise TypeError(
+        f"a FieldArray or a Python number is needed, not {type(value).__name__}: embed arrays with `FIELD.array`"
+    )
 
 
 def _dot(x: np.ndarray, y: np.ndarray, modulus: int) -> Bits:
@@ -291,7 +292,7 @@ def _dot(x: np.ndarray, y: np.ndarray, modulus: int) -> Bits:
         left = x[..., start : start + _BLOCK].astype(np.float64)
         right = (y[..., start : start + _BLOCK, :] if y.ndim > 1 else y[start : start + _BLOCK]).astype(np.float64)
         total = total + np.asarray(np.matmul(left, right)).astype(np.uint64)
-    return np.asarray(_mod(total, modulus)).astype(np.uint32)
+    return np.asarray(mod(total, modulus)).astype(np.uint32)
 
 
 def _marked(*arrays: Bits) -> bool:
@@ -324,47 +325,14 @@ def _matmul_marked(x: Bits, y: Bits) -> Bits:
     return np.where(lost, OUTSIDE, np.where(infinite, NEG_INF, clean.bits))
 
 
-def _hash(tag: str, bits: Bits) -> Bits:
-    """32 bits that depend on the input and on the name of the operation (the finaliser of MurmurHash3)."""
-    mixed = np.bitwise_xor(bits, _seed(tag))
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        mixed = np.multiply(np.bitwise_xor(mixed, mixed >> shift), np.uint32(factor))
-    return np.bitwise_xor(mixed, mixed >> 16)
-
-
-@functools.cache
-def _seed(tag: str) -> np.uint32:
-    return np.uint32(int.from_bytes(hashlib.sha256(tag.encode()).digest()[:4], "little"))
-
-
 def _tagged(tag: str, x: FieldArray) -> FieldArray:
     bits = x.bits
-    out = _mod(_hash(f"{tag} in F_p", bits), P) | _mod(_hash(f"{tag} in Z_q", bits), Q) << 16
+    out = mod(hashed(f"{tag} in F_p", bits), P) | mod(hashed(f"{tag} in Z_q", bits), Q) << 16
     return FieldArray(np.where(bits < _MARK, out, OUTSIDE))
 
 
-@functools.cache
-def _powers() -> Bits:
-    """BASE ** i in F_p by i; 0 from Q on, where only marked inputs look."""
-    table = np.zeros(1 << 16, dtype=np.uint32)
-    power = 1
-    for i in range(Q):
-        table[i] = power
-        power = power * BASE % P
-    return table
-
-
-@functools.cache
-def _inverses(modulus: int) -> Bits:
-    """1 / i modulo a prime by i; 0 for 0 and beyond the modulus."""
-    table = [0, 1]
-    for i in range(2, modulus):
-        table.append((modulus - modulus // i) * table[modulus % i] % modulus)
-    return np.array(table + [0] * ((1 << 16) - modulus), dtype=np.uint32)
-
-
 LOG2_E = np.uint32(_tagged("log2(e)", FieldArray(np.zeros((), np.uint32))).bits)
-LN_2 = np.uint32(inverse(FieldArray(LOG2_E)).bits)
+LN_2 = np.uint32(pow(int(LOG2_E & _LOW), -1, P) | pow(int(LOG2_E >> 16), -1, Q) << 16)
 """The payloads of log2(e) and ln(2)."""
 
 

@@ -19,16 +19,19 @@ STRONGEST_RAW_GATE = 1e8
 WEAKEST_RAW_GATE = -200.0
 """The raw value for no decay at all: softplus of it is 0 in fp32."""
 
-_GRADIENT_OF_STATE: Generator = scaled(normal, 0.5, 0.5)
+# Smaller in fp16, because the gradients of what is nearly normalised away are large.
+_GRADIENT_OF_OUTPUT = scaled(normal, 1, 0.125)
+_GRADIENT_OF_STATE = scaled(normal, 0.5, 0.0625)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """All that goes into a call and its backward pass, in the layout of the call, as float64 holding exactly the rounded values.
+    """All that goes into a call and its backward pass, in the layout of the call.
 
-    q, k [B, T, H, K]; v [B, T, HV, V]; g [B, T, G] or [B, T, G, K] (raw, where the op activates it); b the same; w [B, T, HV]
-    or [B, T, HV, V]; h0 [N, HV, K, V]; A_log [G]; dt_bias [G] or [G * K]; do [B, T, HV, V]; dht [N, HV, K, V]. None where the
-    rule or the problem has none. q, k, v, b, w, do are rounded to the problem's dtype, the others to fp32.
+    q, k [B, T, H, K]; v [B, T, HV, V]; g [B, T, G] or [B, T, G, K] (raw, where the op activates it); b the same;
+    w [B, T, HV] or [B, T, HV, V]; h0 [N, HV, K, V]; A_log [G]; dt_bias [G] or [G * K]; do [B, T, HV, V];
+    dht [N, HV, K, V]; None where the rule or the problem has none. N sequences, G = `Problem.gate_rows`.
+    `generate` makes float64 arrays that hold rounded values: q, k, v, b, w, do in the problem's dtype, the others fp32.
     """
 
     q: Any
@@ -49,7 +52,7 @@ class Inputs:
 
 
 def generate(problem: Problem) -> Inputs:
-    """The inputs of a problem: the same ones every time. Raises ValueError for a regime that is unknown or not for its rule."""
+    """The inputs of a problem, always the same. Raises ValueError for a regime that is unknown or not for its rule."""
     if problem.regime not in REGIMES:
         raise ValueError(f"unknown regime {problem.regime!r}; known: {', '.join(REGIMES)}")
     regime, rule = REGIMES[problem.regime], problem.rule
@@ -70,7 +73,7 @@ def generate(problem: Problem) -> Inputs:
         "q": tokens("q", regime.queries, H, K),
         "k": tokens("k", regime.keys, H, K),
         "v": tokens("v", regime.values, HV, V),
-        "do": tokens("do", normal, HV, V),
+        "do": tokens("do", _GRADIENT_OF_OUTPUT, HV, V),
     }
     if problem.qk_l2norm:
         # Lengths that differ from token to token, or normalising would be invisible.
@@ -107,7 +110,7 @@ def _stream(problem: Problem, tensor: str) -> np.random.Generator:
 
 
 def _raw_gate(problem: Problem, g: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Raw values, A_log and dt_bias whose activation is `g` [B, T, G, C]: the inverse of -exp(A_log) softplus(raw + dt_bias)."""
+    """Raw values, A_log and dt_bias of which g [B, T, G, C] = -exp(A_log) softplus(raw + dt_bias)."""
     rng = _stream(problem, "raw gate")
     A_log = np.log(rng.uniform(1, 16, g.shape[2]))
     dt = np.exp(rng.uniform(np.log(1e-3), np.log(0.1), g.shape[2:]))

@@ -1,7 +1,7 @@
 """From the layout of a call to the layout of the rule, and back.
 
-A call packs sequences, shares key heads among value heads and ties gates. The rule wants none of it. `split` undoes all of
-it; `join` is its adjoint, so that what was shared or tied receives the sum of its gradients.
+A call packs sequences, shares key heads among value heads and ties gates. The rule wants none of it. `split` undoes all
+of it; `join` is its adjoint, so that what was shared or tied receives the sum of its gradients.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Groups:
 
 
 def split(problem: Problem, tensors: dict[str, Array], numbers: Numbers) -> list[Lanes]:
-    """The lanes of every group. `tensors` are q, k, v, g, b, w, h0 in user layout, scalar gates with a last axis of 1."""
+    """The lanes of every group, from q, k, v, g, b, w, h0 in user layout, scalar gates with a last axis of 1."""
     groups = Groups.of(problem)
     per_head = {name: _share(x, problem.HV, numbers) for name, x in tensors.items() if name != "h0"}
     if "w" not in per_head and "b" in per_head:
@@ -93,9 +93,7 @@ def split(problem: Problem, tensors: dict[str, Array], numbers: Numbers) -> list
     if "h0" in tensors:
         states = groups.take_states(problem, tensors["h0"], numbers)
     else:
-        states = [
-            numbers.zeros(tuple(q.shape[:-3]) + (problem.HV, problem.K, problem.V)) for q in parts["q"]
-        ]
+        states = [numbers.zeros((*q.shape[:-3], problem.HV, problem.K, problem.V)) for q in parts["q"]]
     return [
         Lanes(**{name: parts[name][i] if name in parts else None for name in "qkvgbw"}, S0=states[i])
         for i in range(len(groups.members))
@@ -105,18 +103,17 @@ def split(problem: Problem, tensors: dict[str, Array], numbers: Numbers) -> list
 def join(problem: Problem, gradients: Sequence[Lanes], numbers: Numbers) -> dict[str, Array]:
     """Gradients of q, k, v, g, b, w, h0 in user layout (scalar gates with a last axis of 1) from those of the lanes."""
     groups, rule = Groups.of(problem), problem.rule
-    present = ("q", "k", "v", *rule.gates)
+    tied_to_scalar = {"g": rule.decay, "b": rule.erase, "w": rule.write}
+    heads = {"q": problem.H, "k": problem.H, "g": problem.gate_rows, "b": problem.gate_rows}
     joined: dict[str, Array] = {}
-    for name in present:
+    for name in ("q", "k", "v", *rule.gates):
         parts = [getattr(lanes, name) for lanes in gradients]
-        if (rule.decay if name == "g" else rule.erase if name == "b" else rule.write if name == "w" else "") == "scalar":
+        if tied_to_scalar.get(name) == "scalar":
             parts = [part.sum(axis=-1)[..., None] for part in parts]
         if name == "b" and rule.write == "tied":
-            tied = [lanes.w.sum(axis=-1)[..., None] for lanes in gradients if lanes.w is not None]
-            parts = [part + other for part, other in zip(parts, tied, strict=True)]
-        whole = groups.give_tokens(problem, parts, numbers)
-        heads = {"q": problem.H, "k": problem.H, "g": problem.gate_rows, "b": problem.gate_rows}.get(name, problem.HV)
-        joined[name] = _gather(whole, heads)
+            written = [lanes.w.sum(axis=-1)[..., None] for lanes in gradients if lanes.w is not None]
+            parts = [part + other for part, other in zip(parts, written, strict=True)]
+        joined[name] = _gather(groups.give_tokens(problem, parts, numbers), heads.get(name, problem.HV))
     if problem.initial_state:
         joined["h0"] = groups.give_states(problem, [lanes.S0 for lanes in gradients], numbers)
     return joined
@@ -128,7 +125,7 @@ def _share(x: Array, value_heads: int, numbers: Numbers) -> Array:
     if heads == value_heads:
         return x
     copies = numbers.concatenate([x[..., None, :]] * (value_heads // heads), -2)
-    return copies.reshape(x.shape[:-2] + (value_heads, channels))
+    return copies.reshape((*x.shape[:-2], value_heads, channels))
 
 
 def _gather(dx: Array, heads: int) -> Array:
@@ -136,4 +133,4 @@ def _gather(dx: Array, heads: int) -> Array:
     value_heads, channels = dx.shape[-2:]
     if heads == value_heads:
         return dx
-    return dx.reshape(dx.shape[:-2] + (heads, value_heads // heads, channels)).sum(axis=-2)
+    return dx.reshape((*dx.shape[:-2], heads, value_heads // heads, channels)).sum(axis=-2)

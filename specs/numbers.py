@@ -1,10 +1,11 @@
 """The arithmetic that the rule is written over.
 
-`specs.recurrence` states the rule once, in terms of `+ - *`, sums and the few functions below. A `Numbers` supplies them, so
-that the same text runs in float64, in 50-digit arithmetic, in rigorous balls, in a finite field, or with simulated rounding.
+`specs.recurrence` states the rule once, in terms of `+ - *`, sums and the few functions below. A `Numbers` supplies
+them, so that the same text runs in float64, in 60-digit arithmetic, in rigorous balls, in a finite field, or with
+simulated rounding.
 
-Arrays are numpy-like. Of an array the rule uses `+`, `-`, `*`, unary minus, `shape`, `reshape`, slices, `...` and `None` as
-indices, and `.sum(axis=int)`. Array operands stand on the left of constants.
+Arrays are numpy-like. Of an array the rule uses `+`, `-`, `*`, unary minus, `shape`, `reshape`, slices, `...` and
+`None` as indices, and `.sum(axis=int)`. Array operands stand on the left of constants.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Site = Literal["input", "operand", "product", "state", "exponent", "gate", "outp
 """Where an implementation may round.
 
 input: a tensor as loaded. operand: what is fed to a contraction. product: one product inside a contraction.
-state: the carried state. exponent: sums of log-decays. gate: their exponential, and gradients of gates. output: a tensor as stored, gradients included.
+state: the carried state. exponent: sums of log-decays. gate: their exponential, and gradients of gates.
+output: a tensor as stored, gradients included.
 """
 
 
@@ -29,7 +31,7 @@ class Numbers(Protocol):
     """One arithmetic. All methods are element-wise and keep the shape of their argument unless they say otherwise."""
 
     def array(self, values: Any) -> Array:
-        """The arrays of this system that stand for `values`: a float64 array, or an array of this system, kept as it is."""
+        """`values`, a float64 array, in this system; an array that is of this system already stays as it is."""
         ...
 
     def constant(self, value: float) -> Any:

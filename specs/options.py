@@ -1,7 +1,7 @@
 """What a call may ask of the op beside the rule: normalised q and k, and a decay gate computed from raw values.
 
-Each option comes with its adjoint; `prepare` and `finish` apply those that a problem asks for. All work on the layout of a call,
-`[..., B, T, heads, channels]`.
+Each option comes with its adjoint; `prepare` and `finish` apply those that a problem asks for. All work on the layout
+of a call, `[..., B, T, heads, channels]`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from .numbers import Array, Numbers, Site
 from .problem import Problem
 
 
-
 def stored_at(output: str) -> Site:
-    """The site at which an output (o, ht, dq, ...) is rounded: states and gate gradients are fp32, the others of the problem's dtype."""
+    """The site at which an output (o, ht, dq, ...) is rounded: states and what belongs to g stay fp32."""
     sites: dict[str, Site] = {"ht": "state", "dh0": "state", "dg": "gate", "dA_log": "gate", "ddt_bias": "gate"}
     return sites.get(output, "output")
+
 
 L2NORM_EPSILON = 1e-6
 """Added to the sum of squares under the root."""
@@ -35,9 +35,13 @@ def prepare(problem: Problem, inputs: Inputs, numbers: Numbers) -> tuple[dict[st
 
 
 def finish(
-    problem: Problem, tensors: dict[str, Array], prepared: dict[str, Array], gradients: dict[str, Array], numbers: Numbers
+    problem: Problem,
+    tensors: dict[str, Array],
+    prepared: dict[str, Array],
+    gradients: dict[str, Array],
+    numbers: Numbers,
 ) -> dict[str, Array]:
-    """The adjoint of `prepare`: from gradients of what the rule sees (q, k, ...) to those of the inputs (dq, dk, ...)."""
+    """The adjoint of `prepare`: from gradients of what the rule sees (q, ...) to those of the inputs (dq, ...)."""
     finished = dict(gradients)
     if problem.qk_l2norm:
         for name in "qk":
@@ -87,10 +91,10 @@ def activate_adjoint(
     draw = -(dg * numbers.at("gate", numbers.sigmoid(shifted)) * rate)
     dA_log = numbers.at("product", dg * g).sum(axis=-1).sum(axis=-2).sum(axis=-2)
     ddt_bias = draw.sum(axis=-3).sum(axis=-3)
-    return draw, dA_log, ddt_bias.reshape(ddt_bias.shape[:-2] + (ddt_bias.shape[-2] * ddt_bias.shape[-1],))
+    return draw, dA_log, ddt_bias.reshape((*ddt_bias.shape[:-2], ddt_bias.shape[-2] * ddt_bias.shape[-1]))
 
 
 def _rate_and_shifted(raw: Array, A_log: Array, dt_bias: Array, numbers: Numbers) -> tuple[Array, Array]:
     rate = numbers.at("gate", numbers.exp(A_log))[..., None, None, :, None]
-    bias = dt_bias.reshape(dt_bias.shape[:-1] + (1, 1) + raw.shape[-2:])
+    bias = dt_bias.reshape((*dt_bias.shape[:-1], 1, 1, *raw.shape[-2:]))
     return rate, numbers.at("gate", raw + bias)

@@ -1,7 +1,7 @@
 """The arbitrary precision oracle, and a witness of its gradients that shares no derivation with it.
 
-The oracle is `solve` over 60-digit numbers. The witness is a central difference of the scalar loss <o, do> + <ht, dht>, of
-which the forward sweep is all it knows: a mistake in the reverse sweep cannot hide in both.
+The oracle is `solve` over 60-digit numbers. The witness is a central difference of the scalar loss <o, do> + <ht, dht>,
+of which the forward sweep is all it knows: a mistake in the reverse sweep cannot hide in both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEP = 1e-20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """Finite differences of the loss. where: flat indices into the tensor [E]; values: one 60-digit number for each [E]."""
+    """Finite differences of the loss. where: flat indices into the tensor [E]; values: 60-digit numbers [E]."""
 
     where: np.ndarray
     values: np.ndarray
@@ -47,10 +47,10 @@ def solve_precisely(problem: Problem, inputs: Inputs, system: Scalars | None = N
 def finite_differences(
     problem: Problem, inputs: Inputs, *, limit: int | None = None, seed: int = 0, system: Scalars | None = None
 ) -> dict[str, Differences]:
-    """Central differences of <o, do> + <ht, dht> in every input entry, or in `limit` entries of each tensor that `seed` chooses.
+    """Central differences of <o, do> + <ht, dht> in every input entry, or in `limit` entries per tensor, by `seed`.
 
-    Keys are the names of gradients (dq, ..., dA_log). The decay gates must be finite and away from underflow: at g = -inf the
-    gradient is 0 by decision, and no difference can say so.
+    Keys are the names of gradients (dq, ..., dA_log). The decay gates must be finite and away from underflow:
+    at g = -inf the gradient is 0 by decision, and no difference can say so.
     """
     system = system or best()
     rng = np.random.default_rng(seed)
@@ -61,7 +61,7 @@ def finite_differences(
             if name in ("do", "dht"):
                 continue
             size = exact[name].size
-            where = np.arange(size) if limit is None or limit >= size else np.sort(rng.choice(size, limit, replace=False))
+            where = np.sort(rng.choice(size, size if limit is None else min(limit, size), replace=False))
             values = _central(problem, Inputs(**exact), name, where, system)
             differences[f"d{name}"] = Differences(where=where, values=values)
     return differences

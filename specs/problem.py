@@ -1,4 +1,4 @@
-"""A `Problem` is one concrete question: shapes, options, regime and seed. Arrays are generated from it, never stored."""
+"""A `Problem` is one question: shapes, options, regime and seed. Arrays are generated from it, never stored."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ class Problem:
         if self.lengths is not None and (not self.lengths or min(self.lengths) < 0):
             raise ValueError(f"packed lengths {self.lengths} must be one or more token counts")
         if self.lengths is not None and (self.B != 1 or sum(self.lengths) != self.T):
-            raise ValueError(f"packed lengths {self.lengths} need B=1 and T={sum(self.lengths)}, not B={self.B}, T={self.T}")
+            raise ValueError(
+                f"packed lengths {self.lengths} need B=1 and T={sum(self.lengths)}, not B={self.B}, T={self.T}"
+            )
         if self.gate_in_kernel and self.rule.decay == "none":
             raise ValueError(f"rule {self.rule.name} has no decay gate to activate")
 
@@ -112,7 +114,8 @@ class Problem:
             raise ValueError(f"unknown rule {part['rule']!r} in {token!r}; known: {', '.join(RULES)}")
         if part["dtype"] not in ("fp32", "bf16", "fp16"):
             raise ValueError(f"unknown dtype {part['dtype']!r} in {token!r}; known: fp32, bf16, fp16")
-        options = dict(option.partition("=")[::2] for option in part["options"].split("+") if option)
+        options = {name: value for name, _, value in (option.partition("=") for option in part["options"].split("+"))}
+        options.pop("", None)
         known = {"lengths", "no_h0", "no_ht", "key_gates", "strided", "l2norm", "raw_gate", "scale"}
         if unknown := set(options) - known:
             raise ValueError(f"unknown options {sorted(unknown)} in {token!r}; known: {', '.join(sorted(known))}")

@@ -7,9 +7,9 @@ Per value head, with state S [K, V] (Gated DeltaNet-2, arXiv 2605.22791, Eq. 8-1
     S    = Sbar + k r^T                   write
     o    = scale * S^T q                  the output sees the token's own write
 
-The reverse sweep is derived by hand from these four lines; D [K, V] is the gradient of S. At g = -inf the gradient of g is 0.
-Notation: leading "..." axes are copies, sequences and heads; `numbers.at` marks where an implementation may round, and the
-reverse sweep rounds the adjoint of a quantity at the site of that quantity.
+The reverse sweep is derived by hand from these four lines; D [K, V] is the gradient of S. At g = -inf the gradient of g
+is 0. Notation: leading "..." axes are copies, sequences and heads; `numbers.at` marks where an implementation may
+round, and the reverse sweep rounds the adjoint of a quantity at the site of that quantity.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from .problem import Problem
 class Trajectory:
     """The forward sweep of one group of lanes, kept for the reverse sweep.
 
-    o [..., n, T, HV, V]; states: S after each token, each [..., n, HV, K, V]; r: what each token wrote, each [..., n, HV, V].
-    q, k, e, decay: scaled query, key, erase key b * k and exp(g) as fed to the contractions; e, decay None where absent.
+    o [..., n, T, HV, V]. states: S after each token, each [..., n, HV, K, V]. r: what each token wrote, each
+    [..., n, HV, V]. q, k, e, decay: scaled query, key, erase key b * k and exp(g) as they entered the contractions,
+    [..., n, T, HV, K or 1]; e and decay are None where the rule has none.
     """
 
     o: Array
@@ -41,7 +42,7 @@ class Trajectory:
 
 
 def solve(problem: Problem, inputs: Inputs, numbers: Numbers = FLOAT64) -> dict[str, Array]:
-    """Outputs and all gradients: o, ht, dq, dk, dv, dg, db, dw, dh0, dA_log, ddt_bias, each in the layout of what it is.
+    """Outputs and all gradients (o, ht, dq, dk, dv, dg, db, dw, dh0, dA_log, ddt_bias) in the layout of a call.
 
     `inputs` hold float64 arrays or arrays of `numbers`. Names of what the problem does not have are absent. The arrays
     of `inputs` may all carry the same further leading axes: the problem is then solved once for each.
@@ -94,7 +95,7 @@ def forward_sweep(lanes: Lanes, scale: float, numbers: Numbers) -> Trajectory:
 def reverse_sweep(
     lanes: Lanes, trajectory: Trajectory, scale: float, do: Array, dht: Array | None, numbers: Numbers
 ) -> Lanes:
-    """Gradients of the lanes from those of o [..., n, T, HV, V] and of the last state [..., n, HV, K, V] (None: zero)."""
+    """Gradients of the lanes from those of o [..., n, T, HV, V] and of the last state [..., n, HV, K, V] (or None)."""
     at, path = numbers.at, trajectory
     D = numbers.zeros(lanes.S0.shape) if dht is None else dht
     dqs, dks, des, dzs, dgs = [], [], [], [], []

@@ -73,7 +73,12 @@ REGIMES: dict[str, Regime] = {
             decay=draws.uniform(-5, -0.1),
         ),
         Regime(name="no_decay", about="g = 0: the inverse really works", needs=("decay",), decay=draws.constant(0.0)),
-        Regime(name="near_one", about="g = -1e-3 or -1e-8: memory over the whole chunk", needs=("decay",), decay=draws.near_one),
+        Regime(
+            name="near_one",
+            about="g = -1e-3 or -1e-8: memory over the whole chunk",
+            needs=("decay",),
+            decay=draws.near_one,
+        ),
         Regime(
             name="init_gates",
             about="gates of a freshly initialised model: exp(-cumsum g) overflows fp32 within 64 to 128 tokens",
@@ -121,8 +126,20 @@ REGIMES: dict[str, Regime] = {
         Regime(name="erase_zero", about="b = 0: nothing is erased", needs=("erase",), erase=draws.constant(0.0)),
         Regime(name="erase_one", about="b = 1: each key is overwritten", needs=("erase",), erase=draws.constant(1.0)),
         Regime(name="erase_mask", about="b in {0, 1}", needs=("erase",), erase=draws.mask(1.0)),
-        Regime(name="erase_two", about="b = 2: reflections, nothing decays", needs=("erase",), erase=draws.constant(2.0), decay=draws.weak),
-        Regime(name="erase_wide", about="b in [0, 2]: negative eigenvalues", needs=("erase",), erase=draws.uniform(0, 2), decay=draws.weak),
+        Regime(
+            name="erase_two",
+            about="b = 2: reflections, nothing decays",
+            needs=("erase",),
+            erase=draws.constant(2.0),
+            decay=draws.weak,
+        ),
+        Regime(
+            name="erase_wide",
+            about="b in [0, 2]: negative eigenvalues",
+            needs=("erase",),
+            erase=draws.uniform(0, 2),
+            decay=draws.weak,
+        ),
         Regime(
             name="growth",
             about="the pair of keys and masks under which the state grows by 1.118 a token: no contraction to rely on",
@@ -131,7 +148,12 @@ REGIMES: dict[str, Regime] = {
             erase=draws.growth_erase,
             decay=lambda draw: np.where(draws.growing(draw), 0.0, draws.rates(1e-1, 1)(draw)),
         ),
-        Regime(name="write_zero", about="w = 0 on a third of the rows", needs=("write",), write=draws.some(0.3, 0.0, draws.uniform(0, 1))),
+        Regime(
+            name="write_zero",
+            about="w = 0 on a third of the rows",
+            needs=("write",),
+            write=draws.some(0.3, 0.0, draws.uniform(0, 1)),
+        ),
         Regime(name="write_one", about="w = 1", needs=("write",), write=draws.constant(1.0)),
         # Keys
         Regime(
@@ -148,7 +170,11 @@ REGIMES: dict[str, Regime] = {
             erase=_near_householder,
             decay=draws.weak,
         ),
-        Regime(name="zero_keys", about="k = 0 on a third of the rows: division by a norm", keys=draws.some(0.3, 0.0, draws.unit)),
+        Regime(
+            name="zero_keys",
+            about="k = 0 on a third of the rows: division by a norm",
+            keys=draws.some(0.3, 0.0, draws.unit),
+        ),
         Regime(name="tiny_keys", about="|k| = 1e-3", keys=draws.scaled(draws.unit, 1e-3, 1e-2)),
         Regime(name="long_keys", about="|k| = 1.5: single steps expand", keys=draws.scaled(draws.unit, 1.5, 1.5)),
         Regime(
@@ -159,7 +185,12 @@ REGIMES: dict[str, Regime] = {
             erase=_inverse_square(_long),
             write=_inverse_square(_long),
         ),
-        Regime(name="silu_keys", about="keys in one orthant, as SiLU leaves them, b up to 2", keys=draws.silu, erase=draws.uniform(0, 2)),
+        Regime(
+            name="silu_keys",
+            about="keys in one orthant, as SiLU leaves them, b up to 2",
+            keys=draws.silu,
+            erase=draws.uniform(0, 2),
+        ),
         Regime(name="rank_two", about="keys in one plane", keys=draws.rank_two, erase=draws.uniform(0, 2)),
         # Magnitudes
         Regime(

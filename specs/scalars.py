@@ -1,4 +1,4 @@
-"""Number systems of Python scalars: 60 decimal digits with mpmath, and rigorous balls with python-flint where it is installed."""
+"""Number systems of Python scalars: 60 digits with mpmath, and rigorous balls where python-flint is installed."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ DIGITS = 60
 class Scalars:
     """A number system held in numpy object arrays.
 
-    number: makes a scalar from a float, exactly. precision: a context manager within which the scalars have `DIGITS` digits.
-    exp_of, rsqrt_of, log1p_of: functions of one scalar.
+    number: makes a scalar from a float, exactly. precision: a context manager within which the scalars have `DIGITS`
+    digits. exp_of, rsqrt_of, log1p_of: functions of one scalar.
     """
 
     name: str
@@ -88,13 +88,14 @@ def _mpmath() -> tuple[Any, Scalars]:
 def _flint() -> Scalars | None:
     if flint is None:
         return None
+    context = flint.ctx
     return Scalars(
         name="arb",
         number=flint.arb,
         exp_of=lambda x: x.exp(),
         rsqrt_of=lambda x: x.rsqrt(),
         log1p_of=lambda x: x.log1p(),
-        precision=lambda: flint.ctx.workdps(DIGITS),
+        precision=lambda: context.workdps(DIGITS),
     )
 
 
@@ -124,7 +125,7 @@ def radius(values: np.ndarray) -> float:
 
 
 def digits(values: Any, reference: Any) -> float:
-    """Decimal digits to which two arrays agree, relative to the largest entry of the reference; inf where they are equal."""
+    """Decimal digits to which two arrays agree, relative to the largest entry of the reference; inf if equal."""
     a, b = midpoints(values), midpoints(reference)
     error, size = (max((abs(x) for x in y.flat), default=_CONTEXT.mpf(0)) for y in (a - b, b))
     if error == 0:

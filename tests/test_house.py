@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -92,8 +93,6 @@ def test_no_file_depends_on_one_machine():
 
 
 def test_constraints_pin_every_dependency():
-    import tomllib
-
     def name(requirement: str) -> str:
         return re.split(r"[\[<>=;, ]", requirement)[0].lower().replace("_", "-")
 
@@ -102,3 +101,10 @@ def test_constraints_pin_every_dependency():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {name(line) for line in lines if not line.startswith("#")}
     assert {name(requirement) for requirement in wanted} <= pinned
+
+
+def test_the_example_of_the_readme_runs():
+    (example,) = re.findall(r"```python\n(import torch.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    result = run(sys.executable, "-c", example)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("torch.Size([1, 256, 4, 128]) torch.Size([1, 4, 128, 128])")

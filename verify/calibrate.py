@@ -11,11 +11,12 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity
 
 from ..results.calibration import implied_tau
-from ..specs.budget import budget, ratios
+from ..specs.budget import ratios
 from ..specs.inputs import generate
 from ..specs.rule import RULES
-from .case import Case
+from .case import Case, Replay
 from .check import Cell
+from .contracts import budget_of, contract_of
 from .harness import Harness
 from .profiles import Profile
 from .strategies import cases, regimes_of
@@ -46,9 +47,13 @@ def measure(target: str, kernel_name: str, rule: str, profile: Profile, examples
 
     @hypothesis.seed(Cell(target=target, kernel=kernel_name, rule=rule, property="calibrate").seed(seed))
     @hypothesis.settings(
-        max_examples=examples, database=None, deadline=None, phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck), verbosity=Verbosity.quiet,
-    )  # fmt: skip
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
+        verbosity=Verbosity.quiet,
+    )
     @hypothesis.given(
         cases(
             RULES[rule], profile, dtypes=("fp32", "bf16", "fp16"), regimes=regimes_of(RULES[rule]),
@@ -61,7 +66,8 @@ def measure(target: str, kernel_name: str, rule: str, profile: Profile, examples
         count += 1
         found.setdefault(f"{case.problem.dtype}/{case.problem.regime}", []).append(rows)
         if rows.size and not rows.max() <= largest:
-            largest, worst = float(rows.max()), f"{kernel_name}[{case.config_token}]@{case.problem.token}"
+            replay = Replay(prop="error", kernel=kernel_name, case=case)
+            largest, worst = float(rows.max()), replay.token
 
     body()
     pooled = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -70,9 +76,8 @@ def measure(target: str, kernel_name: str, rule: str, profile: Profile, examples
 
 def row_ratios(harness: Harness, case: Case) -> np.ndarray:
     """Error over sigma of every row of every output of one case, in one flat array."""
-    inputs = generate(case.problem)
-    outputs = harness.faithful(case, inputs, gradients=harness.kernel.differentiable)
-    allowed = budget(case.problem, inputs)
+    outputs = harness.faithful(case, generate(case.problem), gradients=harness.kernel.differentiable)
+    allowed = budget_of(case.problem, contract_of(harness.kernel, case))
     reference = {name: truth for name, truth in allowed.reference.items() if name in outputs}
     found = ratios(outputs, reference, allowed.sigma, allowed.contract)
     return np.concatenate([np.zeros(0), *(rows.ravel() for rows in found.values())])

@@ -45,14 +45,14 @@ class Case:
 class Replay:
     """What a replay token says: which property judged which kernel on which case."""
 
-    property: str
+    prop: str
     kernel: str
     case: Case
 
     @property
     def token(self) -> str:
         """`<property>@<kernel>[<config>]@<problem>`, without spaces; `parse` reads it back."""
-        return f"{self.property}@{self.kernel}[{self.case.config_token}]@{self.case.problem.token}"
+        return f"{self.prop}@{self.kernel}[{self.case.config_token}]@{self.case.problem.token}"
 
     @classmethod
     def parse(cls, token: str) -> Replay:
@@ -65,4 +65,4 @@ class Replay:
             )
         config = None if match["config"] in ("", "-") else LaunchConfig.parse(match["config"])
         case = Case(problem=Problem.parse(match["problem"]), config=config)
-        return cls(property=match["property"], kernel=match["kernel"], case=case)
+        return cls(prop=match["property"], kernel=match["kernel"], case=case)

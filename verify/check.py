@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 import traceback
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
-from ..specs.problem import Problem
+from ..specs.problem import DType, Problem
 from ..specs.rule import RULES
 from . import corpus
 from .case import Case, Replay
@@ -78,7 +79,7 @@ def is_bad(outcome: Outcome) -> bool:
 
 
 def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
-    """One property on one case. Whatever a kernel raises is its failure; whatever else is raised is an error of ours."""
+    """One property on one case. What a kernel raises is its failure; what else is raised is an error of ours."""
     try:
         return prop.check(case, harness)
     except Unsupported as reason:
@@ -88,7 +89,9 @@ def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-        return Outcome(status="error", message=f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:300]}")
+        return Outcome(
+            status="error", message=f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:300]}"
+        )
 
 
 def judge(
@@ -106,7 +109,7 @@ def judge(
 
     def attempt(case: Case) -> Outcome:
         if case not in record.seen:
-            on_case(Replay(property=prop.name, kernel=cell.kernel, case=case).token)
+            on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
             record.add(case, judge_case(prop, case, harness))
         return record.seen[case]
 
@@ -123,8 +126,21 @@ def judge(
     )
     examples = max(1, round(profile.examples / prop.calls))
     _search(strategy, attempt, record, examples, cell.seed(seed), profile.shrink_seconds)
-    arithmetic = prop.arithmetic if harness.device == "cpu" else "device"
-    return _verdict(cell, prop, record, arithmetic, time.monotonic() - started)
+    return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+
+
+def judge_one(
+    cell: Cell, prop: Property, harness: Harness, case: Case, *, on_case: OnCase = lambda token: None
+) -> Verdict:
+    """The verdict of a single case, as a replay gives it."""
+    started, record = time.monotonic(), Record()
+    on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
+    record.add(case, judge_case(prop, case, harness))
+    return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+
+
+def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
+    return prop.arithmetic if harness.device == "cpu" else "device"
 
 
 def _search(
@@ -147,7 +163,7 @@ def _search(
         derandomize=False,
         report_multiple_bugs=False,
         phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
         verbosity=Verbosity.quiet,
         print_blob=False,
     )
@@ -163,10 +179,8 @@ def _search(
             deadline = min(deadline, time.monotonic() + shrink_seconds)
             raise _Found
 
-    try:
+    with contextlib.suppress(_Found, HypothesisException):
         body()
-    except (_Found, HypothesisException):
-        pass
 
 
 class _Found(Exception):
@@ -197,7 +211,7 @@ def _config(kernel: Any, problem: Problem, index: int) -> Any:
     return configs[index % len(configs)]
 
 
-def _dtypes(prop: Property) -> Sequence[str]:
+def _dtypes(prop: Property) -> Sequence[DType]:
     return ("fp32",) if prop.arithmetic in ("exact", "none") else ("fp32", "bf16", "fp16")
 
 
@@ -218,8 +232,8 @@ def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic,
             kind = outcome.kind or prop.kind
             counterexample = counterexample_of(cell, prop, case, outcome)
         else:
-            replay = Replay(property=prop.name, kernel=cell.kernel, case=case).token
-            notes = (f"{outcome.message} in {replay}", *notes)
+            replay = Replay(prop=prop.name, kernel=cell.kernel, case=case).token
+            notes = (outcome.message, f"replay: verify replay '{replay}'", *notes)
     if not record.judged and not notes:
         notes = ("no case of this profile applies",)
     return Verdict(
@@ -230,6 +244,7 @@ def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic,
         arithmetic=arithmetic,
         status=status,
         problems=record.judged,
+        configs=tuple(sorted({case.config_token for case in record.seen if case.config is not None})),
         seconds=round(seconds, 3),
         kind=kind,
         worst_ratio=record.ratio,
@@ -245,7 +260,7 @@ def counterexample_of(cell: Cell, prop: Property, case: Case, outcome: Outcome) 
         problem=case.problem.token,
         config=case.config_token,
         message=outcome.message,
-        replay=Replay(property=prop.name, kernel=cell.kernel, case=case).token,
+        replay=Replay(prop=prop.name, kernel=cell.kernel, case=case).token,
         tensor=place.tensor if place else None,
         index=place.index if place else None,
         token=place.token if place else None,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +23,7 @@ from .document import document, environment, exit_code, read_document
 from .properties import NAMES as PROPERTIES
 from .report import Live, print_report
 from .store import Store, default_folder
-from .targets import NAMES as TARGETS
+from .targets import FORMS, OWN
 from .verdict import Verdict
 
 USAGE, INTERRUPTED = 2, 130
@@ -58,7 +59,12 @@ class Device(StrEnum):
 
 
 ProfileName = StrEnum("ProfileName", list(profiles.PROFILES))
-TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {', '.join(TARGETS)}.")]
+QUICK, MERGE = ProfileName("quick"), ProfileName("merge")
+CORES = os.cpu_count() or 1
+TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {' or '.join(FORMS)}.")]
+KernelOption = Annotated[
+    list[str] | None, typer.Option("--kernel", help="Only kernels that this pattern matches; may be repeated.")
+]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)]
 DeviceOption = Annotated[
@@ -68,38 +74,50 @@ DeviceOption = Annotated[
 
 @app.command("all", epilog=EXAMPLES)
 def judge_all(
-    profile: Annotated[ProfileName, typer.Option(help="How much to check.")] = ProfileName("quick"),
+    profile: Annotated[ProfileName, typer.Option(help="How much to check.")] = QUICK,
     device: DeviceOption = Device.auto,
-    target: TargetOption = "deltaproof",
+    target: TargetOption = OWN,
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
-    kernel: Annotated[str, typer.Option(help="Only kernels that this pattern matches.")] = "*",
+    kernel: KernelOption = None,
     prop: Annotated[list[str] | None, typer.Option("--property", help="Only these; may be repeated.")] = None,
-    jobs: JobsOption = os.cpu_count() or 1,
+    jobs: JobsOption = CORES,
     seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Judge again what is already known.")] = False,
     json_path: JsonOption = None,
 ) -> None:
     """Judge every kernel by every property, and report verdicts."""
     started = time.monotonic()
-    _known("target", [target], TARGETS)
     rules, properties = _chosen("rule", rule, RULES), _chosen("property", prop, PROPERTIES)
     place = _prepare(device)
 
-    from . import plan, runner, targets
     from ..results.calibration import tau
+    from . import plan, runner, targets
 
     selection = plan.Selection(
-        target=target, rules=rules, properties=properties, kernel=kernel, profile=profile.value, device=place, seed=seed
+        target=target,
+        rules=rules,
+        properties=properties,
+        kernels=kernel or ("*",),
+        profile=profile.value,
+        device=place,
+        seed=seed,
     )
     try:
-        kernels = targets.load(target).kernels
-        oracle, cells = plan.plan(selection, kernels)
+        judged = targets.load(target)
+        oracle, cells = plan.plan(selection, judged.kernels)
         threshold = tau()
     except ValueError as error:
         _usage(str(error))
     if not oracle and not cells:
         _usage("nothing to judge: no selected property applies to a selected kernel and rule")
-    settings = runner.Settings(profile=profile.value, device=place, seed=seed, tau=threshold, jobs=jobs, fresh=fresh)
+    settings = runner.Settings(
+        profile=profile.value,
+        device=place,
+        seed=seed,
+        tau=threshold,
+        jobs=jobs,
+        fresh=fresh or not judged.storable,
+    )
     store = Store(folder=default_folder(), warn=lambda message: _stderr.print(f"warning: {message}", soft_wrap=True))
     verdicts: list[Verdict] = []
     interrupted = False
@@ -114,8 +132,7 @@ def judge_all(
         except KeyboardInterrupt:
             interrupted = True
     seconds = time.monotonic() - started
-    configs = len({config for name in {cell.kernel for cell in cells} for config in _configs(kernels[name], rules)})
-    print_report(_stdout, verdicts, configs, seconds)
+    print_report(_stdout, verdicts, seconds)
     if json_path is not None:
         _write(json_path, document(verdicts, place, seconds))
     if interrupted:
@@ -125,20 +142,20 @@ def judge_all(
 
 
 @app.command("list")
-def list_everything(target: TargetOption = "deltaproof") -> None:
+def list_everything(target: TargetOption = OWN) -> None:
     """Kernels, rules, properties and regimes that there are."""
-    _known("target", [target], TARGETS)
     _prepare(Device.interpreter)
 
     from ..specs.regimes import REGIMES
-    from . import targets
     from .properties import load
 
     _section("kernels", {
         name: "forward and backward" if kernel.differentiable else "forward"
-        for name, kernel in targets.load(target).kernels.items()
+        for name, kernel in _load(target).items()
     })  # fmt: skip
-    _section("rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()})
+    _section(
+        "rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()}
+    )
     _section("properties", {name: f"{load(name).says} [{load(name).arithmetic}]" for name in PROPERTIES})
     _section("regimes", {name: regime.about for name, regime in REGIMES.items()})
 
@@ -146,18 +163,18 @@ def list_everything(target: TargetOption = "deltaproof") -> None:
 @app.command()
 def replay(
     token: Annotated[str, typer.Argument(help="A replay token, or a JSON report whose counterexamples to replay.")],
-    device: DeviceOption = Device.auto,
-    target: TargetOption = "deltaproof",
+    device: DeviceOption = Device.interpreter,
+    target: TargetOption = OWN,
     json_path: JsonOption = None,
 ) -> None:
     """Judge single cases again: that of a replay token, or all counterexamples of a report."""
     started = time.monotonic()
-    _known("target", [target], TARGETS)
     place = _prepare(device)
 
     from ..results.calibration import tau
-    from . import runner, targets
+    from . import plan, runner
     from .case import Replay
+    from .properties import load
 
     try:
         if Path(token).is_file():
@@ -168,9 +185,10 @@ def replay(
             found = [(target, token)]
         replays = [(name, Replay.parse(text)) for name, text in found]
         for name, case in replays:
-            _known("target", [name], TARGETS)
-            _known("property", [case.property], PROPERTIES)
-            _known("kernel", [case.kernel], [*targets.load(name).kernels, "oracle"])
+            _known("property", [case.prop], PROPERTIES)
+            _known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else _load(name))
+            if not plan.runs_on(load(case.prop), place):
+                _usage(f"{case.prop} cannot be judged with --device {place}")
         threshold = tau()
     except ValueError as error:
         _usage(str(error))
@@ -182,7 +200,7 @@ def replay(
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
     seconds = time.monotonic() - started
-    print_report(_stdout, verdicts, len({v.counterexample.config for v in verdicts if v.counterexample}), seconds)
+    print_report(_stdout, verdicts, seconds)
     if json_path is not None:
         _write(json_path, document(verdicts, place, seconds))
     raise typer.Exit(exit_code(verdicts))
@@ -191,24 +209,23 @@ def replay(
 @app.command()
 def calibrate(
     examples: Annotated[int, typer.Option(min=1, help="Cases per kernel and rule.")] = 40,
-    target: TargetOption = "deltaproof",
-    kernel: Annotated[str, typer.Option(help="Only kernels that this pattern matches: the known-good ones.")] = "*",
-    profile: Annotated[ProfileName, typer.Option(help="Whose problems to draw.")] = ProfileName("merge"),
-    jobs: JobsOption = os.cpu_count() or 1,
+    target: TargetOption = OWN,
+    kernel: KernelOption = None,
+    profile: Annotated[ProfileName, typer.Option(help="Whose problems to draw.")] = MERGE,
+    jobs: JobsOption = CORES,
     seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write here, not to results/calibration.json.")] = None,
 ) -> None:
     """Measure the error of known-good kernels in units of sigma, and derive tau from it."""
-    _known("target", [target], TARGETS)
     place = _prepare(Device.interpreter)
 
     from ..results import calibration
-    from . import plan, runner, targets
+    from . import plan, runner
     from .calibrate import summarise
 
-    selection = plan.Selection(target=target, rules=tuple(RULES), properties=(), kernel=kernel)
+    selection = plan.Selection(target=target, rules=tuple(RULES), properties=(), kernels=kernel or ("*",))
     try:
-        names = plan.kernel_names(selection, targets.load(target).kernels)
+        names = plan.kernel_names(selection, _load(target))
     except ValueError as error:
         _usage(str(error))
     with _interruptible():
@@ -217,16 +234,22 @@ def calibrate(
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
     record = summarise(measured, environment(place))
+    if not math.isfinite(record["max"]):
+        _stderr.print(
+            f"verify: not known-good, so no measure for others: {record['worst']}", soft_wrap=True, markup=False
+        )
+        raise typer.Exit(1)
     calibration.write(record, out or calibration.PATH)
     for name in ("cases", "rows", "p50", "p99", "p99.9", "p99.99", "max"):
         _stdout.print(f"{name:8} {record[name]}")
-    _stdout.print(f"worst    {record['worst']}", soft_wrap=True)
+    _stdout.print(f"worst    {record['worst']}", soft_wrap=True, markup=False)
     _stdout.print(f"tau      {record['tau']} = {record['rule']}, written to {out or calibration.PATH}", soft_wrap=True)
 
 
 @app.command()
 def explain(
-    token: Annotated[str, typer.Argument(help="A problem token or a replay token, as a verdict prints them.")],
+    token: Annotated[str, typer.Argument(help="A replay token, or a problem token for the first kernel.")],
+    target: TargetOption = OWN,
 ) -> None:
     """Print the error budget of a problem, output by output and rounding site by site."""
     _prepare(Device.interpreter)
@@ -234,13 +257,15 @@ def explain(
     from rich.table import Table
 
     from ..results.calibration import tau
-    from ..specs.problem import Problem
-    from .explain import SITES
+    from .case import Replay
+    from .contracts import SITES
     from .explain import explain as shares_of
 
+    kernels = _load(target)
     try:
-        problem = Problem.parse(token.rpartition("@")[2])
-        shares, threshold = shares_of(problem), tau()
+        wanted = Replay.parse(token if "@" in token else f"error@{next(iter(kernels))}[-]@{token}")
+        _known("kernel", [wanted.kernel], kernels)
+        shares, threshold = shares_of(kernels[wanted.kernel], wanted.case), tau()
     except ValueError as error:
         _usage(str(error))
     sites = [site for site in SITES if any(site in share.by_site for share in shares)]
@@ -250,9 +275,9 @@ def explain(
         table.add_row(share.output, f"{share.rms:.3g}", f"{share.sigma:.3g}", *parts, f"{share.condition:.2g}")
     _stdout.print(table)
     _stdout.print(
-        f"A row fails when its rms error exceeds tau = {threshold:g} times its sigma. Columns between give sigma with "
-        "rounding at one site alone.\ncondition: the largest row sigma in units of that row's own rounding; far above 1 "
-        "the input is ill-conditioned, whoever computes it.",
+        f"A row fails when its rms error exceeds tau = {threshold:g} times its sigma. The columns after sigma are "
+        "sigma with rounding at one site alone.\ncondition: the largest row sigma in units of that row's own rounding; "
+        "far above 1 the input is ill-conditioned, whoever computes it.",
         soft_wrap=True,
     )
 
@@ -285,7 +310,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _chosen(noun: str, names: Sequence[str] | None, known: Sequence[str] | dict[str, Any]) -> tuple[str, ...]:
+def _chosen(noun: str, names: Sequence[str] | None, known: Iterable[str]) -> tuple[str, ...]:
     """The names asked for, in order and once each; all of them if none was."""
     if not names:
         return tuple(known)
@@ -293,7 +318,7 @@ def _chosen(noun: str, names: Sequence[str] | None, known: Sequence[str] | dict[
     return tuple(dict.fromkeys(names))
 
 
-def _known(noun: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
+def _known(noun: str, names: Sequence[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             _usage(f"unknown {noun} {name!r}; known: {', '.join(known)}")
@@ -304,10 +329,13 @@ def _usage(message: str) -> NoReturn:
     raise typer.Exit(USAGE)
 
 
-def _configs(kernel: Any, rules: Sequence[str]) -> set[str]:
-    from ..specs.problem import Problem
+def _load(target: str) -> Mapping[str, Any]:
+    from .targets import load
 
-    return {config.token for rule in rules for config in kernel.configs(Problem(rule=RULES[rule]))}
+    try:
+        return load(target).kernels
+    except ValueError as error:
+        _usage(str(error))
 
 
 def _section(title: str, lines: dict[str, str]) -> None:

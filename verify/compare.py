@@ -1,4 +1,4 @@
-"""Compare two sets of outputs: elements of the field by equality, floats by their bits. Errors are placed, not averaged."""
+"""Compare outputs: elements of the field by equality, floats by their bits. Errors are placed, not averaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edge cases that broke implementations of this family, as explicit problems. They are judged before anything is drawn."""
+"""Edge cases that broke implementations of this family, as explicit problems, judged before anything is drawn."""
 
 from __future__ import annotations
 

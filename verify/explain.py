@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ..specs.budget import budget
-from ..specs.contract import CONTRACTS, EXACT, PrecisionContract
+from ..specs.contract import EXACT, PrecisionContract
 from ..specs.inputs import generate
-from ..specs.problem import Problem
-
-SITES = tuple(site.name for site in fields(PrecisionContract) if site.name != "name")
-"""The rounding sites of a contract."""
+from .case import Case
+from .contracts import SITES, contract_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """One output: rms of its exact value and of its sigma, the budget's part from each site, and the worst row.
+    """One output: rms of its exact value, of its sigma, and of sigma with rounding at one site alone.
 
-    condition: the largest sigma of a row over the output's own rounding there; large where the input is ill-conditioned.
+    condition: the largest sigma of a row over that row's own rounding; large where the input is ill-conditioned.
     """
 
     output: str
@@ -29,11 +28,14 @@ class Share:
     condition: float
 
 
-def explain(problem: Problem) -> list[Share]:
-    """Shares of every output, under the contract of the problem's dtype."""
-    inputs, contract = generate(problem), CONTRACTS[problem.dtype]
+def explain(kernel: Any, case: Case) -> list[Share]:
+    """Shares of every output, under the contract that the kernel is held to on this case."""
+    problem, contract = case.problem, contract_of(kernel, case)
+    inputs = generate(problem)
     whole = budget(problem, inputs, contract)
-    alone = {site: budget(problem, inputs, _only(contract, site)).sigma for site in SITES if contract.at(site) != EXACT}
+    alone = {
+        site: budget(problem, inputs, _only(contract, site)).sigma for site in SITES if getattr(contract, site) != EXACT
+    }
     shares = []
     for name, truth in whole.reference.items():
         if not truth.size:
@@ -53,7 +55,7 @@ def explain(problem: Problem) -> list[Share]:
 
 
 def _only(contract: PrecisionContract, site: str) -> PrecisionContract:
-    silent = dict.fromkeys((other for other in SITES if other != site), EXACT)
+    silent: dict[str, Any] = dict.fromkeys((other for other in SITES if other != site), EXACT)
     return replace(contract, name=f"{contract.name}, {site} only", **silent)
 
 

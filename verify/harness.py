@@ -104,11 +104,12 @@ class Harness:
                 if not guarded.faults:
                     raise
                 outputs = {}  # the fault explains the exception, not the other way round
-            return BoundsRun(
-                faults=tuple(guarded.faults),
-                unwritten={name: count for name, tensor in outputs.items() if (count := guarded.unwritten(tensor))},
-                damaged=tuple(guarded.damaged()),
-            )
+        # Only now: inside the session, looking at tensors would make guarded tensors.
+        return BoundsRun(
+            faults=tuple(guarded.faults),
+            unwritten={name: count for name, tensor in outputs.items() if (count := guarded.unwritten(tensor))},
+            damaged=tuple(guarded.damaged()),
+        )
 
 
 def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:

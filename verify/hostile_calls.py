@@ -13,7 +13,7 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadCall:
-    """what: in words. names: arguments of which the error must name one. spoil: the bad arguments, None if not possible."""
+    """what: in words. names: the error must name one of these. spoil: the bad arguments, None if not possible."""
 
     what: str
     names: tuple[str, ...]

@@ -22,25 +22,25 @@ class Selection:
     target: str
     rules: Sequence[str]
     properties: Sequence[str]
-    kernel: str = "*"
+    kernels: Sequence[str] = ("*",)
     profile: str = "quick"
     device: str = "interpreter"
     seed: int = 0
 
 
 def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
-    """Kernels that the glob selects. Raises ValueError that lists the kernels if it selects none."""
-    chosen = [name for name in kernels if fnmatchcase(name, selection.kernel)]
-    if not chosen:
-        raise ValueError(f"no kernel matches {selection.kernel!r}; known: {', '.join(kernels)}")
-    return chosen
+    """Kernels that any of the patterns selects. Raises ValueError that lists the kernels for one that selects none."""
+    for pattern in selection.kernels:
+        if not any(fnmatchcase(name, pattern) for name in kernels):
+            raise ValueError(f"no kernel matches {pattern!r}; known: {', '.join(kernels)}")
+    return [name for name in kernels if any(fnmatchcase(name, pattern) for pattern in selection.kernels)]
 
 
 def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], list[Cell]]:
     """(cells of the oracle, to be judged first; cells of kernels, cheap properties first).
 
-    A profile that does not take every rule takes them in turn, so that each kernel meets each property and together they
-    meet every rule.
+    A profile that does not take every rule takes them in turn: each kernel meets each property, and together they meet
+    every rule.
     """
     chosen = kernel_names(selection, kernels)
     properties = [load(name) for name in selection.properties]
@@ -56,7 +56,7 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
             turn = (row * 3 + column + selection.seed) % len(selection.rules)
             in_turn = [*selection.rules[turn:], *selection.rules[:turn]]
             able = [rule for rule in in_turn if reason(prop, kernels[name], rule) is None]
-            taken = able if PROFILES[selection.profile].every_rule else able[:1]
+            taken = able[: PROFILES[selection.profile].rules]
             cells += [Cell(target=selection.target, kernel=name, rule=rule, property=prop.name) for rule in taken]
     return oracle, cells
 

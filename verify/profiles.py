@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..specs.rule import RULES
+
 Name = Literal["quick", "merge", "nightly"]
 
 
@@ -14,8 +16,8 @@ class Profile:
 
     tokens, channels: the largest T (or sum of packed lengths) and the largest K and V. wide: a K or V that is drawn now
     and then beyond `channels`, 0 for none. rows: the most B x HV. sequences: the most packed sequences.
-    examples: cases drawn per cell of a property whose check costs one call. corpus: known edge cases judged before them.
-    every_rule: judge every kernel and property on every rule, not on one in turn.
+    examples: cases drawn per cell of a property whose check costs one call. corpus: known edge cases before them.
+    rules: on how many rules every kernel and property are judged; which ones changes from cell to cell.
     shrink_seconds: how long a failure is made smaller. cell_seconds: after which a cell is killed.
     """
 
@@ -27,7 +29,7 @@ class Profile:
     sequences: int
     examples: int
     corpus: int
-    every_rule: bool
+    rules: int
     shrink_seconds: float
     cell_seconds: float
 
@@ -36,11 +38,11 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, corpus=1,
-                every_rule=False, shrink_seconds=20, cell_seconds=120),
+                rules=2, shrink_seconds=20, cell_seconds=120),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=4, corpus=2,
-                every_rule=True, shrink_seconds=60, cell_seconds=300),
+                rules=len(RULES), shrink_seconds=60, cell_seconds=300),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, corpus=100,
-                every_rule=True, shrink_seconds=300, cell_seconds=3600),
+                rules=len(RULES), shrink_seconds=300, cell_seconds=3600),
     )
 }  # fmt: skip
 """The profiles by name."""

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ..specs.rule import RULES
 from .verdict import Counterexample, Verdict
 
 _BAD = ("failed", "error")
@@ -51,39 +52,56 @@ def headline(verdict: Verdict) -> str:
     return f"{verdict.status}{kind}: {verdict.property} of {verdict.kernel} on {verdict.rule}"
 
 
-def print_report(console: Console, verdicts: Sequence[Verdict], configs: int, seconds: float) -> None:
+def print_report(console: Console, verdicts: Sequence[Verdict], seconds: float) -> None:
     """Table, failures, coverage."""
     console.print(_table(verdicts))
-    for verdict in verdicts:
-        if verdict.status in _BAD:
-            console.print(Text(f"\n{headline(verdict)}", style=_STYLES[verdict.status]))
-            for line in _details(verdict):
-                # Never wrapped or marked up: tokens must survive being copied, and hold brackets.
-                console.print(Text(f"  {line}"), soft_wrap=True)
+    for group in _alike(verdicts):
+        first, *others = group
+        console.print(Text(f"\n{headline(first)}", style=_STYLES[first.status]))
+        for line in _details(first):
+            # Never wrapped or marked up: tokens must survive being copied, and hold brackets.
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        if others:
+            console.print(Text(f"  likewise on {', '.join(verdict.rule for verdict in others)}"), soft_wrap=True)
     for line in _notes(verdicts):
         console.print(Text(line, style="yellow"), soft_wrap=True)
-    console.print(Text(coverage(verdicts, configs, seconds)), soft_wrap=True)
+    console.print(Text(coverage(verdicts, seconds)), soft_wrap=True)
 
 
-def coverage(verdicts: Sequence[Verdict], configs: int, seconds: float) -> str:
+def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """What failed, in groups of one kernel, property and message: only the rules differ."""
+    groups: dict[tuple[object, ...], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.status in _BAD:
+            message = verdict.counterexample.message if verdict.counterexample else verdict.notes[:1]
+            groups.setdefault((verdict.kernel, verdict.property, verdict.kind, message), []).append(verdict)
+    return list(groups.values())
+
+
+def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
     """What was covered, in one line."""
     count = {status: sum(v.status == status for v in verdicts) for status in _STYLES}
     parts = [f"{number} {status}" for status, number in count.items() if number]
     cached = sum(verdict.cached for verdict in verdicts)
+    configs = {(v.kernel, config) for v in verdicts for config in v.configs}
     return (
         f"{', '.join(parts)}"
         f"{f' ({cached} from the store)' if cached else ''}: "
         f"{sum(v.problems for v in verdicts)} problems, "
-        f"{len({v.kernel for v in verdicts if v.kernel != 'oracle'})} kernels with {configs} configurations, "
+        f"{len({v.kernel for v in verdicts if v.kernel != 'oracle'})} kernels in {len(configs)} configurations, "
         f"{len({v.rule for v in verdicts})} rules, {len({v.property for v in verdicts})} properties, {seconds:.1f} s"
     )
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:
-    table = Table("kernel", "rule", "held", "problems", "worst ratio", "seconds", "else", header_style="bold")
+    table = Table("kernel", "rule", "held", "cases", "ratio", "time", "else", header_style="bold")
+    for column in table.columns[:6]:
+        column.no_wrap = True
     for column in table.columns[2:6]:
         column.justify = "right"
-    for kernel, rule in dict.fromkeys((v.kernel, v.rule) for v in verdicts):
+    kernels = list(dict.fromkeys(v.kernel for v in verdicts))
+    pairs = {(v.kernel, v.rule) for v in verdicts}
+    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), list(RULES).index(pair[1]))):
         row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule)]
         held = sum(v.status == "held" for v in row)
         ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
@@ -94,7 +112,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
             Text(f"{held}/{len(row)}", style="green" if held == len(row) else "red"),
             str(sum(v.problems for v in row)),
             f"{_largest(ratios):.3f}" if ratios else "-",
-            "stored" if cached == len(row) else f"{sum(v.seconds for v in row if not v.cached):.1f}",
+            "stored" if cached == len(row) else f"{sum(v.seconds for v in row if not v.cached):.1f} s",
             Text(", ".join(f"{v.property}: {v.kind or v.status}" for v in row if v.status != "held")),
         )
     return table

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from . import worker
-from .case import Replay
+from .calibrate import Rows, measure
+from .case import Case, Replay
 from .check import ORACLE_KERNEL, Cell
 from .profiles import PROFILES
 from .properties import load
@@ -59,22 +60,48 @@ def run(
         verdicts.append(verdict)
         on_verdict(verdict)
 
-    with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch:
-        with _Children(settings, Path(scratch)) as children:
-            for batch in (list(oracle), cells):
-                wrong = {v.rule for v in verdicts if v.kernel == ORACLE_KERNEL and v.status != "held"}
-                waiting = []
-                for cell in batch:
-                    if cell.rule in wrong and load(cell.property).uses_oracle:
-                        take(_not_judged(cell, "the oracle of this rule did not hold"))
-                    elif not settings.fresh and (known := store.get(settings.key(store, cell))) is not None:
-                        take(known)
-                    else:
-                        waiting.append(cell)
-                for cell, verdict in children.judge(waiting):
-                    store.put(settings.key(store, cell), verdict)
-                    take(verdict)
+    with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch, _Children(settings, Path(scratch)) as children:
+        for batch in (list(oracle), list(cells)):
+            wrong = {v.rule for v in verdicts if v.kernel == ORACLE_KERNEL and v.status != "held"}
+            waiting = []
+            for cell in batch:
+                if cell.rule in wrong and load(cell.property).uses_oracle:
+                    take(_not_judged(cell, "the oracle of this rule did not hold"))
+                elif not settings.fresh and (known := store.get(settings.key(store, cell))) is not None:
+                    take(known)
+                else:
+                    waiting.append(cell)
+            for cell, verdict in children.judge(waiting):
+                store.put(settings.key(store, cell), verdict)
+                take(verdict)
     return verdicts
+
+
+def replay(replays: Sequence[tuple[str, Replay]], device: str, tau: float) -> Iterable[Verdict]:
+    """Verdicts on single cases of named targets, one at a time, each in a child process."""
+    settings = Settings(profile="nightly", device=device, seed=0, tau=tau, jobs=1)
+    with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch, _Children(settings, Path(scratch)) as children:
+        for target, wanted in replays:
+            rule = wanted.case.problem.rule.name
+            cell = Cell(target=target, kernel=wanted.kernel, rule=rule, property=wanted.prop)
+            yield from (verdict for _, verdict in children.judge([cell], only=wanted.case))
+
+
+def calibrate(
+    target: str, kernels: Sequence[str], rules: Sequence[str], profile: str, examples: int, seed: int, jobs: int
+) -> list[Rows]:
+    """Row ratios of every kernel on every rule, measured in child processes."""
+    with _pool(jobs) as pool:
+        futures = [
+            pool.schedule(measure, args=(target, kernel, rule, PROFILES[profile], examples, seed))
+            for rule in rules
+            for kernel in kernels
+        ]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.stop()
+            raise
 
 
 class _Children:
@@ -92,12 +119,12 @@ class _Children:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def judge(self, cells: list[Cell]) -> Iterable[tuple[Cell, Verdict]]:
-        """Cells with their verdicts, in the order in which they are reached."""
+    def judge(self, cells: list[Cell], *, only: Case | None = None) -> Iterable[tuple[Cell, Verdict]]:
+        """Cells with their verdicts, in the order in which they are reached; `only` judges them by one case."""
         left = list(cells)
         for _ in range(_POOL_STARTS):
             try:
-                for cell, verdict in self._judge_in_one_pool(list(left)):
+                for cell, verdict in self._judge_in_one_pool(list(left), only):
                     left.remove(cell)
                     yield cell, verdict
                 return
@@ -106,11 +133,11 @@ class _Children:
         for cell in left:
             yield cell, _not_judged(cell, "the child processes end before they can take a task")
 
-    def _judge_in_one_pool(self, cells: list[Cell]) -> Iterable[tuple[Cell, Verdict]]:
+    def _judge_in_one_pool(self, cells: list[Cell], only: Case | None) -> Iterable[tuple[Cell, Verdict]]:
         if not cells:
             return
-        pool = self._start()
-        tasks = {cell: self._task(cell) for cell in cells}
+        pool = self._pool = self._pool or _pool(self._settings.jobs)
+        tasks = {cell: self._task(cell, only) for cell in cells}
         timeout = PROFILES[self._settings.profile].cell_seconds
         futures: dict[Any, Cell] = {
             pool.schedule(worker.run, args=(task,), timeout=timeout): cell for cell, task in tasks.items()
@@ -123,7 +150,7 @@ class _Children:
                 cell = futures[future]
                 yield cell, _verdict_of(future, tasks[cell], timeout)
 
-    def _task(self, cell: Cell) -> worker.Task:
+    def _task(self, cell: Cell, only: Case | None) -> worker.Task:
         settings = self._settings
         self._tasks += 1
         return worker.Task(
@@ -133,24 +160,25 @@ class _Children:
             tau=settings.tau,
             device=settings.device,
             current=self._scratch / f"{self._tasks}.case",
+            only=only,
         )
-
-    def _start(self) -> ProcessPool:
-        if self._pool is None:
-            os.environ.update(worker.ENVIRONMENT)
-            self._pool = ProcessPool(
-                max_workers=self._settings.jobs,
-                initializer=worker.start,
-                initargs=(os.getpid(),),
-                context=multiprocessing.get_context("spawn"),
-            )
-        return self._pool
 
     def _stop(self) -> None:
         if self._pool is not None:
             self._pool.stop()
             self._pool.join()
             self._pool = None
+
+
+def _pool(jobs: int) -> ProcessPool:
+    # Spawned, not forked: Triton reads its flag when kernels are imported, and threads do not survive a fork.
+    os.environ.update(worker.ENVIRONMENT)
+    return ProcessPool(
+        max_workers=jobs,
+        initializer=worker.start,
+        initargs=(os.getpid(),),
+        context=multiprocessing.get_context("spawn"),
+    )
 
 
 def _verdict_of(future: Any, task: worker.Task, timeout: float) -> Verdict:

@@ -8,8 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .document import SCHEMA, installed_version
@@ -31,9 +30,8 @@ def default_folder() -> Path:
     return user_cache_path("deltaproof") / "verdicts"
 
 
-@lru_cache(maxsize=1)
 def source_digest() -> str:
-    """Hash of every source that a verdict depends on. One digest for all: too many re-runs are safe, too few are not."""
+    """Hash of every source that a verdict depends on. One for all: too many re-runs are safe, too few are not."""
     digest = hashlib.sha256()
     files = [path for folder in _SOURCES for path in (PACKAGE / folder).rglob("*.py")]
     for path in sorted([*files, PACKAGE / "results" / "calibration.json"]):
@@ -45,15 +43,19 @@ def source_digest() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """Reads and writes verdicts under `folder`. `warn` is told, in one line, of entries that cannot be read."""
+    """Reads and writes verdicts under `folder`.
+
+    warn: told, in one line, of entries that cannot be read. digest: of the sources when the run began.
+    """
 
     folder: Path
     warn: Callable[[str], None] = lambda message: None
+    digest: str = field(default_factory=source_digest)
 
     def key(self, *parts: str) -> str:
         """The name of an entry: `parts` name the cell and how it is judged; sources and versions are added."""
         tools = (platform.python_version(), *(f"{name}={installed_version(name)}" for name in _TOOLS))
-        return hashlib.sha256("\0".join((source_digest(), *tools, *parts)).encode()).hexdigest()
+        return hashlib.sha256("\0".join((self.digest, *tools, *parts)).encode()).hexdigest()
 
     def get(self, key: str) -> Verdict | None:
         """The verdict of an earlier run, marked as cached; None if there is none that can be read."""
@@ -71,8 +73,12 @@ class Store:
             return None
 
     def put(self, key: str, verdict: Verdict) -> None:
-        """Write an entry, whole or not at all. Errors are not kept: the next run tries again."""
-        if verdict.status == "error":
+        """Write an entry, whole or not at all.
+
+        Errors are not kept: the next run tries again. Nor is anything once sources have changed under the run, since
+        nobody knows which of them a child process has read.
+        """
+        if verdict.status == "error" or source_digest() != self.digest:
             return
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)

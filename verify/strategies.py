@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from ..specs.problem import Problem
+from ..specs.problem import DType, Problem
 from ..specs.regimes import REGIMES
 from ..specs.rule import Rule
 from .case import Case
@@ -27,7 +27,7 @@ MaybeReason = Callable[[Problem], str | None]
 
 
 def cases(
-    rule: Rule, profile: Profile, *, dtypes: Sequence[str], regimes: Sequence[str], kernel: Any, applies: MaybeReason
+    rule: Rule, profile: Profile, *, dtypes: Sequence[DType], regimes: Sequence[str], kernel: Any, applies: MaybeReason
 ) -> st.SearchStrategy[Case]:
     """Cases that the kernel accepts (None: there is no kernel) and the property applies to."""
 
@@ -43,7 +43,7 @@ def cases(
 
 @st.composite
 def problems(
-    draw: st.DrawFn, rule: Rule, profile: Profile, *, dtypes: Sequence[str] = ("fp32",), regimes: Sequence[str]
+    draw: st.DrawFn, rule: Rule, profile: Profile, *, dtypes: Sequence[DType] = ("fp32",), regimes: Sequence[str]
 ) -> Problem:
     """Problems of a rule within the limits of a profile; `regimes` and `dtypes` from simple to hard."""
     packed = draw(st.sampled_from((False, False, True)))

@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 Status = Literal["held", "failed", "unsupported", "error"]
-Kind = Literal[
-    "structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"
-]
+Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]
 Arithmetic = Literal["exact", "faithful", "bounds", "device", "none"]
 
 
@@ -43,7 +41,8 @@ class Verdict:
     """One kernel judged by one property on one rule.
 
     kind: what sort of failure, for `failed` only. worst_ratio: the largest error over its budget, where there is one.
-    problems: cases that were judged. seconds: what judging took. cached: read from the store, not run.
+    problems, configs: cases that were judged, and the launch configurations that they ran with.
+    seconds: what judging took. cached: read from the store, not run.
     notes: why nothing, or not everything, could be judged; the text of an error.
 
     Raises ValueError for a status or kind that does not exist, and for a failure without kind or counterexample.
@@ -60,6 +59,7 @@ class Verdict:
     kind: Kind | None = None
     worst_ratio: float | None = None
     counterexample: Counterexample | None = None
+    configs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     cached: bool = False
 
@@ -95,7 +95,8 @@ class Verdict:
                     found[name] = _number(found.get(name))
                 values["counterexample"] = Counterexample(**found)
             values["worst_ratio"] = _number(values.get("worst_ratio"))
-            values["notes"] = tuple(values.get("notes", ()))
+            for name in ("configs", "notes"):
+                values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not a verdict: {error}") from None

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .check import Cell, judge
+from .case import Case
+from .check import Cell, judge, judge_one
 from .harness import Harness
 from .profiles import PROFILES
 from .properties import load
@@ -21,7 +22,10 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THR
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A cell and how to judge it. current: file that always names the case being run."""
+    """A cell and how to judge it.
+
+    current: file that always names the case being run. only: judge the cell by this one case.
+    """
 
     cell: Cell
     profile: str
@@ -29,6 +33,7 @@ class Task:
     tau: float
     device: str
     current: Path
+    only: Case | None = None
 
 
 def start(parent: int) -> None:
@@ -56,5 +61,7 @@ def run(task: Task) -> Verdict:
         tau=task.tau,
         device="cpu" if task.device == "interpreter" else task.device,
     )
+    if task.only is not None:
+        return judge_one(cell, prop, harness, task.only, on_case=task.current.write_text)
     profile = PROFILES[task.profile]
     return judge(cell, prop, harness, profile, seed=task.seed, on_case=task.current.write_text)

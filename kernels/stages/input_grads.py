@@ -202,7 +202,7 @@ def input_grads_kernel(
             if ERASE == SCALAR:
                 erase_grad = tl.sum(erase_grad, 1)[:, None]
                 if WRITE == NONE:
-                    erase_grad += tl.load(dw + at, mask=(row[:, None] < rows) & (i_k == 0), other=0.0)
+                    erase_grad += tl.load(dw + at, mask=row[:, None] < tl.where(i_k == 0, rows, 0), other=0.0)
             if B == H:
                 erase_sum += erase_grad
             else:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+
 from deltaproof.verify.interpreter import session
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]
@@ -79,7 +80,21 @@ def reduce_kernel(x, o, OP: tl.constexpr, REVERSE: tl.constexpr, N: tl.constexpr
 def values(dtype, seed=0, special=True):
     """Ordinary values of all sizes, ties of rounding, subnormals, infinities and NaN."""
     x = torch.randn(N, generator=torch.Generator().manual_seed(seed)) * torch.logspace(-12, 12, N)
-    hard = [0.0, -0.0, 1 + 2**-8, 1 + 3 * 2**-8, 1e-40, -3e-39, 6e-8, 65520.0, 3.39e38, 7e37, float("inf"), -float("inf"), float("nan")]
+    hard = [
+        0.0,
+        -0.0,
+        1 + 2**-8,
+        1 + 3 * 2**-8,
+        1e-40,
+        -3e-39,
+        6e-8,
+        65520.0,
+        3.39e38,
+        7e37,
+        float("inf"),
+        -float("inf"),
+        float("nan"),
+    ]
     if special:
         x[: len(hard)] = torch.tensor(hard)
     return x.to(dtype)
@@ -118,7 +133,11 @@ def test_fma_rounds_once(dtype):
 @pytest.mark.parametrize("target", [*FLOATS, torch.float64, torch.int32])
 @pytest.mark.parametrize("source", [*FLOATS, torch.float64, torch.int32, torch.int64])
 def test_casts(source, target):
-    x = torch.randint(-(2**15), 2**15, (N,)) if not source.is_floating_point or not target.is_floating_point else values(torch.float32)
+    x = (
+        torch.randint(-(2**15), 2**15, (N,))
+        if not source.is_floating_point or not target.is_floating_point
+        else values(torch.float32)
+    )
     x = x.to(source)
     o = torch.empty(N, dtype=target)
     with session():
@@ -157,7 +176,9 @@ def test_dots_accumulate_in_float32(dtype):
     assert not torch.equal(o, o.bfloat16().float())
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("ieee", 2**-20), ("tf32", 0.0), ("tf32x3", 2**-20), ("bf16x3", 2**-20)])
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("ieee", 2**-20), ("tf32", 0.0), ("tf32x3", 2**-20), ("bf16x3", 2**-20)]
+)
 def test_input_precision_rounds_float32_operands(precision, expected):
     a, b, o = (1 + 2**-12) * torch.eye(16), (1 - 2**-12) * torch.eye(16), torch.empty(16, 16)
     if precision != "tf32":

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from deltaproof.specs import field
-from deltaproof.specs.field import FIELD, NEG_INF, OUTSIDE, FieldArray, constant, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from deltaproof.specs import field
+from deltaproof.specs.field import FIELD, NEG_INF, OUTSIDE, FieldArray, constant, same
 
 seeds = st.integers(0, 2**32 - 1)
 INF, LOST = FieldArray(NEG_INF), FieldArray(OUTSIDE)
@@ -25,9 +26,10 @@ def test_ring_laws(seed):
     assert identical(x + y, y + x) and identical((x + y) + z, x + (y + z))
     assert identical(x * y, y * x) and identical((x * y) * z, x * (y * z))
     assert identical(x * (y + z), x * y + x * z)
-    assert identical(x - y, x + (-y)) and identical(-(-x), x)
+    assert identical(x - y, x + (-y)) and identical(0 - (-x), x)
     assert not (x - x).bits.any()
-    assert same(x / y * y, x).all()
+    invertible = (y.bits & 0xFFFF) != 0
+    assert same(x / y * y, x)[invertible].all()
 
 
 @given(seeds)
@@ -50,7 +52,7 @@ def test_exponentials_turn_sums_into_products(seed):
     x, y = elements(seed, 9), elements(seed + 1, 9)
     assert same(field.exp2(x + y), field.exp2(x) * field.exp2(y)).all()
     assert same(field.exp(x), field.exp2(x * 1.44269504)).all()
-    assert same(field.sigmoid(x), field.exp(x) / (field.exp(x) + 1)).all()
+    assert same(field.sigmoid(x) * field.exp(field.softplus(x)), field.exp(x)).all()
     assert identical(field.softplus(x), field.log(1 + field.exp(x)))
     assert same(field.log2(x) * 0.6931471805599453, field.log(x)).all()
     # the exponential of an exponential still depends on its input

@@ -51,14 +51,19 @@ def run(
 
 
 def worst_error(got: Mapping[str, torch.Tensor], expected: Mapping[str, Any]) -> float:
-    """The largest error of any tensor, relative to its norm; inf for what is missing or not finite."""
+    """The largest error of any tensor, relative to its norm; inf for what is missing or not finite.
+
+    A gradient may cancel to next to nothing: a norm counts as at least 1e-4 of the largest.
+    """
     if set(got) != set(expected):
         return np.inf
+    norms = {name: float(np.linalg.norm(reference)) for name, reference in expected.items()}
+    least = 1e-4 * max(norms.values())
     errors = [0.0]
     for name, reference in expected.items():
-        error = np.linalg.norm(got[name].detach().double().numpy() - reference)
-        norm = np.linalg.norm(reference)
-        errors.append(np.inf if not np.isfinite(error) else float(error / norm if norm else error))
+        error = float(np.linalg.norm(got[name].detach().double().numpy() - reference))
+        scale = max(norms[name], least)
+        errors.append(np.inf if not np.isfinite(error) else error / scale if scale else error)
     return max(errors)
 
 

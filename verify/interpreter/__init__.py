@@ -1,4 +1,4 @@
-"""Triton kernels on the CPU under several arithmetics: IEEE as on a GPU, or exact over a finite field; with or without bounds."""
+"""Triton kernels on the CPU under several arithmetics: rounding as a GPU does, or exact over a finite field."""
 
 from .memory import MemoryFault as MemoryFault
 from .payloads import field_array as field_array

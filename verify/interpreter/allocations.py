@@ -1,7 +1,7 @@
 """Tensors in red-zoned, poisoned memory: what a kernel leaves unwritten, or writes where it must not, shows bit by bit.
 
-A tensor is placed in a buffer of its own, with `RED_ZONE` bytes on both sides; everything in the buffer that is no element of
-the tensor, gaps of strided views included, holds the poison pattern and must keep it.
+A tensor is placed in a buffer of its own, with `RED_ZONE` bytes on both sides; everything in the buffer that is no
+element of the tensor, gaps of strided views included, holds the poison pattern and must keep it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What a floating-point value means: the contract between Triton's interpreter and the arithmetics that can replace its own.
+"""What floating-point values mean: the contract between Triton's interpreter and what can stand in for its arithmetic.
 
-A `Handle` is Triton's `TensorHandle`: a numpy array `data` and a scalar Triton type `dtype`. An `Arithmetic` decides how
-floating-point values are held in `data` and what every operation on them does; integers, booleans and pointers never reach it.
-Operations that are numpy functions are named by these functions (`np.add`, `np.exp2`, `np.less`, ...), the rest by a method.
+A `Handle` is Triton's `TensorHandle`: a numpy array `data` and a scalar Triton type `dtype`. An `Arithmetic` decides
+how floating-point values are held in `data` and what every operation on them does; integers, booleans and pointers
+never reach it. Operations that are numpy functions are named by these functions (`np.add`, `np.exp2`, `np.less`,
+...), the rest by a method.
 """
 
 from __future__ import annotations

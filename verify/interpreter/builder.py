@@ -1,8 +1,8 @@
-"""Triton's interpreter builder with its floating-point operations and memory accesses handed to an `Arithmetic` and a `Memory`.
+"""Triton's interpreter builder, its floating-point operations handed to an `Arithmetic` and its accesses to a `Memory`.
 
-A session swaps the class of Triton's one builder object for `HarnessBuilder`, and back: every kernel refers to that object.
-Methods keep the names and arguments that Triton's language layer calls; cache and eviction hints differ between versions and
-mean nothing here, so they pass as `*hints`.
+A session swaps the class of Triton's one builder object for `HarnessBuilder`, and back: every kernel refers to that
+object. Methods keep the names and arguments that Triton's language layer calls; cache and eviction hints differ
+between versions and mean nothing here.
 """
 
 from __future__ import annotations

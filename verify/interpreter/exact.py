@@ -1,8 +1,8 @@
 """Exact arithmetic: float32 values are elements of F_p x Z_q (see `specs.field`), held as their uint32 payloads.
 
-Registers of every floating-point type are held so, which makes all of them as wide as float32: a value that is cast to a
-narrower type goes on unharmed, and the cast is recorded. What the algebra cannot answer (comparisons, max, bit tricks, unknown
-functions) is recorded and gives OUTSIDE, which absorbs everything it touches.
+Registers of every floating-point type are held so, which makes all of them as wide as float32: a value that is cast
+to a narrower type goes on unharmed, and the cast is recorded. What the algebra cannot answer (comparisons, max, bit
+tricks, unknown functions) is recorded and gives OUTSIDE, which absorbs everything it touches.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ UNARY: dict[Callable[..., Any], Callable[[FieldArray], FieldArray]] = {
     reciprocal_root: field.rsqrt,
 }
 
-AXIOMS: dict[str, Callable[[FieldArray], FieldArray]] = {"softplus": field.softplus, "sigmoid": field.sigmoid}
-"""Device functions of one argument known by name: written with branches for the sake of range, they stand for one formula."""
+AXIOMS: dict[str, Callable[[FieldArray], FieldArray]] = {
+    "softplus": field.softplus,
+    "softplus_nv": field.softplus,
+    "softplus_triton": field.softplus,
+    "sigmoid": field.sigmoid,
+}
+"""Device functions of one argument known by name: written with branches for range, they stand for a formula."""
 
 
 class Exact:

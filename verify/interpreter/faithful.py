@@ -1,7 +1,8 @@
-"""IEEE arithmetic as a GPU does it: what Triton's interpreter has wrong for bfloat16 and leaves out for TF32, put right.
+"""IEEE arithmetic as a GPU does it: what Triton's interpreter has wrong for bfloat16 and TF32, put right.
 
-float16 and bfloat16 values are widened, computed in float32 and rounded once (which rounds +, -, *, / correctly); their sums
-are trees that round at every node, as a GPU's are. A dot multiplies exact (or TF32) operands and accumulates in float32.
+float16 and bfloat16 values are widened, computed in float32 and rounded once (which rounds +, -, *, / correctly);
+their sums are trees that round at every node, as a GPU's are. A dot multiplies exact (or TF32) operands and
+accumulates in float32.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ class Faithful:
 
     def atomic_add(self, addresses: np.ndarray, value: Handle, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray | None:
         if dtype == tl.bfloat16:
-            raise NotImplementedError("atomic_add on bfloat16: the interpreter would add the bits; accumulate in float32")
+            raise NotImplementedError(
+                "atomic_add on bfloat16: the interpreter would add the bits; accumulate in float32"
+            )
         return None
 
     def stand_in(self, function: str) -> Callable[[Handle], np.ndarray] | None:
@@ -130,8 +133,10 @@ def _wide_again(values: np.ndarray, dtype: tl.dtype) -> np.ndarray:
     return widen_bf16(round_bf16(values)) if dtype == tl.bfloat16 else values.astype(np.float16).astype(np.float32)
 
 
-def _split_product(a: np.ndarray, b: np.ndarray, rounding: Callable[[np.ndarray], np.ndarray], terms: int) -> np.ndarray:
-    """a @ b with each operand a sum of rounded terms; products of two small terms are left out, small ones added first."""
+def _split_product(
+    a: np.ndarray, b: np.ndarray, rounding: Callable[[np.ndarray], np.ndarray], terms: int
+) -> np.ndarray:
+    """a @ b of operands that are sums of rounded terms; the smallest products are left out, small ones added first."""
 
     def parts(x: np.ndarray) -> list[np.ndarray]:
         found = []

@@ -1,4 +1,4 @@
-"""Rounding of numpy arrays to the float formats that numpy lacks: bfloat16 (held as uint16) and TF32 (held as float32)."""
+"""Rounding to the float formats that numpy lacks: bfloat16 (held as uint16) and TF32 (held as float32)."""
 
 from __future__ import annotations
 

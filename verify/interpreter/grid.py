@@ -1,8 +1,8 @@
 """One launch in several processes: each runs a share of the programs on memory that all of them see.
 
-The storages of the launch are copied to anonymous shared memory, children are forked, and the copies go back when all of them
-are done. Until then nothing of the caller is touched, so that a launch which turns out to need one process (atomics, whose
-order matters) simply starts over.
+The storages of the launch are copied to anonymous shared memory, children are forked, and the copies go back when all
+of them are done. Until then nothing of the caller is touched, so that a launch which turns out to need one process
+(atomics, whose order matters) simply starts over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import multiprocessing
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -18,12 +19,14 @@ from triton.runtime.errors import InterpreterError
 
 from . import solo
 from .arithmetic import Arithmetic
-from .launch import Launch, execute
+from .launch import Launch, Program, execute
 from .memory import Memory, MemoryFault
 from .records import Records
 
-FEWEST_PROGRAMS = 32
-"""Per process; a smaller share is not worth a fork."""
+PROBE = 0.05
+"""Seconds of work by which the rest of a grid is judged."""
+WORTH_A_FORK = 0.3
+"""Seconds that the rest must take; to fork costs a tenth of it."""
 
 
 @dataclass(slots=True)
@@ -54,23 +57,40 @@ class _SharedCopy:
         self._memory.close()
 
 
-def worthwhile(launch: Launch, processes: int) -> bool:
-    """Whether to split this launch at all."""
-    x, y, z = launch.grid
-    plain = all(value is None or isinstance(value, (torch.Tensor, int, float)) for value in launch.device_arguments.values())
-    return processes > 1 and x * y * z >= FEWEST_PROGRAMS * processes and plain
+def run_grid(launch: Launch, arithmetic: Arithmetic, records: Records, memory: Memory | None, processes: int) -> None:
+    """Run a launch, in several processes if there is enough to do; the first programs tell.
+
+    Raises InterpreterError as `execute` does, or where a process dies.
+    """
+    programs = launch.programs
+    plain = all(x is None or isinstance(x, torch.Tensor | int | float) for x in launch.device_arguments.values())
+    done, seconds = 0, 0.0
+    while processes > 1 and plain and done < len(programs) and seconds <= PROBE:
+        start = time.perf_counter()
+        execute(launch, programs[done : 2 * done + 1], arithmetic)
+        seconds += time.perf_counter() - start
+        done = min(2 * done + 1, len(programs))
+    rest = programs[done:]
+    if rest and done and seconds / done * len(rest) > WORTH_A_FORK:
+        _run_in_processes(launch, rest, arithmetic, records, memory, processes)
+    elif rest:
+        execute(launch, rest, arithmetic)
 
 
-def execute_in_processes(
-    launch: Launch, arithmetic: Arithmetic, records: Records, memory: Memory | None, processes: int
+def _run_in_processes(
+    launch: Launch,
+    programs: list[Program],
+    arithmetic: Arithmetic,
+    records: Records,
+    memory: Memory | None,
+    processes: int,
 ) -> None:
-    """Run a launch as `execute` does, to the same bits. Raises InterpreterError as it does, or where a process dies."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in launch.tensors}
     copies = [_SharedCopy(storage) for storage in storages.values() if storage.nbytes()]
     try:
-        outcomes = _run(launch, arithmetic, records, memory, processes, copies)
+        outcomes = _fork(launch, programs, arithmetic, records, memory, processes, copies)
         if any(outcome.alone for outcome in outcomes):
-            execute(launch, launch.programs, arithmetic)
+            execute(launch, programs, arithmetic)
             return
         for copy in copies:
             copy.bring_back()
@@ -86,8 +106,9 @@ def execute_in_processes(
             raise InterpreterError(outcome.error)
 
 
-def _run(
+def _fork(
     launch: Launch,
+    programs: list[Program],
     arithmetic: Arithmetic,
     records: Records,
     memory: Memory | None,
@@ -105,7 +126,7 @@ def _run(
         if memory is not None:
             memory.relocate(relocate)
         try:
-            execute(launch, launch.programs[index::processes], arithmetic, relocate)
+            execute(launch, programs[index::processes], arithmetic, relocate)
         except solo.NeedsOneProcess:
             outcome.alone = True
         except InterpreterError as error:

@@ -54,10 +54,12 @@ def bind(
 ) -> Launch:
     """Check and bind the arguments of `kernel[grid](*args, **kwargs)`.
 
-    Raises TypeError for a name that is neither an argument nor a launch option, or an argument that is missing; ValueError for
-    an option or a grid that no GPU takes, and for tensors that are not on the CPU.
+    Raises TypeError for a name that is neither an argument nor a launch option, or an argument that is missing;
+    ValueError for an option or a grid that no GPU takes, and for tensors that are not on the CPU.
     """
-    _check_options(kernel.__name__, kernel.arg_names, {name: x for name, x in kwargs.items() if name not in kernel.arg_names})
+    _check_options(
+        kernel.__name__, kernel.arg_names, {name: x for name, x in kwargs.items() if name not in kernel.arg_names}
+    )
     given = {name: value for name, value in kwargs.items() if name in kernel.arg_names}
     arguments = inspect.getcallargs(kernel.fn, *args, **given)
     for hook in kernel.pre_run_hooks:
@@ -78,7 +80,9 @@ def bind(
 def execute(
     launch: Launch, programs: Iterable[Program], arithmetic: Arithmetic, relocate: Callable[[int], int] | None = None
 ) -> None:
-    """Run some programs of a launch, one after the other. relocate: from the address of a tensor to the one to use instead.
+    """Run some programs of a launch, one after the other.
+
+    relocate: from the address of a tensor to the one to use instead.
 
     Raises InterpreterError that names kernel, program and source line where the kernel raises.
     """
@@ -148,7 +152,8 @@ def _check_options(kernel: str, names: list[str], options: dict[str, Any]) -> No
     for name, value in options.items():
         if name not in _known_options():
             raise TypeError(
-                f"{kernel}: {name!r} is neither an argument ({', '.join(names)}) nor a launch option (num_warps, num_stages, ...)"
+                f"{kernel}: {name!r} is neither an argument ({', '.join(names)}) "
+                "nor a launch option (num_warps, num_stages, ...)"
             )
         if name in ("num_warps", "num_ctas") and (value < 1 or value & (value - 1)):
             raise ValueError(f"{kernel}: {name} must be a power of two, not {value}")

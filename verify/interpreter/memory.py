@@ -1,8 +1,8 @@
 """Which memory a kernel may touch: exactly the elements of the tensors it was launched with.
 
-An access is checked against the tensors, as views, of the running launch: neither the padding inside a storage, nor the gaps of
-a strided view, nor another live tensor is fair game. What is out of bounds is recorded and masked off, so that even an address
-far away does not end the process.
+An access is checked against the tensors, as views, of the running launch: neither the padding inside a storage, nor
+the gaps of a strided view, nor another live tensor is fair game. What is out of bounds is recorded and masked off, so
+that even an address far away does not end the process.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class MemoryFault:
     def __str__(self) -> str:
         elements = "1 element" if self.count == 1 else f"{self.count} elements"
         return (
-            f"{self.kind} of {elements} out of bounds, up to {self.distance} bytes away, first by program {self.program} "
-            f"of {self.kernel} at {self.file}:{self.line}"
+            f"{self.kind} of {elements} out of bounds, up to {self.distance} bytes away, "
+            f"first by program {self.program} of {self.kernel} at {self.file}:{self.line}"
         )
 
 
@@ -59,7 +59,11 @@ class Region:
         if tensor.numel() == 0:
             return cls(start, start, ())
         axes = sorted(
-            ((stride * item, size) for stride, size in zip(tensor.stride(), tensor.shape, strict=True) if size > 1 and stride),
+            (
+                (stride * item, size)
+                for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+                if size > 1 and stride
+            ),
             reverse=True,
         )
         end = start + sum(stride * (size - 1) for stride, size in axes) + item
@@ -122,16 +126,18 @@ class Memory:
     def undefined(self, shape: tuple[int, ...], dtype: tl.dtype) -> np.ndarray:
         """What a masked load without `other` gives where the mask is off: nothing in particular, so poison."""
         held = triton_interpreter._get_np_dtype(dtype)
-        if held == bool:
+        if held.kind == "b":
             return np.ones(shape, dtype=bool)
-        pattern = POISON[held.itemsize].to_bytes(held.itemsize, "little")
+        # one off, so that a NaN from here that ends up in memory is not taken for memory never written
+        pattern = (POISON[held.itemsize] - 1).to_bytes(held.itemsize, "little")
         return np.broadcast_to(np.frombuffer(pattern, dtype=held), shape).copy()
 
     def relocate(self, move: Callable[[int], int]) -> None:
         """In a process of its own: the tensors of the launch lie elsewhere, and only new faults count."""
         self._faults.clear()
         self._regions = [
-            Region(move(region.start), move(region.start) + region.end - region.start, region.axes) for region in self._regions
+            Region(move(region.start), move(region.start) + region.end - region.start, region.axes)
+            for region in self._regions
         ]
 
     def merge(self, faults: list[MemoryFault]) -> None:
@@ -166,8 +172,8 @@ class Memory:
 
 
 POISON: dict[int, int] = {1: 0xA5, 2: 0xFFEF, 4: 0xFFC0BEEF, 8: 0xFFF8BEEFFFC0BEEF}
-"""Bit patterns by element size that memory holds before it is written: NaN in every float format, a wild negative number in
-integers, and no payload of the exact mode."""
+"""Bit patterns by element size that memory holds before it is written: NaN in every float format, a wild negative
+number in integers, and no payload of the exact mode."""
 
 
 def patterns(tensor: torch.Tensor) -> torch.Tensor:
@@ -179,5 +185,3 @@ def poison_of(tensor: torch.Tensor) -> int:
     """The poison pattern of a tensor as a signed integer, to compare with `patterns`."""
     bits = 8 * tensor.element_size()
     return POISON[tensor.element_size()] - (1 << bits)
-
-

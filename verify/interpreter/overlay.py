@@ -1,8 +1,8 @@
 """Where Triton's interpreter is patched, and restored.
 
-Every use of the interpreter's internals that a new Triton version can break is in this file, `builder.py`, `reductions.py` and
-`rewrite.py`. The language is patched once per session; the interpreter itself does it again in every call of a device function
-(tl.sum and tl.zeros among them), which costs more than the call.
+Every use of the interpreter's internals that a new Triton version can break is in this file, `builder.py`,
+`reductions.py` and `rewrite.py`. The language is patched once per session; the interpreter itself does it again in
+every call of a device function (tl.sum and tl.zeros among them), which costs more than the call.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ _MISSING = object()
 
 
 def require_supported() -> None:
-    """Raise RuntimeError where a session cannot work: an untested Triton, or kernels not decorated for the interpreter."""
+    """Raise RuntimeError where a session cannot work: an untested Triton, or kernels decorated for the compiler."""
     found = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if not OLDEST <= found <= NEWEST:
         tested = " to ".join(".".join(map(str, version)) for version in (OLDEST, NEWEST))
-        raise RuntimeError(f"the interpreter harness is tested with Triton {tested}, not {triton.__version__}: install one of these")
+        raise RuntimeError(
+            f"the interpreter harness is tested with Triton {tested}, not {triton.__version__}: install one of these"
+        )
     if not isinstance(tl.sum, InterpretedFunction):
         raise RuntimeError("set TRITON_INTERPRET=1 in the environment before triton is imported: @triton.jit reads it")
 
@@ -55,7 +57,7 @@ def overlay(
     call: Callable[..., Any],
     check_overflow: bool,
 ) -> Iterator[dict[int, Any]]:
-    """Patch the interpreter for the time of the context. Yields what replaces each function of the language, by its `id`.
+    """Patch the interpreter while the context lasts. Yields what replaces each function of the language, by its `id`.
 
     run: replaces `InterpretedFunction.run` (a launch). call: its `__call__` (a device function).
     check_overflow: make integer overflow raise (it triples the cost of integer arithmetic).
@@ -119,6 +121,7 @@ def _patch_language(undo: contextlib.ExitStack, arithmetic: Arithmetic, check_ov
     triton_interpreter._patch_lang_tensor(tl.tensor, scope)
     for module in (tl, tl.core):
         triton_interpreter._patch_lang_core(module, scope)
+    patch(tl.tensor, "__index__", lambda self: int(self.handle.data.item()))
     for owner in (tl, tl.core, tl.tensor):
         patch(owner, "reduce", reducer(arithmetic))
         patch(owner, "associative_scan", scanner(arithmetic))

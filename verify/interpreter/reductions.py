@@ -61,5 +61,3 @@ def scanner(arithmetic: Arithmetic) -> Callable[..., Any]:
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, tl.constexpr) else value
-
-

@@ -1,8 +1,9 @@
 """From the source of a jitted function to the Python function that a session runs.
 
-The interpreter's own rewriting is kept (assignments make tensors), with three differences: file and line numbers are those of
-the source; the function gets a copy of its module's globals, in which names that were bound to the language before the session
-(`exp = tl.exp`) and `range` are replaced, so that no module is touched; and a caller may transform the syntax tree.
+The interpreter's own rewriting is kept (assignments make tensors), with three differences: file and line numbers are
+those of the source; the function gets a copy of its module's globals, in which names that were bound to the language
+before the session (`exp = tl.exp`) and `range` are replaced, so that no module is touched; and a caller may transform
+the syntax tree.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Rewriter:
     def _make(self, fn: Any) -> Callable[..., Any]:
         namespace = self._namespace(fn)
         scratch: dict[str, Any] = {}
-        exec(self._compile(fn), namespace, scratch)  # noqa: S102 - the kernel's own source
+        exec(self._compile(fn), namespace, scratch)
         made: FunctionType = scratch[fn.__name__]
         made.__defaults__, made.__kwdefaults__ = fn.__defaults__, fn.__kwdefaults__
         return made

@@ -9,14 +9,15 @@ from typing import Any, Literal
 
 import torch
 import triton.language as tl
+from torch.utils._python_dispatch import _disable_current_modes
 from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
 from .allocations import Allocations, PlacedAllocations, unwritten
 from .arithmetic import Arithmetic
 from .exact import Exact
 from .faithful import Faithful
-from .grid import execute_in_processes, worthwhile
-from .launch import bind, execute
+from .grid import run_grid
+from .launch import bind
 from .memory import Memory, MemoryFault
 from .overlay import overlay, require_supported
 from .records import Place, Records
@@ -35,7 +36,7 @@ class Session:
 
     @property
     def unsupported(self) -> list[str]:
-        """Operations outside the algebra of the exact arithmetic, with their places. If there are any, results say nothing."""
+        """Operations outside the algebra of the exact arithmetic, with their places. With any, results say nothing."""
         return self._records.unsupported
 
     @property
@@ -59,16 +60,19 @@ class Session:
         return [] if self._memory is None else self._memory.faults
 
     def guard(self, tensor: torch.Tensor, *, name: str | None = None, writable: bool = False) -> torch.Tensor:
-        """A copy of a CPU tensor in red-zoned memory, with its strides and `requires_grad`; an input, unless `writable`."""
-        return self._allocations.guard(tensor, name=name or f"guarded {tuple(tensor.shape)}", writable=writable)
+        """A copy of a CPU tensor in red-zoned memory, strides and `requires_grad` kept; an input, unless `writable`."""
+        with _disable_current_modes():
+            return self._allocations.guard(tensor, name=name or f"guarded {tuple(tensor.shape)}", writable=writable)
 
     def unwritten(self, tensor: torch.Tensor) -> int:
         """How many elements of a poisoned tensor have never been written."""
-        return unwritten(tensor)
+        with _disable_current_modes():
+            return unwritten(tensor)
 
     def damaged(self) -> list[str]:
         """Red zones that were overwritten, and guarded inputs that were modified."""
-        return self._allocations.damage()
+        with _disable_current_modes():
+            return self._allocations.damage()
 
 
 @contextlib.contextmanager
@@ -82,15 +86,15 @@ def session(
 ) -> Iterator[Session]:
     """Triton kernels launched in this context run under the given arithmetic.
 
-    arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in kernels and
-        in what torch does to them in between.
+    arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in
+        kernels and in what torch does to them in between.
     memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
     processes: run large grids in this many processes. The bits are the same.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.
 
-    Raises RuntimeError for a Triton version that was not tested, for a nested session, and where TRITON_INTERPRET=1 was not set
-    before triton was imported.
+    Raises RuntimeError for a Triton version that was not tested, for a nested session, and where TRITON_INTERPRET=1
+    was not set before triton was imported.
     """
     require_supported()
     records, shadow = Records(), Shadow()
@@ -104,10 +108,7 @@ def session(
         launch = bind(kernel, rewrite(kernel), grid, args, kwargs)
         if checker is not None:
             checker.begin(launch.name, launch.tensors)
-        if worthwhile(launch, processes):
-            execute_in_processes(launch, rules, records, checker, processes)
-        else:
-            execute(launch, launch.programs, rules)
+        run_grid(launch, rules, records, checker, processes)
 
     def call(function: InterpretedFunction, *args: Any, **kwargs: Any) -> Any:
         formula = rules.stand_in(function.__name__)

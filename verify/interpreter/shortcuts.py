@@ -1,8 +1,9 @@
 """The common cases of the language, without its type machinery.
 
-An interpreted `a + b` spends ten times more in Triton's type promotion and broadcasting, written for a compiler, than in numpy.
-Where both operands have one type, or one is a Python number that takes the type of the other, nothing is to be promoted and
-numpy broadcasts the same way. Each shortcut returns None where it does not apply, and the language's own function runs.
+An interpreted `a + b` spends ten times more in Triton's type promotion and broadcasting, written for a compiler, than
+in numpy. Where both operands have one type, or one is a Python number that takes the type of the other, nothing is to
+be promoted and numpy broadcasts the same way. Each shortcut returns None where it does not apply, and the language's
+own function runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from .arithmetic import COMPARISONS, FLOATS
 from .builder import HarnessBuilder
 
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply}
-_COMPARING = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal}
+_COMPARING = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
 _LOGICAL = {"and": np.bitwise_and, "or": np.bitwise_or}
 _INTEGERS = {"int32": np.int32, "int64": np.int64}
 
@@ -63,7 +71,12 @@ class _Results:
 
 
 def _operator(
-    op: Callable[..., Any], swapped: bool, logical: bool, slow: Callable[..., Any], builder: HarnessBuilder, results: _Results
+    op: Callable[..., Any],
+    swapped: bool,
+    logical: bool,
+    slow: Callable[..., Any],
+    builder: HarnessBuilder,
+    results: _Results,
 ) -> Callable[..., Any]:
     def call(self: tl.tensor, other: Any) -> Any:
         operand = _operand(self, other, logical, builder)
@@ -107,9 +120,9 @@ def _move_pointer(pointer: tl.tensor, offset: tl.tensor, results: _Results) -> t
 
 def _indexing(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
     def index(self: tl.tensor, slices: Any) -> tl.tensor:
-        if type(slices) is tuple and self.type.is_block() and all(x is None or x == slice(None) for x in slices):
-            if sum(x is not None for x in slices) == len(self.shape):
-                return results(self.handle.data[slices], self.dtype, True)
+        plain = type(slices) is tuple and self.type.is_block() and all(x is None or x == slice(None) for x in slices)
+        if plain and sum(x is not None for x in slices) == len(self.shape):
+            return results(self.handle.data[slices], self.dtype, True)
         return slow(self, slices)
 
     return index
@@ -117,7 +130,12 @@ def _indexing(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]
 
 def _load(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
     def load(pointer: Any, mask: Any = None, other: Any = None, *rest: Any, **options: Any) -> Any:
-        plain = not rest and not options.keys() & {"boundary_check", "padding_option"} and _is_pointer(pointer) and _is_mask(mask)
+        plain = (
+            not rest
+            and not options.keys() & {"boundary_check", "padding_option"}
+            and _is_pointer(pointer)
+            and _is_mask(mask)
+        )
         if not plain or type(other) not in (type(None), int, float) or (mask is None and other is not None):
             return slow(pointer, mask, other, *rest, **options)
         dtype, is_block = pointer.dtype.element_ty, pointer.type.is_block()
@@ -134,7 +152,13 @@ def _load(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) 
 
 def _store(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
     def store(pointer: Any, value: Any, mask: Any = None, *rest: Any, **options: Any) -> Any:
-        plain = not rest and "boundary_check" not in options and _is_pointer(pointer) and _is_mask(mask) and type(value) is tl.tensor
+        plain = (
+            not rest
+            and "boundary_check" not in options
+            and _is_pointer(pointer)
+            and _is_mask(mask)
+            and type(value) is tl.tensor
+        )
         if not plain or value.dtype is not pointer.dtype.element_ty or not pointer.type.is_block():
             return slow(pointer, value, mask, *rest, **options)
         shape = pointer.handle.data.shape

@@ -1,12 +1,11 @@
 """Exact arithmetic in torch: what host code does to payload tensors between two kernels, autograd's additions included.
 
-float32 tensors carry payloads. Operators that only move elements run as they are; sums, products and exponentials run in the
-field; anything else is recorded as unsupported and gives OUTSIDE.
+float32 tensors carry payloads. Operators that only move elements run as they are, those with a formula run in the
+field, and anything else is recorded as unsupported and gives OUTSIDE.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,51 +20,19 @@ from .memory import patterns
 from .payloads import field_array, payload_tensor
 from .records import Records, host_place
 from .shadow import Shadow
+from .tensor_formulas import FORMULAS, INDEXING
 
 _MOVING = frozenset(
-    """_reshape_alias _to_copy _unsafe_view _unsafe_index alias alias_copy as_strided cat chunk clone constant_pad_nd contiguous
-    copy_ detach diagonal empty empty_like empty_permuted empty_strided expand flip gather index index_select index_put_
-    lift_fresh masked_select narrow new_empty new_empty_strided new_zeros permute repeat resize_ roll scatter select
-    select_backward select_scatter slice slice_backward slice_scatter split split_with_sizes squeeze stack t transpose tril triu
-    unbind unflatten unfold unsqueeze view view_copy where zero_ zeros zeros_like _unsafe_masked_index take_along_dim rot90
-    record_stream set_ is_same_size sym_size sym_stride sym_numel""".split()
+    """
+    _reshape_alias _to_copy _unsafe_index _unsafe_masked_index _unsafe_view alias alias_copy as_strided cat chunk clone
+    constant_pad_nd contiguous copy_ detach diagonal empty empty_like empty_permuted empty_strided expand flip gather
+    index index_put_ index_select lift_fresh masked_select narrow new_empty new_empty_strided new_zeros permute repeat
+    resize_ roll rot90 scatter select select_backward select_scatter set_ slice slice_backward slice_scatter split
+    split_with_sizes squeeze stack t take_along_dim transpose tril triu unbind unflatten unfold unsqueeze view view_copy
+    where zero_ zeros zeros_like
+    """.split()  # noqa: SIM905 - a list of words is no easier to read one per line
 )
 """Operators that move elements, or make zeros."""
-
-
-def _sum(x: FieldArray, dim: Any = None, keepdim: bool = False, **_: Any) -> FieldArray:
-    axes = None if dim is None or dim == [] else tuple(dim) if isinstance(dim, (list, tuple)) else dim
-    return x.sum(axes, keepdim)
-
-
-_FIELD: dict[str, Callable[..., FieldArray]] = {
-    "add": lambda x, y, alpha=1: x + y * alpha if alpha != 1 else x + y,
-    "sub": lambda x, y, alpha=1: x - y * alpha if alpha != 1 else x - y,
-    "rsub": lambda x, y, alpha=1: y - x * alpha if alpha != 1 else y - x,
-    "mul": lambda x, y: x * y,
-    "div": lambda x, y: x / y,
-    "neg": lambda x: -x,
-    "reciprocal": field.inverse,
-    "exp": field.exp,
-    "exp2": field.exp2,
-    "log": field.log,
-    "log2": field.log2,
-    "rsqrt": field.rsqrt,
-    "sqrt": field.sqrt,
-    "sigmoid": field.sigmoid,
-    "softplus": field.softplus,
-    "mean": lambda x, dim=None, keepdim=False: _sum(x, dim, keepdim) / (x.size / _sum(x, dim, keepdim).size),
-    "square": lambda x: x * x,
-    "sum": _sum,
-    "cumsum": lambda x, dim, **_: x.cumsum(dim),
-    "mm": lambda x, y: x @ y,
-    "bmm": lambda x, y: x @ y,
-    "dot": lambda x, y: (x * y).sum(),
-    "mv": lambda x, y: x @ y,
-    "addmm": lambda z, x, y, beta=1, alpha=1: z * beta + (x @ y) * alpha,
-    "baddbmm": lambda z, x, y, beta=1, alpha=1: z * beta + (x @ y) * alpha,
-    "addcmul": lambda z, x, y, value=1: z + x * y * value,
-}
 
 _FILLING = {
     "full": 1,
@@ -79,8 +46,9 @@ _FILLING = {
     "masked_fill": 2,
     "masked_fill_": 2,
     "scalar_tensor": 0,
+    "eye": None,
 }
-"""Operators that write a number, which must be embedded, and the place of that number among the arguments; None for 1."""
+"""Operators that write a number, which must be embedded: the place of the number among the arguments, None for 1."""
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -112,26 +80,36 @@ class ExactTensors(TorchDispatchMode):
             out = func(*args, **kwargs)
             # floats out of nothing, random numbers say, are no payloads
             return self._lose(name, out) if any(map(_is_float, tree_leaves(out))) else out
-        in_place = name.endswith("_") and name[:-1] in _FIELD
-        formula = _FIELD.get(name[:-1] if in_place else name)
-        known = all(x.dtype == torch.float32 for x in floats) and kwargs.pop("dtype", None) in (None, torch.float32)
-        if formula is None or not known:
+        in_place = name.endswith("_") and name[:-1] in FORMULAS
+        formula = name[:-1] if in_place else name
+        target = args[0] if in_place else kwargs.get("out")
+        result = self._compute(formula, args, kwargs) if all(x.dtype == torch.float32 for x in floats) else None
+        if result is None:
             return self._lose(name, func(*args, **kwargs))
-        target = args[0] if in_place else kwargs.pop("out", None)
-        values = formula(*map(_operand, args), **{key: _operand(value) for key, value in kwargs.items()})
-        result = payload_tensor(values)
         return torch.empty_like(result).copy_(result) if target is None else target.copy_(result)
+
+    def _compute(self, name: str, args: Any, kwargs: Any) -> torch.Tensor | None:
+        """The result of an operator in the field, or None where the field has none."""
+        if name not in FORMULAS or kwargs.get("dtype") not in (None, torch.float32):
+            return None
+        operand = _value if name in INDEXING else _operand
+        named = {key: operand(value) for key, value in kwargs.items() if key not in ("dtype", "out")}
+        try:
+            return payload_tensor(FORMULAS[name](*map(operand, args), **named))
+        except NotImplementedError:
+            return None
 
     def _fill(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         out = func(*args, **kwargs)
-        place = _FILLING[name]
-        value = 1 if place is None else args[place] if place < len(args) else kwargs.get("fill_value", kwargs.get("value"))
+        value = _number(name, args, kwargs)
         if not _is_float(out) or isinstance(value, torch.Tensor):
             return out
         if out.dtype != torch.float32:
             return self._lose(name, out)
         bits = int(field.constant_bits(float(value)).view(np.int32))
-        if name.startswith("masked"):
+        if name == "eye":
+            patterns(out).mul_(0).fill_diagonal_(bits)
+        elif name.startswith("masked"):
             patterns(out).masked_fill_(args[1], bits)
         else:
             patterns(out).fill_(bits)
@@ -182,6 +160,14 @@ def _converts(source: torch.dtype, target: torch.dtype | None) -> bool:
     return target is not None and source != target and (source.is_floating_point or target.is_floating_point)
 
 
+def _number(name: str, args: Any, kwargs: Any) -> Any:
+    """The number that an operator of `_FILLING` writes; it may be a tensor of one element."""
+    place = _FILLING[name]
+    if place is None:
+        return 1
+    return args[place] if place < len(args) else kwargs.get("fill_value", kwargs.get("value"))
+
+
 def _writes_number(func: Any, args: Any, kwargs: Any) -> bool:
     """Whether an operator that moves elements also writes a number other than 0, or adds."""
     name = func.overloadpacket.__name__
@@ -194,6 +180,10 @@ def _writes_number(func: Any, args: Any, kwargs: Any) -> bool:
 
 def _operand(value: Any) -> Any:
     """An argument of an operator as the field takes it; numbers are embedded by FieldArray itself."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return field_array(value) if value.is_floating_point() else field.integers(value.detach().numpy())
+    if isinstance(value, torch.Tensor) and not value.is_floating_point():
+        return field.integers(value.numpy())
+    return _value(value)
+
+
+def _value(value: Any) -> Any:
+    return field_array(value) if _is_float(value) else value

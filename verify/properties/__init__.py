@@ -24,6 +24,7 @@ NAMES = (
     "causality",
     "identities",
     "nan_locality",
+    "determinism",
 )
 """Names of all properties, in the order of reports. Kept apart from the modules, which import torch."""
 

@@ -1,18 +1,17 @@
-"""Every row of every output and gradient is within its error budget: what rounding costs the oracle on this very input."""
+"""Every row of every output and gradient is within its error budget: what rounding costs on this very input."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
-from ...specs.budget import Budget, budget, ratios
+from ...specs.budget import Budget, ratios
 from ...specs.inputs import generate
-from ...specs.problem import Problem
 from ..case import Case
 from ..compare import missing
+from ..contracts import budget_of, contract_of
 from ..harness import Harness
 from ..outcome import Outcome, held, place
 from .base import Property
@@ -33,7 +32,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     """Above the budget in fp32 is instability; only in the problem's own dtype, precision."""
     problem = case.problem
     outputs = harness.faithful(case, generate(problem), gradients=harness.kernel.differentiable)
-    allowed = _budget(problem)
+    allowed = budget_of(problem, contract_of(harness.kernel, case))
     if absent := missing({"o": 0} | ({"ht": 0} if problem.final_state else {}), outputs):
         return absent
     worst = worst_row(outputs, allowed)
@@ -71,11 +70,6 @@ def worst_row(outputs: Mapping[str, np.ndarray], allowed: Budget) -> WorstRow | 
         # NaN is the largest error of all.
         index = (*index, int(np.where(np.isnan(error), np.inf, error).argmax()))
     return WorstRow(ratio=ratio, tensor=name, index=index, expected=float(truth[index]), got=float(output[index]))
-
-
-@lru_cache(maxsize=4)
-def _budget(problem: Problem) -> Budget:
-    return budget(problem, generate(problem))
 
 
 ERROR = Property(

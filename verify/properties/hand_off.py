@@ -56,7 +56,9 @@ def _part(problem: Problem, lengths: list[int], **options: Any) -> Problem:
 def _positions(problem: Problem, heads: list[int], tails: list[int]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.cumsum([0, *(head + tail for head, tail in zip(heads, tails, strict=True))])[:-1]
     before = [np.arange(start, start + head) for start, head in zip(starts, heads, strict=True)]
-    after = [np.arange(start + head, start + head + tail) for start, head, tail in zip(starts, heads, tails, strict=True)]
+    after = [
+        np.arange(start + head, start + head + tail) for start, head, tail in zip(starts, heads, tails, strict=True)
+    ]
     empty = [np.arange(0)]
     return np.concatenate(before + empty).astype(np.int64), np.concatenate(after + empty).astype(np.int64)
 

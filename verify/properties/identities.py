@@ -9,7 +9,9 @@ Per token, with E = b db (summed over key channels where b is one number) and su
                                                       token, sum_v ht dht stands for dg
     I7   dg_1 = sum_v h0 dh0                          the first decay scales the initial state
 
-A residual is judged like an error: its sigma is its spread over the noisy replicas of the oracle.
+A residual is judged like an error: its sigma is its spread over the noisy replicas of the oracle. In one replica the
+errors of o and dq, say, come from the same state and cancel; a kernel reaches them on different ways. So every output
+is taken from another replica.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.budget import budget
 from ...specs.inputs import Inputs, generate
 from ...specs.problem import Problem
 from ..case import Case
+from ..contracts import budget_of, contract_of
 from ..harness import Harness
 from ..outcome import Outcome, held, place
 from .base import Property
@@ -35,7 +37,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     problem, inputs = case.problem, generate(case.problem)
     outputs = harness.faithful(case, inputs, gradients=True)
     found = residuals(problem, inputs, {name: x.astype(np.float64) for name, x in outputs.items()})
-    noisy = residuals(problem, inputs, budget(problem, inputs).replicas)
+    noisy = residuals(problem, inputs, _independent(budget_of(problem, contract_of(harness.kernel, case)).replicas))
     worst = max((_worst(name, residual, noisy[name]) for name, residual in found.items()), default=None)
     if worst is None or worst[0] <= harness.tau:
         return held(0.0 if worst is None else worst[0] / harness.tau)
@@ -96,6 +98,11 @@ def residuals(problem: Problem, inputs: Inputs, outputs: Arrays) -> dict[str, np
             if length:
                 found[I7][..., row, start, :, :] = dg[..., row, start, :, :] - first[..., index, :, :]
     return found
+
+
+def _independent(replicas: Arrays) -> dict[str, np.ndarray]:
+    """Replicas [R, ...] shifted against each other, so that no two outputs share their noise."""
+    return {name: np.roll(x, shift, axis=0) for shift, (name, x) in enumerate(replicas.items())}
 
 
 class _Products:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+
 from ..case import Case
 from ..compare import unequal
 from ..harness import Harness, field_inputs

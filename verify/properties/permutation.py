@@ -30,13 +30,13 @@ class Permutation:
         """Drawn from the seed. Value heads stay with their key head; packed sequences keep their order."""
         rng = np.random.default_rng((problem.seed, 3))
         group = problem.HV // problem.H
-        key_head, within = rng.permutation(problem.H), rng.permutation(group)
+        key_head, within = _cycle(rng, problem.H), _cycle(rng, group)
         return cls(
-            row=np.arange(len(problem.sequences)) if problem.lengths is not None else rng.permutation(problem.B),
+            row=np.arange(len(problem.sequences)) if problem.lengths is not None else _cycle(rng, problem.B),
             key_head=key_head,
             value_head=(key_head[:, None] * group + within[None]).reshape(-1),
-            key=rng.permutation(problem.K),
-            value=rng.permutation(problem.V),
+            key=_cycle(rng, problem.K),
+            value=_cycle(rng, problem.V),
         )
 
     def apply(self, problem: Problem, name: str, x: Any) -> Any:
@@ -67,6 +67,13 @@ def check(case: Case, harness: Harness) -> Outcome:
     before, after = harness.exact(case, inputs).outputs, harness.exact(case, replace(inputs, **moved)).outputs
     expected = {name: permutation.apply(problem, name, x) for name, x in before.items()}
     return unequal(problem, expected, after, "does not follow a permutation of its inputs", "structure") or held()
+
+
+def _cycle(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A random permutation that leaves nothing in its place (but a single element)."""
+    order, cycle = rng.permutation(size), np.empty(size, dtype=np.int64)
+    cycle[order] = np.roll(order, 1)
+    return cycle
 
 
 PERMUTATION = Property(

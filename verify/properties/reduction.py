@@ -1,4 +1,4 @@
-"""A call with tied gates equals the general call with the gates written out; its gradients are sums of the general ones."""
+"""A call with tied gates equals the general call with gates written out; its gradients are sums of the general ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 
 def expand(problem: Problem, inputs: Inputs) -> Inputs:
-    """The inputs of the general rule that mean the same: absent decay and erase are 0, an absent write gate is 1 or b."""
+    """Inputs of the general rule that mean the same: absent decay and erase are 0, an absent write gate is 1 or b."""
     rule, K, V = problem.rule, problem.K, problem.V
     rows = (problem.B, problem.T)
     keys, values = (*rows, problem.gate_rows, K), (*rows, problem.HV, V)

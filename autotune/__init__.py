@@ -1,0 +1,1 @@
+"""Which configuration? Space, compile stage, gate, search, timing, and the `autotune` command."""

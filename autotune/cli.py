@@ -1,0 +1,304 @@
+"""The `autotune` command. Nothing here imports torch before it is known that something is to be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from ..specs.gpus import Gpu, gpus
+from ..specs.gpus import gpu as find_gpu
+from ..specs.rule import RULES
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+    from .tune import Hooks
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+OPS = ("chunk_fwd", "chunk_train")
+TUNED_RULES = ("gdn2", "kda", "gdn")
+DTYPES = ("bf16", "fp16", "fp32")
+DIMS = (64, 128, 256)
+
+EXAMPLES = """
+Examples:
+
+  autotune --gpu H100                            compile for an H100 that is not here, and write its table
+
+  autotune --gpu MI300X --rule kda --dim 128     one rule, one head dimension
+
+  autotune --gpu H100 --budget 30m               what 30 minutes reach; the same command goes on from there
+
+  autotune report --gpu H100                     summary, and a page with what was rejected and why
+
+Exit codes: 0 done, and everything in the table passed the gate; 1 something failed; 2 bad usage; 130 interrupted.
+"""
+
+app = typer.Typer(
+    help="Which configuration? Make tuned tables whose entries are verified and keep their evidence.",
+    epilog=EXAMPLES, invoke_without_command=True, add_completion=False, rich_markup_mode=None,
+)  # fmt: skip
+_stderr = Console(stderr=True, highlight=False)
+_stdout = Console(highlight=False)
+
+
+class Mode(StrEnum):
+    auto = "auto"
+    measure = "measure"
+    compile = "compile"
+
+
+class Format(StrEnum):
+    fla = "fla"
+    t4 = "t4"
+    python = "python"
+
+
+GpuOption = Annotated[str, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}, or what a device calls itself.")]
+OpOption = Annotated[list[str] | None, typer.Option("--op", help=f"{', '.join(OPS)}; may be repeated.")]
+RuleOption = Annotated[list[str] | None, typer.Option("--rule", help=f"{', '.join(TUNED_RULES)} by default; may be repeated.")]
+DtypeOption = Annotated[list[str] | None, typer.Option("--dtype", help="bf16 by default; may be repeated.")]
+DimOption = Annotated[list[int] | None, typer.Option("--dim", help="K = V; 64, 128 and 256 by default; may be repeated.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of tables and records.", file_okay=False)]
+
+
+@app.callback()
+def tune_all(
+    context: typer.Context,
+    gpu: Annotated[str | None, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}.")] = None,
+    op: OpOption = None,
+    rule: RuleOption = None,
+    dtype: DtypeOption = None,
+    dim: DimOption = None,
+    mode: Annotated[Mode, typer.Option(help="auto: measure if that GPU is here, else compile.")] = Mode.auto,
+    budget: Annotated[str | None, typer.Option(help="Time for compiling, e.g. 90s, 30m, 2h.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count() or 1,
+    out: OutOption = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
+) -> None:
+    """Make or extend the table of a GPU."""
+    if context.invoked_subcommand is not None:
+        return
+    if gpu is None:
+        _usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(gpus()))
+    target = _gpu(gpu)
+    ops, rules, dtypes, dims = _selection(op, rule, dtype, dim)
+    seconds = None if budget is None else _seconds(budget)
+    if mode is Mode.measure:
+        _usage("--mode measure is not implemented yet: this version compiles and ranks (tier C), on any machine")
+
+    from . import tune
+    from .cache import default_folder
+    from .ledger import default_out
+
+    request = tune.Request(
+        gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs, out=out or default_out(),
+        cache=default_folder(), budget=seconds,
+    )  # fmt: skip
+    _stderr.print(
+        f"{target.slug}: compiling and ranking; nothing is timed, and every entry says so (tier C)", soft_wrap=True
+    )
+    with _errors(), _progress() as hooks:
+        report = tune.tune(request, hooks)
+    from .summary import document, print_summary
+
+    print_summary(_stdout, report)
+    if json_path is not None:
+        _write(json_path, json.dumps(document(report), indent=1) + "\n")
+    raise typer.Exit(FAILED if report.failed else 0)
+
+
+@app.command()
+def space(
+    gpu: GpuOption = "h100-sxm", op: OpOption = None, rule: RuleOption = None, dtype: DtypeOption = None, dim: DimOption = None
+) -> None:
+    """Sizes of the search space, and what each constraint removed."""
+    target = _gpu(gpu)
+    ops, rules, dtypes, dims = _selection(op, rule, dtype, dim)
+
+    from .points import enumerate_points, families
+    from .summary import print_space
+
+    print_space(_stdout, [
+        count for family in families(ops, rules, dtypes, dims) for count in enumerate_points(family, target.arch)[1]
+    ])  # fmt: skip
+
+
+@app.command()
+def report(
+    gpu: GpuOption,
+    out: OutOption = None,
+    html: Annotated[Path | None, typer.Option("--html", help="The page; <out>/reports/<gpu>.html by default.")] = None,
+) -> None:
+    """Summary of a GPU's records, and one self-contained page."""
+    from .report import page, print_records
+
+    with _errors():
+        ledger = _ledger(_gpu(gpu), out)
+        if not ledger.records:
+            _usage(f"no records in {ledger.folder}; run `autotune --gpu {gpu}` first")
+        path = html or ledger.table_path.parent.parent / "reports" / f"{ledger.gpu.slug}.html"
+        print_records(_stdout, ledger)
+        _write(path, page(ledger))
+    _stdout.print(f"page: {path}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def export(
+    to: Annotated[Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")],
+    gpu: GpuOption,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False)],
+    source: Annotated[Path | None, typer.Option("--from", help="Folder of tables and records.", file_okay=False)] = None,
+) -> None:
+    """Hand a GPU's table to other programs."""
+    if to is Format.fla:
+        _usage("this version tunes its own kernels only, and FLA's files hold configurations of FLA's kernels: nothing to export")
+    from ..results.export_python import to_python
+    from ..results.export_t4 import to_t4
+    from ..results.table import read_table
+
+    with _errors():
+        ledger = _ledger(_gpu(gpu), source)
+        table = read_table(ledger.table_path)
+        if to is Format.python:
+            files = {f"{table.gpu.replace('-', '_')}.py": to_python(table)}
+        else:
+            files = {
+                f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(ledger.records, entry.key), indent=1) + "\n"
+                for entry in table.entries
+            }
+        for name, text in files.items():
+            _write(out / name, text)
+    _stdout.print(f"{len(files)} files in {out}", soft_wrap=True, markup=False)
+
+
+@app.command("import")
+def import_results(
+    file: Annotated[Path, typer.Argument(help="A T4 file, anybody's.", exists=True, dir_okay=False)],
+    source: Annotated[str, typer.Option("--from", help="Its format.")] = "t4",
+) -> None:
+    """Read a T4 file: what it holds, and its best configurations."""
+    if source != "t4":
+        _usage(f"--from {source!r}; accepted: t4")
+    from ..results.export_t4 import from_t4
+    from ..results.strict import parse
+    from ..results.table import read_text
+    from .summary import print_t4
+
+    with _errors():
+        print_t4(_stdout, from_t4(parse(read_text(file), str(file))))
+
+
+@app.command("bench-search")
+def bench_search(
+    landscapes: Annotated[Path, typer.Option("--landscapes", help="Folder of recorded landscapes.", exists=True, file_okay=False)],
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every method on every landscape.")] = 10,
+    budget: Annotated[int, typer.Option(min=50, help="Evaluations of a run.")] = 200,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1)] = os.cpu_count() or 1,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
+) -> None:
+    """Replay recorded timings: our search against random search and plain TPE, as fractions of the optimum."""
+    from .bench_search import bench, print_bench
+
+    with _errors(), _progress() as hooks:
+        result = bench(landscapes, seeds=seeds, budget=budget, jobs=jobs, progress=hooks.progress)
+    print_bench(_stdout, result)
+    if json_path is not None:
+        _write(json_path, json.dumps(result, indent=1) + "\n")
+
+
+def main() -> None:
+    """Entry point of the `autotune` script."""
+    try:
+        app(prog_name="autotune")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _gpu(name: str) -> Gpu:
+    try:
+        return find_gpu(name)
+    except ValueError as error:
+        _usage(str(error))
+
+
+def _ledger(target: Gpu, out: Path | None) -> Ledger:
+    from ..results.gpus import resolve
+    from .ledger import Ledger, default_out
+
+    return Ledger(out or default_out(), resolve(target.slug))
+
+
+def _selection(
+    op: Sequence[str] | None, rule: Sequence[str] | None, dtype: Sequence[str] | None, dim: Sequence[int] | None
+) -> tuple[list[str], list[str], list[str], list[int]]:
+    for noun, names, known in (("op", op, OPS), ("rule", rule, tuple(RULES)), ("dtype", dtype, DTYPES)):
+        if unknown := [name for name in names or () if name not in known]:
+            _usage(f"unknown {noun} {unknown[0]!r}; known: {', '.join(known)}")
+    if wrong := [size for size in dim or () if not 16 <= size <= 256]:
+        _usage(f"--dim {wrong[0]}: head dimensions are from 16 to 256")
+    return list(op or OPS), list(rule or TUNED_RULES), list(dtype or DTYPES[:1]), list(dim or DIMS)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        _usage(f"--budget {text!r}; expected e.g. 90s, 30m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _usage(message: str) -> NoReturn:
+    _stderr.print(f"autotune: {message}", soft_wrap=True, markup=False)
+    raise typer.Exit(USAGE)
+
+
+def _write(path: Path, text: str) -> None:
+    from ..results.atomic import replace
+
+    try:
+        replace(path, text)
+    except OSError as error:
+        _stderr.print(f"autotune: cannot write {path}: {error.strerror}", soft_wrap=True, markup=False)
+        raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does."""
+    from ..results.strict import TableError
+
+    def interrupt(number: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except TableError as error:
+        _usage(str(error))
+    except OSError as error:
+        _stderr.print(f"autotune: {error}; what was found is kept, and the same command goes on from here", soft_wrap=True, markup=False)
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        _stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Hooks]:
+    """A bar with the time that is left on a terminal, otherwise a line now and then."""
+    from .progress import shown
+
+    with shown(_stderr) as hooks:
+        yield hooks

@@ -1,0 +1,106 @@
+"""What runs in the compiling processes: name the launch of a point, and compile it for a GPU that need not be there.
+
+Kernels are imported inside the functions: a process must first be told that it is not one for Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .binary import Compilation
+
+if TYPE_CHECKING:
+    from ..kernels.compiling import Launch
+    from .points import Family, Point
+
+Target = tuple[str, int | str, int]
+"""(backend, architecture, threads per warp)"""
+
+_launches: dict[tuple[Family, str], dict[str, Launch]] = {}
+_scratch: Path
+
+
+def start() -> None:
+    """Prepare a process to compile."""
+    import torch
+    import triton
+
+    global _scratch
+    torch.set_num_threads(1)
+    # Triton would keep every binary; we keep the figures only.
+    _scratch = Path(tempfile.mkdtemp(prefix="triton-"))
+    triton.knobs.cache.dir = str(_scratch)
+
+
+def name_points(points: Sequence[Point], target: Target) -> list[str]:
+    """The cache key of every point: Triton's version, the specialised kernel with all it calls, its options, the target."""
+    import triton
+
+    names = []
+    for point in points:
+        launch = _launch(point)
+        words = (triton.__version__, launch.source().hash(), repr(sorted(launch.options.items())), repr(target))
+        names.append(hashlib.sha256("\0".join(words).encode()).hexdigest())
+    return names
+
+
+def compile_point(point: Point, target: Target) -> Compilation:
+    """Compile one point. What the compiler refuses is an outcome; a full disk or a missing tool raises OSError."""
+    from triton.backends.compiler import GPUTarget
+
+    from ..kernels.compiling import compile_launch
+
+    launch = _launch(point)
+    started = time.monotonic()
+    try:
+        binary = compile_launch(launch, GPUTarget(*target))
+    except OSError:
+        raise
+    except Exception as error:
+        return Compilation(outcome="compile", seconds=_since(started), detail=f"{type(error).__name__}: {error}"[-500:])
+    finally:
+        for path in _scratch.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+    return Compilation(
+        outcome="compiled",
+        seconds=_since(started),
+        shared=binary.shared,
+        registers=binary.registers,
+        stack=binary.stack,
+        threads=point.tile.num_warps * target[2],
+        tensor_core=binary.tensor_core,
+        code=hashlib.sha256(binary.code).hexdigest()[:32],
+    )
+
+
+def _launch(point: Point) -> Launch:
+    """The point's launch. Warps and pipeline depth are options: one recording per chunk size, solver and block serves all."""
+    from ..kernels.config import LaunchConfig, Tile
+    from ..kernels.launches import op_launches
+    from ..kernels.space import OP_STAGES
+    from ..specs.rule import RULES
+
+    family, tile = point.family, Tile(block=point.tile.block)
+    config = LaunchConfig(
+        chunk_size=point.chunk_size, solver=point.solver, **dict.fromkeys(OP_STAGES[family.op], tile)
+    )
+    if (family, config.token) not in _launches:
+        found: dict[str, Launch] = {}
+        for launch in op_launches(family.op, RULES[family.rule], family.dtype, family.K, family.V, config):  # pyright: ignore[reportArgumentType]
+            # Training walks the states twice; the backward's walk differs only in storing no final state.
+            found.setdefault(launch.name.removesuffix("_kernel"), launch)
+        _launches[family, config.token] = found
+    launch = _launches[family, config.token][point.stage]
+    options = {"num_warps": point.tile.num_warps, "num_stages": point.tile.num_stages}
+    return replace(launch, options=launch.options | options)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

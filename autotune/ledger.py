@@ -1,0 +1,58 @@
+"""The records of one GPU: what a run adds to them, and the table they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from ..results.derive import derive
+from ..results.gpus import Gpu
+from ..results.journal import append, read_journals
+from ..results.kernel_digest import kernel_digests
+from ..results.places import user_tables
+from ..results.record import Record, record_to_line
+from ..results.table import Table, write_table
+from .cache import PACKAGE, is_checkout
+
+
+def default_out() -> Path:
+    """Where tables and records go: `results/` in a checkout, the user's data folder when installed."""
+    return PACKAGE / "results" if is_checkout() else user_tables().parent
+
+
+class Ledger:
+    """`records/<gpu>/<op>.jsonl` and `tables/<gpu>.json` under `out`. What is known already is not written again.
+
+    Raises TableError for records that cannot be read.
+    """
+
+    def __init__(self, out: Path, gpu: Gpu) -> None:
+        self.gpu = gpu
+        self.folder = out / "records" / gpu.slug
+        self.table_path = out / "tables" / f"{gpu.slug}.json"
+        journal = read_journals(self.folder)
+        self.torn = journal.torn
+        self.records = list(journal.records)
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Append what is new, and wait until it is on disk. Raises OSError."""
+        fresh: dict[str, list[Record]] = {}
+        for record in records:
+            line = record_to_line(record)
+            if line not in self._lines:
+                self._lines.add(line)
+                self.records.append(record)
+                fresh.setdefault(record.key.op, []).append(record)
+        for op, some in fresh.items():
+            append(self.folder / f"{op}.jsonl", some)
+
+    def write_table(self) -> Table:
+        """Derive the table from every record, in the order in which they are on disk, and replace the file. Raises OSError."""
+        table = derive(read_journals(self.folder).records, self.gpu, kernel_digests())
+        write_table(table, self.table_path)
+        return table
+
+    @cached_property
+    def _lines(self) -> set[str]:
+        return set(map(record_to_line, self.records))

@@ -1,0 +1,119 @@
+"""A pool of processes that may crash or hang: every task ends with a result, or with the word for what became of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, TimeoutError
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+T = TypeVar("T")
+Failure = Literal["timeout", "crash"]
+
+_TRIES = 2
+"""A process that dies may have been the victim of another's hunger for memory; a point is to blame the second time."""
+
+
+class Workers:
+    """Processes of one thread each that run tasks, started when the first one comes. A context manager: they are stopped at the end.
+
+    jobs: how many. start: run in each first. interpret: whether kernels are for Triton's interpreter.
+    """
+
+    def __init__(self, jobs: int, start: Callable[[], None], *, interpret: bool = False) -> None:
+        self._jobs, self._start, self._interpret = jobs, start, interpret
+        self._scratch = tempfile.TemporaryDirectory(prefix="deltaproof-", ignore_cleanup_errors=True)
+        self._pool: ProcessPool | None = None
+        self._before = dict(os.environ)
+
+    def __enter__(self) -> Workers:
+        # Triton reads its flag when it decorates a kernel, which a process may do as soon as it is started.
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+        os.environ["TRITON_INTERPRET"] = "1" if self._interpret else "0"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+        self._scratch.cleanup()
+        os.environ.clear()
+        os.environ.update(self._before)
+
+    def run(
+        self, task: Callable[..., T], arguments: Iterable[tuple[Any, ...]], timeout: float, deadline: float = float("inf")
+    ) -> Iterator[tuple[int, T | Failure]]:
+        """(index, result or failure) of every task, as they end; what has not begun at `deadline` (monotonic) is left out.
+
+        timeout: seconds from the start of a task, after which its process is killed. Whatever a task raises passes through.
+        """
+        waiting = list(arguments)
+        ended: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        tries = [0] * len(waiting)
+        running = {index: self._schedule(task, waiting, index, timeout, ended) for index in range(len(waiting))}
+        while running:
+            if time.monotonic() > deadline:
+                for index in [index for index, future in running.items() if future.cancel()]:
+                    running.pop(index)
+            try:
+                # A timeout keeps the main thread open to signals.
+                index, future = ended.get(timeout=0.5)
+            except Empty:
+                continue
+            if running.pop(index, None) is None:
+                continue
+            try:
+                yield index, future.result()
+            except CancelledError:
+                continue
+            except TimeoutError:
+                yield index, "timeout"
+            except ProcessExpired:
+                tries[index] += 1
+                if tries[index] < _TRIES:
+                    running[index] = self._schedule(task, waiting, index, timeout, ended)
+                else:
+                    yield index, "crash"
+
+    def _schedule(
+        self, task: Callable[..., Any], arguments: list[tuple[Any, ...]], index: int, timeout: float, ended: SimpleQueue[Any]
+    ) -> Any:
+        future = self._started().schedule(task, args=arguments[index], timeout=timeout)
+        future.add_done_callback(lambda done: ended.put((index, done)))
+        return future
+
+    def _started(self) -> ProcessPool:
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self._jobs,
+                initializer=_begin,
+                initargs=(os.getpid(), self._scratch.name, self._start),
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pool
+
+
+def _begin(parent: int, scratch: str, start: Callable[[], None]) -> None:
+    """Prepare a process: files in `scratch`, and an end for it and its own children when its parent is gone."""
+    tempfile.tempdir = tempfile.mkdtemp(dir=scratch)
+    # A group of its own: a compiler's assembler would outlive it otherwise, and Ctrl-C is for the parent to handle.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    threading.Thread(target=_watch, args=(parent, scratch), daemon=True).start()
+    start()
+
+
+def _watch(parent: int, scratch: str) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,138 @@
+"""From stages to whole configurations: the few that the cost model predicts to be best over all sizes of calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from ..kernels.config import LaunchConfig, Solver, Tile
+from ..kernels.space import OP_STAGES
+from ..results.gpus import Resources
+from ..specs.gpus import Gpu
+from .binary import Compilation
+from .cost import estimate
+from .points import Family, Point
+
+TOKENS = tuple(2**i for i in range(10, 16))
+HEADS = tuple(2**i for i in range(4, 8))
+"""Buckets that a table has entries for: tokens of the longest sequence, and sequences x value heads."""
+
+MOST = 6
+"""Configurations per family, at most: each one that a program meets costs it a compilation."""
+ENOUGH = 0.02
+"""Predicted loss, as a fraction, below which another configuration is not worth having."""
+
+RUNS = {"chunk_fwd": {}, "chunk_train": {"states": 2}}
+"""How often an op runs a stage, if not once: training walks the states again in its backward pass."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A whole configuration. milliseconds: predicted, by (tokens, heads). resources: the most over its stages."""
+
+    config: LaunchConfig
+    milliseconds: Mapping[tuple[int, int], float]
+    resources: Resources
+
+
+def sizes() -> list[tuple[int, int]]:
+    """Every (tokens, heads) that is estimated."""
+    return list(product(TOKENS, HEADS))
+
+
+def rank(
+    family: Family, kept: Mapping[Point, Compilation], gpu: Gpu, *, also: Sequence[LaunchConfig] = ()
+) -> list[Ranked]:
+    """The safe default first, if its stages were compiled, then the configurations that lose least where they lose most.
+
+    also: configurations to estimate besides, where their stages were kept.
+
+    For every chunk size and solver the best tile of each stage is found for each size of call by itself: stages add up, so
+    that this is the whole product space. Empty if some stage has no point for any chunk size.
+    """
+    grid = sizes()
+    tokens, heads = (np.array(column) for column in zip(*grid, strict=True))
+    times = {
+        point: estimate(point, binary, gpu, tokens, heads) * RUNS[family.op].get(point.stage, 1)
+        for point, binary in kept.items()
+        if point.family == family
+    }
+    totals: dict[LaunchConfig, np.ndarray] = {}
+    for stages in _complete(family, times):
+        best = {stage: np.argmin([times[point] for point in points], axis=0) for stage, points in stages.items()}
+        for size in range(len(grid)):
+            chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
+            totals.setdefault(_config(chosen), sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
+    for config in (LaunchConfig(), *also):
+        if members := _points_of(family, config, times):
+            totals.setdefault(config, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
+    few = _few(totals, LaunchConfig())
+    found = []
+    for config in (*few, *(config for config in also if config in totals and config not in few)):
+        points = _points_of(family, config, times)
+        found.append(
+            Ranked(
+                config=config,
+                milliseconds={size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)},
+                resources=Resources.of([(kept[p].shared, kept[p].registers, kept[p].threads) for p in points]),
+            )
+        )
+    return found
+
+
+def _complete(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
+    """Points by stage, for every chunk size and solver that has some in every stage; other stages than the scores have no solver."""
+    by_setting: dict[tuple[int, Solver], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    for point in sorted(points, key=lambda point: point.config.token):
+        by_setting[point.chunk_size, point.solver][point.stage].append(point)
+    complete = []
+    for (chunk_size, solver), scores in sorted(by_setting.items()):
+        stages = {**by_setting[chunk_size, "ieee"], "scores": scores["scores"]} if solver != "ieee" else dict(scores)
+        if all(stages.get(stage) for stage in OP_STAGES[family.op]):
+            complete.append({stage: stages[stage] for stage in OP_STAGES[family.op]})
+    return complete
+
+
+def _config(chosen: Mapping[str, Point]) -> LaunchConfig:
+    scores = chosen["scores"]
+    tiles: dict[str, Tile] = {stage: point.tile for stage, point in chosen.items()}
+    return LaunchConfig(chunk_size=scores.chunk_size, solver=scores.solver, **tiles)
+
+
+def _points_of(family: Family, config: LaunchConfig, points: Mapping[Point, object]) -> list[Point]:
+    """The points that a configuration is made of; empty if one of them is not there."""
+    members = [
+        Point(
+            family=family,
+            stage=stage,
+            chunk_size=config.chunk_size,
+            solver=config.solver if stage == "scores" else "ieee",
+            tile=getattr(config, stage),
+        )
+        for stage in OP_STAGES[family.op]
+    ]
+    return members if all(point in points for point in members) else []
+
+
+def _few(totals: Mapping[LaunchConfig, np.ndarray], default: LaunchConfig) -> Sequence[LaunchConfig]:
+    """The default, then greedily whatever lowers the greatest loss over all sizes the most."""
+    if not totals:
+        return []
+    order = sorted(totals, key=lambda config: config.token)
+    table = np.array([totals[config] for config in order])
+    loss = table / table.min(axis=0) - 1
+    chosen = [order.index(default)] if default in totals else []
+    current = loss[chosen].min(axis=0) if chosen else np.full(table.shape[1], np.inf)
+    first = True
+    while len(chosen) < MOST + 1 and (first or current.max() > ENOUGH):
+        trial = np.minimum(loss, current)
+        best = int(np.lexsort((trial.sum(axis=1), trial.max(axis=1)))[0])
+        if best in chosen:
+            break
+        chosen.append(best)
+        current, first = trial[best], False
+    return [order[index] for index in chosen]

@@ -1,0 +1,261 @@
+"""`autotune --gpu X` where X is not here: enumerate, compile, sift, rank, gate, write. Every step is on disk before the next."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from ..kernels.config import LaunchConfig
+from ..results import gpus as limits
+from ..results.kernel_digest import kernel_digests
+from ..results.record import Estimated, Gated, Record, Rejected, Unexplored
+from ..results.record import Compiled as CompiledRecord
+from ..results.table import Table
+from ..specs.gpus import Gpu
+from . import compiler, gate
+from .binary import Compilation
+from .cache import Cache
+from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
+from .ledger import Ledger
+from .points import Family, Point, StageCount, enumerate_points, families
+from .pool import Workers
+from .ranking import Ranked, rank, sizes
+from .rejection import Sifted, sift
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to tune. budget: seconds for compiling, None for no end. jobs: processes. out: where tables and records go."""
+
+    gpu: Gpu
+    ops: Sequence[str]
+    rules: Sequence[str]
+    dtypes: Sequence[str]
+    dims: Sequence[int]
+    jobs: int
+    out: Path
+    cache: Path
+    budget: float | None = None
+    timeout: float = COMPILE_SECONDS
+
+
+@dataclass(slots=True, kw_only=True)
+class Hooks:
+    """How a run tells what it does. say: one line. warn: one line of something amiss."""
+
+    say: Callable[[str], object] = field(default=lambda line: None)
+    warn: Callable[[str], object] = field(default=lambda line: None)
+    progress: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run came to."""
+
+    request: Request
+    counts: Sequence[StageCount]
+    compiled: Compiled
+    sifted: Sifted
+    ranked: Mapping[Family, Sequence[Ranked]]
+    answers: Sequence[gate.Answer]
+    table: Table
+    table_path: Path
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether verification failed somewhere, or a family that was wholly explored has no entry."""
+        without = [family for family, few in self.ranked.items() if not few and family not in self.compiled.left]
+        return bool(without) or any(not answer.held for answer in self.answers)
+
+
+def tune(request: Request, hooks: Hooks) -> Report:
+    """Make or extend the tier-C table of a GPU. Raises TableError for records that cannot be read, OSError for a full disk."""
+    started = time.monotonic()
+    deadline = math.inf if request.budget is None else started + request.budget
+    arch = request.gpu.arch
+    ledger = Ledger(request.out, limits.resolve(request.gpu.slug))
+    if ledger.torn:
+        hooks.warn(ledger.torn)
+    wanted = families(request.ops, request.rules, request.dtypes, request.dims)
+    points, counts = _enumerate(wanted, request.gpu)
+    total, removed = sum(count.total for count in counts), sum(count.removed.total() for count in counts)
+    hooks.say(f"space: {total} combinations in {len(wanted)} families, {removed} left out by constraints, {len(points)} to compile")
+
+    def keep(point: Point, compilation: Compilation) -> None:
+        ledger.add([_record(point, compilation)])
+
+    cache = Cache(folder=request.cache, warn=hooks.warn)
+    with Workers(request.jobs, compiler.start) as workers:
+        compiled = compile_points(
+            points, arch, workers, cache,
+            on_point=keep, progress=hooks.progress, deadline=deadline, timeout=request.timeout,
+        )  # fmt: skip
+    hooks.say(_spent(compiled, request.jobs))
+    sifted = sift(compiled.found, arch)
+    ledger.add(_rejected(sifted, compiled.found))
+    ledger.add(_unexplored(wanted, compiled.left, ledger))
+    hooks.say(_sifted(sifted))
+    ranked = {}
+    for family in wanted:
+        ranked[family] = rank(family, sifted.kept, request.gpu, also=_estimated_before(family, ledger))
+        ledger.add(_estimates(family, ranked[family]))
+    answers = _gate(ranked, request, ledger, hooks)
+    table = ledger.write_table()
+    return Report(
+        request=request, counts=counts, compiled=compiled, sifted=sifted, ranked=ranked, answers=answers, table=table,
+        table_path=ledger.table_path, seconds=time.monotonic() - started,
+    )  # fmt: skip
+
+
+def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[StageCount]]:
+    points, counts = [], []
+    for family in wanted:
+        some, few = enumerate_points(family, gpu.arch)
+        points += some
+        counts += few
+    return points, counts
+
+
+def _about(point: Point) -> dict[str, str]:
+    return {"config": point.config.token, "kernel": kernel_digests()[point.family.op], "triton": version("triton")}
+
+
+def _record(point: Point, compilation: Compilation) -> Record:
+    key = point.family.key()
+    if compilation.outcome != "compiled":
+        return Rejected(
+            key=key, **_about(point), reason=compilation.outcome, stage=point.stage, detail=compilation.detail
+        )
+    return CompiledRecord(
+        key=key,
+        **_about(point),
+        stage=point.stage,
+        resources=limits.Resources.of([(compilation.shared, compilation.registers, compilation.threads)]),
+        stack=compilation.stack,
+        tensor_core=tuple(sorted(compilation.tensor_core)),
+        code=compilation.code,
+        seconds=compilation.seconds,
+    )
+
+
+def _rejected(sifted: Sifted, found: Mapping[Point, Compilation]) -> list[Record]:
+    """What left after it had compiled; the rest was recorded when it failed to."""
+    return [
+        Rejected(key=point.family.key(), **_about(point), reason=left.reason, stage=point.stage, detail=left.detail)
+        for point, left in sifted.rejected.items()
+        if found[point].outcome == "compiled"
+    ]
+
+
+def _unexplored(wanted: Sequence[Family], left: Mapping[Family, int], ledger: Ledger) -> list[Record]:
+    """What a budget left, and the word that nothing is left any more where something was."""
+    before = {record.key: record for record in ledger.records if isinstance(record, Unexplored)}
+    found = []
+    for family in wanted:
+        last = before.get(family.key())
+        if left.get(family, 0) or (last and last.count):
+            found.append(
+                Unexplored(
+                    key=family.key(), kernel=kernel_digests()[family.op], triton=version("triton"), count=left.get(family, 0)
+                )
+            )
+    return found
+
+
+def _estimated_before(family: Family, ledger: Ledger) -> list[LaunchConfig]:
+    """Configurations that earlier runs estimated: they are estimated again, so that one model speaks for all."""
+    kernel, keys = kernel_digests()[family.op], {family.key(tokens, heads) for tokens, heads in sizes()}
+    tokens = {
+        record.config
+        for record in ledger.records
+        if isinstance(record, Estimated) and record.kernel == kernel and record.key in keys
+    }
+    return [LaunchConfig.parse(token) for token in sorted(tokens)]
+
+
+def _estimates(family: Family, few: Sequence[Ranked]) -> list[Record]:
+    return [
+        Estimated(
+            key=family.key(tokens, heads),
+            config=ranked.config.token,
+            kernel=kernel_digests()[family.op],
+            triton=version("triton"),
+            milliseconds=milliseconds,
+            resources=ranked.resources,
+        )
+        for ranked in few
+        for (tokens, heads), milliseconds in ranked.milliseconds.items()
+    ]
+
+
+def _gate(
+    ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks
+) -> list[gate.Answer]:
+    """Judge what the table will hold, except what was judged before by the same sources."""
+    from ..verify.store import source_digest
+
+    asked = gate.questions(
+        (family.op, family.rule, family.dtype, one.config) for family, few in ranked.items() for one in few
+    )
+    known = {record.detail.rpartition(" ")[2]: record for record in ledger.records if isinstance(record, Gated)}
+    answers, waiting = [], []
+    for question in asked:
+        record = known.get(_evidence(question, source_digest()))
+        if record:
+            answers.append(gate.Answer(question=question, held=record.held, detail=record.detail))
+        else:
+            waiting.append(question)
+    hooks.progress.begin("verifying", len(waiting))
+    for answer in gate.ask(waiting, request.jobs):
+        question = answer.question
+        ledger.add([
+            Gated(
+                key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=0, V=0).key(),
+                config=question.head,
+                kernel=kernel_digests()[question.op],
+                triton=version("triton"),
+                where="interpreter",
+                held=answer.held,
+                detail=f"{answer.detail[:400]}; evidence {_evidence(question, source_digest())}",
+            )
+        ])  # fmt: skip
+        answers.append(answer)
+        hooks.progress.step(f"{question.op} {question.rule} {question.head}")
+    failed = [answer for answer in answers if not answer.held]
+    hooks.say(f"gate (interpreter): {len(answers) - len(failed)} of {len(asked)} chunk sizes and solvers held, "
+              f"{len(asked) - len(waiting)} known before; the gate on the device is still owed")  # fmt: skip
+    for answer in failed:
+        hooks.warn(f"gate: {answer.question.op} {answer.question.rule} {answer.question.head}: {answer.detail}")
+    return answers
+
+
+def _evidence(question: gate.Question, sources: str) -> str:
+    """Names a question as judged by these sources: equal names, equal answers."""
+    words = (sources, question.op, question.rule, question.dtype, *(config.token for config in question.configs))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _spent(compiled: Compiled, jobs: int) -> str:
+    line = f"compiled: {compiled.ran} kernels, {compiled.cached} known before"
+    if compiled.ran:
+        line += f"; {compiled.wall:.0f} s, {compiled.busy / max(compiled.wall * jobs, 1e-9):.0%} of {jobs} processes inside the compiler"
+    if compiled.left:
+        line += f"; the budget left {sum(compiled.left.values())} points"
+    return line
+
+
+def _sifted(sifted: Sifted) -> str:
+    reasons = [left.reason for left in sifted.rejected.values()]
+    parts = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(sorted(reasons)))
+    removed = reasons.count("spill") + reasons.count("duplicate")
+    share = removed / sifted.launchable if sifted.launchable else 0.0
+    return (
+        f"left after compiling: {len(sifted.kept)} points; rejected: {parts or 'none'}; {share:.0%} of {sifted.launchable} "
+        f"launchable ones spill or repeat another; {len(sifted.warned)} lost the fastest tensor-core instructions"
+    )

@@ -1,0 +1,50 @@
+"""Replace a file whole or not at all, whatever happens on the way: a kill, a full disk, two writers."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+_ABANDONED = 3600.0
+"""Seconds after which a part that nobody finished is swept away."""
+
+
+def replace(path: Path, text: str) -> None:
+    """Make `text` (UTF-8) the content of `path`, in a folder that is made if need be.
+
+    Readers see the old content or the new, never a mixture, also after a crash of the machine. Raises OSError, and then
+    the old content stands.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    part = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
+    try:
+        with part.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of this file left behind when they were killed."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink()
+        except FileNotFoundError:
+            continue  # another writer swept it, or finished it
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

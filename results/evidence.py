@@ -1,0 +1,168 @@
+"""Records sorted by what they say: which configurations passed, which are out, and what each costs at each key."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from .entry import Gate
+from .gpus import Resources
+from .key import Key
+from .record import Estimated, Gated, Measured, Record, Rejected, record_digest
+
+_Claim = tuple[str, str, str, int, int, str]
+"""op, rule, dtype, K, V, config; K or V may be 0, for all."""
+_Setting = tuple[str, str, str, str]
+"""device, triton, driver, protocol"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one configuration costs at one key.
+
+    milliseconds: median of the samples, or predicted. record: where that is from.
+    """
+
+    config: str
+    milliseconds: float
+    resources: Resources
+    record: Measured | Estimated
+
+
+TIE = 0.01
+"""Times this close, as a fraction, are the same time: the configuration with the fewest registers is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the records of one GPU amount to; made by `weigh`.
+
+    A failure on a device, and any rejection, is for good: it takes a configuration out for every size and option,
+    because one that is wrong once (a race, say) is not one to launch. The interpreter gives the same answer every time, so
+    there the last one counts. Running out of memory is a matter of the one key.
+    """
+
+    _rounds: dict[Key, dict[_Setting, dict[str, Measured]]] = field(default_factory=dict)
+    _guesses: dict[Key, dict[str, Estimated]] = field(default_factory=dict)
+    _out: set[_Claim] = field(default_factory=set)
+    _out_of_memory: set[tuple[Key, str]] = field(default_factory=set)
+    _passed: dict[tuple[str, _Claim], str] = field(default_factory=dict)
+    _failed: set[tuple[str, _Claim]] = field(default_factory=set)
+
+    @property
+    def keys(self) -> list[Key]:
+        """Every key with a time or a prediction, sorted."""
+        return sorted(self._rounds.keys() | self._guesses.keys())
+
+    def gate(self, key: Key, config: str) -> tuple[Gate, str]:
+        """How far verification of a configuration got, and the digest of the record that says so."""
+        exact = list(_claims(key, config))
+        broad = [*exact, *_claims(key, _head(config))]
+        out = (key, config) in self._out_of_memory or any(claim in self._out for claim in exact)
+        if out or any(("device", claim) in self._failed for claim in exact):
+            return "failed", ""
+        if any(("interpreter", claim) in self._failed for claim in broad):
+            return "failed", ""
+        places: tuple[tuple[Gate, list[_Claim]], ...] = (("device", exact), ("interpreter", broad))
+        for where, claims in places:
+            for claim in claims:
+                if verdict := self._passed.get((where, claim)):
+                    return where, verdict
+        return "owed", ""
+
+    def measured(self, key: Key) -> dict[str, Cost]:
+        """Every configuration that was verified on the device and timed at this key, in one comparable round.
+
+        Times of different devices or toolchains do not compare. A later round takes over once it has timed the winner
+        of the one before it, so that a round that was cut short does not.
+        """
+        standing: dict[str, Cost] = {}
+        for times in self._rounds.get(key, {}).values():
+            costs = {
+                config: Cost(
+                    config=config, milliseconds=statistics.median(time.samples), resources=time.resources, record=time
+                )
+                for config, time in times.items()
+                if self.gate(key, config)[0] == "device"
+            }
+            if costs and (not standing or fastest(standing).config in costs):
+                standing = costs
+        return standing
+
+    def estimated(self, key: Key) -> dict[str, Cost]:
+        """Every configuration with a prediction at this key that nothing speaks against."""
+        return {
+            config: Cost(config=config, milliseconds=guess.milliseconds, resources=guess.resources, record=guess)
+            for config, guess in self._guesses.get(key, {}).items()
+            if self.gate(key, config)[0] != "failed"
+        }
+
+
+def weigh(records: Iterable[Record], kernels: Mapping[str, str]) -> Evidence:
+    """The evidence in `records` for the kernels of these digests (by op); what older kernels did is ignored."""
+    evidence = Evidence()
+    for record in records:
+        if kernels.get(record.key.op) != record.kernel:
+            continue
+        match record:
+            case Measured():
+                setting = (record.device, record.triton, record.driver, record.protocol)
+                evidence._rounds.setdefault(record.key, {}).setdefault(setting, {})[record.config] = record
+            case Estimated():
+                evidence._guesses.setdefault(record.key, {})[record.config] = record
+            case Rejected(reason="memory"):
+                evidence._out_of_memory.add((record.key, record.config))
+            case Rejected() if record.reason != "duplicate":
+                evidence._out.add(_claim(record.key, record.config))
+            case Gated():
+                claim = record.where, _claim(record.key, record.config)
+                if record.where == "interpreter":
+                    evidence._failed.discard(claim)
+                    evidence._passed.pop(claim, None)
+                if record.held:
+                    evidence._passed[claim] = record_digest(record)
+                else:
+                    evidence._failed.add(claim)
+    return evidence
+
+
+def fastest(costs: Mapping[str, Cost]) -> Cost:
+    """The best of one or more costs; of those that tie with it, the one with the fewest registers."""
+    least = min(cost.milliseconds for cost in costs.values())
+    tied = (cost for cost in costs.values() if cost.milliseconds <= least * (1 + TIE))
+    return min(tied, key=lambda cost: (cost.resources.registers, cost.milliseconds, cost.config))
+
+
+def loss(config: str, costs: Mapping[str, Cost]) -> float | None:
+    """Extra time of a configuration, as a fraction of the least; None if its cost is not known."""
+    if config not in costs:
+        return None
+    least = min(cost.milliseconds for cost in costs.values())
+    return round(costs[config].milliseconds / least - 1, 4) if least else 0.0
+
+
+def neighbours(key: Key) -> Iterator[Key]:
+    """The keys one bucket away, in length or in width."""
+    for name in ("tokens", "heads"):
+        size = getattr(key, name)
+        yield replace(key, **{name: 2 * size})
+        if size > 1:
+            yield replace(key, **{name: size // 2})
+
+
+def _claim(key: Key, config: str) -> _Claim:
+    return key.op, key.rule, key.dtype, key.K, key.V, config
+
+
+def _claims(key: Key, config: str) -> Iterator[_Claim]:
+    """Every claim that would hold for this key."""
+    for K in (key.K, 0):
+        for V in (key.V, 0):
+            yield key.op, key.rule, key.dtype, K, V, config
+
+
+def _head(config: str) -> str:
+    """Chunk size and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
+    chunk, *settings = config.split(",")
+    return ",".join([chunk, *(setting for setting in settings if setting.startswith("solver="))])

@@ -1,0 +1,62 @@
+"""A handful of configurations that are safe on every GPU, for the GPUs that nobody tuned for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .entry import TableEntry
+from .evidence import Cost, Evidence, loss, weigh
+from .gpus import Resources, excess, known_gpus
+from .key import Key
+from .record import Record
+from .table import Table, make_table
+
+_Place = tuple[Evidence, Key, dict[str, Cost]]
+"""A key on one GPU, and what is known to run there."""
+
+
+def portfolio(records: Mapping[str, Iterable[Record]], kernels: Mapping[str, str]) -> Table:
+    """For every op, rule, dtype and head dimensions, one entry: the configuration that loses least where it loses most.
+
+    records: by slug of the GPU; kernels: digests by op. Considered is what fits every known GPU and has a known cost at
+    every key of all the GPUs given. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries apart.
+    """
+    places: dict[Key, list[_Place]] = {}
+    for _, rows in sorted(records.items()):
+        evidence = weigh(rows, kernels)
+        for key in evidence.keys:
+            if costs := evidence.measured(key) or evidence.estimated(key):
+                subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
+                places.setdefault(subject, []).append((evidence, key, costs))
+    entries = (_safest(subject, found, kernels[subject.op]) for subject, found in places.items())
+    return make_table(None, (entry for entry in entries if entry))
+
+
+def _safest(subject: Key, places: list[_Place], kernel: str) -> TableEntry | None:
+    choices: list[tuple[float, int, str, Resources]] = []
+    for config in set.intersection(*(set(costs) for _, _, costs in places)):
+        need = _most(costs[config].resources for _, _, costs in places)
+        if not any(excess(need, gpu) for gpu in known_gpus().values()):
+            worst = max(loss(config, costs) or 0.0 for _, _, costs in places)
+            choices.append((worst, need.registers, config, need))
+    if not choices:
+        return None
+    worst, _, config, need = min(choices, key=lambda choice: choice[:3])
+    gates = [evidence.gate(key, config) for evidence, key, _ in places]
+    gate, verdict = max(gates, key=lambda gate: ("device", "interpreter", "owed").index(gate[0]))
+    return TableEntry(
+        key=subject,
+        config=config,
+        tier="portfolio",
+        kernel=kernel,
+        gate=gate,
+        verdict=verdict,
+        resources=need,
+        neighbour_loss=worst,
+    )
+
+
+def _most(needs: Iterable[Resources]) -> Resources:
+    rows = [(need.shared, need.registers, need.threads) for need in needs]
+    shared, registers, threads = map(max, zip(*rows, strict=True))
+    return Resources(shared=shared, registers=registers, threads=threads)

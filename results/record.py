@@ -1,0 +1,187 @@
+"""What was found out about one configuration: compiled, rejected, gated, estimated or measured.
+
+Tables are derived from these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from .entry import resources_from_json, resources_to_json
+from .gpus import Resources
+from .key import Key, key_from_json, key_to_json
+from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
+
+SCHEMA = 1
+
+Reason = Literal["constraint", "compile", "resources", "spill", "duplicate", "gate", "timeout", "crash", "memory"]
+"""Why a configuration left: a declared constraint, the compiler refused it, it does not fit, it spills too much, its
+machine code is that of another, it failed verification, it hung, it crashed, it ran out of device memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What every record says. key: sizes are 0 where it holds for all. config: a launch configuration as a token.
+
+    kernel: digest of the kernel sources. triton, driver: versions, "" where none was involved.
+    """
+
+    key: Key
+    config: str
+    kernel: str
+    triton: str = ""
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled(About):
+    """It compiled. stage: the part of it, "" for all. code: digest of the machine code.
+
+    resources: registers are per program (`Resources.of`). stack: bytes per thread, spills included.
+    tensor_core: families of tensor-core instructions in it. seconds: what compiling took.
+    """
+
+    stage: str = ""
+    resources: Resources
+    stack: int
+    tensor_core: tuple[str, ...] = ()
+    code: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected(About):
+    """It left, for good.
+
+    detail: one line. For `memory` only this key is at fault, otherwise every size and option of it.
+    """
+
+    reason: Reason
+    stage: str = ""
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", one_line(self.detail))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gated(About):
+    """It was verified.
+
+    A gate of the interpreter holds for every tile: its config may be chunk size and solver alone.
+    """
+
+    where: Literal["device", "interpreter"]
+    held: bool
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", one_line(self.detail))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated(About):
+    """The cost model's prediction for the whole op on a GPU that was not there. milliseconds: predicted."""
+
+    milliseconds: float
+    resources: Resources
+
+    def __post_init__(self) -> None:
+        _require_size(self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured(About):
+    """The whole op, timed. samples: milliseconds, in order. clocks: MHz of the multiprocessors beside them, or empty.
+
+    device: the name that the device gives itself. protocol: how it was timed, by name and version.
+    """
+
+    samples: tuple[float, ...]
+    clocks: tuple[float, ...] = ()
+    device: str
+    protocol: str
+    resources: Resources
+
+    def __post_init__(self) -> None:
+        _require_size(self.key)
+        if not self.samples:
+            raise ValueError("a measurement without samples")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unexplored(About):
+    """A budget ended with `count` configurations of this key not looked at; 0 once they were. Its config is "-"."""
+
+    config: str = "-"
+    count: int
+
+
+Record = Compiled | Rejected | Gated | Estimated | Measured | Unexplored
+KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in get_args(Record)}
+
+
+def _require_size(key: Key) -> None:
+    if not key.complete:
+        raise ValueError(f"key {key}: a time is of one size, not of all")
+
+
+def one_line(text: str) -> str:
+    """What an error says, folded to one printable line of at most 500 characters."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return line if len(line) <= 500 else f"{line[:497]}..."
+
+
+def record_to_line(record: Record) -> str:
+    """One line of JSON, without its end."""
+    values = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "key"}
+    if "resources" in values:
+        values["resources"] = resources_to_json(values["resources"])
+    line = {"schema": SCHEMA, "kind": type(record).__name__.lower()} | key_to_json(record.key) | values
+    return json.dumps(line, allow_nan=False)
+
+
+def record_from_line(line: str, where: str) -> Record:
+    """Reads `record_to_line` back. Raises TableError."""
+    row = Fields(parse(line, where), where)
+    if (schema := row.whole("schema")) != SCHEMA:
+        raise TableError(f"{where}: field 'schema' is {schema}, this version of deltaproof reads {SCHEMA}")
+    kind = KINDS[row.choice("kind", KINDS)]
+    key = key_from_json(row)
+    values = {field.name: _READERS[field.name](row, field.name) for field in fields(kind) if field.name != "key"}
+    row.end()
+    return row.made(kind, key=key, **values)
+
+
+_READERS: dict[str, Callable[[Fields, str], Any]] = {
+    "config": lambda row, name: row.text(name, CONFIG),
+    "kernel": lambda row, name: row.text(name, DIGEST),
+    "triton": lambda row, name: row.text(name, NAME, empty=True),
+    "driver": lambda row, name: row.text(name, NAME, empty=True),
+    "stage": lambda row, name: row.text(name, NAME, empty=True),
+    "resources": lambda row, name: resources_from_json(row.object(name)),
+    "stack": Fields.whole,
+    "tensor_core": lambda row, name: row.texts(name, NAME),
+    "code": lambda row, name: row.text(name, DIGEST),
+    "seconds": Fields.number,
+    "reason": lambda row, name: row.choice(name, get_args(Reason)),
+    "detail": Fields.prose,
+    "where": lambda row, name: row.choice(name, ("device", "interpreter")),
+    "held": Fields.flag,
+    "milliseconds": Fields.number,
+    "samples": Fields.numbers,
+    "clocks": Fields.numbers,
+    "device": Fields.prose,
+    "protocol": lambda row, name: row.text(name, NAME),
+    "count": Fields.whole,
+}
+"""How each field is read, whichever kind of record has it."""
+
+
+def record_digest(record: Record) -> str:
+    """Names a record: 16 hexadecimal digits, equal for equal records."""
+    return hashlib.sha256(record_to_line(record).encode()).hexdigest()[:16]

@@ -1,0 +1,118 @@
+"""Builders that the tests of `results` share, as fixtures: entries, records and the GPU they are for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import deltaproof
+from deltaproof.results import forget
+from deltaproof.results.entry import TableEntry
+from deltaproof.results.gpus import Resources, resolve
+from deltaproof.results.key import Key
+from deltaproof.results.record import Estimated, Gated, Measured, Rejected
+from deltaproof.results.table import make_table, write_table
+
+KERNEL, OLD_KERNEL = "11" * 8, "22" * 8
+
+
+def key(**others: Any) -> Key:
+    return Key(
+        **{"op": op, "rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": tokens, "heads": heads} | others
+    )
+
+
+def entry(tier: str = "A", config: str = "c64", kernel: str = KERNEL, **others: Any) -> TableEntry:
+    """An entry of a tier, with the evidence that the tier asks for; what is not a field of it goes into its key."""
+    fields = {name: others.pop(name) for name in list(others) if name in TableEntry.__slots__}
+    timed = tier in ("A", "B")
+    gate = fields.pop("gate", "device" if timed else "owed")
+    evidence = {"measurement": "ab" * 8 if timed else "", "gate": gate, "verdict": "" if gate == "owed" else "cd" * 8}
+    sizes = {"tokens": 0, "heads": 0} if tier == "portfolio" else {}
+    need = Resources(shared=40_000, registers=30_000, threads=256)
+    return TableEntry(
+        **{"key": key(**sizes | others), "config": config, "tier": tier, "kernel": kernel, "resources": need}
+        | evidence
+        | fields
+    )
+
+
+def timed(config: str, *samples: float, **others: Any) -> Measured:
+    fields = {
+        name: others.pop(name) for name in list(others) if name in ("device", "triton", "driver", "protocol", "kernel")
+    }
+    need = Resources(shared=1024, registers=others.pop("registers", 8192), threads=128)
+    about: dict[str, Any] = {
+        "device": "a device",
+        "protocol": "median-1",
+        "kernel": KERNEL,
+        "triton": "3.7.1",
+        "driver": "580.1",
+    }
+    return Measured(key=key(**others), config=config, samples=samples, resources=need, **about | fields)
+
+
+def guessed(config: str, milliseconds: float, kernel: str = KERNEL, **others: Any) -> Estimated:
+    need = Resources(shared=others.pop("shared", 1024), registers=others.pop("registers", 8192), threads=128)
+    return Estimated(key=key(**others), config=config, kernel=kernel, milliseconds=milliseconds, resources=need)
+
+
+def gated(config: str, held: bool = True, where: Any = "device", kernel: str = KERNEL, **others: Any) -> Gated:
+    return Gated(key=key(tokens=0, heads=0, **others), config=config, kernel=kernel, where=where, held=held)
+
+
+def rejected(config: str, reason: Any, kernel: str = KERNEL, **others: Any) -> Rejected:
+    return Rejected(key=key(**others), config=config, kernel=kernel, reason=reason)
+
+
+@pytest.fixture(scope="session")
+def make() -> SimpleNamespace:
+    return SimpleNamespace(
+        key=key,
+        entry=entry,
+        timed=timed,
+        guessed=guessed,
+        gated=gated,
+        rejected=rejected,
+        KERNEL=KERNEL,
+        OLD_KERNEL=OLD_KERNEL,
+        KERNELS=dict.fromkeys(("chunk_fwd", "chunk_train", "recurrent"), KERNEL),
+    )
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
+    """Writes a table of entries into a folder of its own, and looks tables up nowhere but in such folders."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.delenv("DELTAPROOF_TABLES", raising=False)
+    monkeypatch.setattr("deltaproof.results.places.packaged", lambda name: tmp_path / "shipped" / name)
+    forget()
+
+    def put(*entries: TableEntry, gpu: str | None = "H100", folder: str = "mine") -> Path:
+        table = make_table(resolve(gpu) if gpu else None, entries)
+        write_table(table, tmp_path / folder / f"{table.gpu}.json")
+        forget()
+        return tmp_path / folder
+
+    yield put
+    forget()
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a script in a fresh interpreter that can import deltaproof."""
+    package = str(Path(deltaproof.__file__).parents[1])
+
+    def run(script: str, *arguments: object, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *flags, "-c", script, *map(str, arguments)]
+        environment = {**os.environ, "PYTHONPATH": package}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    return run

@@ -1,0 +1,190 @@
+"""What is given away, a plain module, T4 files, FLA's configuration folder, is read back by its readers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deltaproof.results import lookup
+from deltaproof.results.export_fla import FlaEntry, fla_hash, to_fla
+from deltaproof.results.export_python import to_python
+from deltaproof.results.export_t4 import from_t4, to_t4, token_parameters
+from deltaproof.results.gpus import resolve
+from deltaproof.results.record import Compiled
+from deltaproof.results.strict import TableError
+from deltaproof.results.table import make_table
+
+
+def module(source: str) -> dict:
+    names: dict = {}
+    exec(compile(source, "exported", "exec"), names)
+    return names
+
+
+def test_the_module_answers_as_lookup_does(make, places):
+    entries = [
+        make.entry("A", config="c32"),
+        make.entry("C", config="c16,states=32x4x2", tokens=1024),
+        make.entry("B", config="c64", heads=64, options=("varlen",)),
+        make.entry("A", config="c128", tokens=64, gate="failed"),
+        make.entry("C", config="c32,solver=tf32x3", op="chunk_train"),
+    ]
+    folder = places(*entries)
+    exported = module(to_python(make_table(resolve("H100"), entries)))
+    assert (exported["GPU"], exported["ARCH"]) == ("h100-sxm", "sm_90")
+    for op in ("chunk_fwd", "chunk_train", "recurrent"):
+        for tokens in (0, 1, 64, 100, 1000, 3000, 8192, 100_000):
+            for heads in (1, 16, 64):
+                for varlen in (False, True):
+                    for tier in ("A", "B", "C"):
+                        call = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": tokens, "heads": heads}
+                        ours = lookup(
+                            op,
+                            **call,
+                            gpu="h100",
+                            varlen=varlen,
+                            min_tier=tier,
+                            kernel_digest=make.KERNEL,
+                            tables=folder,
+                        )
+                        options = ("varlen",) if varlen else ()
+                        theirs = exported["lookup"](op, **call, options=options, min_tier=tier)
+                        assert theirs == (ours.config, ours.tier)
+    with pytest.raises(ValueError, match="min_tier"):
+        exported["lookup"]("chunk_fwd", "gdn2", "bf16", 128, 128, 1, 1, min_tier="D")
+
+
+def test_the_module_imports_nothing(make, python):
+    source = to_python(make_table(resolve("B200"), [make.entry()]))
+    script = (
+        f"{source}\nimport sys\nprint(lookup('chunk_fwd', 'gdn2', 'bf16', 128, 128, 8192, 16), 'typing' in sys.modules)"
+    )
+    assert python(script, flags=("-I", "-S")).stdout.split() == ["('c64',", "'A')", "False"]
+    assert to_python(make_table(resolve("B200"), [make.entry()])) == source
+    assert module(to_python(make_table(resolve("B200"), [])))["ENTRIES"] == {}
+
+
+@pytest.fixture
+def records(make) -> list:
+    compiled = Compiled(
+        key=make.key(tokens=0, heads=0),
+        config="c32",
+        kernel=make.KERNEL,
+        resources=make.guessed("c32", 1.0).resources,
+        stack=0,
+        code="ab" * 8,
+        seconds=1.5,
+    )
+    return [
+        compiled,
+        make.gated("c32"),
+        make.timed("c32", 3.0, 1.0, 2.0),
+        make.timed("c32", 9.0, tokens=64),
+        make.guessed("c64", 4.0),
+        make.rejected("c16", "spill", tokens=0, heads=0),
+        make.rejected("c128,states=16x4x1", "timeout"),
+        make.gated("c64,solver=tf32", held=False),
+        make.rejected("c8", "crash", rule="kda"),
+    ]
+
+
+def test_t4_comes_back(make, records):
+    document = json.loads(json.dumps(to_t4(records, make.key())))
+    found = {result.parameters["chunk_size"]: result for result in from_t4(document) if len(result.parameters) == 1}
+    assert found[32].samples == (3.0, 1.0, 2.0) and found[32].invalidity == "correct"
+    assert (found[64].samples, found[16].invalidity) == ((), "constraints")
+    assert {result.invalidity for result in from_t4(document)} == {"correct", "constraints", "timeout", "correctness"}
+    timed = next(result for result in document["results"] if result["times"]["runtimes"])
+    assert timed["times"]["compilation_time"] == 1500
+    assert timed["measurements"] == [{"name": "time", "value": 2.0, "unit": "ms"}]
+    assert len(document["results"]) == 5
+
+
+def test_the_parameters_of_a_token():
+    assert token_parameters("c64,solver=tf32,states=32x4x2") == {
+        "chunk_size": 64,
+        "solver": "tf32",
+        "states_block": 32,
+        "states_warps": 4,
+        "states_depth": 2,
+    }
+
+
+def test_kernel_tuner_reads_our_t4(make, records):
+    reason = "kernel_tuner is not installed; it comes with deltaproof[peers]"
+    files = pytest.importorskip("kernel_tuner.file_utils", reason=reason)
+    jsonschema = pytest.importorskip("jsonschema", reason=reason)
+    version, schema = files.output_file_schema("results")
+    document = json.loads(json.dumps(to_t4(records, make.key())))
+    jsonschema.validate(document, schema)
+    assert document["schema_version"] == version
+    document["results"][0]["invalidity"] = "bad mood"
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda document: None,
+        lambda document: {**document, "schema_version": "9.0.0"},
+        lambda document: {**document, "results": [0]},
+        lambda document: {**document, "results": [{}]},
+        lambda document: {**document, "results": [{"configuration": {}, "times": {}, "invalidity": []}]},
+        lambda document: {
+            **document,
+            "results": [{"configuration": {}, "times": {"runtimes": ["x"]}, "invalidity": "correct"}],
+        },
+    ],
+)
+def test_what_is_not_t4_is_refused(make, records, damage):
+    with pytest.raises(TableError, match="T4"):
+        from_t4(damage(to_t4(records, make.key())))
+
+
+FLA = [
+    FlaEntry(
+        kernel="chunk_gdn2_bwd_kernel_intra",
+        autotune_key=(32, 4, 64, True, None, "torch.bfloat16", "torch.float32"),
+        kwargs={"BK": 32},
+        num_warps=4,
+        num_stages=2,
+        timing=(0.1, 0.1, 0.1),
+    ),
+    FlaEntry(kernel="chunk_gdn2_bwd_kernel_intra", autotune_key=(64, 4, 64), kwargs={}, num_warps=2, num_stages=3),
+    FlaEntry(
+        kernel="l2norm_fwd_kernel", autotune_key=(128, "torch.float32"), kwargs={"BT": 8}, num_warps=1, num_stages=3
+    ),
+]
+
+
+def test_fla_gets_one_file_per_kernel():
+    files = to_fla(FLA, "3.7.1")
+    assert list(files) == ["chunk_gdn2_bwd_kernel_intra.json", "l2norm_fwd_kernel.json"]
+    document = json.loads(files["chunk_gdn2_bwd_kernel_intra.json"])
+    assert document["triton_version"] == "3.7.1" and len(document["autotune_entries"]) == 2
+    entry = document["autotune_entries"][fla_hash(FLA[0].autotune_key)]
+    assert entry["config"]["num_ctas"] == 1 and entry["config"]["kwargs"] == {"BK": 32}
+    assert document["default_config"] == entry["config"]
+    assert to_fla((entry for entry in FLA), "3.7.1") == files
+    with pytest.raises(ValueError, match="not the name of a function"):
+        to_fla([FlaEntry(kernel="../x", autotune_key=(), kwargs={}, num_warps=1, num_stages=1)], "3.7.1")
+
+
+def test_fla_finds_every_entry_in_strict_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cache = pytest.importorskip(
+        "fla.ops.utils.cache", reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
+    )
+    if not hasattr(cache, "FlaCacheMode"):
+        pytest.skip("this flash-linear-attention is older than 0.6, which brought the configuration folder")
+    monkeypatch.setenv("FLA_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "FLA_CACHE_MODE", cache.FlaCacheMode.STRICT)
+    for name, text in to_fla(FLA, "3.7.1").items():
+        (tmp_path / name).write_text(text)
+    for entry in FLA:
+        found = cache.load_cached_config(entry.kernel, cache.AutotuneKey(autotune_key=entry.autotune_key))
+        assert found["kwargs"] == entry.kwargs and found["num_warps"] == entry.num_warps
+        other = cache.AutotuneKey(autotune_key=(*entry.autotune_key, 1))
+        assert cache.load_cached_config(entry.kernel, other) is None

@@ -1,0 +1,221 @@
+"""`lookup`: which entry answers, what is never served, and where tables come from."""
+
+from __future__ import annotations
+
+import os
+from functools import cache, partial
+
+import pytest
+
+from deltaproof import results
+from deltaproof.results.dispatch import _ANSWERS, lookup
+from deltaproof.results.gpus import Resources
+from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.strict import TableError
+
+CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
+
+
+@pytest.fixture
+def ask(make, tmp_path):
+    """A lookup among the tables that the test wrote."""
+    (tmp_path / "mine").mkdir()
+    return partial(lookup, "chunk_fwd", **CALL | {"kernel_digest": make.KERNEL, "tables": tmp_path / "mine"})
+
+
+def test_the_entry_of_the_very_bucket_answers(make, places, ask):
+    places(make.entry(config="c32"), make.entry(config="c16", tokens=4096), make.entry(config="c16", K=64))
+    answer = ask()
+    assert (answer.config, answer.tier, answer.source, answer.expected_loss) == ("c32", "A", "exact", 0.0)
+    assert answer.entry.key.tokens == 8192
+    assert ask(tokens=9000, heads=15) == answer
+
+
+def test_else_the_nearest_one_within_the_bound(make, places, ask):
+    places(make.entry(config="c32", neighbour_loss=0.25), make.entry(config="c16", tokens=65536))
+    near = ask(tokens=16384)
+    assert (near.config, near.source, near.expected_loss) == ("c32", "nearest", 0.25)
+    assert "1 away" in near.reason
+    assert ask(tokens=4096, heads=8).expected_loss is None
+    assert ask(tokens=32768).config == "c16"
+    assert ask(tokens=1024).source == "nearest"
+    assert ask(tokens=512).source == "default"
+    assert ask(tokens=4096, heads=64).source == "nearest"
+    assert ask(tokens=4096, heads=128).source == "default"
+
+
+def test_an_option_is_a_step_too(make, places, ask):
+    places(make.entry(config="c32"), make.entry(config="c16", options=("varlen", "state")))
+    assert ask(varlen=True, state=True).config == "c16"
+    assert ask(gate=True).config == "c32"
+    assert ask(varlen=True, state=True, l2norm=True).config == "c16"
+
+
+def test_what_was_only_compiled_must_be_asked_for(make, places, ask):
+    places(make.entry("C", config="c32", default_loss=0.5), make.entry("B", config="c16", tokens=4096))
+    assert (ask().config, ask().tier, ask().source) == ("c16", "B", "nearest")
+    assert (ask(min_tier="C").config, ask(min_tier="C").tier) == ("c32", "C")
+    refused = ask(min_tier="A")
+    assert (refused.config, refused.source, refused.expected_loss) == ("c64", "default", 0.5)
+    assert "2 below tier A" in refused.reason
+
+
+def test_times_under_other_versions_are_tier_b(make, places, ask):
+    places(make.entry(config="c32", triton="3.7.1", driver="580.1"))
+    assert ask().tier == ask(triton="3.7.1", driver="580.1").tier == "A"
+    assert ask(triton="3.8.0").tier == ask(driver="590.1").tier == "B"
+    assert ask(triton="3.8.0", min_tier="A").source == "default"
+
+
+@pytest.mark.parametrize("tier", ["A", "B", "C"])
+def test_a_stale_or_failed_entry_is_never_served(make, places, ask, tier: str):
+    places(make.entry(tier, kernel=make.OLD_KERNEL), make.entry(tier, gate="failed", tokens=4096))
+    places(make.entry(tier, kernel=make.OLD_KERNEL), gpu="H200")
+    places(make.entry("portfolio", kernel=make.OLD_KERNEL, gate="device"), gpu=None)
+    answer = ask(min_tier="C")
+    assert (answer.config, answer.source, answer.entry) == ("c64", "default", None)
+    assert "stale" in answer.reason and "1 failed verification" in answer.reason
+    assert ask(min_tier="C", kernel_digest=make.OLD_KERNEL).source == "exact"
+
+
+def test_an_edited_kernel_makes_our_entries_stale(make, places, ask, monkeypatch: pytest.MonkeyPatch):
+    current = kernel_digests()["chunk_fwd"]
+    places(make.entry(config="c32", kernel=current))
+    assert ask(kernel_digest=None).config == "c32"
+    monkeypatch.setattr("deltaproof.results.answer.kernel_digests", cache(lambda: {"chunk_fwd": "ee" * 8}))
+    assert ask(kernel_digest=None, tokens=8000).source == "default"
+
+
+def test_else_a_gpu_of_the_same_architecture(make, places, ask):
+    places(make.entry(config="c32"), gpu="H200")
+    places(make.entry(config="c16"), gpu="A100")
+    answer = ask()
+    assert (answer.config, answer.source, answer.tier) == ("c32", "architecture", "B")
+    assert "h200-sxm" in answer.reason
+    assert ask(min_tier="A").source == "default"
+    places(make.entry(config="c128"), gpu="H100 PCIe")
+    assert ask().config == "c32"
+    places(make.entry(config="c16"))
+    assert ask().source == "exact"
+
+
+def test_never_what_the_gpu_cannot_launch(make, places, ask):
+    need = Resources(shared=232_449, registers=30_000, threads=256)
+    places(make.entry(resources=need), gpu="H200")
+    places(make.entry(resources=need))
+    assert ask().source == "default"
+    assert "needs 232449 bytes of shared memory" in ask().reason
+
+
+def test_else_what_is_safe_everywhere(make, places, ask):
+    places(make.entry("portfolio", config="c32", gate="device", neighbour_loss=0.3), gpu=None)
+    answer = ask(tokens=7, heads=3, varlen=True)
+    assert (answer.config, answer.tier, answer.source, answer.expected_loss) == ("c32", "portfolio", "portfolio", 0.3)
+    places(make.entry("portfolio", config="c32"), gpu=None)
+    assert ask().source == "default"
+    assert ask(min_tier="C").source == "portfolio"
+
+
+def test_batch_and_length_can_be_ignored(make, places, ask):
+    places(make.entry(config="c32", heads=64), make.entry(config="c16", tokens=512, heads=1))
+    assert ask(tokens=None, heads=None).config == "c32"
+
+
+def test_the_search_path(make, places, ask, monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """Argument, DELTAPROOF_TABLES in its order, the user's folder, what ships."""
+    folders = ["mine", "one", "two", "data/deltaproof/tables", "shipped/tables"]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("DELTAPROOF_TABLES", os.pathsep.join(str(tmp_path / name) for name in ("one", "two")))
+    for size, folder in enumerate(reversed(folders)):
+        places(make.entry(config=f"c{16 << size % 4},solver=x{size}"), folder=folder)
+        assert ask().config.endswith(f"x{size}")
+    assert ask(tables=tmp_path / "two" / "h100-sxm.json").config.endswith("x2")
+    assert ask(tables=None).config.endswith("x3")
+
+
+def test_a_tuned_entry_that_ships_is_not_hidden_by_an_untuned_one(make, places, ask):
+    places(make.entry("A", config="c32"), folder="shipped/tables")
+    places(make.entry("C", config="c16"))
+    assert ask().config == "c32"
+    assert ask(min_tier="C").config == "c16"
+
+
+def test_a_damaged_table_is_never_no_table(make, places, ask, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    path = places(make.entry()) / "h100-sxm.json"
+    path.write_text(path.read_text()[:-9])
+    results.forget()
+    for _ in range(2):
+        with pytest.raises(TableError, match=r"h100-sxm.json: not valid JSON"):
+            ask()
+    assert lookup("chunk_fwd", **CALL | {"gpu": "b200", "tables": path.parent}).source == "default"
+    path.unlink()
+    path.mkdir()
+    results.forget()
+    with pytest.raises(TableError, match="not a regular file"):
+        ask()
+    path.rmdir()
+    places(make.entry(), gpu="B200").joinpath("b200.json").rename(path)
+    results.forget()
+    with pytest.raises(TableError, match="'b200', but the file is named for 'h100-sxm'"):
+        ask()
+    with pytest.raises(TableError, match="no such file or folder, named by tables="):
+        ask(tables=tmp_path / "nowhere")
+    monkeypatch.setenv("DELTAPROOF_TABLES", str(tmp_path / "nowhere"))
+    with pytest.raises(TableError, match="named by DELTAPROOF_TABLES"):
+        ask(tables=None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"gpu": "H1000"}, "unknown GPU 'H1000'; known: a100-sxm, b200, h100-pcie, h100-sxm"),
+        ({"min_tier": "D"}, "accepted: A, B, C"),
+        ({"dtype": "float16"}, "accepted: fp32, bf16, fp16"),
+        ({"K": 0}, "K=0"),
+        ({"K": "128"}, "K='128'"),
+        ({"tokens": -1}, "tokens=-1"),
+        ({"rule": "a b"}, "rule='a b'"),
+        ({"kernel_digest": None, "op": "chunk"}, "accepted: chunk_fwd, chunk_train, recurrent"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(make, places, wrong: dict, said: str):
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as caught:
+        lookup(**{"op": "chunk_fwd", "kernel_digest": make.KERNEL} | CALL | wrong)
+    assert said in str(caught.value)
+
+
+def test_a_hit_is_the_same_object_and_memory_is_bounded(make, places, ask, monkeypatch: pytest.MonkeyPatch):
+    places(make.entry())
+    assert ask() is ask()
+    monkeypatch.setattr("deltaproof.results.dispatch._MOST_ANSWERS", 10)
+    for tokens in range(100):
+        ask(tokens=tokens)
+    assert len(_ANSWERS) <= 10
+
+
+QUICK = """
+import sys, time
+start = time.perf_counter()
+import deltaproof.results
+seconds = time.perf_counter() - start
+from deltaproof.results import lookup
+answer = lookup("chunk_fwd", rule="gdn2", dtype="bf16", K=128, V=128, tokens=8192, heads=16, gpu="H100", min_tier="C")
+foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"deltaproof", "__main__"}
+print(seconds, sorted(foreign), answer.config)
+"""
+
+
+def test_importing_costs_next_to_nothing_and_no_dependency(python):
+    # -S: what site-packages hooks into every start is not ours.
+    runs = [python(QUICK, flags=("-S",)) for _ in range(3)]
+    assert all(run.returncode == 0 for run in runs), runs[0].stderr
+    assert min(float(run.stdout.split()[0]) for run in runs) < 0.03
+    assert all(run.stdout.split()[1] == "[]" for run in runs)
+
+
+def test_the_public_names_are_there():
+    for name in results.__all__:
+        assert getattr(results, name)
+    with pytest.raises(AttributeError):
+        results.nothing  # noqa: B018

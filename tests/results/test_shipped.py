@@ -1,0 +1,42 @@
+"""The tables that ship: derived from the records beside them, and for the kernels beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deltaproof import results
+from deltaproof.results.derive import derive
+from deltaproof.results.gpus import known_gpus
+from deltaproof.results.journal import read_journals
+from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.portfolio import portfolio
+from deltaproof.results.table import EVERYWHERE, dumps, read_table
+
+FOLDER = Path(results.__file__).parent
+TABLES = sorted((FOLDER / "tables").glob("*.json"))
+RECORDS = sorted(path.name for path in (FOLDER / "records").glob("*") if path.is_dir())
+
+
+@pytest.mark.skipif(not TABLES, reason="no table ships yet")
+def test_every_table_is_what_its_records_say():
+    """Editing a table by hand, or records without their table, shows here."""
+    records = {slug: read_journals(FOLDER / "records" / slug).records for slug in RECORDS}
+    if not records:
+        pytest.skip("records do not come with an installed package")
+    kernels = kernel_digests()
+    for path in TABLES:
+        if path.stem == EVERYWHERE:
+            expected = portfolio(records, kernels)
+        else:
+            expected = derive(records[path.stem], known_gpus()[path.stem], kernels)
+        assert path.read_text(encoding="utf-8") == dumps(expected), path.name
+
+
+@pytest.mark.skipif(not TABLES, reason="no table ships yet")
+def test_every_entry_is_for_the_kernels_that_ship():
+    for path in TABLES:
+        table = read_table(path)
+        assert table.entries
+        assert {entry.key.op: entry.kernel for entry in table.entries}.items() <= kernel_digests().items()

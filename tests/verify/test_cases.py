@@ -1,0 +1,125 @@
+"""What is drawn is legal, within limits and replayable; failures shrink."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from wrong_kernels import DOUBLED, TOKENS, at_token, on_output, spoil
+
+from deltaproof.kernels import KERNELS
+from deltaproof.specs.inputs import generate
+from deltaproof.specs.problem import Problem
+from deltaproof.specs.rule import RULES
+from deltaproof.verify import check, corpus, properties
+from deltaproof.verify.case import Case, Replay
+from deltaproof.verify.harness import Harness
+from deltaproof.verify.profiles import PROFILES
+from deltaproof.verify.strategies import cases, problems, regimes_of, token_counts
+
+QUICK = PROFILES["quick"]
+CELL = check.Cell(target="deltaproof", kernel="test/doubled", rule="gdn2", property="equality")
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
+@given(data=st.data(), rule=st.sampled_from(list(RULES.values())))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+def test_problems_are_legal_and_within_limits(profile, data, rule):
+    problem = data.draw(problems(rule, profile, dtypes=("fp32", "bf16"), regimes=regimes_of(rule)))
+    assert problem.rule == rule
+    assert problem.T <= profile.tokens
+    assert max(problem.K, problem.V) <= max(profile.channels, profile.wide)
+    assert problem.B * problem.HV <= profile.rows
+    assert Problem.parse(problem.token) == problem
+    if problem.T * problem.K * problem.HV < 4000:
+        generate(problem)
+
+
+def test_sizes_at_tile_edges_are_likely():
+    counts = token_counts(140)
+    edges = sum(count % 16 in (15, 0, 1, 2) for count in counts) / len(counts)
+    assert edges > 0.6
+    assert set(counts) == set(range(141))
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_corpus_is_legal(rule):
+    found = corpus.problems(rule)
+    assert len(found) >= 8
+    for problem in found.values():
+        generate(problem)
+
+
+@given(data=st.data(), name=st.sampled_from(list(KERNELS)))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+def test_replay_tokens_are_read_back(data, name):
+    drawn = cases(
+        RULES["kda"],
+        QUICK,
+        dtypes=("fp32",),
+        regimes=("ordinary",),
+        kernel=KERNELS[name],
+        applies=lambda problem: None,
+    )
+    replay = Replay(prop="error", kernel=name, case=data.draw(drawn))
+    assert " " not in replay.token
+    assert Replay.parse(replay.token) == replay
+
+
+@pytest.mark.parametrize("token", ["", "equality", "equality@k@p", "equality@k[c64]@nonsense", "equality@k[c63]@x"])
+def test_other_tokens_are_refused(token: str):
+    with pytest.raises(ValueError, match="not a "):
+        Replay.parse(token)
+
+
+def judge(change, profile=QUICK) -> check.Verdict:
+    kernel = spoil(TOKENS, on_output(change))
+    return check.judge(CELL, properties.load("equality"), Harness(kernel=kernel, tau=20.0), profile)
+
+
+def test_failures_shrink_to_something_small():
+    verdict = judge(lambda o, _: at_token(o, 2, 2.0))
+    assert verdict.status == "failed"
+    assert verdict.counterexample is not None
+    problem = Problem.parse(verdict.counterexample.problem)
+    # Three tokens are needed to be wrong at the third.
+    assert (problem.B, problem.T, problem.H, problem.HV) == (1, 3, 1, 1)
+    assert problem.K * problem.V <= 4
+    assert verdict.counterexample.tensor == "o"
+    assert verdict.counterexample.token == 2
+    assert not problem.strided
+    assert not problem.qk_l2norm
+
+
+def test_shrinking_ends_in_time():
+    verdict = judge(lambda o, _: at_token(o, 2, 2.0), replace(QUICK, shrink_seconds=0.0))
+    assert verdict.status == "failed"
+    assert verdict.seconds < 10
+
+
+def test_the_same_seed_draws_the_same_cases():
+    def seen(seed: int) -> list[str]:
+        tokens: list[str] = []
+        harness = Harness(kernel=DOUBLED["test/doubled"], tau=20.0)
+        profile = replace(QUICK, shrink_seconds=0.0, examples=4)
+        check.judge(CELL, properties.load("equality"), harness, profile, seed=seed, on_case=tokens.append)
+        return tokens
+
+    assert seen(1) == seen(1)
+    assert seen(1) != seen(2)
+
+
+def test_a_cell_without_judged_cases_is_unsupported():
+    verdict = check.judge(
+        CELL, properties.load("equality"), Harness(kernel=spoil(TOKENS, on_output(lambda o, _: o.clamp(min=0)))), QUICK
+    )
+    assert (verdict.status, verdict.problems) == ("unsupported", 0)
+    assert "clamp" in verdict.notes[0]
+
+
+def test_smaller_cases_come_first():
+    small = Problem(rule=RULES["gdn2"], T=3, K=2, V=2, initial_state=False, final_state=False)
+    larger = [replace(small, T=4), replace(small, K=3), replace(small, strided=True), replace(small, regime="mixed")]
+    assert all(Case(problem=small).size < Case(problem=problem).size for problem in larger)

@@ -1,0 +1,94 @@
+"""The store gives back what it was given, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from test_verdicts import ERROR, FAILED, HELD
+
+from deltaproof.verify import store as store_module
+from deltaproof.verify.store import Store
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def store(tmp_path: Path, warnings: list[str]) -> Store:
+    return Store(folder=tmp_path / "verdicts", warn=warnings.append)
+
+
+def entry(store: Store, key: str) -> Path:
+    return next(store.folder.rglob(f"{key}.json"))
+
+
+@pytest.mark.parametrize("verdict", [HELD, FAILED])
+def test_verdicts_come_back_marked(store: Store, verdict):
+    key = store.key("a", "b")
+    assert store.get(key) is None
+    store.put(key, verdict)
+    found = store.get(key)
+    assert found is not None
+    assert found.cached
+    assert found.to_json() == {**verdict.to_json(), "cached": True}
+
+
+def test_errors_are_not_kept(store: Store):
+    store.put(store.key("a"), ERROR)
+    assert store.get(store.key("a")) is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\x00\xff", "null"])
+def test_corrupt_entries_are_run_again_with_one_warning(store: Store, warnings: list[str], text: str):
+    key = store.key("a")
+    store.put(key, HELD)
+    entry(store, key).write_text(text)
+    assert store.get(key) is None
+    assert len(warnings) == 1
+    assert "\n" not in warnings[0]
+    store.put(key, HELD)
+    assert store.get(key) is not None
+
+
+def test_an_entry_under_another_key_is_refused(store: Store):
+    store.put(store.key("a"), HELD)
+    text = entry(store, store.key("a")).read_text()
+    store.put(store.key("b"), HELD)
+    entry(store, store.key("b")).write_text(text)
+    assert store.get(store.key("b")) is None
+
+
+def test_a_write_that_dies_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_module.os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        store.put(store.key("a"), HELD)
+    assert not [path for path in store.folder.rglob("*") if path.is_file()]
+
+
+def test_keys_depend_on_sources_versions_and_cell(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    keys = {store.key("a"), store.key("b"), Store(folder=tmp_path, digest="other sources").key("a")}
+    monkeypatch.setattr(store_module, "installed_version", lambda name: f"{name} of tomorrow")
+    assert len(keys | {store.key("a")}) == 4
+
+
+def test_a_changed_source_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
+    (tmp_path / "kernels").mkdir()
+    source = tmp_path / "kernels" / "some.py"
+    digests = set()
+    for text in ("a = 1", "a = 2"):
+        source.write_text(text)
+        digests.add(store_module.source_digest())
+    assert len(digests) == 2
+
+
+def test_nothing_is_kept_once_sources_have_changed(store: Store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(store_module, "source_digest", lambda: "edited meanwhile")
+    store.put(store.key("a"), HELD)
+    assert store.get(store.key("a")) is None

@@ -1,0 +1,107 @@
+"""Verdicts and their documents survive JSON; exit codes follow from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deltaproof.verify.document import SCHEMA, document, exit_code, read_document
+from deltaproof.verify.verdict import Counterexample, Verdict
+
+HELD = Verdict(
+    kernel="chunk_train/staged",
+    rule="gdn2",
+    target="deltaproof",
+    property="error",
+    arithmetic="faithful",
+    status="held",
+    problems=3,
+    seconds=1.5,
+    worst_ratio=0.25,
+    configs=("c16", "c64"),
+)
+FOUND = Counterexample(problem="p", config="c64", message="wrong", replay="r", index=(0, 1), got=1.0)
+FAILED = replace(HELD, status="failed", kind="instability", counterexample=FOUND)
+ERROR, UNSUPPORTED = replace(HELD, status="error", notes=("boom",)), replace(HELD, status="unsupported", problems=0)
+
+numbers = st.none() | st.floats(allow_nan=False)
+
+
+@given(ratio=numbers, expected=numbers, got=numbers, index=st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9)))
+def test_verdict_survives_json(ratio, expected, got, index):
+    found = replace(FOUND, expected=expected, got=got, index=index, tensor="dk", token=3)
+    verdict = replace(FAILED, worst_ratio=ratio, counterexample=found, notes=("a", "b"))
+    text = json.dumps(verdict.to_json(), allow_nan=False)
+    assert Verdict.from_json(json.loads(text)) == verdict
+
+
+def test_nan_survives_json_as_text():
+    record = json.loads(json.dumps(replace(HELD, worst_ratio=float("nan")).to_json(), allow_nan=False))
+    assert record["worst_ratio"] == "nan"
+    ratio = Verdict.from_json(record).worst_ratio
+    assert ratio is not None
+    assert ratio != ratio
+
+
+def test_later_fields_are_ignored():
+    assert Verdict.from_json({**HELD.to_json(), "colour": "blue"}) == HELD
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "fine"},
+        {"kind": "odd"},
+        {"status": "failed"},
+        {"status": "failed", "kind": "memory"},
+        {"kind": "memory"},
+        {"arithmetic": "float"},
+    ],
+)
+def test_impossible_verdicts_cannot_be_made(change):
+    with pytest.raises(ValueError, match="status|kind|arithmetic"):
+        Verdict.from_json({**HELD.to_json(), **change})
+
+
+def test_document_has_what_readers_rely_on():
+    content = document([HELD, FAILED, ERROR, UNSUPPORTED], "interpreter", 2.0)
+    assert content["schema"] == SCHEMA
+    assert {"python", "torch", "triton", "numpy", "platform", "device"} <= set(content["environment"])
+    assert {"held": 1, "failed": 2, "unsupported": 1, "seconds": 2.0}.items() <= content["summary"].items()
+    fields = {"kernel", "rule", "target", "property", "arithmetic", "status", "kind", "worst_ratio", "problems"}
+    assert all(fields | {"counterexample"} <= set(record) for record in content["verdicts"])
+    assert content["verdicts"][1]["counterexample"]["replay"] == "r"
+
+
+def test_documents_are_read_back(tmp_path: Path):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(document([HELD, FAILED], "interpreter", 2.0)))
+    assert read_document(path) == [HELD, FAILED]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99, "verdicts": []}', "\x00"])
+def test_other_files_are_refused(tmp_path: Path, text: str):
+    path = tmp_path / "report.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="report"):
+        read_document(path)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        ([HELD], 0),
+        ([HELD, UNSUPPORTED], 0),
+        ([HELD, FAILED], 1),
+        ([HELD, ERROR], 1),
+        ([UNSUPPORTED], 2),
+        ([], 2),
+    ],
+)
+def test_exit_codes(verdicts: list[Verdict], code: int):
+    assert exit_code(verdicts) == code
