@@ -26,8 +26,8 @@ OnPoint = Callable[[Point, Compilation], object]
 class Compiled:
     """What the stage came to. found: by point. left: points that a budget did not reach, by family.
 
-    ran, cached: compilations that were run and that were known. busy: seconds inside the compiler, summed over processes;
-    wall: seconds the compilations took together.
+    ran, cached: compilations that were run and that were known. busy, cpu: seconds inside the compiler and of processor time,
+    summed over processes; wall: seconds the compilations took together.
     """
 
     found: Mapping[Point, Compilation]
@@ -35,6 +35,7 @@ class Compiled:
     ran: int = 0
     cached: int = 0
     busy: float = 0.0
+    cpu: float = 0.0
     wall: float = 0.0
 
 
@@ -76,7 +77,7 @@ def compile_points(
     tasks = {point: name for name, sharing in waiting.items() for point in sharing[:1]}
     order = breadth_first(tasks)
     progress.begin("compiling", len(order))
-    started, busy, ran = time.monotonic(), 0.0, 0
+    started, busy, cpu, ran = time.monotonic(), 0.0, 0.0, 0
     arguments = [(point, arch.target) for point in order]
     for index, result in workers.run(compiler.compile_point, arguments, timeout, deadline):
         point = order[index]
@@ -84,13 +85,13 @@ def compile_points(
         cache.put(tasks[point], outcome)
         _take(found, waiting.pop(tasks[point]), outcome, on_point)
         progress.step(str(point))
-        busy, ran = busy + outcome.seconds, ran + 1
+        busy, cpu, ran = busy + outcome.seconds, cpu + outcome.cpu, ran + 1
     left: dict[Family, int] = defaultdict(int)
     for sharing in waiting.values():
         for point in sharing:
             left[point.family] += 1
     wall = time.monotonic() - started if ran else 0.0
-    return Compiled(found=found, left=dict(left), ran=ran, cached=cached, busy=busy, wall=wall)
+    return Compiled(found=found, left=dict(left), ran=ran, cached=cached, busy=busy, cpu=cpu, wall=wall)
 
 
 def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progress: Progress) -> dict[str, list[Point]]:

@@ -6,6 +6,7 @@ Kernels are imported inside the functions: a process must first be told that it 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -58,19 +59,21 @@ def compile_point(point: Point, target: Target) -> Compilation:
     from ..kernels.compiling import compile_launch
 
     launch = _launch(point)
-    started = time.monotonic()
+    started, used = time.monotonic(), _cpu()
     try:
         binary = compile_launch(launch, GPUTarget(*target))
     except OSError:
         raise
     except Exception as error:
-        return Compilation(outcome="compile", seconds=_since(started), detail=f"{type(error).__name__}: {error}"[-500:])
+        detail = f"{type(error).__name__}: {error}"[-500:]
+        return Compilation(outcome="compile", seconds=_since(started), cpu=round(_cpu() - used, 3), detail=detail)
     finally:
         for path in _scratch.iterdir():
             shutil.rmtree(path, ignore_errors=True)
     return Compilation(
         outcome="compiled",
         seconds=_since(started),
+        cpu=round(_cpu() - used, 3),
         shared=binary.shared,
         registers=binary.registers,
         stack=binary.stack,
@@ -100,6 +103,12 @@ def _launch(point: Point) -> Launch:
     launch = _launches[family, config.token][point.stage]
     options = {"num_warps": point.tile.num_warps, "num_stages": point.tile.num_stages}
     return replace(launch, options=launch.options | options)
+
+
+def _cpu() -> float:
+    """Processor time of this process and of those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _since(started: float) -> float:

@@ -47,9 +47,13 @@ class Ledger:
         for op, some in fresh.items():
             append(self.folder / f"{op}.jsonl", some)
 
+    def table(self) -> Table:
+        """What every record on disk amounts to, for the kernels as they are now."""
+        return derive(read_journals(self.folder).records, self.gpu, kernel_digests())
+
     def write_table(self) -> Table:
-        """Derive the table from every record, in the order in which they are on disk, and replace the file. Raises OSError."""
-        table = derive(read_journals(self.folder).records, self.gpu, kernel_digests())
+        """Replace the table by what the records amount to. Raises OSError."""
+        table = self.table()
         write_table(table, self.table_path)
         return table
 

@@ -21,18 +21,19 @@ SCHEMA = 1
 
 
 def print_space(console: Console, counts: Sequence[StageCount]) -> None:
-    """One row per family and stage, and the reasons."""
-    table = Table("op", "rule", "dtype", "K", "stage", "combinations", header_style="bold")
-    for constraint in CONSTRAINTS:
-        table.add_column(f"- {constraint.name}", justify="right")
-    table.add_column("left", justify="right", style="bold")
+    """One row per family and stage, and the reasons that removed something."""
+    constraints = [constraint for constraint in CONSTRAINTS if any(count.removed[constraint.name] for count in counts)]
+    table = Table("family", "stage", header_style="bold")
+    for name in ("all", *(constraint.name for constraint in constraints), "left"):
+        table.add_column(name, justify="right", overflow="fold")
+    family = None
     for count in counts:
+        removed = [str(count.removed[constraint.name] or "") for constraint in constraints]
+        name = "" if count.family == family else str(count.family)
+        table.add_row(name, count.stage, str(count.total), *removed, str(count.left), end_section=False)
         family = count.family
-        removed = [str(count.removed[constraint.name] or "") for constraint in CONSTRAINTS]
-        cells = (family.op, family.rule, family.dtype, str(family.K), count.stage, str(count.total), *removed)
-        table.add_row(*cells, str(count.left))
     console.print(table)
-    for constraint in CONSTRAINTS:
+    for constraint in constraints:
         console.print(f"{constraint.name:10} {constraint.reason}", soft_wrap=True, markup=False)
     total, left = sum(count.total for count in counts), sum(count.left for count in counts)
     console.print(f"{total} combinations, {left} points to compile", markup=False)
@@ -77,6 +78,7 @@ def document(report: Report) -> dict[str, Any]:
             "cached": compiled.cached,
             "wall": round(compiled.wall, 1),
             "busy": round(compiled.busy, 1),
+            "cpu": round(compiled.cpu, 1),
             "left": sum(compiled.left.values()),
         },
         "rejected": dict(Counter(left.reason for left in sifted.rejected.values())),

@@ -244,7 +244,8 @@ def _evidence(question: gate.Question, sources: str) -> str:
 def _spent(compiled: Compiled, jobs: int) -> str:
     line = f"compiled: {compiled.ran} kernels, {compiled.cached} known before"
     if compiled.ran:
-        line += f"; {compiled.wall:.0f} s, {compiled.busy / max(compiled.wall * jobs, 1e-9):.0%} of {jobs} processes inside the compiler"
+        inside = compiled.busy / max(compiled.wall * jobs, 1e-9)
+        line += f"; {compiled.wall:.0f} s, {inside:.0%} of {jobs} processes' time inside the compiler, {compiled.cpu:.0f} s of processors"
     if compiled.left:
         line += f"; the budget left {sum(compiled.left.values())} points"
     return line

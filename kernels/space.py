@@ -169,6 +169,12 @@ def _not_offered(space: StageSpace, s: Setting) -> bool:
     return s.solver == "tf32x3" and s.backend != "cuda"
 
 
+def _whole_operands(space: StageSpace, s: Setting) -> bool:
+    # A thread owns a square of C^2 / threads results and reads that many rows and columns, all C long.
+    held = 2 * s.chunk_size**2 / (s.warp * s.tile.num_warps) ** 0.5
+    return space.solves and s.solver == "ieee" and s.backend == "cuda" and held > 4 * REGISTERS_PER_THREAD
+
+
 def _too_many_threads(space: StageSpace, s: Setting) -> bool:
     # Sixteen wavefronts of 64 are the most that fit; 32 warps of 32 are never tried.
     return s.tile.num_warps * s.warp > 1024
@@ -186,6 +192,11 @@ CONSTRAINTS = (
     Constraint(name="pipeline", reason="a loop of one trip has nothing to pipeline", broken=_nothing_to_pipeline),
     Constraint(
         name="warps", reason="a warp's share of the chunk's products is less than one 16 x 8 fragment", broken=_idle_warps
+    ),
+    Constraint(
+        name="operands",
+        reason="NVIDIA's fp32 products run on multiply-adds and hold whole rows and columns: four times the registers there are",
+        broken=_whole_operands,
     ),
     Constraint(
         name="registers",

@@ -67,8 +67,8 @@ def answer_query(
     return choose(
         query,
         _shelf((device.slug,), tables),
-        _shelf(tuple(other.slug for other in alike), tables),
-        _shelf((EVERYWHERE,), tables),
+        lambda: _shelf(tuple(other.slug for other in alike), tables),
+        lambda: _shelf((EVERYWHERE,), tables),
     )
 
 

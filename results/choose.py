@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,12 +63,12 @@ def shelve(tables: Iterable[Table]) -> Shelf:
     return shelf
 
 
-def choose(query: Query, own: Shelf, relatives: Shelf, everywhere: Shelf) -> Answer:
+def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf]) -> Answer:
     """The configuration for a call, from the tables of its GPU, of others of its architecture, and of all GPUs.
 
     The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
     else the safe default. Never an entry for other kernel sources, one that failed verification, or one that does not
-    fit the GPU.
+    fit the GPU. What is further away is loaded only when it is needed.
     """
     asked = f"{query.key} on {query.gpu.slug}"
     passed: list[str] = []
@@ -84,7 +84,7 @@ def choose(query: Query, own: Shelf, relatives: Shelf, everywhere: Shelf) -> Ans
             # What was measured is the loss one step away.
             expected_loss=0.0 if not distance else entry.neighbour_loss if distance == 1 else None,
         )
-    related = list(_usable(query, relatives, passed, same_gpu=False))
+    related = list(_usable(query, relatives(), passed, same_gpu=False))
     if related:
         _, slug, entry = min(related, key=lambda found: found[0])
         return Answer(
@@ -94,7 +94,7 @@ def choose(query: Query, own: Shelf, relatives: Shelf, everywhere: Shelf) -> Ans
             reason=f"{asked}: no entry{_why(passed)}; {slug} has the same architecture, and {entry.key}",
             entry=entry,
         )
-    for _, _, entry in _usable(query, everywhere, passed, same_gpu=True):
+    for _, _, entry in _usable(query, everywhere(), passed, same_gpu=True):
         return Answer(
             config=entry.config,
             tier="portfolio",

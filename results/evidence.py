@@ -39,8 +39,8 @@ class Evidence:
     """What the records of one GPU amount to; made by `weigh`.
 
     A failure on a device, and any rejection, is for good: it takes a configuration out for every size and option,
-    because one that is wrong once (a race, say) is not one to launch. The interpreter gives the same answer every time, so
-    there the last one counts. Running out of memory is a matter of the one key.
+    because one that is wrong once (a race, say) is not one to launch. The interpreter gives the same answer every
+    time, so there the last one counts. Running out of memory is a matter of the one key.
     """
 
     _rounds: dict[Key, dict[_Setting, dict[str, Measured]]] = field(default_factory=dict)

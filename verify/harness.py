@@ -5,7 +5,7 @@ The interpreter is imported when it is first needed: on a GPU it must not be the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -54,20 +54,22 @@ class Harness:
         return replace(self, kernel=kernel)
 
     def faithful(self, case: Case, inputs: Inputs, *, gradients: bool = False) -> dict[str, np.ndarray]:
-        """Outputs as fp32 arrays, computed as a GPU would round. Raises KernelRaised."""
+        """Outputs as fp32 arrays, computed as a GPU would round. Raises KernelRaised, for an access out of bounds too."""
         if self.device != "cpu":
             made = execute.tensors(case.problem, inputs, place=lambda tensor: tensor.to(self.device))
             return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
         from .interpreter import session
 
         made = execute.tensors(case.problem, inputs)
-        with session(arithmetic="faithful"):
-            return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
+        with session(arithmetic="faithful", memory=True) as watched:
+            outputs = execute.run(self.kernel, case, made, gradients=gradients)
+        _require_in_bounds(watched.faults)
+        return execute.as_numpy(outputs)
 
     def exact(self, case: Case, inputs: Inputs, *, gradients: bool | None = None) -> ExactRun:
         """Outputs in the field; with gradients wherever the kernel has them, unless told otherwise.
 
-        Raises Unsupported if the kernel left the algebra, KernelRaised if it raised within it.
+        Raises Unsupported if the kernel left the algebra, KernelRaised if it raised within it or left its bounds.
         """
         from .interpreter import session
 
@@ -76,19 +78,19 @@ class Harness:
         made = execute.tensors(case.problem, inputs)
         wanted = self.kernel.differentiable if gradients is None else gradients
         kernel = replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
-        with session(arithmetic="exact") as exact:
+        with session(arithmetic="exact", memory=True) as exact:
             try:
-                outputs = execute.payloads(execute.run(kernel, case, made, gradients=wanted))
+                outputs = execute.run(kernel, case, made, gradients=wanted)
             except KernelRaised as error:
                 if exact.unsupported:
                     raise Unsupported("; ".join(dict.fromkeys(exact.unsupported))) from error
                 raise
-            unsupported, narrowings = list(exact.unsupported), list(exact.narrowings)
-        if unsupported:
-            raise Unsupported("; ".join(dict.fromkeys(unsupported)))
+        _require_in_bounds(exact.faults)
+        if exact.unsupported:
+            raise Unsupported("; ".join(dict.fromkeys(exact.unsupported)))
         return ExactRun(
-            outputs={name: unpack(bits) for name, bits in outputs.items()},
-            narrowings=tuple(dict.fromkeys(narrowings)),
+            outputs={name: unpack(bits) for name, bits in execute.payloads(outputs).items()},
+            narrowings=tuple(dict.fromkeys(exact.narrowings)),
         )
 
     def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
@@ -120,3 +122,10 @@ def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:
     if floats.g is not None and np.isneginf(floats.g).any():
         drawn["g"] = FieldArray(np.where(np.isneginf(floats.g), NEG_INF, drawn["g"].bits))
     return replace(floats, **drawn)
+
+
+def _require_in_bounds(faults: Sequence[Any]) -> None:
+    """An access out of bounds is a memory fault whatever was being judged: what it read was not the kernel's to read, and
+    would be something else the next time. Raises KernelRaised."""
+    if faults:
+        raise KernelRaised(f"{len(faults)} accesses out of bounds; the first: {faults[0]}", "memory")

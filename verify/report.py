@@ -17,12 +17,10 @@ _STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsuppor
 
 
 class Live:
-    """Progress on a console: a bar on a terminal, otherwise a line per failure and every 50 verdicts."""
+    """Progress on a console: a bar and the failures on a terminal, otherwise a line per verdict."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._total = total
-        self._done = 0
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, transient=True, disable=not console.is_terminal,
@@ -38,12 +36,9 @@ class Live:
 
     def take(self, verdict: Verdict) -> None:
         """One more verdict is in."""
-        self._done += 1
         self._bar.update(self._task, advance=1, description=f"{verdict.property} {verdict.kernel} {verdict.rule}")
-        if verdict.status in _BAD:
+        if verdict.status in _BAD or not self._console.is_terminal:
             self._console.print(Text(headline(verdict), style=_STYLES[verdict.status]), soft_wrap=True)
-        elif not self._console.is_terminal and self._done % 50 == 0:
-            self._console.print(f"{self._done} of {self._total} judged")
 
 
 def headline(verdict: Verdict) -> str:

@@ -43,12 +43,14 @@ def test_hits(benchmark, calls: list[Call]):
 
 def test_a_hit_takes_less_than_a_microsecond(calls: list[Call]):
     """The median over distinct calls, of each the best of nine passes: what other processes do does not count."""
-    best = [10**9] * 4000
+    best, clock = [10**9] * 4000, 10**9
     for _ in range(9):
         for index, (op, rule, size, tokens, heads) in enumerate(calls[: len(best)]):
+            before = time.perf_counter_ns()
             start = time.perf_counter_ns()
             lookup(op, rule=rule, dtype="bf16", K=size, V=size, tokens=tokens, heads=heads, gpu="H100")
             best[index] = min(best[index], time.perf_counter_ns() - start)
-    median = statistics.median(best)
-    print(f"median over {len(best)} distinct calls, the clock included: {median:.0f} ns")
+            clock = min(clock, start - before)
+    median = statistics.median(best) - clock
+    print(f"median over {len(best)} distinct calls: {median:.0f} ns, and {clock} ns to read the clock")
     assert median < 1000

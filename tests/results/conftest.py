@@ -24,9 +24,8 @@ KERNEL, OLD_KERNEL = "11" * 8, "22" * 8
 
 
 def key(**others: Any) -> Key:
-    return Key(
-        **{"op": op, "rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": tokens, "heads": heads} | others
-    )
+    call = {"op": "chunk_fwd", "rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16}
+    return Key(**call | others)
 
 
 def entry(tier: str = "A", config: str = "c64", kernel: str = KERNEL, **others: Any) -> TableEntry:

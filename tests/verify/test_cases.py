@@ -25,13 +25,13 @@ CELL = check.Cell(target="deltaproof", kernel="test/doubled", rule="gdn2", prope
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
 @given(data=st.data(), rule=st.sampled_from(list(RULES.values())))
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_problems_are_legal_and_within_limits(profile, data, rule):
     problem = data.draw(problems(rule, profile, dtypes=("fp32", "bf16"), regimes=regimes_of(rule)))
     assert problem.rule == rule
-    assert problem.T <= profile.tokens
+    assert profile.tokens >= problem.T
     assert max(problem.K, problem.V) <= max(profile.channels, profile.wide)
-    assert problem.B * problem.HV <= profile.rows
+    assert profile.rows >= problem.B * problem.HV
     assert Problem.parse(problem.token) == problem
     if problem.T * problem.K * problem.HV < 4000:
         generate(problem)
@@ -53,7 +53,7 @@ def test_corpus_is_legal(rule):
 
 
 @given(data=st.data(), name=st.sampled_from(list(KERNELS)))
-@settings(max_examples=30, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_replay_tokens_are_read_back(data, name):
     drawn = cases(
         RULES["kda"],

@@ -64,7 +64,7 @@ def test_later_fields_are_ignored():
     ],
 )
 def test_impossible_verdicts_cannot_be_made(change):
-    with pytest.raises(ValueError, match="status|kind|arithmetic"):
+    with pytest.raises(ValueError, match=r"status|kind|arithmetic"):
         Verdict.from_json({**HELD.to_json(), **change})
 
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import torch
-from triton.runtime.errors import InterpreterError
 
 from . import solo
 from .arithmetic import Arithmetic
-from .launch import Launch, Program, execute
+from .launch import Launch, Program, ProgramError, execute
 from .memory import Memory, MemoryFault
 from .records import Records
 
@@ -31,11 +30,11 @@ WORTH_A_FORK = 0.3
 
 @dataclass(slots=True)
 class _Outcome:
-    """What one process found. error: the text of an exception. alone: the launch needs one process."""
+    """What one process found. error: its program, and its text. alone: the launch needs one process."""
 
     records: Records
     faults: list[MemoryFault]
-    error: str | None = None
+    error: tuple[Program, str] | None = None
     alone: bool = False
 
 
@@ -60,7 +59,7 @@ class _SharedCopy:
 def run_grid(launch: Launch, arithmetic: Arithmetic, records: Records, memory: Memory | None, processes: int) -> None:
     """Run a launch, in several processes if there is enough to do; the first programs tell.
 
-    Raises InterpreterError as `execute` does, or where a process dies.
+    Raises ProgramError as `execute` does, and where a process dies.
     """
     programs = launch.programs
     plain = all(x is None or isinstance(x, torch.Tensor | int | float) for x in launch.device_arguments.values())
@@ -101,9 +100,9 @@ def _run_in_processes(
         records.merge(outcome.records)
         if memory is not None:
             memory.merge(outcome.faults)
-    for outcome in outcomes:
-        if outcome.error is not None:
-            raise InterpreterError(outcome.error)
+    if errors := [outcome.error for outcome in outcomes if outcome.error is not None]:
+        program, text = min(errors)  # as one process would have met it
+        raise ProgramError(text, program)
 
 
 def _fork(
@@ -129,8 +128,8 @@ def _fork(
             execute(launch, programs[index::processes], arithmetic, relocate)
         except solo.NeedsOneProcess:
             outcome.alone = True
-        except InterpreterError as error:
-            outcome.error = str(error)
+        except ProgramError as error:
+            outcome.error = error.program, str(error)
         outcome.faults = [] if memory is None else memory.faults
         reply.send(outcome)
 
@@ -149,6 +148,6 @@ def _fork(
         except EOFError:
             worker.join()
             died = f"{launch.name}: a process that ran a share of the grid died with exit code {worker.exitcode}"
-            outcomes.append(_Outcome(Records(), [], error=died))
+            outcomes.append(_Outcome(Records(), [], error=(launch.grid, died)))
         worker.join()
     return outcomes

@@ -23,6 +23,14 @@ from .solo import NeedsOneProcess
 Program = tuple[int, int, int]
 
 
+class ProgramError(InterpreterError):
+    """A kernel raised. program: the one that did."""
+
+    def __init__(self, message: str, program: Program) -> None:
+        super().__init__(message)
+        self.program = program
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """A launch whose arguments have been checked and bound.
@@ -84,7 +92,7 @@ def execute(
 
     relocate: from the address of a tensor to the one to use instead.
 
-    Raises InterpreterError that names kernel, program and source line where the kernel raises.
+    Raises ProgramError, which names kernel, program and source line, where the kernel raises.
     """
     arguments = {name: _device_value(value, arithmetic) for name, value in launch.device_arguments.items()}
     if relocate is not None:
@@ -105,7 +113,7 @@ def execute(
     except Exception as error:
         file, line = _place_of(error)
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise InterpreterError(f"{launch.name}, program {program}, {file}:{line}: {said}") from error
+        raise ProgramError(f"{launch.name}, program {program}, {file}:{line}: {said}", program) from error
     finally:
         builder.grid_idx = builder.grid_dim = None
 

@@ -1,0 +1,60 @@
+"""Compilations made up from a point alone, for tests that need many and no compiler."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from deltaproof.autotune.binary import Compilation
+from deltaproof.autotune.compile_stage import Compiled
+from deltaproof.autotune.gate import Answer, Question
+from deltaproof.autotune.points import Family, Point, breadth_first
+
+FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
+
+
+def compilation(
+    name: str, *, shared: int = 8192, registers: int = 64, stack: int = 0, threads: int = 256, tensor_core: str = "wgmma"
+) -> Compilation:
+    """A compiled point whose machine code is told by `name`."""
+    return Compilation(
+        outcome="compiled",
+        seconds=0.5,
+        shared=shared,
+        registers=registers,
+        stack=stack,
+        threads=threads,
+        tensor_core={tensor_core: 4} if tensor_core else {},
+        code=hashlib.sha256(name.encode()).hexdigest()[:32],
+    )
+
+
+def compile_one(point: Point) -> Compilation:
+    """Deep pipelines change nothing, wide tiles on few warps spill, the widest take too much shared memory."""
+    tile = point.tile
+    code = f"{point.family.rule} {point.stage} {point.chunk_size} {point.solver} {tile.block} {tile.num_warps}"
+    return compilation(
+        code,
+        shared=tile.block * point.chunk_size * 16,
+        registers=min(255, 32 + tile.block * point.chunk_size // (4 * tile.num_warps)),
+        stack=256 if tile.block >= 64 and tile.num_warps == 2 else 0,
+        threads=32 * tile.num_warps,
+        tensor_core="wgmma" if tile.num_warps >= 4 else "mma",
+    )
+
+
+def compile_all(points: Sequence[Point], *_: object, most: int | None = None, **hooks) -> Compiled:  # noqa: ANN003
+    """Stands for `compile_points`; `most` is where a budget ends."""
+    found = {point: compile_one(point) for point in breadth_first(points)[:most]}
+    for point, binary in found.items():
+        hooks["on_point"](point, binary)
+    left: dict[Family, int] = {}
+    for point in points:
+        if point not in found:
+            left[point.family] = left.get(point.family, 0) + 1
+    return Compiled(found=found, left=left, ran=len(found))
+
+
+def ask_none(questions: Sequence[Question], jobs: int) -> list[Answer]:
+    """Stands for `gate.ask`: everything holds."""
+    return [Answer(question=question, held=True, detail="as if") for question in questions]

@@ -1,0 +1,53 @@
+"""Compilations on disk: whole or absent, whatever happened to the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from synthetic import compilation
+
+from deltaproof.autotune.binary import Compilation
+from deltaproof.autotune.cache import Cache
+
+KEY = "ab" * 32
+
+
+@pytest.mark.parametrize("kept", [compilation("any", stack=8), Compilation(outcome="timeout", seconds=3.0, detail="no end")])
+def test_what_is_put_is_got(tmp_path: Path, kept: Compilation):
+    cache = Cache(folder=tmp_path)
+    assert cache.get(KEY) is None
+    cache.put(KEY, kept)
+    assert cache.get(KEY) == kept
+    assert cache.get("cd" * 32) is None
+
+
+def damaged() -> list[bytes]:
+    good = {"schema": 1, "key": KEY, "compilation": compilation("any").to_json()}
+    text = json.dumps(good)
+
+    def wrong(**fields: object) -> bytes:
+        return json.dumps(good | {"compilation": good["compilation"] | fields}).encode()
+
+    return [
+        b"", text[: len(text) // 2].encode(), b"\xff\xfe\x00", b"[]", b"null", b"[" * 100_000,
+        json.dumps(good | {"schema": 2}).encode(), json.dumps(good | {"key": "other"}).encode(),
+        wrong(registers="__import__('os').system('true')"), wrong(registers=-1), wrong(stack=True), wrong(extra=1),
+        wrong(outcome="fine"), wrong(tensor_core=[1]), wrong(code=""), wrong(code=7), wrong(detail=None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", damaged())
+def test_a_damaged_file_is_one_warning_and_one_compilation(tmp_path: Path, content: bytes):
+    warnings: list[str] = []
+    cache = Cache(folder=tmp_path, warn=warnings.append)
+    cache.put(KEY, compilation("any"))
+    path = next(tmp_path.rglob("*.json"))
+    path.write_bytes(content)
+    assert cache.get(KEY) is None
+    assert len(warnings) == 1
+    assert "\n" not in warnings[0]
+    assert str(path) in warnings[0]
+    cache.put(KEY, compilation("any"))
+    assert cache.get(KEY) == compilation("any")

@@ -1,0 +1,83 @@
+"""The cost model: never more than a ranking, but one that must be sane."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic import FAMILY, compilation, compile_one
+
+from deltaproof.autotune.cost import estimate, occupancy
+from deltaproof.autotune.points import Family, enumerate_points
+from deltaproof.autotune.ranking import RUNS, rank, sizes
+from deltaproof.autotune.rejection import sift
+from deltaproof.kernels.space import OP_STAGES
+from deltaproof.specs.gpus import gpu, gpus
+
+H100 = gpu("h100")
+TOKENS, HEADS = np.array([512, 4096, 32768]), np.array([16, 16, 16])
+TRAIN = Family(op="chunk_train", rule="gdn2", dtype="bf16", K=128, V=128)
+
+
+@pytest.mark.parametrize(
+    ("shared", "registers", "threads", "programs"),
+    [(0, 32, 1024, 2), (0, 255, 256, 1), (0, 128, 128, 4), (100_000, 32, 128, 2), (232_448, 32, 128, 1), (0, 16, 32, 32)],
+)
+def test_occupancy_on_an_h100(shared: int, registers: int, threads: int, programs: int):
+    assert occupancy(compilation("any", shared=shared, registers=registers, threads=threads), H100.arch) == programs
+
+
+@pytest.mark.parametrize("slug", sorted(gpus()))
+def test_estimates_are_finite_grow_with_length_and_with_spills(slug: str):
+    target = gpu(slug)
+    for point in enumerate_points(TRAIN, target.arch)[0][::7]:
+        binary = replace(compile_one(point), shared=0, registers=64)
+        times = estimate(point, binary, target, TOKENS, HEADS)
+        assert np.isfinite(times).all()
+        assert (np.diff(times) > 0).all(), point
+        spilling = estimate(point, replace(binary, stack=4096), target, TOKENS, HEADS)
+        assert (spilling >= times).all()
+
+
+def test_a_faster_gpu_is_not_slower():
+    for point in enumerate_points(TRAIN, H100.arch)[0][::11]:
+        binary = replace(compile_one(point), shared=0, registers=64)
+        slow, fast = (estimate(point, binary, gpu(name), TOKENS, HEADS) for name in ("h100-pcie", "h100-sxm"))
+        assert (fast <= slow).all()
+
+
+def test_a_program_that_cannot_be_launched_has_no_time():
+    point = enumerate_points(FAMILY, H100.arch)[0][0]
+    with pytest.raises(ValueError, match="cannot be launched"):
+        estimate(point, compilation("big", shared=10**6), H100, TOKENS, HEADS)
+
+
+def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
+    points = [point for point in enumerate_points(FAMILY, H100.arch)[0] if point.chunk_size in (32, 64)]
+    kept = sift({point: compile_one(point) for point in points}, H100.arch).kept
+    few = rank(FAMILY, kept, H100)
+    assert few[0].config.token == "c64"
+    tokens, heads = (np.array(column) for column in zip(*sizes(), strict=True))
+    best = np.full(len(sizes()), np.inf)
+    for chunk in (32, 64):
+        for solver in ("ieee", "tf32x3"):
+            stages = [
+                [
+                    estimate(point, binary, H100, tokens, heads) * RUNS[FAMILY.op].get(stage, 1)
+                    for point, binary in kept.items()
+                    if (point.stage, point.chunk_size) == (stage, chunk)
+                    and point.solver == (solver if stage == "scores" else "ieee")
+                ]
+                for stage in OP_STAGES[FAMILY.op]
+            ]
+            if all(stages):
+                best = np.minimum(best, sum(np.min(times, axis=0) for times in stages))
+    found = np.min([[ranked.milliseconds[size] for size in sizes()] for ranked in few], axis=0)
+    assert (found <= best * 1.0201).all(), "within what counts as enough"
+    assert found == pytest.approx(best, rel=0.021)
+
+
+def test_ranking_needs_every_stage():
+    kept = {point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0] if point.stage == "states"}
+    assert rank(FAMILY, kept, H100) == []

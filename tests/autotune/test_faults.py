@@ -1,0 +1,153 @@
+"""Kills, hangs and crashes: a point is lost at most, and never a record."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deltaproof.autotune.cache import Cache
+from deltaproof.autotune.pool import Workers
+from deltaproof.results.journal import read_journal
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def nothing() -> None:
+    """Prepare nothing."""
+
+
+def misbehave(how: str) -> str:
+    if how == "hang":
+        time.sleep(600)
+    if how == "die":
+        os._exit(3)
+    if how == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "hungry":
+        raise MemoryError
+    return how
+
+
+def test_a_hang_or_a_crash_costs_one_task():
+    tasks = ["fine", "hang", "die", "well", "segfault", "good"]
+    with Workers(2, nothing) as workers:
+        ended = dict(workers.run(misbehave, [(task,) for task in tasks], timeout=1.5))
+    assert [ended[index] for index in range(len(tasks))] == ["fine", "timeout", "crash", "well", "crash", "good"]
+
+
+def test_what_a_task_raises_passes_through():
+    with Workers(1, nothing) as workers, pytest.raises(MemoryError):
+        list(workers.run(misbehave, [("hungry",)], timeout=30))
+
+
+def test_a_deadline_leaves_what_has_not_begun():
+    with Workers(1, nothing) as workers:
+        ended = list(workers.run(misbehave, [("fine",)] * 5, timeout=30, deadline=time.monotonic() - 1))
+    assert len(ended) < 5
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from deltaproof.autotune.binary import Compilation
+from deltaproof.autotune.cache import Cache
+from deltaproof.results.gpus import Resources
+from deltaproof.results.journal import append, read_journal
+from deltaproof.results.key import Key
+from deltaproof.results.record import Compiled
+folder = Path(sys.argv[1])
+cache, path = Cache(folder=folder / "cache"), folder / "op.jsonl"
+key = Key(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
+known = {record.code for record in read_journal(path).records}
+for number in range(400):
+    name = f"{number:032x}"
+    if cache.get(name * 2) is None:
+        cache.put(name * 2, Compilation(outcome="compiled", seconds=0.1, code=name))
+    if name not in known:
+        append(path, [Compiled(key=key, config="c64", kernel="ab" * 8, stage="scores", code=name, stack=0, seconds=0.1,
+                               resources=Resources(shared=0, registers=0, threads=0))])
+        print(number, flush=True)
+print("done", flush=True)
+"""
+
+
+def run(*arguments: str | Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".import"), "TRITON_INTERPRET": "0"}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_kill_at_random_moments_loses_nothing_that_was_written(tmp_path: Path):
+    rng, promised, ended, kills = random.Random(0), -1, False, 0
+    while not ended:
+        process = run("-c", WRITER, tmp_path)
+        assert process.stdout is not None
+        most = rng.randrange(1, 40)
+        for _ in range(most):
+            line = process.stdout.readline().strip()
+            ended = line == "done"
+            promised = int(line) if line.isdigit() else promised
+            if ended or not line:
+                break
+        time.sleep(rng.random() * 0.003)
+        process.kill()
+        process.wait()
+        kills += 1
+        records = read_journal(tmp_path / "op.jsonl").records
+        assert len(records) > promised, "told to be safe, and lost"
+        assert len({record.code for record in records}) == len(records), "done twice"
+    assert kills > 8
+    assert len(records) == 400
+    warnings: list[str] = []
+    cache = Cache(folder=tmp_path / "cache", warn=warnings.append)
+    assert all(cache.get(f"{number:032x}" * 2) for number in range(400))
+    assert not warnings
+
+
+COMPILER = """
+import json, sys
+from pathlib import Path
+from deltaproof.autotune import compiler
+from deltaproof.autotune.cache import Cache
+from deltaproof.autotune.compile_stage import compile_points
+from deltaproof.autotune.points import Family, enumerate_points
+from deltaproof.autotune.pool import Workers
+from deltaproof.specs.gpus import gpu
+if __name__ == "__main__":
+    arch = gpu("a100").arch
+    family = Family(op="chunk_train", rule="gdn", dtype="bf16", K=32, V=32)
+    cheap = [p for p in enumerate_points(family, arch)[0] if p.stage == "score_grads" and p.chunk_size == 16]
+    with Workers(1, compiler.start) as workers:
+        done = compile_points(cheap, arch, workers, Cache(folder=Path(sys.argv[1])),
+                              on_point=lambda point, found: print(found.outcome, flush=True))
+    print(json.dumps({"ran": done.ran, "cached": done.cached, "points": len(cheap), "left": sum(done.left.values()),
+                      "registers": [found.registers for found in done.found.values()],
+                      "codes": len({found.code for found in done.found.values()})}))
+"""
+
+
+def test_a_killed_compile_stage_goes_on_where_it_stopped_and_its_children_end(tmp_path: Path):
+    script = tmp_path / "compile.py"
+    script.write_text(COMPILER)
+    first = run(script, tmp_path / "cache")
+    assert first.stdout is not None
+    assert first.stdout.readline().strip() == "compiled"
+    children = [int(pid) for pid in Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()]
+    first.kill()
+    first.wait()
+    second = json.loads(run(script, tmp_path / "cache").communicate(timeout=120)[0].splitlines()[-1])
+    assert second["cached"] >= 1
+    assert second["ran"] == second["points"] - second["cached"]
+    assert second["left"] == 0
+    assert min(second["registers"]) > 0
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
