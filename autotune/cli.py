@@ -245,8 +245,8 @@ def _selection(
     for noun, names, known in (("op", op, OPS), ("rule", rule, tuple(RULES)), ("dtype", dtype, DTYPES)):
         if unknown := [name for name in names or () if name not in known]:
             _usage(f"unknown {noun} {unknown[0]!r}; known: {', '.join(known)}")
-    if wrong := [size for size in dim or () if not 16 <= size <= 256]:
-        _usage(f"--dim {wrong[0]}: head dimensions are from 16 to 256")
+    if wrong := [size for size in dim or () if not 32 <= size <= 256]:
+        _usage(f"--dim {wrong[0]}: head dimensions are from 32 to 256")
     return list(op or OPS), list(rule or TUNED_RULES), list(dtype or DTYPES[:1]), list(dim or DIMS)
 
 

@@ -7,7 +7,7 @@ Warps, pipelining and the compiler it cannot see: the gate on the device is stil
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..kernels.config import LaunchConfig
@@ -83,6 +83,11 @@ def start() -> None:
 
 def judge(question: Question) -> Answer:
     """Equality with the recurrence, addresses, and the error budget in hard regimes; up to the first failure."""
+    return judge_on(question, "cpu")
+
+
+def judge_on(question: Question, device: str) -> Answer:
+    """The same on "cpu", in the interpreter, or on "cuda", where what the compiled kernels can show is judged instead."""
     from ..kernels import KERNELS as OURS
     from ..results.calibration import tau
     from ..verify.case import Replay
@@ -91,10 +96,10 @@ def judge(question: Question) -> Answer:
     from ..verify.properties import load
 
     name = KERNELS[question.op]
-    harness = Harness(kernel=OURS[name], kernels=OURS, tau=tau())
+    harness = Harness(kernel=OURS[name], kernels=OURS, tau=tau(), device=device)
     counts: dict[str, int] = {}
     worst = 0.0
-    for prop, case in _cases(question):
+    for prop, case in _cases(question, device):
         outcome = judge_case(load(prop), case, harness)
         replay = Replay(prop=prop, kernel=name, case=case).token
         if outcome.status != "held":
@@ -105,7 +110,7 @@ def judge(question: Question) -> Answer:
     return Answer(question=question, held=True, detail=f"{judged}; worst error {worst:.3g} of the budget")
 
 
-def _cases(question: Question) -> Iterator[tuple[str, Case]]:
+def _cases(question: Question, device: str) -> Iterator[tuple[str, Case]]:
     """(property, case): two chunks and a tail, head dimensions off every block, grouped heads; configurations in turn."""
     from ..specs.problem import Problem
     from ..specs.rule import RULES
@@ -116,11 +121,14 @@ def _cases(question: Question) -> Iterator[tuple[str, Case]]:
     regimes = [name for name in REGIMES if name in regimes_of(rule)]
     shape = {"rule": rule, "H": 1, "HV": 2, "K": 40, "V": 24}
     packed = (0, 1, chunk, chunk + 3)
-    asked: list[tuple[str, Problem]] = [
-        ("equality", Problem(**shape, T=2 * chunk + 1)),
-        ("equality", Problem(**shape, T=sum(packed), lengths=packed)),
-        ("memory", Problem(**shape, dtype=question.dtype, T=sum(packed), lengths=packed)),  # pyright: ignore[reportArgumentType]
-        *(("error", Problem(**shape, dtype=question.dtype, T=chunk + 5, regime=name)) for name in regimes),  # pyright: ignore[reportArgumentType]
-    ]
+    long = Problem(**shape, T=2 * chunk + 1)
+    ragged = Problem(**shape, dtype=question.dtype, T=sum(packed), lengths=packed)  # pyright: ignore[reportArgumentType]
+    here = (
+        [("equality", long), ("equality", replace(ragged, dtype="fp32")), ("memory", ragged)]
+        if device == "cpu"
+        else [("determinism", ragged), ("determinism", replace(long, dtype=question.dtype))]
+    )
+    hard = [replace(long, dtype=question.dtype, T=chunk + 5, regime=name) for name in regimes]
+    asked = [*here, *(("error", problem) for problem in hard)]
     for index, (prop, problem) in enumerate(asked):
         yield prop, Case(problem=problem, config=question.configs[index % len(question.configs)])

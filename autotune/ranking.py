@@ -62,7 +62,7 @@ def rank(
         if point.family == family
     }
     totals: dict[LaunchConfig, np.ndarray] = {}
-    for stages in _complete(family, times):
+    for stages in whole(family, times):
         best = {stage: np.argmin([times[point] for point in points], axis=0) for stage, points in stages.items()}
         for size in range(len(grid)):
             chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
@@ -73,18 +73,18 @@ def rank(
     few = _few(totals, LaunchConfig())
     found = []
     for config in (*few, *(config for config in also if config in totals and config not in few)):
-        points = _points_of(family, config, times)
-        found.append(
-            Ranked(
-                config=config,
-                milliseconds={size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)},
-                resources=Resources.of([(kept[p].shared, kept[p].registers, kept[p].threads) for p in points]),
-            )
-        )
+        milliseconds = {size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)}
+        found.append(Ranked(config=config, milliseconds=milliseconds, resources=resources(family, config, kept)))
     return found
 
 
-def _complete(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
+def resources(family: Family, config: LaunchConfig, kept: Mapping[Point, Compilation]) -> Resources:
+    """What a configuration whose stages were kept needs, at most over them."""
+    binaries = [kept[point] for point in _points_of(family, config, kept)]
+    return Resources.of([(binary.shared, binary.registers, binary.threads) for binary in binaries])
+
+
+def whole(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
     """Points by stage, for every chunk size and solver that has some in every stage; other stages than the scores have no solver."""
     by_setting: dict[tuple[int, Solver], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for point in sorted(points, key=lambda point: point.config.token):

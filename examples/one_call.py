@@ -36,4 +36,4 @@ found = outputs_and_gradients(torch.float32, "staged")
 exact = outputs_and_gradients(torch.float64, "torch")
 for name, value in exact.items():
     error = (found[name].double() - value).norm() / value.norm()
-    print(f"{name:6s} {str(tuple(value.shape)):18s} relative error {error:.1e}")
+    print(f"{name:6s} {tuple(value.shape)!s:18s} relative error {error:.1e}")

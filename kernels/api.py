@@ -88,7 +88,9 @@ def gated_delta_rule(
     if variant is not None and variant not in VARIANTS:
         raise ValueError(f"variant={variant!r}; accepted: {', '.join(VARIANTS)}")
     if config is not None and not isinstance(config, LaunchConfig):
-        raise TypeError(f"config is a {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')")
+        raise TypeError(
+            f"config is a {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')"
+        )
     check(
         q,
         k,
@@ -106,12 +108,13 @@ def gated_delta_rule(
         check_values=check_values,
         allow_fp64=variant in (None, "torch"),
     )
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    scaling = q.shape[-1] ** -0.5 if scale is None else float(scale)
     variant = variant or _choose(q, k, v, g, b, w, initial_state, A_log, dt_bias)
     if variant == "torch":
         if use_qk_l2norm_in_kernel:
             q, k = plain.l2norm(q), plain.l2norm(k)
         if use_gate_in_kernel:
+            assert g is not None and A_log is not None and dt_bias is not None  # `check` saw to it
             g = plain.decay_gate(g, A_log, dt_bias)
         return gated_delta_rule_torch(
             q,
@@ -120,7 +123,7 @@ def gated_delta_rule(
             g,
             b,
             w,
-            scale=scale,
+            scale=scaling,
             initial_state=initial_state,
             output_final_state=output_final_state,
             cu_seqlens=cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu,
@@ -129,7 +132,8 @@ def gated_delta_rule(
     if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
         raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
     batch, length = q.shape[:2]
-    q, k, v, g, b, w = map(_pack, (q, k, v, g, b, w))
+    q, k, v = _pack(q), _pack(k), _pack(v)
+    g, b, w = (None if gate is None else _pack(gate) for gate in (g, b, w))
     if use_qk_l2norm_in_kernel:
         q, k = library.l2norm(q), library.l2norm(k)
     if use_gate_in_kernel:
@@ -144,7 +148,7 @@ def gated_delta_rule(
         None if initial_state is None else initial_state.contiguous(),
         cu_seqlens,
         batch if cu_seqlens is None else cu_seqlens.shape[0] - 1,
-        scale,
+        scaling,
         output_final_state,
         DEFAULT if config is None else config.token,
     )
@@ -164,6 +168,6 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
-def _pack(x: Tensor | None) -> Tensor | None:
+def _pack(x: Tensor) -> Tensor:
     """[B, T, ...] -> [B * T, ...], contiguous."""
-    return None if x is None else x.flatten(0, 1).contiguous()
+    return x.flatten(0, 1).contiguous()

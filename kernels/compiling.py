@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import triton
+from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
@@ -78,8 +79,10 @@ class Binary:
 @contextmanager
 def recording() -> Iterator[list[Launch]]:
     """Record launches instead of making them. Raises RuntimeError under TRITON_INTERPRET, where nothing compiles."""
-    if triton.knobs.runtime.interpret:
-        raise RuntimeError("kernels were imported for Triton's interpreter; compile in a process without TRITON_INTERPRET")
+    if knobs.runtime.interpret:
+        raise RuntimeError(
+            "kernels were imported for Triton's interpreter; compile in a process without TRITON_INTERPRET"
+        )
     launches: list[Launch] = []
     original = JITFunction.run
 
@@ -110,7 +113,9 @@ def compile_launch(launch: Launch, target: GPUTarget) -> Binary:
     shared = compiled.metadata.shared
     if target.backend == "hip":
         assembly, code = compiled.asm["amdgcn"], compiled.asm["hsaco"]
-        registers, stack = (int(_only(rf"\.{name}:\s+(\d+)", assembly)) for name in ("vgpr_count", "private_segment_fixed_size"))
+        registers, stack = (
+            int(_only(rf"\.{name}:\s+(\d+)", assembly)) for name in ("vgpr_count", "private_segment_fixed_size")
+        )
     else:
         assembly, code = compiled.asm["ptx"], compiled.asm["cubin"]
         usage = _resource_usage(code)
@@ -137,5 +142,5 @@ def _resource_usage(cubin: bytes) -> str:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+        command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout

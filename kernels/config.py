@@ -82,4 +82,6 @@ class LaunchConfig:
                     raise ValueError(f"no setting {name!r}")
             return cls(**values)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
-            raise ValueError(f"not a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'") from None
+            raise ValueError(
+                f"not a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'"
+            ) from None

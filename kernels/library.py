@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
+from triton import knobs
 
 from . import staged
 from .call import Call
@@ -27,7 +27,7 @@ _SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens")
 
 def _require_device(q: Tensor) -> None:
     """Triton runs on GPUs, and on CPU tensors only in its interpreter. Raises ValueError otherwise."""
-    if q.device.type == "cpu" and not triton.knobs.runtime.interpret:
+    if q.device.type == "cpu" and not knobs.runtime.interpret:
         raise ValueError(
             "this variant runs Triton kernels, which need a GPU, or TRITON_INTERPRET=1 set before deltaproof is "
             "imported; for CPU tensors use variant='torch'"
@@ -80,7 +80,7 @@ def chunk_train(
 
 
 @chunk_train.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):  # noqa: ANN001, ANN202
+def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
     aqk = q.new_empty(q.shape[0], v.shape[1], LaunchConfig.parse(config).chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
     return torch.empty_like(v), _states(v, k, sequences if final else 0), aqk, a
@@ -112,7 +112,7 @@ def chunk_train_backward(
 
 
 @chunk_train_backward.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, aqk, a, do, dht, scale, config):  # noqa: ANN001, ANN202
+def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, aqk, a, do, dht, scale, config):
     return tuple(q.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (q, k, v, g, b, w, h0))
 
 
@@ -178,7 +178,7 @@ def recurrent(
 
 @chunk_fwd.register_fake
 @recurrent.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):  # noqa: ANN001, ANN202
+def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
     return torch.empty_like(v), _states(v, k, sequences if final else 0)
 
 
@@ -195,12 +195,12 @@ def l2norm_backward(x: Tensor, dy: Tensor) -> Tensor:
 
 
 @l2norm.register_fake
-def _(x):  # noqa: ANN001, ANN202
+def _(x):
     return torch.empty_like(x)
 
 
 @l2norm_backward.register_fake
-def _(x, dy):  # noqa: ANN001, ANN202
+def _(x, dy):
     return torch.empty_like(x)
 
 
@@ -223,12 +223,12 @@ def decay_gate_backward(f: Tensor, A_log: Tensor, dt_bias: Tensor, dg: Tensor) -
 
 
 @decay_gate.register_fake
-def _(f, A_log, dt_bias):  # noqa: ANN001, ANN202
+def _(f, A_log, dt_bias):
     return torch.empty_like(f, dtype=torch.float32)
 
 
 @decay_gate_backward.register_fake
-def _(f, A_log, dt_bias, dg):  # noqa: ANN001, ANN202
+def _(f, A_log, dt_bias, dg):
     return torch.empty_like(f), torch.empty_like(A_log), torch.empty_like(dt_bias)
 
 

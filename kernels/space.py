@@ -145,7 +145,7 @@ OP_STAGES: dict[str, tuple[str, ...]] = {
 
 def _wide(space: StageSpace, s: Setting) -> bool:
     most = max(_padded(size) for name, size in (("K", s.K), ("V", s.V)) if name in space.cut)
-    return s.tile.block > most
+    return any(most <= block < s.tile.block for block in space.blocks)
 
 
 def _nothing_to_pipeline(space: StageSpace, s: Setting) -> bool:
@@ -188,10 +188,16 @@ CONSTRAINTS = (
     ),
     Constraint(name="offered", reason="Triton offers tf32x3 for NVIDIA's tensor cores only", broken=_not_offered),
     Constraint(name="threads", reason="a program has at most 1024 threads", broken=_too_many_threads),
-    Constraint(name="block", reason="a block wider than the head dimension is the block that just holds it", broken=_wide),
+    Constraint(
+        name="block",
+        reason="a narrower block holds the whole head dimension already, and is the same program",
+        broken=_wide,
+    ),
     Constraint(name="pipeline", reason="a loop of one trip has nothing to pipeline", broken=_nothing_to_pipeline),
     Constraint(
-        name="warps", reason="a warp's share of the chunk's products is less than one 16 x 8 fragment", broken=_idle_warps
+        name="warps",
+        reason="a warp's share of the chunk's products is less than one 16 x 8 fragment",
+        broken=_idle_warps,
     ),
     Constraint(
         name="operands",

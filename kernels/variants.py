@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -18,10 +18,10 @@ Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
 class Kernel:
     """Something that can be verified and tuned.
 
-    name: `<op>/<variant>`. trusting: keywords under which `run` takes the contents of its inputs on trust, as arithmetics
-    whose numbers are no floats need. differentiable: it has a backward. needs_triton: it runs Triton kernels (in the interpreter or
-    on a GPU). run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what
-    it does. configs: for a problem, the configurations that verification draws from, the default first.
+    name: `<op>/<variant>`. differentiable: it has a backward. needs_triton: it runs Triton kernels, in the interpreter or
+    on a GPU. run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what it
+    does. configs: for a problem, the configurations that verification draws from, the default first. trusting: keywords
+    under which `run` takes the contents of its inputs on trust, as arithmetics whose numbers are no floats need.
     """
 
     name: str
@@ -39,16 +39,13 @@ def _any_problem(problem: Problem) -> bool | str:
     return True if max(problem.K, problem.V) <= 256 else f"head dimensions above 256 (K={problem.K}, V={problem.V})"
 
 
-def _every_stage(tile: Tile) -> dict[str, Tile]:
-    return dict.fromkeys(STAGES, tile)
+def _tiled(chunk_size: int, block: int) -> LaunchConfig:
+    return replace(LaunchConfig(chunk_size=chunk_size), **dict.fromkeys(STAGES, Tile(block=block)))
 
 
 def _chunk_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
-    """Every chunk size, with tiles that cut K and V to pieces and tiles that hold them whole."""
-    tilings = ({}, _every_stage(Tile(block=16)), _every_stage(Tile(block=128)))
-    return tuple(
-        LaunchConfig(chunk_size=chunk_size, **tiles) for chunk_size in (64, 16, 32, 128) for tiles in tilings
-    )
+    """Every chunk size, with tiles that cut K and V to pieces and tiles that hold them whole; the default first."""
+    return tuple(_tiled(chunk_size, block) for chunk_size in (64, 16, 32, 128) for block in (Tile().block, 16, 128))
 
 
 def _default_config(problem: Problem) -> tuple[LaunchConfig, ...]:

@@ -42,7 +42,7 @@ def double(prefix, suffix, row, span):
 
 @triton.jit
 def meets(row, column, span):
-    """Whether row and column meet at level `span`: neighbouring segments of that many rows in one block of two, row in the upper."""
+    """Whether row and column meet at level `span`: row in the upper, column in the lower of two neighbouring segments."""
     upper = row[:, None] // span
     return (upper % 2 == 1) & (upper == column[None, :] // span + 1)
 

@@ -33,7 +33,7 @@ def l2norm_grad_kernel(x, dy, dx, rows, eps, K: tl.constexpr, BR: tl.constexpr, 
     tl.store(dx + row * K + channel, grad.to(dx.dtype.element_ty), mask=inside)
 
 
-def _launch(kernel, tensors: dict[str, torch.Tensor]) -> None:  # noqa: ANN001
+def _launch(kernel, tensors: dict[str, torch.Tensor]) -> None:
     *outer, K = tensors["x"].shape
     rows = 1
     for size in outer:

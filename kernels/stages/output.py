@@ -1,6 +1,6 @@
 """Stage 3: the outputs of a chunk from the state before it and its own writes.
 
-    o = scale * Qbar S0 + Aqk R        (GDN-2 Eq. 44)
+o = scale * Qbar S0 + Aqk R        (GDN-2 Eq. 44)
 """
 
 import torch

@@ -19,7 +19,11 @@ SHARED_LIMIT = 99 * 1024
 def launches(rule_name: str):
     rule = RULES[rule_name]
     config = LaunchConfig(chunk_size=64)
-    found = [launch for op in ("chunk_train", "chunk_fwd", "recurrent") for launch in op_launches(op, rule, "bf16", 128, 128, config)]
+    found = [
+        launch
+        for op in ("chunk_train", "chunk_fwd", "recurrent")
+        for launch in op_launches(op, rule, "bf16", 128, 128, config)
+    ]
     return found + first_stage_launches(rule, "bf16", 128)
 
 
@@ -28,7 +32,14 @@ def compile_rule(rule_name: str, arch: int) -> list[str]:
     for launch in launches(rule_name):
         binary = compile_launch(launch, GPUTarget("cuda", arch, 32))
         assert binary.shared <= SHARED_LIMIT, f"{launch.name} on sm_{arch}: {binary.shared} bytes of shared memory"
-        uses_dots = launch.name in ("scores_kernel", "states_kernel", "output_kernel", "state_grads_kernel", "score_grads_kernel", "input_grads_kernel")
+        uses_dots = launch.name in (
+            "scores_kernel",
+            "states_kernel",
+            "output_kernel",
+            "state_grads_kernel",
+            "score_grads_kernel",
+            "input_grads_kernel",
+        )
         assert bool(binary.tensor_core) == uses_dots, f"{launch.name} on sm_{arch}: tensor cores {binary.tensor_core}"
         lines.append(f"{rule_name} sm_{arch} {launch.name} {binary.registers} registers, {binary.stack} B stack")
     return lines

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.kernels.launches import op_launches
 from deltaproof.kernels.config import LaunchConfig
+from deltaproof.kernels.launches import op_launches
 from deltaproof.specs.rule import RULES
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ B, T, H, HV, K, V = 2, 21, 1, 2, 20, 24
 CONFIG = LaunchConfig(chunk_size=16)
 
 
-def make(rule: Rule) -> dict[str, torch.Tensor]:
+def make(rule: Rule) -> dict[str, Any]:
     """Inputs of a rule, all of which want a gradient."""
     draw = torch.Generator().manual_seed(0)
 
@@ -37,7 +39,7 @@ def make(rule: Rule) -> dict[str, torch.Tensor]:
     return {name: x.requires_grad_() for name, x in tensors.items() if x is not None}
 
 
-def differentiate(tensors: dict[str, torch.Tensor], **options) -> dict[str, torch.Tensor]:
+def differentiate(tensors: dict[str, Any], **options: Any) -> dict[str, torch.Tensor]:
     """Outputs and gradients of a call, pulled back from fixed random gradients of both outputs."""
     o, ht = gated_delta_rule(**tensors, output_final_state=True, **options)
     assert ht is not None
@@ -53,12 +55,18 @@ def test_staged_agrees_with_torch_in_fp64(rule: Rule):
     wide = {name: x.detach().double().requires_grad_() for name, x in tensors.items()}
     found, expected = differentiate(tensors, variant="staged", config=CONFIG), differentiate(wide, variant="torch")
     for name, value in expected.items():
-        torch.testing.assert_close(found[name].double(), value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            found[name].double(), value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("rule", ["gdn2", "kda", "linear"])
 def test_opcheck(rule: str):
-    packed = {name: x.detach().flatten(0, 1).requires_grad_() for name, x in make(RULES[rule]).items() if name != "initial_state"}
+    packed = {
+        name: x.detach().flatten(0, 1).requires_grad_()
+        for name, x in make(RULES[rule]).items()
+        if name != "initial_state"
+    }
     inputs = [packed.get(name) for name in ("q", "k", "v", "g", "b", "w")]
     h0 = torch.zeros(2, HV, K, V, requires_grad=True) if rule == "gdn2" else None
     boundaries = torch.tensor([0, 4, 2 * T])
@@ -79,8 +87,9 @@ def test_opcheck_of_the_first_stage():
 def test_compiles_without_graph_breaks(variant: str):
     tensors = make(RULES["gdn2"])
 
-    def loss(**call):
+    def loss(**call: Any) -> torch.Tensor:
         o, ht = gated_delta_rule(**call, output_final_state=True, variant=variant, config=CONFIG)
+        assert ht is not None
         return o.square().sum() + ht.square().sum()
 
     eager = torch.autograd.grad(loss(**tensors), list(tensors.values()))
@@ -91,7 +100,7 @@ def test_compiles_without_graph_breaks(variant: str):
 
 
 def test_first_stage_agrees_with_torch():
-    tensors = make(RULES["gdn2"]) | {
+    tensors: dict[str, Any] = make(RULES["gdn2"]) | {
         "A_log": torch.linspace(-1, 1, HV, requires_grad=True),
         "dt_bias": torch.linspace(-9, 9, HV * K, requires_grad=True),
     }
@@ -100,7 +109,9 @@ def test_first_stage_agrees_with_torch():
     found = differentiate(tensors, variant="staged", config=CONFIG, **options)
     expected = differentiate(wide, variant="torch", **options)
     for name, value in expected.items():
-        torch.testing.assert_close(found[name].double(), value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            found[name].double(), value, rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 @pytest.mark.parametrize("variant", ["split", "tokens"])
@@ -121,7 +132,9 @@ def test_unknown_variant_lists_the_known_ones():
 @pytest.mark.parametrize("variant", ["staged", "split", "tokens", "torch"])
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_no_tokens_or_one(variant: str, tokens: int):
-    tensors = {n: x.detach() if n == "initial_state" else x.detach()[:, :tokens] for n, x in make(RULES["gdn2"]).items()}
+    tensors = {
+        n: x.detach() if n == "initial_state" else x.detach()[:, :tokens] for n, x in make(RULES["gdn2"]).items()
+    }
     o, ht = gated_delta_rule(**tensors, output_final_state=True, variant=variant)
     assert o.shape == (B, tokens, HV, V)
     assert ht is not None

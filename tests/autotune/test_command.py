@@ -1,0 +1,53 @@
+"""The command line: exit codes, and one line for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deltaproof.autotune.cli import app
+from deltaproof.specs.gpus import gpus
+
+invoke = CliRunner().invoke
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpu", "H1000"], ["H1000", "specs/gpus.toml", *gpus()]),
+        ([], ["--gpu", *gpus()]),
+        (["--gpu", "H100", "--budget", "soon"], ["soon", "30m"]),
+        (["--gpu", "H100", "--rule", "gdn3"], ["gdn3", "gdn2"]),
+        (["--gpu", "H100", "--op", "chunk"], ["chunk_fwd", "chunk_train"]),
+        (["--gpu", "H100", "--dim", "512"], ["512", "256"]),
+        (["report", "--gpu", "H1000"], ["H1000"]),
+        (["export", "--to", "fla", "--gpu", "H100", "--out", "nowhere"], ["FLA"]),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_2(arguments: list[str], words: list[str]):
+    result = invoke(app, arguments)
+    assert result.exit_code == 2
+    assert all(word in result.stderr for word in words)
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_space_counts_what_each_constraint_removed():
+    result = invoke(app, ["space", "--rule", "gdn", "--dim", "64", "--op", "chunk_fwd"])
+    assert result.exit_code == 0
+    assert "points to compile" in result.stdout
+
+
+def test_a_report_needs_records(tmp_path: Path):
+    result = invoke(app, ["report", "--gpu", "H100", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no records" in result.stderr
+
+
+def test_t4_files_of_others_are_read_with_suspicion(tmp_path: Path):
+    path = tmp_path / "t4.json"
+    path.write_text('{"schema_version": "1.0.0", "results": [{"configuration": 1}]}')
+    result = invoke(app, ["import", str(path)])
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1

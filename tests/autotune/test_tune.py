@@ -1,0 +1,112 @@
+"""A whole run without its compiler: what it writes, that a second one writes the same, and what a budget leaves."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from synthetic import FAMILY, ask_none, compile_all
+
+from deltaproof.autotune import gate, tune
+from deltaproof.autotune.ledger import Ledger
+from deltaproof.autotune.report import page
+from deltaproof.results import lookup
+from deltaproof.results.derive import derive
+from deltaproof.results.gpus import resolve
+from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.strict import TableError
+from deltaproof.results.table import read_table
+from deltaproof.specs.gpus import gpu
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+    monkeypatch.setattr(gate, "ask", ask_none)
+
+    def run(most: int | None = None) -> tune.Report:
+        monkeypatch.setattr(tune, "compile_points", partial(compile_all, most=most))
+        request = tune.Request(
+            gpu=gpu("h100"), ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64], jobs=1, out=tmp_path,
+            cache=tmp_path / "cache",
+        )  # fmt: skip
+        return tune.tune(request, tune.Hooks())
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_second_run_writes_nothing_new(run, tmp_path: Path):  # noqa: ANN001
+    first = run()
+    assert not first.failed
+    before = contents(tmp_path)
+    run()
+    assert contents(tmp_path) == before
+
+
+def test_entries_say_what_they_are(run):  # noqa: ANN001
+    report = run()
+    assert report.table.entries
+    for entry in report.table.entries:
+        assert (entry.tier, entry.gate) == ("C", "interpreter"), "not timed, and the device gate still owed"
+        assert entry.verdict
+        assert entry.default_loss is not None
+        assert entry.neighbour_loss is not None
+        assert entry.resources.shared <= gpu("h100").arch.shared_per_block
+
+
+def test_the_table_is_what_its_records_amount_to(run, tmp_path: Path):  # noqa: ANN001
+    report = run()
+    ledger = Ledger(tmp_path, resolve("h100"))
+    assert read_table(report.table_path) == derive(ledger.records, ledger.gpu, kernel_digests())
+
+
+def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):  # noqa: ANN001
+    run()
+    call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "h100"}
+    assert lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables").tier == "C"
+    assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").tier != "C"
+
+
+def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run):  # noqa: ANN001
+    short = run(most=20)
+    assert [(row.key, row.count) for row in short.table.left] == [(FAMILY.key(), sum(short.compiled.left.values()))]
+    assert short.table.entries, "what is nearest to the default is compiled first"
+    assert not run().table.left
+
+
+def test_a_failed_gate_is_a_failed_run_and_its_configurations_are_not_served(
+    run, monkeypatch: pytest.MonkeyPatch  # noqa: ANN001
+):
+    def refuse(questions, jobs):  # noqa: ANN001, ANN202
+        return [gate.Answer(question=question, held=question.head == "c64", detail="no") for question in questions]
+
+    monkeypatch.setattr(gate, "ask", refuse)
+    report = run()
+    assert report.failed == any(not answer.held for answer in report.answers)
+    served = {entry.config.partition(",")[0] for entry in report.table.entries if "solver" not in entry.config}
+    assert served <= {"c64"}
+
+
+def test_damaged_records_stop_a_run_in_one_line(run, tmp_path: Path):  # noqa: ANN001
+    run()
+    path = next(tmp_path.rglob("*.jsonl"))
+    path.write_text("{}\n" + path.read_text())
+    with pytest.raises(TableError, match="line 1") as error:
+        run()
+    assert "\n" not in str(error.value)
+
+
+def test_the_page_stands_alone_and_is_the_same_every_time(run, tmp_path: Path):  # noqa: ANN001
+    run()
+    ledger = Ledger(tmp_path, resolve("h100"))
+    text = page(ledger)
+    assert "duplicate" in text
+    assert "spill" in text
+    assert "<script" not in text
+    assert 'src="http' not in text
+    assert 'href="http' not in text
+    assert page(ledger) == text
