@@ -21,7 +21,9 @@ from .search import Config, Space, draw, plain, search
 SCHEMA = 1
 BUDGETS = (50, 100, 200)
 METHODS = {"random": draw, "tpe": plain, "deltaproof": search}
-SECONDS = 1800.0
+ANYTIME = {"random", "tpe"}
+"""Methods that do not ask for their budget: one run serves every budget."""
+SECONDS = 3600.0
 
 
 def bench(folder: Path, *, seeds: int, budget: int, jobs: int, progress: Progress) -> dict[str, Any]:
@@ -32,19 +34,23 @@ def bench(folder: Path, *, seeds: int, budget: int, jobs: int, progress: Progres
     paths = sorted(folder.glob("*.json.gz"))
     if not paths:
         raise TableError(f"{folder}: no landscapes (*.json.gz) there")
-    points = [point for point in BUDGETS if point <= budget]
-    # A search is told its budget, so every budget is a run of its own.
+    points = tuple(point for point in BUDGETS if point <= budget)
     tasks = [
-        (path, method, point, seed) for path in paths for method in METHODS for point in points for seed in range(seeds)
+        (path, method, some, seed)
+        for path in paths
+        for method in METHODS
+        for some in ([points] if method in ANYTIME else [(point,) for point in points])
+        for seed in range(seeds)
     ]
     progress.begin("replaying", len(tasks))
     found: dict[tuple[Path, str, int], list[float]] = {}
     with Workers(jobs, _nothing) as workers:
-        for index, score in workers.run(replay, tasks, SECONDS):
-            path, method, point, _ = tasks[index]
-            if isinstance(score, str):
-                raise TableError(f"{path}: a replay of {method} ended in a {score}")
-            found.setdefault((path, method, point), []).append(score)
+        for index, scores in workers.run(replay, tasks, SECONDS):
+            path, method, some, _ = tasks[index]
+            if isinstance(scores, str):
+                raise TableError(f"{path}: a replay of {method} ended in a {scores}")
+            for point, score in zip(some, scores, strict=True):
+                found.setdefault((path, method, point), []).append(score)
             progress.step(f"{path.name} {method}")
     landscapes = {
         path.name.removesuffix(".json.gz"): {
@@ -63,16 +69,19 @@ def bench(folder: Path, *, seeds: int, budget: int, jobs: int, progress: Progres
     return {"schema": SCHEMA, "landscapes": landscapes, "mean": mean}
 
 
-def replay(path: Path, method: str, budget: int, seed: int) -> float:
-    """The optimum's time over that of the best configuration that a method found."""
+def replay(path: Path, method: str, points: tuple[int, ...], seed: int) -> list[float]:
+    """The optimum's time over that of the best configuration found, after each of so many trials of one run."""
     space, times = _landscape(path)
-    trials = METHODS[method](space, times.__getitem__, budget=budget, seed=seed)
-    return min(times.values()) / trials.times[trials.best]
+    trials = METHODS[method](space, times.__getitem__, budget=max(points), seed=seed)
+    tried = list(trials.times.values())
+    return [min(times.values()) / min(tried[:point]) for point in points]
 
 
 def print_bench(console: Console, result: dict[str, Any]) -> None:
     """One row per landscape and method, and the means."""
-    table = Table("landscape", "method", *(f"at {point}" for point in next(iter(result["mean"].values()))), header_style="bold")
+    table = Table(
+        "landscape", "method", *(f"at {point}" for point in next(iter(result["mean"].values()))), header_style="bold"
+    )
     for name, scores in [*result["landscapes"].items(), ("mean", result["mean"])]:
         for method, row in scores.items():
             table.add_row(name, method, *(f"{value:.3f}" for point, value in row.items() if point != "n"))
@@ -83,7 +92,7 @@ def print_bench(console: Console, result: dict[str, Any]) -> None:
 def _landscape(path: Path) -> tuple[Space, dict[Config, float]]:
     """A landscape in Kernel Tuner's cache format: what is feasible is in it, what failed has a text for a time."""
     try:
-        text = gzip.open(path, "rt", encoding="utf-8").read().rstrip().rstrip(",")
+        text = gzip.decompress(path.read_bytes()).decode().rstrip().rstrip(",")
         try:
             content = json.loads(text)
         except json.JSONDecodeError:

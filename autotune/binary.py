@@ -14,8 +14,9 @@ Outcome = Literal["compiled", "compile", "timeout", "crash"]
 class Compilation:
     """Outcome of compiling one point for one architecture.
 
-    detail: the compiler's words where it failed. seconds: wall time. cpu: seconds of processor time, its assembler's included. shared: bytes per program. registers, stack (bytes,
-    spills included): per thread. threads: per program. tensor_core: instructions by family. code: digest of the machine code.
+    detail: the compiler's words where it failed. seconds: wall time. cpu: seconds of processor time, the assembler's included.
+    shared: bytes per program. registers, stack (bytes, spills included): per thread. threads: per program.
+    tensor_core: instructions by family. code: digest of the machine code.
     """
 
     outcome: Outcome
@@ -43,7 +44,8 @@ class Compilation:
         """Reads `to_json` back. Raises ValueError for anything else."""
         try:
             found = cls(**record)
-            numbers = (found.seconds, found.cpu, found.shared, found.registers, found.stack, found.threads, *found.tensor_core.values())
+            sizes = (found.shared, found.registers, found.stack, found.threads)
+            numbers = (found.seconds, found.cpu, *sizes, *found.tensor_core.values())
             texts = (found.detail, found.code)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not a compilation: {error}") from None

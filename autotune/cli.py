@@ -21,6 +21,7 @@ from ..specs.gpus import gpu as find_gpu
 from ..specs.rule import RULES
 
 if TYPE_CHECKING:
+    from .device import Device
     from .ledger import Ledger
     from .tune import Hooks
 
@@ -66,9 +67,13 @@ class Format(StrEnum):
 
 GpuOption = Annotated[str, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}, or what a device calls itself.")]
 OpOption = Annotated[list[str] | None, typer.Option("--op", help=f"{', '.join(OPS)}; may be repeated.")]
-RuleOption = Annotated[list[str] | None, typer.Option("--rule", help=f"{', '.join(TUNED_RULES)} by default; may be repeated.")]
+RuleOption = Annotated[
+    list[str] | None, typer.Option("--rule", help=f"{', '.join(TUNED_RULES)} by default; may be repeated.")
+]
 DtypeOption = Annotated[list[str] | None, typer.Option("--dtype", help="bf16 by default; may be repeated.")]
-DimOption = Annotated[list[int] | None, typer.Option("--dim", help="K = V; 64, 128 and 256 by default; may be repeated.")]
+DimOption = Annotated[
+    list[int] | None, typer.Option("--dim", help="K = V; 64, 128 and 256 by default; may be repeated.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of tables and records.", file_okay=False)]
 
 
@@ -81,8 +86,12 @@ def tune_all(
     dtype: DtypeOption = None,
     dim: DimOption = None,
     mode: Annotated[Mode, typer.Option(help="auto: measure if that GPU is here, else compile.")] = Mode.auto,
-    budget: Annotated[str | None, typer.Option(help="Time for compiling, e.g. 90s, 30m, 2h.")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count() or 1,
+    budget: Annotated[str | None, typer.Option(help="Time for compiling and measuring, e.g. 90s, 30m, 2h.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna storage URL for the studies; in memory by default.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
+    or 1,
     out: OutOption = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
 ) -> None:
@@ -94,8 +103,11 @@ def tune_all(
     target = _gpu(gpu)
     ops, rules, dtypes, dims = _selection(op, rule, dtype, dim)
     seconds = None if budget is None else _seconds(budget)
-    if mode is Mode.measure:
-        _usage("--mode measure is not implemented yet: this version compiles and ranks (tier C), on any machine")
+    device = None if mode is Mode.compile else _device(target)
+    if mode is Mode.measure and device is None:
+        _usage(
+            f"--mode measure: the device of this machine, if there is one, is not a {target.slug}; use --mode compile"
+        )
 
     from . import tune
     from .cache import default_folder
@@ -103,11 +115,10 @@ def tune_all(
 
     request = tune.Request(
         gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs, out=out or default_out(),
-        cache=default_folder(), budget=seconds,
+        cache=default_folder(), budget=seconds, device=device, storage=storage,
     )  # fmt: skip
-    _stderr.print(
-        f"{target.slug}: compiling and ranking; nothing is timed, and every entry says so (tier C)", soft_wrap=True
-    )
+    how = f"measuring on {device.name}" if device else "nothing is timed, and every entry says so (tier C)"
+    _stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
     with _errors(), _progress() as hooks:
         report = tune.tune(request, hooks)
     from .summary import document, print_summary
@@ -120,7 +131,11 @@ def tune_all(
 
 @app.command()
 def space(
-    gpu: GpuOption = "h100-sxm", op: OpOption = None, rule: RuleOption = None, dtype: DtypeOption = None, dim: DimOption = None
+    gpu: GpuOption = "h100-sxm",
+    op: OpOption = None,
+    rule: RuleOption = None,
+    dtype: DtypeOption = None,
+    dim: DimOption = None,
 ) -> None:
     """Sizes of the search space, and what each constraint removed."""
     target = _gpu(gpu)
@@ -155,14 +170,20 @@ def report(
 
 @app.command()
 def export(
-    to: Annotated[Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")],
+    to: Annotated[
+        Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")
+    ],
     gpu: GpuOption,
     out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False)],
-    source: Annotated[Path | None, typer.Option("--from", help="Folder of tables and records.", file_okay=False)] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder of tables and records.", file_okay=False)
+    ] = None,
 ) -> None:
     """Hand a GPU's table to other programs."""
     if to is Format.fla:
-        _usage("this version tunes its own kernels only, and FLA's files hold configurations of FLA's kernels: nothing to export")
+        _usage(
+            "this version tunes its own kernels only, and FLA's files hold configurations of FLA's kernels: nothing to export"
+        )
     from ..results.export_python import to_python
     from ..results.export_t4 import to_t4
     from ..results.table import read_table
@@ -174,7 +195,8 @@ def export(
             files = {f"{table.gpu.replace('-', '_')}.py": to_python(table)}
         else:
             files = {
-                f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(ledger.records, entry.key), indent=1) + "\n"
+                f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(ledger.records, entry.key), indent=1)
+                + "\n"
                 for entry in table.entries
             }
         for name, text in files.items():
@@ -201,7 +223,9 @@ def import_results(
 
 @app.command("bench-search")
 def bench_search(
-    landscapes: Annotated[Path, typer.Option("--landscapes", help="Folder of recorded landscapes.", exists=True, file_okay=False)],
+    landscapes: Annotated[
+        Path, typer.Option("--landscapes", help="Folder of recordings.", exists=True, file_okay=False)
+    ],
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every method on every landscape.")] = 10,
     budget: Annotated[int, typer.Option(min=50, help="Evaluations of a run.")] = 200,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1)] = os.cpu_count() or 1,
@@ -230,6 +254,15 @@ def _gpu(name: str) -> Gpu:
         return find_gpu(name)
     except ValueError as error:
         _usage(str(error))
+
+
+def _device(target: Gpu) -> Device | None:
+    # The driver's device files, since asking torch would take seconds where there is no GPU.
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/kfd").exists():
+        return None
+    from .measure import find
+
+    return find(target)
 
 
 def _ledger(target: Gpu, out: Path | None) -> Ledger:
@@ -286,7 +319,11 @@ def _errors() -> Iterator[None]:
     except TableError as error:
         _usage(str(error))
     except OSError as error:
-        _stderr.print(f"autotune: {error}; what was found is kept, and the same command goes on from here", soft_wrap=True, markup=False)
+        _stderr.print(
+            f"autotune: {error}; what was found is kept, and the same command goes on from here",
+            soft_wrap=True,
+            markup=False,
+        )
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
         _stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)

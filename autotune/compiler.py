@@ -31,13 +31,13 @@ _scratch: Path
 def start() -> None:
     """Prepare a process to compile."""
     import torch
-    import triton
+    from triton import knobs
 
     global _scratch
     torch.set_num_threads(1)
     # Triton would keep every binary; we keep the figures only.
     _scratch = Path(tempfile.mkdtemp(prefix="triton-"))
-    triton.knobs.cache.dir = str(_scratch)
+    knobs.cache.dir = str(_scratch)
 
 
 def name_points(points: Sequence[Point], target: Target) -> list[str]:
@@ -91,9 +91,7 @@ def _launch(point: Point) -> Launch:
     from ..specs.rule import RULES
 
     family, tile = point.family, Tile(block=point.tile.block)
-    config = LaunchConfig(
-        chunk_size=point.chunk_size, solver=point.solver, **dict.fromkeys(OP_STAGES[family.op], tile)
-    )
+    config = LaunchConfig(chunk_size=point.chunk_size, solver=point.solver, **dict.fromkeys(OP_STAGES[family.op], tile))
     if (family, config.token) not in _launches:
         found: dict[str, Launch] = {}
         for launch in op_launches(family.op, RULES[family.rule], family.dtype, family.K, family.V, config):  # pyright: ignore[reportArgumentType]

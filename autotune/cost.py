@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ SUB_CORES = 4
 @cache
 def parameters() -> dict[str, dict[str, float]]:
     """The model's assumptions, from `cost.toml`."""
-    return tomllib.loads((files(__package__) / "cost.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(Path(__file__).with_name("cost.toml").read_text(encoding="utf-8"))
 
 
 def occupancy(binary: Compilation, arch: Architecture) -> int:
@@ -72,7 +72,9 @@ def _throughput(
     products = job.products / (fma if plain else tensor)
     solver = job.solver / (fma if point.solver == "ieee" else tensor * p["products"][point.solver])
     elementwise = job.elements * p["elementwise"]["operations"] * 2 / fma
-    exponentials = job.elements * p["elementwise"]["exponentials"] / (p["elementwise"]["exponentials_per_clock"] * clock)
+    exponentials = (
+        job.elements * p["elementwise"]["exponentials"] / (p["elementwise"]["exponentials_per_clock"] * clock)
+    )
     stack = 2.0 * binary.stack * binary.threads / (p["memory"]["stack_per_clock"] * clock)
     bytes_per_second = gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"] / gpu.sm_count
     memory = (job.own + job.shared / p["memory"]["cached"]) / bytes_per_second

@@ -53,7 +53,7 @@ def present() -> Device | None:
         return None
     facts = torch.cuda.get_device_properties(0)
     arch = facts.gcnArchName.partition(":")[0] if torch.version.hip else f"sm_{facts.major}{facts.minor}"
-    driver = str(torch._C._cuda_getDriverVersion()) if torch.version.cuda else str(torch.version.hip)
+    driver = str(torch.version.hip or getattr(torch._C, "_cuda_getDriverVersion")())  # noqa: B009
     return Device(
         name=facts.name,
         arch=arch,
@@ -128,7 +128,9 @@ def _call(family: Family, sizes: Sizes, config: LaunchConfig) -> Any:
         return torch.randn(sequences, sizes.tokens, heads, *channels, device="cuda", generator=generator)
 
     def gate(tie: str, channels: int) -> torch.Tensor | None:
-        return None if tie in ("none", "tied") else normal(*([channels] if tie == "channel" else [])).sigmoid().to(dtype)
+        return (
+            None if tie in ("none", "tied") else normal(*([channels] if tie == "channel" else [])).sigmoid().to(dtype)
+        )
 
     q, k = (torch.nn.functional.normalize(normal(family.K), dim=-1).to(dtype) for _ in range(2))
     decay = gate(rule.decay, family.K)

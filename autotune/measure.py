@@ -14,22 +14,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from ..kernels.config import LaunchConfig
 from ..kernels.space import OP_STAGES
+from ..results.gpus import identify
 from ..results.kernel_digest import kernel_digests
 from ..results.record import Gated, Measured, Record, Rejected
 from ..specs.gpus import Gpu
+from . import device
 from .binary import Compilation
 from .cost import estimate
 from .device import PROTOCOL, Device, Sizes
 from .gate import Answer, Question
 from .points import Family, Point
+from .pool import Workers
 from .ranking import Ranked, resources, sizes, whole
 from .search import Config, Space, search
 
+SECONDS = 600.0
+"""After which a gate or a timing counts as hanging; compiling is part of both."""
 TRIALS = 100
 """Configurations timed per family and size of call."""
 FINALISTS = 8
@@ -52,7 +58,7 @@ class Bench:
     judge: Judge
     record: Callable[[Record], object]
 
-    def about(self, family: Family, config: LaunchConfig) -> dict[str, str]:
+    def about(self, family: Family, config: LaunchConfig) -> dict[str, Any]:
         return {
             "config": config.token,
             "kernel": kernel_digests()[family.op],
@@ -91,7 +97,7 @@ def measure(
         def run(config: LaunchConfig, times: dict = times, size: Sizes = size) -> float:
             if config not in times and _passes(bench, family, config, passed):
                 best = min(map(statistics.median, times.values()), default=None)
-                samples = _timed(bench, family, size, config, best)
+                samples = _timed(bench, family, size, config, best, passed)
                 if samples:
                     times[config] = list(samples)
             return statistics.median(times[config]) if config in times else math.inf
@@ -111,7 +117,7 @@ def measure(
         finalists = sorted(times, key=lambda config: statistics.median(times[config]))[:FINALISTS]
         for _ in range(ROUNDS):
             for config in finalists:
-                times[config] += _timed(bench, family, size, config, None)
+                times[config] += _timed(bench, family, size, config, None, passed)
         for config, samples in times.items():
             bench.record(
                 Measured(
@@ -162,12 +168,65 @@ def _passes(bench: Bench, family: Family, config: LaunchConfig, passed: dict[Lau
 
 
 def _timed(
-    bench: Bench, family: Family, size: Sizes, config: LaunchConfig, best: float | None
+    bench: Bench,
+    family: Family,
+    size: Sizes,
+    config: LaunchConfig,
+    best: float | None,
+    passed: dict[LaunchConfig, bool],
 ) -> tuple[float, ...]:
-    """Samples; none, and a record of why, if the configuration failed."""
+    """Samples; none, and a record of why, if the configuration failed. One that hung or crashed is not tried at other sizes."""
     samples = bench.timer(family, size, config, best)
     if isinstance(samples, str):
+        passed[config] = samples == "memory"
         about = bench.about(family, config)
         bench.record(Rejected(key=family.key(size.tokens, size.heads), **about, reason=samples))  # pyright: ignore[reportArgumentType]
         return ()
     return samples
+
+
+def find(gpu: Gpu) -> Device | None:
+    """The device of this machine if it is that GPU, told by its properties and not by its name."""
+    with Workers(1, device.start) as workers:
+        for _, found in workers.run(device.present, [()], SECONDS):
+            if isinstance(found, Device):
+                same = identify(found.arch, found.sm_count, found.memory_gib)
+                return found if same and same.slug == gpu.slug else None
+    return None
+
+
+def measure_all(
+    gpu: Gpu,
+    present: Device,
+    ranked: Mapping[Family, Sequence[Ranked]],
+    kept: Mapping[Point, Compilation],
+    known: Sequence[Record],
+    record: Callable[[Record], object],
+    *,
+    deadline: float,
+    storage: str | None,
+) -> int:
+    """Measure every family on the device `present`; the number of families and sizes that were left when time was up."""
+    flush = int(2 * gpu.l2_mib * 2**20)
+    with Workers(1, device.start) as workers:
+
+        def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> tuple[float, ...] | str:
+            ((_, samples),) = workers.run(device.time_config, [(family, size, config, flush, best)], SECONDS)
+            return samples
+
+        def judge(question: Question) -> Answer:
+            ((_, answer),) = workers.run(device.judge, [(question,)], SECONDS)
+            return Answer(question=question, held=False, detail=answer) if isinstance(answer, str) else answer
+
+        bench = Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record)
+        left = 0
+        for family, few in ranked.items():
+            before = [
+                one
+                for one in known
+                if isinstance(one, Measured)
+                and (one.kernel, one.device) == (kernel_digests()[family.op], present.name)
+                and (one.triton, one.driver, one.protocol) == (version("triton"), present.driver, PROTOCOL)
+            ]
+            left += measure(bench, family, kept, few, deadline=deadline, known=before, storage=storage)
+    return left

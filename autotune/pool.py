@@ -24,7 +24,7 @@ _TRIES = 2
 
 
 class Workers:
-    """Processes of one thread each that run tasks, started when the first one comes. A context manager: they are stopped at the end.
+    """Processes of one thread each that run tasks, from the first task on. A context manager: they are stopped at the end.
 
     jobs: how many. start: run in each first. interpret: whether kernels are for Triton's interpreter.
     """
@@ -50,7 +50,11 @@ class Workers:
         os.environ.update(self._before)
 
     def run(
-        self, task: Callable[..., T], arguments: Iterable[tuple[Any, ...]], timeout: float, deadline: float = float("inf")
+        self,
+        task: Callable[..., T],
+        arguments: Iterable[tuple[Any, ...]],
+        timeout: float,
+        deadline: float = float("inf"),
     ) -> Iterator[tuple[int, T | Failure]]:
         """(index, result or failure) of every task, as they end; what has not begun at `deadline` (monotonic) is left out.
 
@@ -85,7 +89,12 @@ class Workers:
                     yield index, "crash"
 
     def _schedule(
-        self, task: Callable[..., Any], arguments: list[tuple[Any, ...]], index: int, timeout: float, ended: SimpleQueue[Any]
+        self,
+        task: Callable[..., Any],
+        arguments: list[tuple[Any, ...]],
+        index: int,
+        timeout: float,
+        ended: SimpleQueue[Any],
     ) -> Any:
         future = self._started().schedule(task, args=arguments[index], timeout=timeout)
         future.add_done_callback(lambda done: ended.put((index, done)))

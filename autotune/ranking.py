@@ -85,7 +85,7 @@ def resources(family: Family, config: LaunchConfig, kept: Mapping[Point, Compila
 
 
 def whole(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
-    """Points by stage, for every chunk size and solver that has some in every stage; other stages than the scores have no solver."""
+    """Points by stage, for every chunk size and solver that has some in every stage. Only the scores have a solver."""
     by_setting: dict[tuple[int, Solver], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for point in sorted(points, key=lambda point: point.config.token):
         by_setting[point.chunk_size, point.solver][point.stage].append(point)

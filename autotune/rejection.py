@@ -41,7 +41,7 @@ class Sifted:
 
 
 def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
-    """Reject in this order: what did not compile, what does not fit, duplicates, heavy spillers. Independent of the order of `found`.
+    """Reject, in this order: what did not compile, what does not fit, duplicates, heavy spillers.
 
     A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
     all losses are stated against.

@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 from rich.table import Table as Grid
 
 from ..results.entry import TableEntry
-from ..results.key import Key
 from ..results.kernel_digest import kernel_digests
+from ..results.key import Key
 from ..results.record import Compiled, Gated, Record, Rejected
 from ..results.table import Table
 from .ledger import Ledger
@@ -102,7 +102,7 @@ def page(ledger: Ledger) -> str:
         for reason in sorted({record.reason for record in found.rejected})
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files(__package__) / "report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         gpu=ledger.gpu,
         found=found,
@@ -170,7 +170,7 @@ def _losses(entries: Sequence[TableEntry]) -> str:
     return _svg(figure)
 
 
-def _axes(width: float, height: float):  # noqa: ANN202
+def _axes(width: float, height: float):
     import matplotlib
 
     matplotlib.use("svg")
@@ -182,7 +182,7 @@ def _axes(width: float, height: float):  # noqa: ANN202
     return figure, figure.subplots()
 
 
-def _svg(figure) -> str:  # noqa: ANN001
+def _svg(figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]

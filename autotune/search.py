@@ -72,7 +72,15 @@ class Spent(Exception):
     """The budget is spent."""
 
 
-def search(space: Space, measure: Callable[[Config], float], *, budget: int, seed: int, storage: str | None = None, name: str | None = None) -> Trials:
+def search(
+    space: Space,
+    measure: Callable[[Config], float],
+    *,
+    budget: int,
+    seed: int,
+    storage: str | None = None,
+    name: str | None = None,
+) -> Trials:
     """Try at most `budget` configurations. `measure` gives milliseconds, inf for a failure.
 
     storage, name: an Optuna storage URL and the study's name there; a study that is there already is gone on with.
@@ -125,7 +133,9 @@ def plain(space: Space, measure: Callable[[Config], float], *, budget: int, seed
     return trials
 
 
-def _model(space: Space, trials: Trials, rng: random.Random, until: int, seed: int, storage: str | None, name: str | None) -> None:
+def _model(
+    space: Space, trials: Trials, rng: random.Random, until: int, seed: int, storage: str | None, name: str | None
+) -> None:
     """Multivariate TPE until so many configurations have been tried."""
     study, feasible, useless = _study(seed, storage, name), set(space.feasible), 0
     while len(trials.times) < until:

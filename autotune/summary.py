@@ -41,7 +41,9 @@ def print_space(console: Console, counts: Sequence[StageCount]) -> None:
 
 def print_summary(console: Console, report: Report) -> None:
     """One row per family: what was compiled, what is in the table, and what it is predicted to gain over the default."""
-    table = Table("family", "compiled", "distinct", "kept", "configurations", "default loses", "left", header_style="bold")
+    table = Table(
+        "family", "compiled", "distinct", "kept", "configurations", "default loses", "left", header_style="bold"
+    )
     for family, few in report.ranked.items():
         found = {point: binary for point, binary in report.compiled.found.items() if point.family == family}
         codes = {binary.code for binary in found.values() if binary.outcome == "compiled"}

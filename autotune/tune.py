@@ -1,4 +1,4 @@
-"""`autotune --gpu X` where X is not here: enumerate, compile, sift, rank, gate, write. Every step is on disk before the next."""
+"""`autotune --gpu X`: enumerate, compile, sift, rank, gate, measure if X is here, write. Each step is on disk before the next."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from pathlib import Path
 from ..kernels.config import LaunchConfig
 from ..results import gpus as limits
 from ..results.kernel_digest import kernel_digests
-from ..results.record import Estimated, Gated, Record, Rejected, Unexplored
 from ..results.record import Compiled as CompiledRecord
+from ..results.record import Estimated, Gated, Record, Rejected, Unexplored
 from ..results.table import Table
 from ..specs.gpus import Gpu
 from . import compiler, gate
 from .binary import Compilation
 from .cache import Cache
 from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
+from .device import Device
 from .ledger import Ledger
+from .measure import measure_all
 from .points import Family, Point, StageCount, enumerate_points, families
 from .pool import Workers
 from .ranking import Ranked, rank, sizes
@@ -30,7 +32,10 @@ from .rejection import Sifted, sift
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to tune. budget: seconds for compiling, None for no end. jobs: processes. out: where tables and records go."""
+    """What to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
+
+    device: the GPU if it is here, and is to be measured. storage: an Optuna storage URL for the studies, None for memory.
+    """
 
     gpu: Gpu
     ops: Sequence[str]
@@ -42,6 +47,8 @@ class Request:
     cache: Path
     budget: float | None = None
     timeout: float = COMPILE_SECONDS
+    device: Device | None = None
+    storage: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class Hooks:
     """How a run tells what it does. say: one line. warn: one line of something amiss."""
 
     say: Callable[[str], object] = field(default=lambda line: None)
-    warn: Callable[[str], object] = field(default=lambda line: None)
+    warn: Callable[[str], None] = field(default=lambda line: None)
     progress: Progress = field(default_factory=Progress)
 
 
@@ -75,7 +82,7 @@ class Report:
 
 
 def tune(request: Request, hooks: Hooks) -> Report:
-    """Make or extend the tier-C table of a GPU. Raises TableError for records that cannot be read, OSError for a full disk."""
+    """Make or extend the table of a GPU. Raises TableError for records that cannot be read, OSError for a full disk."""
     started = time.monotonic()
     deadline = math.inf if request.budget is None else started + request.budget
     arch = request.gpu.arch
@@ -85,7 +92,9 @@ def tune(request: Request, hooks: Hooks) -> Report:
     wanted = families(request.ops, request.rules, request.dtypes, request.dims)
     points, counts = _enumerate(wanted, request.gpu)
     total, removed = sum(count.total for count in counts), sum(count.removed.total() for count in counts)
-    hooks.say(f"space: {total} combinations in {len(wanted)} families, {removed} left out by constraints, {len(points)} to compile")
+    hooks.say(
+        f"space: {total} combinations in {len(wanted)} families, {removed} left out by constraints, {len(points)} to compile"
+    )
 
     def keep(point: Point, compilation: Compilation) -> None:
         ledger.add([_record(point, compilation)])
@@ -106,6 +115,13 @@ def tune(request: Request, hooks: Hooks) -> Report:
         ranked[family] = rank(family, sifted.kept, request.gpu, also=_estimated_before(family, ledger))
         ledger.add(_estimates(family, ranked[family]))
     answers = _gate(ranked, request, ledger, hooks)
+    if request.device:
+        hooks.progress.begin("measuring", 0)
+        left = measure_all(
+            request.gpu, request.device, ranked, sifted.kept, ledger.records, lambda record: ledger.add([record]),
+            deadline=deadline, storage=request.storage,
+        )  # fmt: skip
+        hooks.say(f"measured on {request.device.name}" + (f"; the budget left {left} sizes of calls" if left else ""))
     table = ledger.write_table()
     return Report(
         request=request, counts=counts, compiled=compiled, sifted=sifted, ranked=ranked, answers=answers, table=table,
@@ -162,7 +178,10 @@ def _unexplored(wanted: Sequence[Family], left: Mapping[Family, int], ledger: Le
         if left.get(family, 0) or (last and last.count):
             found.append(
                 Unexplored(
-                    key=family.key(), kernel=kernel_digests()[family.op], triton=version("triton"), count=left.get(family, 0)
+                    key=family.key(),
+                    kernel=kernel_digests()[family.op],
+                    triton=version("triton"),
+                    count=left.get(family, 0),
                 )
             )
     return found
@@ -245,7 +264,7 @@ def _spent(compiled: Compiled, jobs: int) -> str:
     line = f"compiled: {compiled.ran} kernels, {compiled.cached} known before"
     if compiled.ran:
         inside = compiled.busy / max(compiled.wall * jobs, 1e-9)
-        line += f"; {compiled.wall:.0f} s, {inside:.0%} of {jobs} processes' time inside the compiler, {compiled.cpu:.0f} s of processors"
+        line += f"; {compiled.wall:.0f} s, {inside:.0%} of {jobs} processes' time in the compiler, {compiled.cpu:.0f} s of CPU"
     if compiled.left:
         line += f"; the budget left {sum(compiled.left.values())} points"
     return line

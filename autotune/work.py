@@ -21,8 +21,9 @@ FP32 = 4
 class Work:
     """Of one stage, per program and step unless said otherwise.
 
-    programs: [sizes]. steps: [sizes]. products: flops on tensor cores. solver: flops of the solver's products. chain: products that wait for each
-    other. exchanges: over the rows. elements: of gated tiles. own: bytes that no other program touches. shared: bytes that others read too.
+    programs, steps: [sizes], of the whole stage. products: flops on tensor cores; solver: of the solver's products.
+    chain: products that wait for each other. exchanges: over the rows. elements: of gated tiles.
+    own: bytes that no other program touches; shared: bytes that others read too.
     """
 
     programs: np.ndarray

@@ -10,20 +10,19 @@ from . import library
 from . import torch_first_stage as plain
 from .checks import check
 from .config import LaunchConfig
+from .dispatch import choose_config
 from .torch_chunkwise import gated_delta_rule_torch
 
 Tensor = torch.Tensor
 Raw = Callable[..., tuple[Tensor, ...]]
 
-_OPERATORS: dict[str, Raw] = {
-    "staged": library.chunk_train,
-    "split": library.chunk_fwd,
-    "tokens": library.recurrent,
+_OPERATORS: dict[str, tuple[str, Raw]] = {
+    "staged": ("chunk_train", library.chunk_train),
+    "split": ("chunk_fwd", library.chunk_fwd),
+    "tokens": ("recurrent", library.recurrent),
 }
-"""Variant -> raw operator; `torch` is plain torch and needs none."""
+"""Variant -> op and its raw operator; `torch` is plain torch and needs none."""
 VARIANTS = (*_OPERATORS, "torch")
-
-DEFAULT = LaunchConfig().token
 
 SHORT = 64
 """Sequences up to this long are walked token by token where no gradient is needed."""
@@ -72,7 +71,7 @@ def gated_delta_rule(
         use_gate_in_kernel: g is raw; the decay is -exp(A_log) * softplus(g + dt_bias), A_log [G], dt_bias [G] or [G * K].
         variant: "staged" (differentiable), "split" (inference), "tokens" (inference, short sequences) or "torch";
             by default chosen by device, length and whether a gradient is needed.
-        config: the launch configuration.
+        config: the launch configuration; by default that of the tuned table of this GPU, or one that is safe everywhere.
         check_values: check the contents of g and cu_seqlens; by default only where that costs no synchronisation.
 
     Returns:
@@ -91,7 +90,7 @@ def gated_delta_rule(
         raise TypeError(
             f"config is a {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')"
         )
-    check(
+    shape = check(
         q,
         k,
         v,
@@ -131,14 +130,27 @@ def gated_delta_rule(
         )
     if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
         raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
-    batch, length = q.shape[:2]
+    op, operator = _OPERATORS[variant]
+    launch = (
+        config.token
+        if config is not None
+        else choose_config(
+            op,
+            shape,
+            q,
+            packed=cu_seqlens is not None,
+            states=initial_state is not None or output_final_state,
+            l2norm=use_qk_l2norm_in_kernel,
+            gate=use_gate_in_kernel,
+        )
+    )
     q, k, v = _pack(q), _pack(k), _pack(v)
     g, b, w = (None if gate is None else _pack(gate) for gate in (g, b, w))
     if use_qk_l2norm_in_kernel:
         q, k = library.l2norm(q), library.l2norm(k)
     if use_gate_in_kernel:
         g = library.decay_gate(g, A_log, dt_bias)
-    o, ht, *_ = _OPERATORS[variant](
+    o, ht, *_ = operator(
         q,
         k,
         v,
@@ -147,12 +159,12 @@ def gated_delta_rule(
         w,
         None if initial_state is None else initial_state.contiguous(),
         cu_seqlens,
-        batch if cu_seqlens is None else cu_seqlens.shape[0] - 1,
+        shape.B if cu_seqlens is None else cu_seqlens.shape[0] - 1,
         scaling,
         output_final_state,
-        DEFAULT if config is None else config.token,
+        launch,
     )
-    return o.view(batch, length, *o.shape[1:]), ht if output_final_state else None
+    return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
 
 
 def _choose(q: Tensor, *others: Tensor | None) -> str:

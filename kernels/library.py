@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.library import CustomOpDef
 from triton import knobs
 
 from . import staged
@@ -134,52 +136,36 @@ def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> tupl
 chunk_train.register_autograd(_backward, setup_context=_save)
 
 
-@torch.library.custom_op("deltaproof::chunk_fwd", mutates_args=())
-def chunk_fwd(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    b: Tensor | None,
-    w: Tensor | None,
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    sequences: int,
-    scale: float,
-    final: bool,
-    config: str,
-) -> tuple[Tensor, Tensor]:
-    """(o, ht) by `staged.infer`."""
-    _require_device(q)
-    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
-    return staged.infer(call, final=final)
+def _inference_operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpDef:
+    """Register `run`, of a `Call` and `final`, as an operator that gives (o, ht) and has no backward."""
+
+    def operator(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        g: Tensor | None,
+        b: Tensor | None,
+        w: Tensor | None,
+        h0: Tensor | None,
+        cu_seqlens: Tensor | None,
+        sequences: int,
+        scale: float,
+        final: bool,
+        config: str,
+    ) -> tuple[Tensor, Tensor]:
+        _require_device(q)
+        return run(_call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config), final=final)
+
+    def fake(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
+        return torch.empty_like(v), _states(v, k, sequences if final else 0)
+
+    registered = torch.library.custom_op(f"deltaproof::{name}", operator, mutates_args=())
+    registered.register_fake(fake)
+    return registered
 
 
-@torch.library.custom_op("deltaproof::recurrent", mutates_args=())
-def recurrent(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    b: Tensor | None,
-    w: Tensor | None,
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    sequences: int,
-    scale: float,
-    final: bool,
-    config: str,
-) -> tuple[Tensor, Tensor]:
-    """(o, ht), token by token."""
-    _require_device(q)
-    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
-    return walk_tokens(call, final=final)
-
-
-@chunk_fwd.register_fake
-@recurrent.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
-    return torch.empty_like(v), _states(v, k, sequences if final else 0)
+chunk_fwd = _inference_operator("chunk_fwd", staged.infer)
+recurrent = _inference_operator("recurrent", walk_tokens)
 
 
 @torch.library.custom_op("deltaproof::l2norm", mutates_args=())

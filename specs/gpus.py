@@ -6,7 +6,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 
@@ -69,7 +69,7 @@ def gpu(name: str) -> Gpu:
 @cache
 def gpus() -> dict[str, Gpu]:
     """Every known GPU by slug. Raises ValueError, KeyError or TypeError if the data that ships is damaged."""
-    data = tomllib.loads((files(__package__) / "gpus.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads(Path(__file__).with_name("gpus.toml").read_text(encoding="utf-8"))
     architectures = {name: Architecture(name=name, **_tuples(row)) for name, row in data["architectures"].items()}
     found = {}
     for slug, row in sorted(data["gpus"].items()):

@@ -69,8 +69,15 @@ class Record:
             # NaN first: no comparison with it is ever true.
             worse = math.isnan(outcome.ratio) or self.ratio is None or outcome.ratio > self.ratio
             self.ratio = outcome.ratio if worse else self.ratio
-        if is_bad(outcome) and (self.smallest is None or case.size < self.smallest[0].size):
+        if self.fails(outcome) and (self.smallest is None or case.size < self.smallest[0].size):
             self.smallest = (case, outcome)
+
+    def fails(self, outcome: Outcome) -> bool:
+        """Whether an outcome is bad, and in the way of the first that was: shrinking must not slip to another failure."""
+        if self.smallest is None or not is_bad(outcome):
+            return is_bad(outcome)
+        first = self.smallest[1]
+        return (first.status, first.kind) == (outcome.status, outcome.kind)
 
 
 def is_bad(outcome: Outcome) -> bool:
@@ -173,9 +180,7 @@ def _search(
         # A case seen before costs nothing, and must fail again, or Hypothesis calls the test flaky.
         if case not in record.seen and time.monotonic() > deadline:
             return
-        known = record.smallest
-        outcome = attempt(case)
-        if is_bad(outcome) and (known is None or _alike(known[1], outcome)):
+        if record.fails(attempt(case)):
             deadline = min(deadline, time.monotonic() + shrink_seconds)
             raise _Found
 
@@ -185,11 +190,6 @@ def _search(
 
 class _Found(Exception):
     """A case failed."""
-
-
-def _alike(one: Outcome, other: Outcome) -> bool:
-    """Shrinking must not slip from one failure to another."""
-    return (one.status, one.kind) == (other.status, other.kind)
 
 
 def _known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:

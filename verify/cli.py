@@ -31,9 +31,11 @@ USAGE, INTERRUPTED = 2, 130
 EXAMPLES = """
 Examples:
 
-  verify all                                     every kernel, property and rule, in turn
+  verify all                                     before merging: every kernel, rule and property
 
-  verify all --profile merge --rule kda          everything about one rule
+  verify all --profile quick                     while editing: two rules for every kernel and property
+
+  verify all --rule kda                          everything about one rule
 
   verify all --kernel 'chunk_*' --property error --property equality --json report.json
 
@@ -59,7 +61,7 @@ class Device(StrEnum):
 
 
 ProfileName = StrEnum("ProfileName", list(profiles.PROFILES))
-QUICK, MERGE = ProfileName("quick"), ProfileName("merge")
+MERGE = ProfileName("merge")
 CORES = os.cpu_count() or 1
 TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {' or '.join(FORMS)}.")]
 KernelOption = Annotated[
@@ -74,7 +76,7 @@ DeviceOption = Annotated[
 
 @app.command("all", epilog=EXAMPLES)
 def judge_all(
-    profile: Annotated[ProfileName, typer.Option(help="How much to check.")] = QUICK,
+    profile: Annotated[ProfileName, typer.Option(help="How much to check.")] = MERGE,
     device: DeviceOption = Device.auto,
     target: TargetOption = OWN,
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,

@@ -70,8 +70,8 @@ def reason(prop: Property, kernel: Any, rule: str) -> str | None:
     """Why a property cannot be judged for a kernel and a rule at all; None if it can."""
     if prop.needs_gradients and not kernel.differentiable:
         return "has no backward pass"
-    if prop.arithmetic in ("exact", "bounds") and not kernel.needs_triton:
-        return "runs no Triton kernels, whose arithmetic could be replaced"
+    if prop.arithmetic == "bounds" and not kernel.needs_triton:
+        return "runs no Triton kernels, whose addresses could be checked"
     found: str | None = "no problem"
     for problem in corpus.problems(RULES[rule]).values():
         accepted = kernel.accepts(problem)

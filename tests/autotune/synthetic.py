@@ -14,7 +14,13 @@ FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
 
 
 def compilation(
-    name: str, *, shared: int = 8192, registers: int = 64, stack: int = 0, threads: int = 256, tensor_core: str = "wgmma"
+    name: str,
+    *,
+    shared: int = 8192,
+    registers: int = 64,
+    stack: int = 0,
+    threads: int = 256,
+    tensor_core: str = "wgmma",
 ) -> Compilation:
     """A compiled point whose machine code is told by `name`."""
     return Compilation(
@@ -43,7 +49,7 @@ def compile_one(point: Point) -> Compilation:
     )
 
 
-def compile_all(points: Sequence[Point], *_: object, most: int | None = None, **hooks) -> Compiled:  # noqa: ANN003
+def compile_all(points: Sequence[Point], *_: object, most: int | None = None, **hooks) -> Compiled:
     """Stands for `compile_points`; `most` is where a budget ends."""
     found = {point: compile_one(point) for point in breadth_first(points)[:most]}
     for point, binary in found.items():

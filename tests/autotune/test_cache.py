@@ -14,7 +14,9 @@ from deltaproof.autotune.cache import Cache
 KEY = "ab" * 32
 
 
-@pytest.mark.parametrize("kept", [compilation("any", stack=8), Compilation(outcome="timeout", seconds=3.0, detail="no end")])
+@pytest.mark.parametrize(
+    "kept", [compilation("any", stack=8), Compilation(outcome="timeout", seconds=3.0, detail="no end")]
+)
 def test_what_is_put_is_got(tmp_path: Path, kept: Compilation):
     cache = Cache(folder=tmp_path)
     assert cache.get(KEY) is None

