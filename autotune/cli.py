@@ -169,6 +169,28 @@ def report(
 
 
 @app.command()
+def check(gpu: GpuOption, out: OutOption = None) -> None:
+    """Whether a table is what its records amount to, for the kernels as they are now. Nothing is timed again yet."""
+    from ..results.kernel_digest import kernel_digests
+    from ..results.table import read_table
+
+    with _errors():
+        ledger = _ledger(_gpu(gpu), out)
+        table = read_table(ledger.table_path)
+        derived = ledger.table()
+    stale = [entry for entry in table.entries if kernel_digests().get(entry.key.op) != entry.kernel]
+    if stale:
+        _stdout.print(f"{len(stale)} of {len(table.entries)} entries were made for other kernel sources: never served")
+    elif table != derived:
+        _stdout.print(
+            f"{ledger.table_path} is not what its records amount to: run `autotune --gpu {gpu}`", soft_wrap=True
+        )
+    else:
+        _stdout.print(f"{len(table.entries)} entries, as their records say, for the kernels as they are")
+    raise typer.Exit(FAILED if stale or table != derived else 0)
+
+
+@app.command()
 def export(
     to: Annotated[
         Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")

@@ -42,7 +42,9 @@ class StageSpace:
     """What one stage varies.
 
     stage: its field in LaunchConfig. live: fp32 numbers that one program holds at once, from the tiles in its kernel.
-    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. cut: the dimensions that `block` cuts.
+    cut: the dimensions that `block` cuts. solves: it inverts I + T, so the solver's precision is its own to vary.
+    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. A depth of 3 buffers no more than
+    2 in the walks, whose loads wait for the table of chunks; the other loops are of few trips.
     """
 
     stage: str
@@ -52,7 +54,7 @@ class StageSpace:
     solves: bool = False
     blocks: tuple[int, ...] = (32, 64, 128)
     num_warps: tuple[int, ...] = (2, 4, 8)
-    num_stages: tuple[int, ...] = (1, 2, 3)
+    num_stages: tuple[int, ...] = (1, 2)
 
     def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
         """Every combination, infeasible ones included, in a fixed order."""
@@ -122,7 +124,6 @@ SPACES: dict[str, StageSpace] = {
             steps=lambda s: _trips(s.K, s),
             solves=True,
             num_warps=(2, 4, 8, 16),
-            num_stages=(1, 2),
         ),
         # The walks are short of programs where there are few heads: narrow blocks make more of them.
         StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),

@@ -21,7 +21,7 @@ from ..specs.rule import RULES
 from . import profiles
 from .document import document, environment, exit_code, read_document
 from .properties import NAMES as PROPERTIES
-from .report import Live, print_report
+from .report import Live, print_report, print_shares
 from .store import Store, default_folder
 from .targets import FORMS, OWN
 from .verdict import Verdict
@@ -256,11 +256,8 @@ def explain(
     """Print the error budget of a problem, output by output and rounding site by site."""
     _prepare(Device.interpreter)
 
-    from rich.table import Table
-
     from ..results.calibration import tau
     from .case import Replay
-    from .contracts import SITES
     from .explain import explain as shares_of
 
     kernels = _load(target)
@@ -270,18 +267,7 @@ def explain(
         shares, threshold = shares_of(kernels[wanted.kernel], wanted.case), tau()
     except ValueError as error:
         _usage(str(error))
-    sites = [site for site in SITES if any(site in share.by_site for share in shares)]
-    table = Table("output", "rms", "sigma", *sites, "condition", header_style="bold")
-    for share in shares:
-        parts = (f"{share.by_site.get(site, 0.0):.2g}" for site in sites)
-        table.add_row(share.output, f"{share.rms:.3g}", f"{share.sigma:.3g}", *parts, f"{share.condition:.2g}")
-    _stdout.print(table)
-    _stdout.print(
-        f"A row fails when its rms error exceeds tau = {threshold:g} times its sigma. The columns after sigma are "
-        "sigma with rounding at one site alone.\ncondition: the largest row sigma in units of that row's own rounding; "
-        "far above 1 the input is ill-conditioned, whoever computes it.",
-        soft_wrap=True,
-    )
+    print_shares(_stdout, shares, threshold)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,6 +12,9 @@ from rich.text import Text
 
 from ..specs.rule import RULES
 from .verdict import Counterexample, Verdict
+
+if TYPE_CHECKING:
+    from .explain import Share
 
 _BAD = ("failed", "error")
 _STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow"}
@@ -86,6 +90,30 @@ def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
         f"{len({v.kernel for v in verdicts if v.kernel != 'oracle'})} kernels in {len(configs)} configurations, "
         f"{len({v.rule for v in verdicts})} rules, {len({v.property for v in verdicts})} properties, {seconds:.1f} s"
     )
+
+
+def print_shares(console: Console, shares: Sequence[Share], tau: float) -> None:
+    """An error budget: per output its size, its sigma, and how much of sigma each rounding site is to blame for."""
+    sites = [site for site in shares[0].by_site if any(share.by_site[site] for share in shares)] if shares else []
+    heads = ("output", "rms", "sigma", *sites, "cond.")
+    rows = [
+        (share.output, f"{share.rms:.1e}", f"{share.sigma:.1e}", *_percentages(share, sites), f"{share.condition:.1f}")
+        for share in shares
+    ]
+    # No table: its borders leave too little of a narrow terminal.
+    for first, *others in (heads, *rows):
+        console.print(f"{first:7}" + "".join(f"{text:>9}" for text in others), soft_wrap=True)
+    console.print(
+        f"A row fails when its rms error exceeds tau = {tau:g} times its sigma. Percentages: parts of sigma squared by "
+        "rounding site.\ncond.: the largest sigma of a row in units of that row's own rounding; far above 1 the "
+        "input is ill-conditioned, whoever computes it.",
+        soft_wrap=True,
+    )
+
+
+def _percentages(share: Share, sites: Sequence[str]) -> list[str]:
+    total = sum(part**2 for part in share.by_site.values()) or 1.0
+    return [f"{share.by_site[site] ** 2 / total:.0%}" for site in sites]
 
 
 def _table(verdicts: Sequence[Verdict]) -> Table:

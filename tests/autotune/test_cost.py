@@ -42,7 +42,8 @@ def test_estimates_are_finite_grow_with_length_and_with_spills(slug: str):
         binary = replace(compile_one(point), shared=0, registers=64)
         times = estimate(point, binary, target, TOKENS, HEADS)
         assert np.isfinite(times).all()
-        assert (np.diff(times) > 0).all(), point
+        assert (np.diff(times) >= 0).all(), point
+        assert times[-1] > times[0], point
         spilling = estimate(point, replace(binary, stack=4096), target, TOKENS, HEADS)
         assert (spilling >= times).all()
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from synthetic import FAMILY, ask_none, compile_all
+from typer.testing import CliRunner
 
 from deltaproof.autotune import gate, tune
+from deltaproof.autotune.cli import app
 from deltaproof.autotune.ledger import Ledger
 from deltaproof.autotune.report import page
 from deltaproof.results import lookup
@@ -111,3 +113,13 @@ def test_the_page_stands_alone_and_is_the_same_every_time(run, tmp_path: Path):
     assert 'src="http' not in text
     assert 'href="http' not in text
     assert page(ledger) == text
+
+
+def test_check_finds_out_who_edits_a_table(run, tmp_path: Path):
+    path = run().table_path
+    arguments = ["check", "--gpu", "H100", "--out", str(tmp_path)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    path.write_text(path.read_text().replace('"milliseconds": 0', '"milliseconds": 1', 1))
+    assert CliRunner().invoke(app, arguments).exit_code == 1
+    path.write_text(path.read_text()[:-20])
+    assert CliRunner().invoke(app, arguments).exit_code == 2

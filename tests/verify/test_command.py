@@ -8,13 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from deltaproof.verify import runner
+from deltaproof.verify.check import Cell
 from deltaproof.verify.cli import app
+from deltaproof.verify.profiles import PROFILES
+from deltaproof.verify.store import Store
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -86,6 +91,21 @@ def test_a_kernel_that_dies_is_a_failure_and_the_run_goes_on(tmp_path: Path):
     assert "SIGABRT" in verdicts["test/dies"]["counterexample"]["message"]
     assert verdicts["test/dies"]["counterexample"]["replay"].startswith("linearity@test/dies[")
     assert verdicts["recurrent/tokens"]["status"] == "held"
+
+
+def test_a_kernel_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(PROFILES, "quick", replace(PROFILES["quick"], cell_seconds=5.0))
+    cell = Cell(target="wrong_kernels:HANGING", kernel="test/hangs", rule="gdn", property="causality")
+    settings = runner.Settings(profile="quick", device="interpreter", seed=0, tau=20.0, jobs=1)
+    (verdict,) = runner.run([], [cell], settings, Store(folder=tmp_path), lambda verdict: None)
+    assert verdict.status == "error"
+    assert "no answer within 5 s" in verdict.notes[0]
+
+
+def test_explain_shows_every_output():
+    done = verify("explain", "error@recurrent/tokens[c64]@kda:bf16:b1:t9:h1x1:k4:v4:ordinary:s0")
+    assert done.exit_code == 0
+    assert {"o", "ht", "dq", "dk", "dv", "dg", "db", "dh0"} <= {line.split()[0] for line in done.stdout.splitlines()}
 
 
 def test_an_interrupted_run_keeps_its_verdicts(tmp_path: Path):

@@ -72,5 +72,8 @@ def _hang(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 CRASHING = {"test/dies": spoil(TOKENS, _die, "test/dies"), "recurrent/tokens": TOKENS}
 """A target whose first kernel takes its process down."""
 
+HANGING = {"test/hangs": spoil(TOKENS, _hang, "test/hangs")}
+"""A target whose kernel never answers."""
+
 DOUBLED = {"test/doubled": spoil(TOKENS, on_output(lambda o, _: o * 2), "test/doubled")}
 """A target with one wrong kernel."""
