@@ -1,8 +1,8 @@
 """The cost model of tier C: roofline, occupancy, waves and the length of the chain. It ranks; it does not predict.
 
 A multiprocessor holds as many programs as registers, shared memory, warps and slots allow. A step of these takes as long as
-the scarcest of tensor cores, multiply-adds, exponentials, stack traffic and bandwidth, and no less than its dependent
-products in a row. Programs run in waves. The whole takes no less than its bytes at full bandwidth.
+the scarcest of tensor cores, multiply-adds, exponentials, stack traffic and bandwidth, and no less than one of them takes
+alone, its dependent products in a row. Programs run in waves. The whole takes no less than its bytes at full bandwidth.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def estimate(point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, he
     # Few programs do not fill a multiprocessor, whatever it could hold.
     sharing = np.clip(np.ceil(job.programs / gpu.sm_count), 1, resident)
     waves = np.ceil(job.programs / (gpu.sm_count * sharing))
-    step = np.maximum(_throughput(job, point, binary, gpu, sharing, p), _latency(job, point, p))
+    # One program waits for its own products; others beside it fill the gaps, until something is used up.
+    alone = _latency(job, point, p) + _throughput(job, point, binary, gpu, np.ones_like(sharing), p)
+    step = np.maximum(_throughput(job, point, binary, gpu, sharing, p), alone)
     streaming = (job.own + job.shared / p["memory"]["cached"]) * job.programs * job.steps
     floor = streaming / (gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"])
     return 1e3 * (np.maximum(waves * job.steps * step, floor) + p["latency"]["launch"] * 1e-6)
@@ -63,7 +65,7 @@ def estimate(point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, he
 def _throughput(
     job: Work, point: Point, binary: Compilation, gpu: Gpu, sharing: np.ndarray, p: dict[str, Any]
 ) -> np.ndarray:
-    """Seconds of one step of all resident programs, by the scarcest resource."""
+    """Seconds of one step of `sharing` programs side by side on a multiprocessor, by the scarcest resource."""
     clock = gpu.clock_mhz * 1e6
     busy = np.minimum(1.0, sharing * (binary.threads // gpu.arch.warp) / SUB_CORES)
     tensor = gpu.bf16_tflops * 1e12 / gpu.sm_count * busy * _efficiency(binary, gpu.arch, p)
@@ -88,7 +90,7 @@ def _throughput(
 
 
 def _latency(job: Work, point: Point, p: dict[str, Any]) -> float:
-    """Seconds that one step takes with the multiprocessor to itself."""
+    """Seconds that one step spends waiting."""
     wait = p["latency"]["prefetched" if point.tile.num_stages > 1 else "memory"]
     return 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"] + wait)
 

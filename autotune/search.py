@@ -1,8 +1,8 @@
 """The search: which configuration to try next, so that the best of few trials is nearly the best of all.
 
-Small spaces are tried whole. Otherwise, in turn: Optuna's multivariate TPE with every parameter categorical, what cannot be
-or fails told through `set_constraint`, what was tried before answered from memory; for large budgets a genetic tail; and last
-the neighbours of the best. Known good configurations belong outside: inside, they trap the model.
+Small spaces are tried whole. Otherwise, in turn: a random start; Optuna's multivariate TPE with every parameter categorical, what
+cannot be or fails told through `set_constraint`, what was tried before not told again; for large budgets a genetic tail; and
+last the neighbours of the best. Known good configurations belong outside: inside, they trap the model.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import optuna
 
 Config = tuple[object, ...]
 
-USELESS_ASKS = 30
+USELESS_ASKS = 10
 """After so many infeasible or repeated proposals in a row, a feasible configuration is drawn instead."""
+START = 10
+"""Feasible configurations drawn before the model speaks: drawn from all, most would be infeasible and teach it little."""
 TPE_TRIALS = 120
 """Trials after which the model has said what it knows, and recombining good configurations finds more."""
 POLISH = 0.15
@@ -138,6 +140,8 @@ def _model(
 ) -> None:
     """Multivariate TPE until so many configurations have been tried."""
     study, feasible, useless = _study(seed, storage, name), set(space.feasible), 0
+    for config in rng.sample(list(space.feasible), START):
+        study.enqueue_trial(_chosen(space, config))
     while len(trials.times) < until:
         trial = study.ask()
         config = _suggest(trial, space)
@@ -145,6 +149,9 @@ def _model(
         if config not in feasible:
             trial.set_constraint("feasible", 1.0)
             study.tell(trial, math.inf)
+        elif config in trials.times:
+            # Told again and again, the time of the best would draw the model to it alone.
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             milliseconds = trials.run(config)
             trial.set_constraint("feasible", float(math.isinf(milliseconds)))

@@ -1,7 +1,6 @@
 """Stage 0 in plain torch, differentiable by autograd: what `stages.normalise` and `stages.activate` compute."""
 
 import torch
-import torch.nn.functional as F
 
 from .stages.normalise import EPS
 
@@ -16,4 +15,6 @@ def decay_gate(f: torch.Tensor, A_log: torch.Tensor, dt_bias: torch.Tensor) -> t
     """-exp(A_log) softplus(f + dt_bias), at least fp32: f [B, T, G] or [B, T, G, K], A_log [G], dt_bias [G] or [G * K]."""
     wide = f if f.dtype == torch.float64 else f.float()
     rate = A_log.exp().view(-1, *[1] * (f.dim() - 3))
-    return -rate * F.softplus(wide + dt_bias.view(f.shape[2:]), threshold=float("inf"))
+    raw = wide + dt_bias.view(f.shape[2:])
+    # softplus, whose own gradient is NaN above 88 without its threshold, and inexact with it.
+    return -rate * torch.logaddexp(raw, torch.zeros_like(raw))

@@ -114,6 +114,15 @@ def test_first_stage_agrees_with_torch():
         )
 
 
+@pytest.mark.parametrize("variant", ["staged", "torch"])
+def test_gates_far_above_zero_have_finite_gradients(variant: str):
+    tensors = make(RULES["gdn"]) | {"A_log": torch.zeros(HV, requires_grad=True)}
+    tensors["g"] = torch.full((B, T, HV), 200.0, requires_grad=True)
+    tensors["dt_bias"] = torch.zeros(HV, requires_grad=True)
+    found = differentiate(tensors, variant=variant, use_gate_in_kernel=True)
+    assert all(value.isfinite().all() for value in found.values())
+
+
 @pytest.mark.parametrize("variant", ["split", "tokens"])
 def test_inference_variants_refuse_to_be_differentiated(variant: str):
     tensors = make(RULES["gdn2"])
