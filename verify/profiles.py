@@ -38,7 +38,7 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, corpus=1,
-                rules=3, shrink_seconds=20, cell_seconds=120),
+                rules=2, shrink_seconds=20, cell_seconds=120),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, corpus=3,
                 rules=len(RULES), shrink_seconds=60, cell_seconds=300),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, corpus=100,

@@ -9,6 +9,7 @@ import random
 from itertools import product
 from pathlib import Path
 
+import optuna
 import pytest
 
 from deltaproof.autotune.bench_search import METHODS, bench
@@ -71,15 +72,15 @@ def test_everything_may_fail():
     assert len(search(SPACE, lambda config: math.inf, budget=25, seed=0).times) == 25
 
 
-def test_a_study_that_is_there_is_gone_on_with(tmp_path: Path):
-    import optuna
-
+def test_a_study_that_is_there_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("deltaproof.autotune.search.START", 2)
+    space = Space(parameters={"block": (16, 32, 64), "warps": (2, 4)}, feasible=list(product((16, 32, 64), (2, 4))))
     storage = f"sqlite:///{tmp_path / 'study.sqlite'}"
     for seed in range(2):
-        search(SPACE, milliseconds, budget=9, seed=seed, storage=storage, name="gdn")
+        search(space, lambda config: config[0] / config[1], budget=4, seed=seed, storage=storage, name="gdn")  # pyright: ignore[reportOperatorIssue]
     study = optuna.load_study(study_name="gdn", storage=storage)
-    assert len(study.trials) >= 14
-    assert any(any(value > 0 for value in trial.constraints.values()) for trial in study.trials)
+    assert len(study.trials) >= 6
+    assert any(trial.constraints for trial in study.trials)
 
 
 def write_landscape(path: Path) -> None:
