@@ -1,0 +1,81 @@
+"""Which configuration a call gets: the tuned one of its GPU, else the safe default. The GPU is pretended."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import triton
+
+from deltaproof.kernels import dispatch
+from deltaproof.kernels.checks import CallShape
+from deltaproof.results import Key, TableEntry, forget
+from deltaproof.results.gpus import Resources, resolve
+from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.table import make_table, write_table
+
+SHAPE = CallShape(
+    decay="channel", erase="channel", write="channel", B=1, T=8192, H=16, HV=16, K=128, V=128, N=1,
+    decay_heads=16, erase_heads=16,
+)  # fmt: skip
+Q: Any = SimpleNamespace(is_cuda=True, device="cuda:0", dtype=torch.bfloat16)
+
+
+def choose(shape: CallShape = SHAPE) -> str:
+    return dispatch.choose_config("chunk_fwd", shape, Q, packed=False, states=False, l2norm=False, gate=False)
+
+
+@pytest.fixture(autouse=True)
+def on_an_h100(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A pretended H100, whose table holds one entry, timed there."""
+    monkeypatch.setattr(dispatch, "_gpu", lambda device: "h100-sxm")
+    entry = TableEntry(
+        key=Key(op="chunk_fwd", rule="gdn2", dtype="bf16", K=128, V=128, tokens=8192, heads=16),
+        config="c32",
+        tier="A",
+        kernel=kernel_digests()["chunk_fwd"],
+        gate="device",
+        verdict="cd" * 8,
+        measurement="ab" * 8,
+        triton=triton.__version__,
+        resources=Resources(shared=40_000, registers=30_000, threads=256),
+    )
+    write_table(make_table(resolve("h100-sxm"), [entry]), tmp_path / "h100-sxm.json")
+    monkeypatch.setenv("DELTAPROOF_TABLES", str(tmp_path))
+    forget()
+    dispatch._say.cache_clear()
+    yield
+    forget()
+
+
+def test_a_call_is_served_the_entry_of_its_gpu():
+    assert choose() == "c32"
+
+
+def test_a_miss_is_served_the_default_and_said_once(caplog: pytest.LogCaptureFixture):
+    linear = CallShape(
+        decay="none", erase="none", write="tied", B=1, T=64, H=1, HV=1, K=32, V=32, N=1, decay_heads=1, erase_heads=1
+    )  # fmt: skip
+    with caplog.at_level(logging.WARNING, logger="deltaproof.dispatch"):
+        assert choose(linear) == choose(linear) == dispatch.DEFAULT
+    assert len(caplog.records) == 1
+    assert "chunk_fwd linear on h100-sxm" in caplog.text
+
+
+def test_each_choice_is_explained_when_asked_for(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setenv("DELTAPROOF_LOG", "dispatch")
+    with caplog.at_level(logging.INFO, logger="deltaproof.dispatch"):
+        choose()
+    assert "chunk_fwd gdn2 on h100-sxm: c32 (exact" in caplog.text
+
+
+def test_ties_without_a_name_and_cpus_get_the_default():
+    assert choose(CallShape(**{name: getattr(SHAPE, name) for name in SHAPE.__slots__} | {"write": "scalar"})) == "c64"
+    assert (
+        dispatch.choose_config("chunk_fwd", SHAPE, torch.zeros(1), packed=False, states=False, l2norm=False, gate=False)
+        == dispatch.DEFAULT
+    )
