@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,6 +24,9 @@ from .stages.normalise import l2norm_grad as normalise_grad
 from .stages.tokens import walk_tokens
 
 Tensor = torch.Tensor
+_parse = lru_cache(maxsize=1024)(LaunchConfig.parse)
+"""Configurations travel as text; every call of an operator reads one."""
+
 _SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens")
 """Tensor arguments of the training operator, in order."""
 
@@ -52,7 +56,7 @@ def _call(
     """The arguments of an operator as a `Call`. Without cu_seqlens, the sequences are equally long."""
     if cu_seqlens is None:
         cu_seqlens = even_sequences(sequences, q.shape[0] // max(sequences, 1), q.device)
-    launch = LaunchConfig.parse(config)
+    launch = _parse(config)
     return Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=launch)
 
 
@@ -83,7 +87,7 @@ def chunk_train(
 
 @chunk_train.register_fake
 def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
-    aqk = q.new_empty(q.shape[0], v.shape[1], LaunchConfig.parse(config).chunk_size)
+    aqk = q.new_empty(q.shape[0], v.shape[1], _parse(config).chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
     return torch.empty_like(v), _states(v, k, sequences if final else 0), aqk, a
 

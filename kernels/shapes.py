@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 NONE, SCALAR, CHANNEL = 0, 1, 2
-"""How a gate is tied; `ties.py` has the same numbers for kernels."""
+"""How a gate is tied; `ties.py` hands these numbers to kernels."""
 
 
 def tie(gate: torch.Tensor | None) -> int:

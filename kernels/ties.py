@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import triton.language as tl
 
-NONE = tl.constexpr(0)
-SCALAR = tl.constexpr(1)
-CHANNEL = tl.constexpr(2)
+from . import shapes
+
+NONE = tl.constexpr(shapes.NONE)
+SCALAR = tl.constexpr(shapes.SCALAR)
+CHANNEL = tl.constexpr(shapes.CHANNEL)
