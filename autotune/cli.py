@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -331,13 +330,11 @@ def _write(path: Path, text: str) -> None:
 def _errors() -> Iterator[None]:
     """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does."""
     from ..results.strict import TableError
+    from ..verify.interruption import interruptible
 
-    def interrupt(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
     try:
-        yield
+        with interruptible():
+            yield
     except TableError as error:
         _usage(str(error))
     except OSError as error:
@@ -350,8 +347,6 @@ def _errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
+from ..verify.interruption import heed
+
 T = TypeVar("T")
 Failure = Literal["timeout", "crash"]
 
@@ -69,7 +71,8 @@ class Workers:
                 for index in [index for index, future in running.items() if future.cancel()]:
                     running.pop(index)
             try:
-                # A timeout keeps the main thread open to signals.
+                # The timeout is how long an interruption may wait.
+                heed()
                 index, future = ended.get(timeout=0.5)
             except Empty:
                 continue

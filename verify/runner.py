@@ -19,6 +19,7 @@ from . import worker
 from .calibrate import Rows, measure
 from .case import Case, Replay
 from .check import ORACLE_KERNEL, Cell
+from .interruption import heed
 from .profiles import PROFILES
 from .properties import load
 from .store import Store
@@ -92,12 +93,16 @@ def calibrate(
 ) -> list[Rows]:
     """Row ratios of every kernel on every rule, measured in child processes."""
     with _pool(jobs) as pool:
-        futures = [
+        futures: list[Any] = [
             pool.schedule(measure, args=(target, kernel, rule, PROFILES[profile], examples, seed))
             for rule in rules
             for kernel in kernels
         ]
         try:
+            pending = set(futures)
+            while pending:
+                heed()
+                _, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             return [future.result() for future in futures]
         except BaseException:
             pool.stop()
@@ -144,7 +149,8 @@ class _Children:
         }
         pending = set(futures)
         while pending:
-            # A timeout keeps the main thread open to signals.
+            # The timeout is how long an interruption may wait.
+            heed()
             done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 cell = futures[future]

@@ -1,0 +1,41 @@
+"""Ctrl-C and a plain kill, heeded where a run can stop with everything in order.
+
+An exception that a signal handler raises lands wherever the main thread happens to be: in a finaliser it is swallowed,
+and in a library's critical section it leaves a lock behind. So the handler only takes note, and loops ask.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_asked = False
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Within, the first Ctrl-C or plain kill is kept for the next `heed`; a second one raises where it strikes."""
+    global _asked
+
+    def take_note(number: int, frame: Any) -> None:
+        global _asked
+        if _asked:
+            raise KeyboardInterrupt
+        _asked = True
+
+    _asked = False
+    before = {number: signal.signal(number, take_note) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def heed() -> None:
+    """Raise KeyboardInterrupt if the run was asked to end. Long work calls this at least once a second."""
+    if _asked:
+        raise KeyboardInterrupt
