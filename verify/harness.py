@@ -5,7 +5,7 @@ The interpreter is imported when it is first needed: on a GPU it must not be the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ class ExactRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundsRun:
-    """What the memory checks saw: accesses out of bounds, elements never written by output, overwritten inputs."""
+    """What the memory checks saw: accesses that are not allowed, elements never written by output, overwritten inputs."""
 
     faults: tuple[Any, ...]
     unwritten: dict[str, int]
@@ -42,12 +42,14 @@ class Harness:
     """A kernel to judge, the others of its target to compare with, and the threshold of the error budgets.
 
     device: "cpu" runs kernels in the interpreter; "cuda" runs them as compiled, in their own arithmetic only.
+    transform: changes the syntax trees of kernels before they are interpreted (`interpreter.session`).
     """
 
     kernel: Any
     kernels: Mapping[str, Any] = field(default_factory=dict)
     tau: float = 1.0
     device: str = "cpu"
+    transform: Callable[[str, Any], Any] | None = None
 
     def with_kernel(self, kernel: Any) -> Harness:
         """The same harness around another kernel."""
@@ -61,7 +63,7 @@ class Harness:
         from .interpreter import session
 
         made = execute.tensors(case.problem, inputs)
-        with session(arithmetic="faithful", memory=True) as watched:
+        with session(arithmetic="faithful", memory=True, transform=self.transform) as watched:
             outputs = execute.run(self.kernel, case, made, gradients=gradients)
         _require_in_bounds(watched.faults)
         return execute.as_numpy(outputs)
@@ -78,7 +80,7 @@ class Harness:
         made = execute.tensors(case.problem, inputs)
         wanted = self.kernel.differentiable if gradients is None else gradients
         kernel = replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
-        with session(arithmetic="exact", memory=True) as exact:
+        with session(arithmetic="exact", memory=True, transform=self.transform) as exact:
             try:
                 outputs = execute.run(kernel, case, made, gradients=wanted)
             except KernelRaised as error:
@@ -98,7 +100,8 @@ class Harness:
         from .interpreter import session
 
         made = execute.tensors(case.problem, inputs)
-        with session(arithmetic="faithful", memory=True) as guarded:
+        watching = {"memory": True, "races": True, "check_overflow": True}
+        with session(arithmetic="faithful", transform=self.transform, **watching) as guarded:
             safe = {name: guarded.guard(tensor, name=name) for name, tensor in made.items()}
             try:
                 outputs = execute.run(self.kernel, case, safe, gradients=self.kernel.differentiable)

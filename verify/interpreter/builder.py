@@ -147,14 +147,19 @@ class HarnessBuilder(InterpreterBuilder):
         return TensorHandle(triton_interpreter._interpreter.load(addresses, on, fill, held), dtype)
 
     def create_masked_store(self, ptrs: Handle, value: Handle, mask: Any, *_: Any, **__: Any) -> None:
-        dtype = ptrs.get_element_ty()
-        on = _mask(mask)
-        if self.memory is not None:
-            on = self.memory.admit("store", ptrs.data, on, dtype)
+        dtype, on = ptrs.get_element_ty(), _mask(mask)
+        if self.memory is None:
+            self._store(ptrs.data, value, on, dtype)
+            return
+        on = self.memory.admit("store", ptrs.data, on, dtype)
+        with self.memory.storing(ptrs.data, on, dtype):
+            self._store(ptrs.data, value, on, dtype)
+
+    def _store(self, addresses: np.ndarray, value: Handle, on: np.ndarray, dtype: tl.dtype) -> None:
         if is_float(dtype):
-            self.arithmetic.store(ptrs.data, value, on, dtype)
+            self.arithmetic.store(addresses, value, on, dtype)
         else:
-            triton_interpreter._interpreter.store(ptrs.data, value.data, on)
+            triton_interpreter._interpreter.store(addresses, value.data, on)
 
     def create_atomic_cas(self, ptr: Handle, cmp: Handle, val: Handle, sem: Any, scope: Any) -> Handle:
         require_one_process()

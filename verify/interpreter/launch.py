@@ -22,6 +22,9 @@ from .solo import NeedsOneProcess
 
 Program = tuple[int, int, int]
 
+MOST_PROGRAMS = (2**31 - 1, 2**16 - 1, 2**16 - 1)
+"""Along each axis of a grid (CUDA C++ Programming Guide, technical specifications per compute capability)."""
+
 
 class ProgramError(InterpreterError):
     """A kernel raised. program: the one that did."""
@@ -172,6 +175,9 @@ def _grid(kernel: str, grid: Any) -> Program:
     if not 1 <= len(sizes) <= 3 or min(sizes) < 0:
         raise ValueError(f"{kernel}: a grid has one to three sizes of at least 0, not {grid}")
     x, y, z = (*sizes, 1, 1)[:3]
+    for axis, size, most in zip("xyz", (x, y, z), MOST_PROGRAMS, strict=True):
+        if size > most:
+            raise ValueError(f"{kernel}: {size} programs along {axis}, where a GPU takes at most {most}")
     return x, y, z
 
 

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import ASTTransformer, InterpretedFunction
@@ -26,6 +27,9 @@ Transform = Callable[[str, ast.Module], ast.Module]
 
 _code: dict[Any, CodeType] = {}
 """Compiled modules of one function definition each, by the Python function; sources do not change while we run."""
+
+_transformed: WeakKeyDictionary[Transform, dict[Any, CodeType]] = WeakKeyDictionary()
+"""The same by transform: one that is used again gives the same code again."""
 
 
 class Rewriter:
@@ -56,15 +60,14 @@ class Rewriter:
         return made
 
     def _compile(self, fn: Any) -> CodeType:
-        if self._transform is None and fn in _code:
-            return _code[fn]
-        tree, path = _parse(fn)
+        known = _code if self._transform is None else _transformed.setdefault(self._transform, {})
+        if fn in known:
+            return known[fn]
+        tree, path = parse(fn)
         if self._transform is not None:
             tree = self._transform(f"{fn.__module__}:{fn.__qualname__}", tree)
         tree = ast.fix_missing_locations(ASTTransformer().visit(tree))
-        code = compile(tree, path, "exec", dont_inherit=True)
-        if self._transform is None:
-            _code[fn] = code
+        code = known[fn] = compile(tree, path, "exec", dont_inherit=True)
         return code
 
     def _namespace(self, fn: Any) -> dict[str, Any]:
@@ -81,7 +84,7 @@ class Rewriter:
         return namespace
 
 
-def _parse(fn: Any) -> tuple[ast.Module, str]:
+def parse(fn: Any) -> tuple[ast.Module, str]:
     """The definition without decorators, annotations and defaults, at its own line numbers; and its file."""
     lines, first = inspect.getsourcelines(fn)
     tree = ast.parse(textwrap.dedent("".join(lines)))

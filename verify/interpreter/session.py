@@ -24,6 +24,7 @@ from .records import Place, Records
 from .rewrite import Rewriter, Transform
 from .shadow import Shadow
 from .tensors import ExactTensors
+from .watching import observed
 
 
 class Session:
@@ -56,7 +57,7 @@ class Session:
 
     @property
     def faults(self) -> list[MemoryFault]:
-        """Accesses out of bounds, one entry per source line; empty without `memory=True`."""
+        """Accesses that no kernel may make, one entry per sort and source line; empty without `memory=True`."""
         return [] if self._memory is None else self._memory.faults
 
     def guard(self, tensor: torch.Tensor, *, name: str | None = None, writable: bool = False) -> torch.Tensor:
@@ -80,6 +81,7 @@ def session(
     arithmetic: Literal["faithful", "exact"] = "faithful",
     memory: bool = False,
     *,
+    races: bool = False,
     processes: int = 1,
     check_overflow: bool = False,
     transform: Transform | None = None,
@@ -89,6 +91,7 @@ def session(
     arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in
         kernels and in what torch does to them in between.
     memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
+    races: with `memory`, also look for elements over which programs of a launch quarrel; not seen between processes.
     processes: run large grids in this many processes. The bits are the same.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.
@@ -99,7 +102,7 @@ def session(
     require_supported()
     records, shadow = Records(), Shadow()
     rules: Arithmetic = Exact(records, shadow) if arithmetic == "exact" else Faithful()
-    checker = Memory() if memory else None
+    checker = Memory(races=races) if memory else None
     state = Session(records, checker)
 
     def run(kernel: InterpretedFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
@@ -108,7 +111,8 @@ def session(
         launch = bind(kernel, rewrite(kernel), grid, args, kwargs)
         if checker is not None:
             checker.begin(launch.name, launch.tensors)
-        run_grid(launch, rules, records, checker, processes)
+        with observed(arithmetic, kernel.fn, launch, checker):
+            run_grid(launch, rules, records, checker, processes)
 
     def call(function: InterpretedFunction, *args: Any, **kwargs: Any) -> Any:
         formula = rules.stand_in(function.__name__)

@@ -13,7 +13,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     """One forward and backward pass with every address checked, in red-zoned and poisoned buffers."""
     run = harness.bounds(case, generate(case.problem))
     if run.faults:
-        message = f"{len(run.faults)} accesses out of bounds; the first: {run.faults[0]}"
+        message = f"{len(run.faults)} forbidden accesses; the first: {run.faults[0]}"
     elif run.unwritten:
         name, count = next(iter(run.unwritten.items()))
         message = f"{count} elements of {name} are never written"

@@ -1,0 +1,93 @@
+"""Look at every launch of the sessions that run meanwhile: what went into a kernel, and what it left behind.
+
+Whoever judges a stage alone needs the tensors at its boundary, and runs code, a property say, that opens sessions of its
+own. So the observer is not an argument of a session but is in force for a while.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+from .launch import Launch
+from .memory import Memory, MemoryFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One launch. before, after: copies of its tensors by argument name; scalars: all other arguments.
+
+    arithmetic: "exact" or "faithful". faults: what the memory check found in this launch.
+    error: what the kernel raised; `after` is then what it had left until there.
+    """
+
+    name: str
+    function: Any
+    arithmetic: str
+    before: dict[str, torch.Tensor]
+    after: dict[str, torch.Tensor]
+    scalars: dict[str, Any]
+    faults: tuple[MemoryFault, ...]
+    error: str | None = None
+
+
+Observer = Callable[[Seen], object]
+
+_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
+
+
+@contextlib.contextmanager
+def watching(observer: Observer) -> Iterator[None]:
+    """`observer` is told of every launch, after it, in whatever session."""
+    token = _observer.set(observer)
+    try:
+        yield
+    finally:
+        _observer.reset(token)
+
+
+@contextlib.contextmanager
+def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | None) -> Iterator[None]:
+    """Around one launch. Costs nothing while nobody is watching."""
+    observer = _observer.get()
+    if observer is None:
+        yield
+        return
+    known = _counts(memory)
+    before = _copies(launch)
+    error = None
+    try:
+        yield
+    except Exception as raised:
+        error = str(raised)
+        raise
+    finally:
+        faults = () if memory is None else tuple(f for f in memory.faults if f.count > known.get(_key(f), 0))
+        scalars = {name: x for name, x in launch.arguments.items() if not isinstance(x, torch.Tensor)}
+        seen = Seen(name=launch.name, function=function, arithmetic=arithmetic, before=before, after=_copies(launch),
+                    scalars=scalars, faults=faults, error=error)  # fmt: skip
+        observer(seen)
+
+
+def _copies(launch: Launch) -> dict[str, torch.Tensor]:
+    # Outside the modes of the session, which would place and poison the copies, or compute with them.
+    with _disable_current_modes():
+        return {
+            name: x.detach().clone(memory_format=torch.contiguous_format)
+            for name, x in launch.arguments.items()
+            if isinstance(x, torch.Tensor)
+        }
+
+
+def _key(fault: MemoryFault) -> tuple[str, ...]:
+    return fault.fault, fault.kind, fault.kernel, f"{fault.file}:{fault.line}"
+
+
+def _counts(memory: Memory | None) -> dict[tuple[str, ...], int]:
+    return {} if memory is None else {_key(fault): fault.count for fault in memory.faults}
