@@ -7,7 +7,7 @@ import math
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,10 @@ from hypothesis.errors import HypothesisException
 
 from ..specs.problem import DType, Problem
 from ..specs.rule import RULES
-from . import corpus
+from . import corpus, lattice
 from .case import Case, Replay
 from .harness import Harness
-from .outcome import KernelRaised, Outcome, Unsupported
+from .outcome import KernelRaised, Outcome, Unsupported, held
 from .profiles import Profile
 from .properties.base import Property
 from .strategies import cases, regimes_of
@@ -123,7 +123,28 @@ def judge(
     for case in _known_cases(cell, prop, kernel, profile, seed):
         if is_bad(attempt(case)):
             break
-    strategy = cases(
+    _search(
+        _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),
+        profile.shrink_seconds,
+    )  # fmt: skip
+    return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+
+
+def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int = 0) -> list[Case]:
+    """The cases that `judge` runs while none fails, in its order, without running any."""
+    found = dict.fromkeys(_known_cases(cell, prop, kernel, profile, seed))
+    strategy = _strategy(cell, prop, kernel, profile)
+
+    def note(case: Case) -> Outcome:
+        found[case] = None
+        return held()
+
+    _search(strategy, note, Record(), _examples(prop, profile), cell.seed(seed), 0.0)
+    return list(found)
+
+
+def _strategy(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> st.SearchStrategy[Case]:
+    return cases(
         RULES[cell.rule],
         profile,
         dtypes=_dtypes(prop),
@@ -131,9 +152,10 @@ def judge(
         kernel=kernel,
         applies=lambda problem: prop.applies(kernel, problem),
     )
-    examples = max(1, round(profile.examples / prop.calls))
-    _search(strategy, attempt, record, examples, cell.seed(seed), profile.shrink_seconds)
-    return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+
+
+def _examples(prop: Property, profile: Profile) -> int:
+    return max(1, round(profile.examples / prop.calls))
 
 
 def judge_one(
@@ -193,14 +215,20 @@ class _Found(Exception):
 
 
 def _known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
-    """The profile's share of the corpus; which part of it differs from cell to cell."""
-    problems = [
-        problem
-        for problem in corpus.problems(RULES[cell.rule]).values()
-        if (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
-    ]
-    start = cell.seed(seed) % max(1, len(problems))
-    chosen = (problems[start:] + problems[:start])[: profile.corpus]
+    """The profile's share of the corpus and of the pairs of options; which part of them differs from cell to cell."""
+    rule = RULES[cell.rule]
+
+    def share(problems: Iterable[Problem], count: int) -> list[Problem]:
+        able = [
+            problem
+            for problem in problems
+            if (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
+        ]
+        start = cell.seed(seed) % max(1, len(able))
+        return (able[start:] + able[:start])[:count]
+
+    chosen = share(corpus.problems(rule).values(), profile.corpus)
+    chosen += share(lattice.problems(rule), profile.pairs if prop.pairs else 0)
     return [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
 
 

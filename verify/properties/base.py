@@ -29,6 +29,7 @@ class Property:
     uses_oracle: compares with the oracle, which must have been judged first.
     calls: kernel calls that one check costs, about; the runner draws fewer cases of a dear property.
     on_device: can also be judged on a GPU, without the interpreter.
+    pairs: also judged on every pair of options, by profiles that have them.
     """
 
     name: str
@@ -43,3 +44,4 @@ class Property:
     uses_oracle: bool = False
     calls: float = 1.0
     on_device: bool = False
+    pairs: bool = False

@@ -31,5 +31,6 @@ MEMORY = Property(
     kind="memory",
     catches=("missing mask", "unwritten tail", "clobbered input", "empty sequence"),
     check=check,
+    pairs=True,
     calls=1.5,
 )
