@@ -1,5 +1,7 @@
 """Stage 0 in plain torch, differentiable by autograd: what `stages.normalise` and `stages.activate` compute."""
 
+from typing import Any
+
 import torch
 
 from .stages.normalise import EPS
@@ -16,5 +18,21 @@ def decay_gate(f: torch.Tensor, A_log: torch.Tensor, dt_bias: torch.Tensor) -> t
     wide = f if f.dtype == torch.float64 else f.float()
     rate = A_log.exp().view(-1, *[1] * (f.dim() - 3))
     raw = wide + dt_bias.view(f.shape[2:])
-    # softplus, whose own gradient is NaN above 88 without its threshold, and inexact with it.
-    return -rate * torch.logaddexp(raw, torch.zeros_like(raw))
+    return -rate * _Softplus.apply(raw)
+
+
+class _Softplus(torch.autograd.Function):
+    """log(1 + exp x). torch's own has a gradient that is NaN above 88 without its threshold, and inexact with it."""
+
+    @staticmethod
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return torch.logaddexp(x, torch.zeros_like(x))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * torch.sigmoid(x)

@@ -96,6 +96,7 @@ FORMULAS: dict[str, Callable[..., FieldArray]] = {
     "sqrt": field.sqrt,
     "sigmoid": field.sigmoid,
     "sigmoid_backward": lambda grad, y: grad * y * (1 - y),
+    "logaddexp": lambda x, y: y + field.softplus(x - y),
     "softplus": _softplus,
     "softplus_backward": _softplus_backward,
     "sum": _sum,
