@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
-from .rule import RULES, Rule
+from .rule import NAMED, RULES, Rule
 
 DType = Literal["fp32", "bf16", "fp16"]
 
@@ -72,7 +73,7 @@ class Problem:
         """(batch row, first token, tokens) of every sequence, in the order of the states."""
         if self.lengths is None:
             return tuple((row, 0, self.T) for row in range(self.B))
-        starts = [sum(self.lengths[:i]) for i in range(len(self.lengths))]
+        starts = accumulate(self.lengths[:-1], initial=0)
         return tuple((0, start, length) for start, length in zip(starts, self.lengths, strict=True))
 
     @property
@@ -110,8 +111,8 @@ class Problem:
         if match is None:
             raise ValueError(f"not a problem token: {token!r}; expected e.g. {cls(rule=RULES['gdn2']).token!r}")
         part = match.groupdict()
-        if part["rule"] not in RULES:
-            raise ValueError(f"unknown rule {part['rule']!r} in {token!r}; known: {', '.join(RULES)}")
+        if part["rule"] not in NAMED:
+            raise ValueError(f"unknown rule {part['rule']!r} in {token!r}; known: {', '.join(NAMED)}")
         if part["dtype"] not in ("fp32", "bf16", "fp16"):
             raise ValueError(f"unknown dtype {part['dtype']!r} in {token!r}; known: fp32, bf16, fp16")
         options = {name: value for name, _, value in (option.partition("=") for option in part["options"].split("+"))}
@@ -120,7 +121,7 @@ class Problem:
         if unknown := set(options) - known:
             raise ValueError(f"unknown options {sorted(unknown)} in {token!r}; known: {', '.join(sorted(known))}")
         return cls(
-            rule=RULES[part["rule"]],
+            rule=NAMED[part["rule"]],
             dtype=part["dtype"],
             **{name: int(part[name]) for name in ("B", "T", "H", "HV", "K", "V", "seed")},
             regime=part["regime"],

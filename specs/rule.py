@@ -60,3 +60,23 @@ RULES: dict[str, Rule] = {
     )
 }
 """The named rules, from the smallest to the most general; each is the step above with gates tied."""
+
+RELATIVES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule(name="retnet", decay="none", erase="none", write="tied"),
+        Rule(name="carve", decay="channel", erase="channel", write="scalar"),
+        Rule(name="comba", decay="scalar", erase="scalar", write="tied"),
+        Rule(name="precond_gdn", decay="scalar", erase="scalar", write="tied"),
+        Rule(name="precond_kda", decay="channel", erase="scalar", write="tied"),
+        Rule(name="delta_product", decay="scalar", erase="scalar", write="tied"),
+        Rule(name="rwkv7", decay="channel", erase="channel", write="scalar"),
+        Rule(name="mamba3", decay="scalar", erase="none", write="scalar"),
+        Rule(name="mamba3_mimo", decay="scalar", erase="none", write="scalar"),
+        Rule(name="longhorn", decay="none", erase="scalar", write="tied"),
+    )
+}
+"""Systems that are the step above re-parameterised (`specs.relatives`): the gates that their inputs are drawn from."""
+
+NAMED: dict[str, Rule] = RULES | RELATIVES
+"""All that a problem may be of."""

@@ -1,0 +1,50 @@
+"""Gated DeltaProduct (arXiv 2502.10297): several delta steps per token, of which the first decays and the last is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..api import gated_delta_rule
+from .substeps import first_of, last_of, spread
+
+
+def gated_delta_product(
+    q: Tensor,  # [B, T, H, K]
+    k: Tensor,  # [B, T, n, H, K]
+    v: Tensor,  # [B, T, n, HV, V]
+    g: Tensor | None,  # [B, T, HV]
+    beta: Tensor,  # [B, T, n, HV]
+    *,
+    cu_seqlens: Tensor | None = None,
+    op: Callable[..., Any] = gated_delta_rule,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """S <- prod_j (I - beta_j k_j k_j^T) exp(g) S + ..., n delta steps in turn; o = scale * S^T q after the last.
+
+    Every token becomes n tokens of the rule. Options as `gated_delta_rule`; those that a chunked kernel pays per token it
+    pays n times.
+    """
+    n = k.shape[2]
+    o, state = op(
+        q=last_of(q, n),
+        k=k.flatten(1, 2),
+        v=v.flatten(1, 2),
+        g=None if g is None else first_of(g, n),
+        b=beta.flatten(1, 2),
+        w=None,
+        cu_seqlens=spread(cu_seqlens, n),
+        **options,
+    )
+    return o[:, n - 1 :: n], state
+
+
+def dividing_steps(k: Tensor, v: Tensor, beta: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, T * n, ...] as flash-linear-attention packs the steps -> [B, T, n, ...]. Raises ValueError if n does not divide."""
+    if k.shape[1] % n:
+        raise ValueError(f"k has {k.shape[1]} rows; accepted: a multiple of num_householder={n}")
+    first, second, third = (x.unflatten(1, (-1, n)) if x.shape[1] else torch.unsqueeze(x, 2) for x in (k, v, beta))
+    return first, second, third

@@ -1,0 +1,24 @@
+"""RetNet's retention (arXiv 2307.08621): linear attention that forgets at one fixed rate per head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..api import gated_delta_rule
+
+
+def retention(
+    q: Tensor, k: Tensor, v: Tensor, *, op: Callable[..., Any] = gated_delta_rule, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """S <- gamma_h S + k v^T, o = scale * S^T q, with gamma_h = 1 - 2^(-5-h) for value head h.
+
+    q, k [B, T, H, K], already rotated if they are to be; v [B, T, HV, V]; options as `gated_delta_rule`.
+    """
+    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    heads = torch.arange(v.shape[2], dtype=exact, device=v.device)
+    g = torch.log1p(-torch.exp2(-5 - heads)).expand(*v.shape[:3])
+    return op(q=q, k=k, v=v, g=g, b=None, w=None, **options)

@@ -1,0 +1,40 @@
+import ast
+from dataclasses import replace
+
+import pytest
+from wrong_kernels import SPLIT, STAGED, TOKENS
+
+from deltaproof.specs.problem import Problem
+from deltaproof.verify.case import Case
+from deltaproof.verify.check import judge_case
+from deltaproof.verify.harness import Harness
+from deltaproof.verify.properties.offsets import OFFSETS
+
+PROBLEM = Problem.parse("gdn2:fp32:b1:t4:h1x1:k4:v4:ordinary:s0")
+
+
+class _Narrow(ast.NodeTransformer):
+    """x.to(tl.int64) becomes x."""
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        wide = (
+            isinstance(node.func, ast.Attribute) and node.func.attr == "to" and ast.unparse(node.args[0]) == "tl.int64"
+        )
+        return node.func.value if wide else node
+
+
+def outcome(kernel, transform=None, problem=PROBLEM):
+    case = Case(problem=problem, config=kernel.configs(problem)[0])
+    return judge_case(OFFSETS, case, Harness(kernel=kernel, transform=transform))
+
+
+@pytest.mark.parametrize("kernel", [STAGED, SPLIT, TOKENS], ids=lambda kernel: kernel.name)
+def test_offsets_of_64_bits_hold(kernel):
+    assert outcome(kernel).status == "held"
+
+
+def test_offsets_of_32_bits_are_found():
+    problem = replace(PROBLEM, qk_l2norm=True)
+    found = outcome(SPLIT, lambda name, tree: _Narrow().visit(tree) if name.endswith(":l2norm_kernel") else tree, problem)
+    assert found.status == "failed" and "overflow" in found.message

@@ -1,0 +1,58 @@
+"""No offset is kept in 32 bits: on tensors of more than 2^31 elements the last program of every launch stays in bounds.
+
+Only that program runs, on memory that is reserved and never filled, so a call of tens of gigabytes costs a few pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...specs.problem import Problem
+from ..case import Case
+from ..harness import Harness
+from ..outcome import Outcome, held
+from .base import Property
+
+_SEQUENCES, _TOKENS, _WIDE, _NARROW = 32768, 640, 128, 8
+"""Sequences x tokens x wide channels are more than 2^31; no more sequences than a grid has rows."""
+
+
+def check(case: Case, harness: Harness) -> Outcome:
+    """Forward, and backward where there is one: first with many key channels, then with many value channels."""
+    for K, V in ((_WIDE, _NARROW), (_NARROW, _WIDE)):
+        problem = _enlarged(case.problem, K, V)
+        if harness.kernel.differentiable:
+            # The sums over all tokens that are gradients of A_log and dt_bias run for minutes in an interpreter.
+            problem = replace(problem, gate_in_kernel=False)
+        found = harness.offsets(replace(case, problem=problem))
+        if found:
+            return Outcome(
+                status="failed",
+                kind="memory",
+                message=f"with K={K}, V={V} and {_SEQUENCES} x {_TOKENS} tokens: {found[0]}",
+            )
+    return held()
+
+
+def _enlarged(problem: Problem, K: int, V: int) -> Problem:
+    shape = {"B": _SEQUENCES, "T": _TOKENS, "lengths": None}
+    if problem.lengths is not None:
+        shape = {"B": 1, "T": _SEQUENCES * _TOKENS, "lengths": (_TOKENS,) * _SEQUENCES}
+    return replace(problem, **shape, dtype="bf16", H=1, HV=1, K=K, V=V, gate_heads="value", strided=False)
+
+
+def applies(kernel: object, problem: Problem) -> str | None:
+    """Shapes are this property's own, so one head is as good as many."""
+    return None if problem.H == problem.HV == 1 else "the enlarged problem has one head"
+
+
+OFFSETS = Property(
+    name="offsets",
+    says="tensors of more than 2^31 elements are addressed in 64 bits",
+    arithmetic="bounds",
+    kind="memory",
+    catches=("32-bit offset", "grid limit"),
+    check=check,
+    applies=applies,
+    calls=6,
+)
