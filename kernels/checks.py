@@ -171,7 +171,9 @@ def _check_data(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int, in
 def _check_gate(name: str, x: Tensor | None, bases: list[tuple[int, int, int]], channels: int, accepted: str) -> Tie:
     if x is None:
         return "none"
-    if x.dim() not in (3, 4) or tuple(x.shape[:3]) not in bases or (x.dim() == 4 and x.shape[3] != channels):
+    # Element by element: a compiler that traces a symbolic T does not find equal tuples by `in`.
+    fits = any(tuple(x.shape[:3]) == base for base in bases)
+    if x.dim() not in (3, 4) or not fits or (x.dim() == 4 and x.shape[3] != channels):
         _refuse(name, x, accepted)
     return "scalar" if x.dim() == 3 else "channel"
 

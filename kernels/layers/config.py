@@ -1,0 +1,69 @@
+"""The sizes and choices that every mixer has, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+GateActivation = Literal["silu", "sigmoid", "none"]
+PAPER_GAIN = 2**-2.5
+"""Gain of the Xavier-uniform initialisation of Gated DeltaNet and Gated DeltaNet-2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixerConfig:
+    """Sizes and choices of one token mixer. The defaults are those of Gated DeltaNet-2 (arXiv 2605.22791).
+
+    hidden_size: channels of the residual stream.
+    num_heads, head_dim: query and key heads, and their channels K.
+    num_v_heads: value heads, a multiple of num_heads; as many as num_heads if None.
+    head_v_dim: channels V of a value head; head_dim if None.
+    conv_size: taps of the causal convolutions of q, k and v; 0 for none. conv_bias: whether they have a bias.
+    negative_eigenvalues: the erase gate (beta, where there is one gate) is in [0, 2] instead of [0, 1].
+    gate_activation: of the output gate, "silu", "sigmoid", or "none" for no gate; None is what the layer's paper has.
+    norm_eps: of the output norm, under the root.
+    init_gain: Xavier-uniform gain of every linear map; None leaves what torch.nn.Linear does.
+
+    Raises ValueError, in one line, for what cannot be built.
+    """
+
+    hidden_size: int = 2048
+    num_heads: int = 16
+    head_dim: int = 128
+    num_v_heads: int | None = None
+    head_v_dim: int | None = None
+    conv_size: int = 4
+    conv_bias: bool = False
+    negative_eigenvalues: bool = False
+    gate_activation: GateActivation | None = None
+    norm_eps: float = 1e-5
+    init_gain: float | None = PAPER_GAIN
+
+    def __post_init__(self):
+        for name in ("hidden_size", "num_heads", "head_dim", "value_heads", "value_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; accepted: at least 1")
+        if self.value_heads % self.num_heads:
+            raise ValueError(f"num_v_heads is {self.value_heads}; accepted: a multiple of num_heads = {self.num_heads}")
+        if self.conv_size < 0:
+            raise ValueError(f"conv_size is {self.conv_size}; accepted: a number of taps, or 0 for no convolution")
+        if self.gate_activation not in (None, "silu", "sigmoid", "none"):
+            raise ValueError(f"gate_activation is {self.gate_activation!r}; accepted: silu, sigmoid, none, or None")
+
+    @property
+    def value_heads(self) -> int:
+        return self.num_heads if self.num_v_heads is None else self.num_v_heads
+
+    @property
+    def value_channels(self) -> int:
+        return self.head_dim if self.head_v_dim is None else self.head_v_dim
+
+    @property
+    def key_size(self) -> int:
+        """Channels of all keys."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def value_size(self) -> int:
+        """Channels of all values."""
+        return self.value_heads * self.value_channels
