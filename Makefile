@@ -1,11 +1,17 @@
 # make verify    set everything up in .venv, then check every kernel (ARGS="--profile quick" narrows it)
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
-# make gpu       check every kernel on the CUDA device of this machine
-# make bench     CPU timings beside the peers that are installed
+# make gpu       verify, tune and time on the CUDA device of this machine, in under 10 minutes; call it again to go on
+# make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
+# make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
+# make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
+# make bytes     bytes that both move, counted in the interpreter
+# make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
 #
 # PYTHON           interpreter that .venv is made from; if it imports torch, that torch is kept and used
 # TORCH_INDEX_URL  package index for the pinned torch (a CPU-only or a CUDA one), where none is importable
+# WHEELS           folder of wheels to use instead of a network; HAVE: packages that the machine has, and needs no wheel for
+# WHEEL_PYTHON     Python version of the machine that the wheels are for
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,10 +23,22 @@ TORCH_INDEX_URL ?=
 ARGS ?=
 JOBS ?= 2
 
+WHEELS ?=
+WHEEL_PYTHON ?= 3.12
+WHEEL_PLATFORMS ?= $(foreach glibc,2_39 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17,manylinux_$(glibc)_x86_64) \
+  manylinux2014_x86_64 manylinux1_x86_64
+HAVE ?= torch triton
+# Tools of this repository, and what they alone need.
+NOT_ON_GPU := ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx
+PEER_PINS := fla-core==0.6.0 einops==0.8.2 nvidia-ml-py==13.615.71
+SITE := $(CURDIR)/.deltaproof/site
+empty :=
+space := $(empty) $(empty)
+
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu bench setup clean
+.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -34,12 +52,52 @@ lint: setup
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
 
-gpu: setup
-	$(BIN)/python -c 'import torch; assert torch.cuda.is_available(), "make gpu needs a CUDA device; torch sees none"'
-	$(BIN)/verify all --device cuda $(ARGS)
+# With WHEELS, nothing is fetched: the machine's own torch and triton, and wheels for the rest.
+gpu: $(if $(WHEELS),offline,setup)
+	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py $(ARGS)
+
+offline:
+	$(PYTHON) -c 'import torch, triton'
+	$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(SITE) $(WHEELS)/*.whl
+
+wheelhouse:
+	$(if $(WHEELS),,$(error make wheelhouse needs WHEELS=dir, where the wheels go))
+	mkdir -p $(WHEELS)
+	{ grep -vE '^#' constraints.txt; printf '%s\n' $(PEER_PINS); } \
+	  | grep -viE '^($(subst $(space),|,$(strip $(HAVE) $(NOT_ON_GPU))))==' > $(WHEELS)/pins.txt
+	$(PYTHON) -m pip download --no-deps --only-binary=:all: --implementation cp --python-version $(WHEEL_PYTHON) \
+	  $(addprefix --platform ,$(WHEEL_PLATFORMS)) --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
 
 bench: setup
-	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds $(ARGS)
+	$(BIN)/python tests/bench/side_by_side.py $(ARGS)
+	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds
+
+bytes: setup
+	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
+
+binaries: setup
+	$(BIN)/python tests/bench/binaries.py $(ARGS)
+
+# The package lies in a folder of its own beside .venv's torch and Triton. `verify` ends with 1 where something fails, and
+# so does this, after the reports are written. Paths in them are cut to what lies in the package.
+PEER_ARGS ?= --profile quick --property memory --property causality --property error \
+  --kernel '*_gdn2' --kernel '*_kda' --kernel '*_rule' --kernel '*_gla' --kernel '*/safe_gate'
+EINOPS := einops==0.8.2
+
+peers-%: setup
+	site=$(CURDIR)/$(VENV)/peers/fla-core-$*; report=results/peers/fla-core-$*; mkdir -p results/peers; \
+	if [ ! -d $$site ]; then \
+	  rm -rf $$site.part; \
+	  $(BIN)/python -m pip install --no-deps --target $$site.part fla-core==$* $(EINOPS); \
+	  mv $$site.part $$site; \
+	fi; \
+	code=0; PYTHONPATH=$$site $(BIN)/verify all --target fla $(PEER_ARGS) $(ARGS) \
+	  --json $$report.json --html $$report.html || code=$$?; \
+	if [ $$code -le 1 ]; then \
+	  sed -i "s|$$site/||g" $$report.json $$report.html; \
+	  $(BIN)/verify findings $$report.json > $$report.md || true; \
+	fi; \
+	exit $$code
 
 setup: $(STAMP)
 

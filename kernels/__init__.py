@@ -2,6 +2,7 @@
 
 from .api import VARIANTS, gated_delta_rule
 from .config import LaunchConfig, Tile
+from .decoding import decode
 from .rules import delta_rule, gdn, gdn2, gla, kda, linear, mamba2
 from .variants import KERNELS, Kernel
 
@@ -11,6 +12,7 @@ __all__ = [
     "Kernel",
     "LaunchConfig",
     "Tile",
+    "decode",
     "delta_rule",
     "gated_delta_rule",
     "gdn",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from . import library
+from . import inference, library
 from . import torch_first_stage as plain
 from .checks import check
 from .config import LaunchConfig
@@ -22,7 +22,12 @@ _OPERATORS: dict[str, tuple[str, Raw]] = {
     "tokens": ("recurrent", library.recurrent),
 }
 """Variant -> op and its raw operator; `torch` is plain torch and needs none."""
-VARIANTS = (*_OPERATORS, "torch")
+_INLINE: dict[str, tuple[str, Raw]] = {
+    "fused": ("chunk_fwd", inference.chunk_fused),
+    "packed": ("chunk_fwd", inference.chunk_packed),
+}
+"""Variants whose kernels normalise and activate what they read; they need no first stage."""
+VARIANTS = (*_OPERATORS, *_INLINE, "torch")
 
 SHORT = 64
 """Sequences up to this long are walked token by token where no gradient is needed."""
@@ -69,8 +74,9 @@ def gated_delta_rule(
         cu_seqlens_cpu: a copy of cu_seqlens on the CPU, whose contents can be checked without a synchronisation.
         use_qk_l2norm_in_kernel: divide q and k by sqrt(sum x^2 + 1e-6) first.
         use_gate_in_kernel: g is raw; the decay is -exp(A_log) * softplus(g + dt_bias), A_log [G], dt_bias [G] or [G * K].
-        variant: "staged" (differentiable), "split" (inference), "tokens" (inference, short sequences) or "torch";
-            by default chosen by device, length and whether a gradient is needed.
+        variant: "staged" (differentiable); "split", "packed" or "fused" (inference, with ever less memory traffic and ever
+            fewer programs); "tokens" (inference, short sequences) or "torch"; by default chosen by device, length and
+            whether a gradient is needed.
         config: the launch configuration; by default that of the tuned table of this GPU, or one that is safe everywhere.
         check_values: check the contents of g and cu_seqlens; by default only where that costs no synchronisation.
 
@@ -130,7 +136,7 @@ def gated_delta_rule(
         )
     if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
         raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
-    op, operator = _OPERATORS[variant]
+    op, operator = _INLINE[variant] if variant in _INLINE else _OPERATORS[variant]
     launch = (
         config.token
         if config is not None
@@ -146,10 +152,14 @@ def gated_delta_rule(
     )
     q, k, v = _pack(q), _pack(k), _pack(v)
     g, b, w = (None if gate is None else _pack(gate) for gate in (g, b, w))
-    if use_qk_l2norm_in_kernel:
-        q, k = library.l2norm(q), library.l2norm(k)
-    if use_gate_in_kernel:
-        g = library.decay_gate(g, A_log, dt_bias)
+    if variant in _INLINE:
+        inline = (A_log, dt_bias, use_qk_l2norm_in_kernel)
+    else:
+        inline = ()
+        if use_qk_l2norm_in_kernel:
+            q, k = library.l2norm(q), library.l2norm(k)
+        if use_gate_in_kernel:
+            g = library.decay_gate(g, A_log, dt_bias)
     o, ht, *_ = operator(
         q,
         k,
@@ -163,6 +173,7 @@ def gated_delta_rule(
         scaling,
         output_final_state,
         launch,
+        *inline,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
 

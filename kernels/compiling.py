@@ -66,7 +66,7 @@ class Binary:
 
     shared: bytes of shared memory. registers: per thread. stack: bytes of local memory per thread, spills included.
     tensor_core: number of tensor-core instructions by family, e.g. {"wgmma": 24}; empty where plain FMAs do the products.
-    code: the machine code, equal for configurations that are the same program.
+    code: the machine code, equal for configurations that are the same program. assembly: the text it was made from.
     """
 
     shared: int
@@ -74,6 +74,7 @@ class Binary:
     stack: int
     tensor_core: dict[str, int]
     code: bytes
+    assembly: str
 
 
 @contextmanager
@@ -127,6 +128,7 @@ def compile_launch(launch: Launch, target: GPUTarget) -> Binary:
         stack=stack,
         tensor_core={family: families.count(family) for family in sorted(set(families))},
         code=code,
+        assembly=assembly,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from ..specs.problem import DType
@@ -15,40 +17,55 @@ from .stages.normalise import l2norm, l2norm_grad
 from .stages.tokens import walk_tokens
 
 DTYPES: dict[DType, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TOKENS, HEADS, SEQUENCES = 8192, 4, 2
-"""Sizes of the recorded calls. Kernels are compiled for any number of these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How large a recorded call is: packed tokens, heads of every kind, packed sequences."""
+
+    tokens: int
+    heads: int
+    sequences: int
+
+
+RECORDED = Sizes(tokens=8192, heads=4, sequences=2)
+"""Kernels are compiled for any number of tokens and sequences."""
 
 
 def _empty(*shape: int, dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(*shape, dtype=dtype, device="meta")
 
 
-def _call(rule: Rule, dtype: torch.dtype, K: int, V: int, config: LaunchConfig) -> Call:
+def _call(rule: Rule, dtype: torch.dtype, K: int, V: int, config: LaunchConfig, sizes: Sizes) -> Call:
+    tokens, heads, sequences = sizes.tokens, sizes.heads, sizes.sequences
+
     def gate(tied: str, channels: int, kind: torch.dtype) -> torch.Tensor | None:
         if tied in ("none", "tied"):
             return None
-        return _empty(TOKENS, HEADS, *([channels] if tied == "channel" else []), dtype=kind)
+        return _empty(tokens, heads, *([channels] if tied == "channel" else []), dtype=kind)
 
     return Call(
-        q=_empty(TOKENS, HEADS, K, dtype=dtype),
-        k=_empty(TOKENS, HEADS, K, dtype=dtype),
-        v=_empty(TOKENS, HEADS, V, dtype=dtype),
+        q=_empty(tokens, heads, K, dtype=dtype),
+        k=_empty(tokens, heads, K, dtype=dtype),
+        v=_empty(tokens, heads, V, dtype=dtype),
         g=gate(rule.decay, K, torch.float32),
         b=gate(rule.erase, K, dtype),
         w=gate(rule.write, V, dtype),
-        h0=_empty(SEQUENCES, HEADS, K, V, dtype=torch.float32),
-        cu_seqlens=_empty(SEQUENCES + 1, dtype=torch.int64),
+        h0=_empty(sequences, heads, K, V, dtype=torch.float32),
+        cu_seqlens=_empty(sequences + 1, dtype=torch.int64),
         scale=K**-0.5,
         config=config,
     )
 
 
-def op_launches(op: str, rule: Rule, dtype: DType, K: int, V: int, config: LaunchConfig) -> list[Launch]:
+def op_launches(
+    op: str, rule: Rule, dtype: DType, K: int, V: int, config: LaunchConfig, sizes: Sizes = RECORDED
+) -> list[Launch]:
     """Launches of one call of `op` ("chunk_train": forward and backward, "chunk_fwd" or "recurrent"), with states.
 
     Raises ValueError for another op, RuntimeError under TRITON_INTERPRET.
     """
-    call = _call(rule, DTYPES[dtype], K, V, config)
+    call = _call(rule, DTYPES[dtype], K, V, config, sizes)
 
     def train() -> None:
         o, ht, aqk, a = staged.forward(call, final=True)
@@ -64,15 +81,15 @@ def op_launches(op: str, rule: Rule, dtype: DType, K: int, V: int, config: Launc
     return record(ops[op])
 
 
-def first_stage_launches(rule: Rule, dtype: DType, K: int) -> list[Launch]:
+def first_stage_launches(rule: Rule, dtype: DType, K: int, sizes: Sizes = RECORDED) -> list[Launch]:
     """Launches of the optional first stage, forward and backward: normalisation, and the decay's activation if there is one."""
-    call = _call(rule, DTYPES[dtype], K, K, LaunchConfig())
+    call = _call(rule, DTYPES[dtype], K, K, LaunchConfig(), sizes)
 
     def run() -> None:
         l2norm(call.q)
         l2norm_grad(call.q, call.q)
         if call.g is not None:
-            A_log = _empty(HEADS, dtype=torch.float32)
+            A_log = _empty(sizes.heads, dtype=torch.float32)
             dt_bias = _empty(call.g[0].numel(), dtype=torch.float32)
             activate(call.g, A_log, dt_bias)
             activate_grad(call.g, A_log, dt_bias, call.g)

@@ -24,14 +24,14 @@ from .stages.normalise import l2norm_grad as normalise_grad
 from .stages.tokens import walk_tokens
 
 Tensor = torch.Tensor
-_parse = lru_cache(maxsize=1024)(LaunchConfig.parse)
+parse_config = lru_cache(maxsize=1024)(LaunchConfig.parse)
 """Configurations travel as text; every call of an operator reads one."""
 
 _SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens")
 """Tensor arguments of the training operator, in order."""
 
 
-def _require_device(q: Tensor) -> None:
+def require_device(q: Tensor) -> None:
     """Triton runs on GPUs, and on CPU tensors only in its interpreter. Raises ValueError otherwise."""
     if q.device.type == "cpu" and not knobs.runtime.interpret:
         raise ValueError(
@@ -56,7 +56,7 @@ def _call(
     """The arguments of an operator as a `Call`. Without cu_seqlens, the sequences are equally long."""
     if cu_seqlens is None:
         cu_seqlens = even_sequences(sequences, q.shape[0] // max(sequences, 1), q.device)
-    launch = _parse(config)
+    launch = parse_config(config)
     return Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=launch)
 
 
@@ -80,14 +80,14 @@ def chunk_train(
     config: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
-    _require_device(q)
+    require_device(q)
     call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
     return staged.forward(call, final=final)
 
 
 @chunk_train.register_fake
 def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
-    aqk = q.new_empty(q.shape[0], v.shape[1], _parse(config).chunk_size)
+    aqk = q.new_empty(q.shape[0], v.shape[1], parse_config(config).chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
     return torch.empty_like(v), _states(v, k, sequences if final else 0), aqk, a
 
@@ -157,7 +157,7 @@ def _inference_operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) ->
         final: bool,
         config: str,
     ) -> tuple[Tensor, Tensor]:
-        _require_device(q)
+        require_device(q)
         return run(_call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config), final=final)
 
     def fake(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
@@ -175,7 +175,7 @@ recurrent = _inference_operator("recurrent", walk_tokens)
 @torch.library.custom_op("deltaproof::l2norm", mutates_args=())
 def l2norm(x: Tensor) -> Tensor:
     """x / sqrt(sum x^2 + 1e-6) over the last dimension."""
-    _require_device(x)
+    require_device(x)
     return normalise(x)
 
 
@@ -203,7 +203,7 @@ l2norm.register_autograd(
 @torch.library.custom_op("deltaproof::decay_gate", mutates_args=())
 def decay_gate(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
     """-exp(A_log) softplus(f + dt_bias), fp32."""
-    _require_device(f)
+    require_device(f)
     return activate(f, A_log, dt_bias)
 
 

@@ -137,6 +137,40 @@ SPACES: dict[str, StageSpace] = {
 }
 """The stages by name, in the order in which they run."""
 
+
+def _fused(s: Setting) -> int:
+    # The state stays while the inverse holds T, A and the two halves of an operand.
+    return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
+
+
+VARIANT_SPACES: dict[str, tuple[StageSpace, ...]] = {
+    "packed": (
+        StageSpace(
+            stage="scores",
+            live=_scores,
+            cut="K",
+            steps=lambda s: _trips(s.K, s),
+            solves=True,
+            blocks=(16, 32, 64),
+            num_warps=(4, 8),
+        ),
+        StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),
+    ),
+    "fused": (
+        StageSpace(
+            stage="states",
+            live=_fused,
+            cut="V",
+            steps=lambda s: None,
+            solves=True,
+            blocks=(16, 32, 64, 128),
+            num_warps=(4, 8),
+        ),
+    ),
+}
+"""What the other variants of `chunk_fwd` vary, in the fields of a configuration that they read. `scores.block` of the fused
+one cuts K in its scores, and 32 does for all."""
+
 OP_STAGES: dict[str, tuple[str, ...]] = {
     "chunk_fwd": ("scores", "states"),
     "chunk_train": tuple(SPACES),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..specs.problem import Problem
 from .api import gated_delta_rule
 from .config import STAGES, LaunchConfig, Tile
+from .decoding import decode_from
 
 Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
 
@@ -75,7 +76,11 @@ KERNELS: dict[str, Kernel] = {
     for kernel in (
         _kernel("chunk_train", "staged", _chunk_configs),
         _kernel("chunk_fwd", "split", _chunk_configs),
+        _kernel("chunk_fwd", "packed", _chunk_configs),
+        _kernel("chunk_fwd", "fused", _chunk_configs),
         _kernel("recurrent", "tokens", _default_config),
+        replace(_kernel("recurrent", "pool", _default_config), run=decode_from),
+        replace(_kernel("recurrent", "pool_v_first", _default_config), run=partial(decode_from, state_v_first=True)),
         _kernel("chunk_train", "torch", _torch_configs),
     )
 }

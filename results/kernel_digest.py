@@ -21,9 +21,9 @@ from .strict import DIGEST, Fields, TableError, parse
 SCHEMA = 1
 
 ENTRY_POINTS = {
-    "chunk_fwd": ("staged.py", "stages/normalise.py", "stages/activate.py"),
+    "chunk_fwd": ("staged.py", "stages/packed.py", "stages/fused.py", "stages/normalise.py", "stages/activate.py"),
     "chunk_train": ("staged.py", "stages/normalise.py", "stages/activate.py"),
-    "recurrent": ("stages/tokens.py", "stages/normalise.py", "stages/activate.py"),
+    "recurrent": ("stages/tokens.py", "stages/pool.py", "stages/normalise.py", "stages/activate.py"),
 }
 """Per op, the files in `kernels/` that launch; what these import from there counts too. Wrappers around them do not."""
 

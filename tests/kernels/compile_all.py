@@ -9,6 +9,8 @@ from triton.backends.compiler import GPUTarget
 
 from deltaproof.kernels import LaunchConfig
 from deltaproof.kernels.compiling import compile_launch
+from deltaproof.kernels.decoding import TILE
+from deltaproof.kernels.inference_launches import VARIANTS, decode_launches, inference_launches
 from deltaproof.kernels.launches import first_stage_launches, op_launches
 from deltaproof.specs.rule import RULES
 
@@ -24,6 +26,14 @@ def launches(rule_name: str):
         for op in ("chunk_train", "chunk_fwd", "recurrent")
         for launch in op_launches(op, rule, "bf16", 128, 128, config)
     ]
+    # With raw inputs where that is more: normalisation and gate belong to these kernels.
+    found += [
+        launch
+        for variant in VARIANTS
+        for launch in inference_launches(variant, rule, "bf16", 128, 128, config, normalise=True, raw=True)
+    ]
+    for v_first in (False, True):
+        found += decode_launches(rule, "bf16", 128, 128, TILE, v_first=v_first, raw=True)
     return found + first_stage_launches(rule, "bf16", 128)
 
 
@@ -39,8 +49,13 @@ def compile_rule(rule_name: str, arch: int) -> list[str]:
             "state_grads_kernel",
             "score_grads_kernel",
             "input_grads_kernel",
+            "fused_kernel",
+            "packed_scores_kernel",
+            "packed_walk_kernel",
         )
         assert bool(binary.tensor_core) == uses_dots, f"{launch.name} on sm_{arch}: tensor cores {binary.tensor_core}"
+        if arch == 90 and launch.name in ("fused_kernel", "packed_scores_kernel", "packed_walk_kernel"):
+            assert "wgmma" in binary.tensor_core, f"{launch.name}: {binary.tensor_core}"
         lines.append(f"{rule_name} sm_{arch} {launch.name} {binary.registers} registers, {binary.stack} B stack")
     return lines
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from deltaproof import kernels
-from deltaproof.kernels import LaunchConfig, gated_delta_rule, library
+from deltaproof.kernels import LaunchConfig, gated_delta_rule, inference, library
 from deltaproof.specs.rule import RULES, Rule
 
 B, T, H, HV, K, V = 2, 21, 1, 2, 20, 24
@@ -114,6 +114,35 @@ def test_first_stage_agrees_with_torch():
         )
 
 
+@pytest.mark.parametrize("rule", ["gdn2", "gdn"])
+@pytest.mark.parametrize("variant", ["packed", "fused"])
+def test_raw_inputs_in_the_kernel_agree_with_torch(variant: str, rule: str):
+    made = {name: x.detach() for name, x in make(RULES[rule]).items()}
+    wide = 1 if rule == "gdn" else K
+    raw = {"A_log": torch.linspace(-1, 1, HV), "dt_bias": torch.linspace(-9, 9, HV * wide)}
+    options: dict[str, Any] = {
+        "use_qk_l2norm_in_kernel": True, "use_gate_in_kernel": True, "output_final_state": True
+    }  # fmt: skip
+    found = gated_delta_rule(**made, **raw, variant=variant, config=CONFIG, **options)
+    doubles = {name: x.double() for name, x in (made | raw).items()}
+    expected = gated_delta_rule(**doubles, variant="torch", **options)
+    for value, right in zip(found, expected, strict=True):
+        assert value is not None and right is not None
+        torch.testing.assert_close(value.double(), right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["packed", "fused"])
+def test_opcheck_of_inference_on_raw_inputs(variant: str):
+    operator = {"packed": inference.chunk_packed, "fused": inference.chunk_fused}[variant]
+    given = make(RULES["gdn2"])
+    packed = [given[name].detach().flatten(0, 1) for name in ("q", "k", "v", "g", "b", "w")]
+    raw = (torch.zeros(HV), torch.zeros(HV * K))
+    boundaries = torch.tensor([0, 4, 2 * T])
+    for cu_seqlens, sequences in ((boundaries, 2), (None, 2)):
+        arguments = (*packed, None, cu_seqlens, sequences, 0.3, True, CONFIG.token, *raw, True)
+        torch.library.opcheck(operator, arguments)
+
+
 @pytest.mark.parametrize("variant", ["staged", "torch"])
 def test_gates_far_above_zero_have_finite_gradients(variant: str):
     tensors = make(RULES["gdn"]) | {"A_log": torch.zeros(HV, requires_grad=True)}
@@ -123,7 +152,7 @@ def test_gates_far_above_zero_have_finite_gradients(variant: str):
     assert all(value.isfinite().all() for value in found.values())
 
 
-@pytest.mark.parametrize("variant", ["split", "tokens"])
+@pytest.mark.parametrize("variant", ["split", "packed", "fused", "tokens"])
 def test_inference_variants_refuse_to_be_differentiated(variant: str):
     tensors = make(RULES["gdn2"])
     with pytest.raises(ValueError, match=f"variant='{variant}' has no backward"):
@@ -134,11 +163,11 @@ def test_inference_variants_refuse_to_be_differentiated(variant: str):
 
 
 def test_unknown_variant_lists_the_known_ones():
-    with pytest.raises(ValueError, match="variant='fast'; accepted: staged, split, tokens, torch"):
+    with pytest.raises(ValueError, match="variant='fast'; accepted: staged, split, tokens, fused, packed, torch"):
         gated_delta_rule(**make(RULES["linear"]), variant="fast")
 
 
-@pytest.mark.parametrize("variant", ["staged", "split", "tokens", "torch"])
+@pytest.mark.parametrize("variant", ["staged", "split", "packed", "fused", "tokens", "torch"])
 @pytest.mark.parametrize("tokens", [0, 1])
 def test_no_tokens_or_one(variant: str, tokens: int):
     tensors = {

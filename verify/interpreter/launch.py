@@ -56,6 +56,12 @@ class Launch:
         return [leaf for value in self.arguments.values() for leaf in _leaves(value)]
 
     @property
+    def last_programs(self) -> list[Program]:
+        """The last program; none if the grid is empty."""
+        x, y, z = self.grid
+        return [(x - 1, y - 1, z - 1)] if x * y * z else []
+
+    @property
     def programs(self) -> list[Program]:
         return [(x, y, z) for x in range(self.grid[0]) for y in range(self.grid[1]) for z in range(self.grid[2])]
 

@@ -68,10 +68,10 @@ class Region:
     fresh: bool = False
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> Region:
-        """The memory of a tensor."""
+    def of(cls, tensor: torch.Tensor, *, contents: bool = True) -> Region:
+        """The memory of a tensor; `fresh` is left False unless its contents may be looked at."""
         # A byte of data may well be the poison; a wider element is not, but by design.
-        fresh = tensor.element_size() > 1 and bool((patterns(tensor) == poison_of(tensor)).any())
+        fresh = contents and tensor.element_size() > 1 and bool((patterns(tensor) == poison_of(tensor)).any())
         return replace(cls._span(tensor), fresh=fresh)
 
     @classmethod
@@ -108,13 +108,18 @@ class Region:
 
 
 class Memory:
-    """The memory check of a session. races: look for elements that several programs touch, too."""
+    """The memory check of a session.
 
-    def __init__(self, *, races: bool = False) -> None:
+    races: look for elements that several programs touch, too. contents: look at what tensors hold, which an address
+    alone does not need.
+    """
+
+    def __init__(self, *, races: bool = False, contents: bool = True) -> None:
         self._faults: dict[tuple[Fault, Kind, str, Place], MemoryFault] = {}
         self._kernel = "?"
         self._regions: list[Region] = []
         self._races = races
+        self._contents = contents
         self._touched: dict[int, Touched] = {}
 
     @property
@@ -124,7 +129,7 @@ class Memory:
     def begin(self, kernel: str, tensors: list[torch.Tensor]) -> None:
         """A launch with these tensors begins."""
         self._kernel = kernel
-        self._regions = [Region.of(tensor) for tensor in tensors]
+        self._regions = [Region.of(tensor, contents=self._contents) for tensor in tensors]
         self._touched.clear()
 
     def admit(self, kind: Kind, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray:

@@ -17,13 +17,14 @@ from .arithmetic import Arithmetic
 from .exact import Exact
 from .faithful import Faithful
 from .grid import run_grid
-from .launch import bind
+from .launch import bind, execute
 from .memory import Memory, MemoryFault
 from .overlay import overlay, require_supported
 from .records import Place, Records
 from .rewrite import Rewriter, Transform
 from .shadow import Shadow
 from .tensors import ExactTensors
+from .traffic import Counting
 from .watching import observed
 
 
@@ -81,7 +82,9 @@ def session(
     arithmetic: Literal["faithful", "exact"] = "faithful",
     memory: bool = False,
     *,
+    counting: Counting | None = None,
     races: bool = False,
+    last_program: bool = False,
     processes: int = 1,
     check_overflow: bool = False,
     transform: Transform | None = None,
@@ -91,7 +94,10 @@ def session(
     arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in
         kernels and in what torch does to them in between.
     memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
+    counting: counts the bytes that every launch touches; checks addresses too, but places nothing that torch allocates.
     races: with `memory`, also look for elements over which programs of a launch quarrel; not seen between processes.
+    last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than what
+        there is of memory; with `memory`, addresses are checked, and what they hold is not.
     processes: run large grids in this many processes. The bits are the same.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.
@@ -102,7 +108,7 @@ def session(
     require_supported()
     records, shadow = Records(), Shadow()
     rules: Arithmetic = Exact(records, shadow) if arithmetic == "exact" else Faithful()
-    checker = Memory(races=races) if memory else None
+    checker = counting or (Memory(races=races, contents=not last_program) if memory else None)
     state = Session(records, checker)
 
     def run(kernel: InterpretedFunction, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
@@ -112,7 +118,10 @@ def session(
         if checker is not None:
             checker.begin(launch.name, launch.tensors)
         with observed(arithmetic, kernel.fn, launch, checker):
-            run_grid(launch, rules, records, checker, processes)
+            if last_program:
+                execute(launch, launch.last_programs, rules)
+            else:
+                run_grid(launch, rules, records, checker, processes)
 
     def call(function: InterpretedFunction, *args: Any, **kwargs: Any) -> Any:
         formula = rules.stand_in(function.__name__)
@@ -124,7 +133,7 @@ def session(
     with contextlib.ExitStack() as stack:
         patches = overlay(rules, checker, records, run=run, call=call, check_overflow=check_overflow)
         rewrite = Rewriter(stack.enter_context(patches), transform)
-        if memory:
+        if memory and not last_program:
             stack.enter_context(PlacedAllocations(state._allocations))
         if arithmetic == "exact":
             stack.enter_context(ExactTensors(records, shadow))

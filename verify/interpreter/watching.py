@@ -21,7 +21,7 @@ from .memory import Memory, MemoryFault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One launch. before, after: copies of its tensors by argument name; scalars: all other arguments.
+    """One launch. before, after: copies of its tensors by argument name; scalars: all other arguments; grid: programs.
 
     arithmetic: "exact" or "faithful". faults: what the memory check found in this launch.
     error: what the kernel raised; `after` is then what it had left until there.
@@ -33,6 +33,7 @@ class Seen:
     before: dict[str, torch.Tensor]
     after: dict[str, torch.Tensor]
     scalars: dict[str, Any]
+    grid: tuple[int, int, int]
     faults: tuple[MemoryFault, ...]
     error: str | None = None
 
@@ -71,7 +72,7 @@ def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | No
         faults = () if memory is None else tuple(f for f in memory.faults if f.count > known.get(_key(f), 0))
         scalars = {name: x for name, x in launch.arguments.items() if not isinstance(x, torch.Tensor)}
         seen = Seen(name=launch.name, function=function, arithmetic=arithmetic, before=before, after=_copies(launch),
-                    scalars=scalars, faults=faults, error=error)  # fmt: skip
+                    scalars=scalars, grid=launch.grid, faults=faults, error=error)  # fmt: skip
         observer(seen)
 
 

@@ -1,0 +1,258 @@
+"""Decoding: a step of every sequence in flight, with states that stay where they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from triton import knobs
+
+from .api import gated_delta_rule
+from .checks import check
+from .config import LaunchConfig, Tile
+from .library import require_device
+from .stages.pool import walk_pool
+
+_INTERPRETED = knobs.runtime.interpret
+"""Kernels are decorated for the interpreter or for a compiler when they are imported, for good."""
+
+TILE = Tile(block=32, num_warps=4)
+"""One token's work on a state is a read and a write of it: narrow tiles make enough programs of few sequences."""
+
+
+@torch.library.custom_op("deltaproof::decode", mutates_args=("states",))
+def _decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    states: Tensor,
+    slots: Tensor | None,
+    cu_seqlens: Tensor | None,
+    sequences: int,
+    scale: float,
+    normalise: bool,
+    v_first: bool,
+    block: int,
+    num_warps: int,
+) -> Tensor:
+    require_device(q)
+    return walk_pool(
+        q,
+        k,
+        v,
+        g,
+        b,
+        w,
+        A_log,
+        dt_bias,
+        states,
+        slots,
+        cu_seqlens,
+        sequences=sequences,
+        scale=scale,
+        normalise=normalise,
+        v_first=v_first,
+        block=block,
+        num_warps=num_warps,
+    )
+
+
+@_decode.register_fake
+def _(q, k, v, *_):
+    return torch.empty_like(v)
+
+
+def decode(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    b: Tensor | None = None,
+    w: Tensor | None = None,
+    *,
+    states: Tensor,
+    slots: Tensor | None = None,
+    state_v_first: bool = False,
+    scale: float | None = None,
+    cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
+    use_qk_l2norm_in_kernel: bool = False,
+    use_gate_in_kernel: bool = False,
+    A_log: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    tile: Tile = TILE,
+    check_values: bool | None = None,
+) -> Tensor:
+    """A few tokens of every sequence, by the token recurrence (GDN-2 Eq. 8-10), on states that are updated in place.
+
+    Nothing is read back from the device and no launch depends on the contents of a tensor: a call can be captured into a
+    CUDA graph, and replayed after new contents were copied into its tensors.
+
+    Args:
+        q, k, v, g, b, w, scale, cu_seqlens, cu_seqlens_cpu, use_qk_l2norm_in_kernel, use_gate_in_kernel, A_log, dt_bias,
+            check_values: as `gated_delta_rule` takes them. T is the number of new tokens of each sequence, often 1.
+        states: [S, HV, K, V] fp32, contiguous; the states of all sequences that may come.
+        slots: [N] int32 or int64, where in `states` each of the N sequences has its state; no two alike. A negative slot
+            is nobody's: its outputs are 0, and no state changes. None: sequence n has state n, and S is N.
+        state_v_first: `states` is [S, HV, V, K].
+        tile: columns of V per program, and warps.
+
+    Returns:
+        o [B, T, HV, V] in v's dtype.
+
+    Raises:
+        ValueError, TypeError: one line that names the argument, what it is and what is accepted.
+    """
+    shape = check(
+        q,
+        k,
+        v,
+        g,
+        b,
+        w,
+        scale=scale,
+        initial_state=None,
+        cu_seqlens=cu_seqlens,
+        cu_seqlens_cpu=cu_seqlens_cpu,
+        use_gate_in_kernel=use_gate_in_kernel,
+        A_log=A_log,
+        dt_bias=dt_bias,
+        check_values=check_values,
+    )
+    if not isinstance(tile, Tile):
+        raise TypeError(f"tile is a {type(tile).__name__}; accepted: a Tile, e.g. Tile(block=32, num_warps=4)")
+    sizes = (shape.HV, shape.V, shape.K) if state_v_first else (shape.HV, shape.K, shape.V)
+    _check_states(states, slots, sizes, shape.N, q)
+    scaling = q.shape[-1] ** -0.5 if scale is None else float(scale)
+    if not q.is_cuda and not _INTERPRETED:
+        raw = {"A_log": A_log, "dt_bias": dt_bias}
+        options = {"scale": scaling, "cu_seqlens": cu_seqlens, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
+        options |= {"use_gate_in_kernel": use_gate_in_kernel, "check_values": False}
+        return _decode_in_torch((q, k, v, g, b, w), states, slots, state_v_first, options | raw)
+    q, k, v = (x.flatten(0, 1).contiguous() for x in (q, k, v))
+    g, b, w = (None if x is None else x.flatten(0, 1).contiguous() for x in (g, b, w))
+    o = _decode(
+        q,
+        k,
+        v,
+        g,
+        b,
+        w,
+        A_log,
+        dt_bias,
+        states,
+        slots,
+        cu_seqlens,
+        shape.N,
+        scaling,
+        use_qk_l2norm_in_kernel,
+        state_v_first,
+        tile.block,
+        tile.num_warps,
+    )
+    return o.view(shape.B, shape.T, *o.shape[1:])
+
+
+def _check_states(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], N: int, q: Tensor) -> None:
+    if not isinstance(states, Tensor) or states.dtype != torch.float32:
+        found = states.dtype if isinstance(states, Tensor) else type(states).__name__
+        raise TypeError(f"states is {found}; accepted: a float32 tensor")
+    accepted = f"[S, {', '.join(map(str, sizes))}]" + (f" with S = {N}, or slots" if slots is None else "")
+    if states.dim() != 4 or tuple(states.shape[1:]) != sizes or (slots is None and states.shape[0] != N):
+        raise ValueError(f"states has shape {list(states.shape)}; accepted: {accepted}")
+    if not states.is_contiguous():
+        raise ValueError(f"states has strides {states.stride()}; accepted: a contiguous tensor, since it is written to")
+    if states.requires_grad and torch.is_grad_enabled():
+        raise ValueError("states wants a gradient; accepted: states that need none, since they are overwritten")
+    if states.device != q.device:
+        raise ValueError(f"states is on {states.device}; accepted: {q.device}, where q is")
+    if slots is None:
+        return
+    if not isinstance(slots, Tensor) or slots.dtype not in (torch.int32, torch.int64):
+        found = slots.dtype if isinstance(slots, Tensor) else type(slots).__name__
+        raise TypeError(f"slots is {found}; accepted: an int32 or int64 tensor, or None")
+    if slots.shape != (N,):
+        raise ValueError(f"slots has shape {list(slots.shape)}; accepted: [{N}], one for each sequence")
+    if slots.device != q.device:
+        raise ValueError(f"slots is on {slots.device}; accepted: {q.device}, where q is")
+    if slots.device.type == "cpu" and not torch.compiler.is_compiling():
+        live = slots[slots >= 0]
+        if live.numel() and int(live.max()) >= states.shape[0]:
+            raise ValueError(f"slots holds {int(live.max())}; accepted: below {states.shape[0]}, the number of states")
+        if live.unique().numel() != live.numel():
+            raise ValueError("slots holds a slot twice; accepted: different ones, since two would overwrite each other")
+
+
+def _decode_in_torch(inputs: tuple, states: Tensor, slots: Tensor | None, v_first: bool, options: dict) -> Tensor:
+    """The same on CPU tensors without Triton: states are gathered, and put back."""
+    count = states.shape[0] if slots is None else slots.shape[0]
+    at = torch.arange(count) if slots is None else slots.long()
+    taken = states[at.clamp(min=0)]
+    o, after = gated_delta_rule(
+        *inputs,
+        initial_state=taken.transpose(2, 3) if v_first else taken,
+        output_final_state=True,
+        variant="torch",
+        **options,
+    )
+    assert after is not None
+    live = at >= 0
+    states[at[live]] = (after.transpose(2, 3) if v_first else after)[live]
+    if bool(live.all()):
+        return o
+    boundaries = options["cu_seqlens"]
+    if boundaries is None:
+        return o * live[:, None, None, None]
+    alive = torch.repeat_interleave(live, boundaries.diff().long())
+    return torch.where(alive[None, :, None, None], o, 0.0)
+
+
+def decode_from(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    b: Tensor | None = None,
+    w: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
+    use_gate_in_kernel: bool = False,
+    A_log: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    check_values: bool | None = None,
+    config: LaunchConfig | None = None,
+    state_v_first: bool = False,
+    use_qk_l2norm_in_kernel: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """`decode` with the signature and the answer of `gated_delta_rule`, so that it can be judged as every variant is.
+
+    The states lie in a pool of its own, in reverse order, behind one that is nobody's. A first call on nobody's slots must
+    answer zero and leave the pool alone, or the answer here is wrong.
+    """
+    if config is not None and not isinstance(config, LaunchConfig):
+        raise TypeError(f"config is a {type(config).__name__}; accepted: a LaunchConfig, or None")
+    gate = {"use_gate_in_kernel": use_gate_in_kernel, "A_log": A_log, "dt_bias": dt_bias}
+    packing = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu, "check_values": check_values}
+    shape = check(q, k, v, g, b, w, scale=scale, initial_state=initial_state, **gate, **packing)
+    before = initial_state
+    if before is None:
+        before = q.new_zeros(shape.N, shape.HV, shape.K, shape.V, dtype=torch.float32)
+    before = before.transpose(2, 3) if state_v_first else before
+    pool = torch.cat([torch.zeros_like(before[:1]), before.flip(0)]).contiguous()
+    slots = torch.arange(shape.N, 0, -1, device=q.device)
+    options = {"state_v_first": state_v_first, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
+    tile = TILE if config is None else config.states
+    setting = {"states": pool, "scale": scale, "tile": tile, **options, **gate, **packing}
+    idle = decode(q, k, v, g, b, w, slots=torch.full_like(slots, -1), **setting)
+    o = idle + decode(q, k, v, g, b, w, slots=slots, **setting)
+    after = pool[1:].flip(0)
+    after = after.transpose(2, 3).contiguous() if state_v_first else after
+    return o, after if output_final_state else None

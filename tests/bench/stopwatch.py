@@ -1,0 +1,110 @@
+"""Time, memory and error of calls, on a GPU or a CPU.
+
+On a GPU: the last-level cache is flushed and the device kept busy until the call's launches are queued, so that a short call
+is timed by its kernels; CUDA events around it. Contestants take turns, a sample each per round, so that drift hits all alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from contestants import Answer, Call
+from shapes import Work
+
+from deltaproof.kernels import gated_delta_rule
+
+CYCLES_PER_SECOND = 2.0e9
+"""About what multiprocessors run at."""
+CHECKED_HEADS = 2
+"""Heads of the first sequence whose outputs are compared with fp64."""
+
+
+class Stopwatch:
+    """Takes samples of calls on one device."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device == "cuda"
+        if self._cuda:
+            cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 64 << 20)
+            self._flush = torch.empty(2 * cache, dtype=torch.int8, device="cuda")
+
+    def sample(self, call: Callable[[], object]) -> float:
+        """Milliseconds of one call."""
+        if not self._cuda:
+            begun = time.perf_counter()
+            call()
+            return 1e3 * (time.perf_counter() - begun)
+        begun = time.perf_counter()
+        call()
+        queued = time.perf_counter() - begun
+        torch.cuda.synchronize()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self._flush.zero_()
+        torch.cuda._sleep(int(CYCLES_PER_SECOND * (2 * queued + 1e-4)))
+        begin.record()
+        call()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end)
+
+    def peak(self, call: Callable[[], object]) -> int | None:
+        """Bytes that a call allocates at most, beyond what was there; None on a CPU."""
+        if not self._cuda:
+            return None
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+
+    def copy_floor(self, rounds: int = 5) -> tuple[int, list[float]]:
+        """(bytes read and written, milliseconds of each sample) of a copy that no cache holds."""
+        size = min(4 << 30, torch.cuda.mem_get_info()[0] // 4) if self._cuda else 32 << 20
+        source = torch.empty(size, dtype=torch.int8, device="cuda" if self._cuda else "cpu").zero_()
+        target = torch.empty_like(source)
+        target.copy_(source)
+        return 2 * size, [self.sample(lambda: target.copy_(source)) for _ in range(rounds)]
+
+
+def captured(call: Call) -> Callable[[], object]:
+    """The call as a CUDA graph, replayed. Raises RuntimeError where it cannot be captured."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = call()
+
+    def replay() -> Answer:
+        graph.replay()
+        return kept
+
+    return replay
+
+
+def reference(work: Work, made: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Outputs in fp64 of the first heads of the first sequence [1, T, heads, D]."""
+    few: dict[str, Any] = {
+        name: made[name][:1, :, :CHECKED_HEADS].double() for name in ("q", "k", "v", "g", "b", "w") if name in made
+    }
+    states = made["h0"][:1, :CHECKED_HEADS].double() if "h0" in made else None
+    with torch.no_grad():
+        o, _ = gated_delta_rule(
+            **few, initial_state=states, variant="torch", use_qk_l2norm_in_kernel=True, check_values=False
+        )
+    return o
+
+
+def error_of(o: torch.Tensor, expected: torch.Tensor) -> float | None:
+    """Root mean square error over that of the reference; None where something is not finite."""
+    found = o[:1, :, :CHECKED_HEADS].double()
+    if not bool(found.isfinite().all()):
+        return None
+    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())

@@ -1,0 +1,61 @@
+"""`verify bytes`: the counts of our kernels, and the promises that rest on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from deltaproof.verify.cli import app
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["bytes", *arguments])
+    return done.exit_code, done.output
+
+
+@pytest.mark.parametrize("options", ["", "l2norm,gate"])
+def test_forward_moves_no_more_than_promised(tmp_path: Path, options: str):
+    path = tmp_path / "bytes.json"
+    code, text = run("--kernel", "chunk_fwd/packed", "--kernel", "chunk_fwd/fused", "--tokens", "128",
+                     "--options", options, "--json", str(path))  # fmt: skip
+    assert code == 0, text
+    found = {(call["problem"].split(":")[0], call["kernel"]): call for call in json.loads(path.read_text())["calls"]}
+    assert len(found) == 6
+    for (rule, kernel), call in found.items():
+        # Parameters of the gate are read once, and spread over few tokens here.
+        assert call["ratio"] <= (1.0 if kernel == "chunk_fwd/fused" else 1.86) + 1e-9, (rule, kernel, call["ratio"])
+        assert call["requested"] >= call["unique"] >= call["ideal"]
+    if not options:
+        assert found["gdn2", "chunk_fwd/fused"]["ideal"] == 2048
+
+
+def test_a_decoding_step_moves_every_state_once_each_way(tmp_path: Path):
+    path = tmp_path / "bytes.json"
+    code, text = run("--decode", "--batch", "3", "--channels", "64", "--kernel", "recurrent/tokens", "--rule", "gdn2",
+                     "--json", str(path), "--stages")  # fmt: skip
+    assert code == 0, text
+    (call,) = json.loads(path.read_text())["calls"]
+    (stage,) = (stage for stage in call["stages"] if stage["stage"] == "tokens_kernel")
+    state = 4 * 64 * 64
+    assert stage["read"] + stage["written"] == pytest.approx(2 * state + 64 * (7 * 2 + 4) - 2 * 64, rel=0.01)
+    assert "tokens_kernel" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--rule", "nonsense"), "unknown rule 'nonsense'"),
+        (("--dtype", "fp8"), "--dtype is 'fp8'"),
+        (("--options", "fast"), "--options is 'fast'"),
+        (("--config", "x64"), "not a launch configuration"),
+        (("--kernel", "nothing"), "nothing to count"),
+        (("--target", "nobody"), "unknown target 'nobody'"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], message: str):
+    code, text = run(*arguments)
+    assert code == 2
+    assert message in " ".join(text.split())
