@@ -16,7 +16,8 @@ from rich.table import Table
 from ..results.strict import TableError
 from .compile_stage import Progress
 from .pool import Workers
-from .search import Config, Space, draw, plain, search
+from .search import Trials, draw, plain, search
+from .study import Config, Space, Timing
 
 SCHEMA = 1
 BUDGETS = (50, 100, 200)
@@ -72,9 +73,14 @@ def bench(folder: Path, *, seeds: int, budget: int, jobs: int, progress: Progres
 def replay(path: Path, method: str, points: tuple[int, ...], seed: int) -> list[float]:
     """The optimum's time over that of the best configuration found, after each of so many trials of one run."""
     space, times = _landscape(path)
-    trials = METHODS[method](space, times.__getitem__, budget=max(points), seed=seed)
-    tried = list(trials.times.values())
+    trials = METHODS[method](space, Trials(measure=lambda config: timed(times[config]), budget=max(points)), seed=seed)
+    tried = [timing.milliseconds for timing in trials.timings.values()]
     return [min(times.values()) / min(tried[:point]) for point in points]
+
+
+def timed(milliseconds: float) -> Timing:
+    """A recorded time as a timing; inf is a failure."""
+    return Timing(samples=(milliseconds,) if milliseconds < math.inf else ())
 
 
 def print_bench(console: Console, result: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from ..specs.gpus import Gpu, gpus
 from ..specs.gpus import gpu as find_gpu
 from ..specs.rule import RULES
+from ..verify.one_line import OneLineGroup
 
 if TYPE_CHECKING:
     from .device import Device
@@ -45,7 +46,7 @@ Exit codes: 0 done, and everything in the table passed the gate; 1 something fai
 """
 
 app = typer.Typer(
-    help="Which configuration? Make tuned tables whose entries are verified and keep their evidence.",
+    cls=OneLineGroup, help="Which configuration? Make tuned tables whose entries are verified and keep their evidence.",
     epilog=EXAMPLES, invoke_without_command=True, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
 _stderr = Console(stderr=True, highlight=False)
@@ -56,6 +57,11 @@ class Mode(StrEnum):
     auto = "auto"
     measure = "measure"
     compile = "compile"
+
+
+class Target(StrEnum):
+    deltaproof = "deltaproof"
+    fla = "fla"
 
 
 class Format(StrEnum):
@@ -87,12 +93,15 @@ def tune_all(
     mode: Annotated[Mode, typer.Option(help="auto: measure if that GPU is here, else compile.")] = Mode.auto,
     budget: Annotated[str | None, typer.Option(help="Time for compiling and measuring, e.g. 90s, 30m, 2h.")] = None,
     storage: Annotated[
-        str | None, typer.Option(help="Optuna storage URL for the studies; in memory by default.")
+        str | None, typer.Option(help="Database that workers share: sqlite:///FILE or postgresql://USER@HOST/NAME.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
     or 1,
     out: OutOption = None,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
+    kernels: Annotated[
+        Target, typer.Option("--target", help="fla: the kernels of flash-linear-attention, compiled only.")
+    ] = Target.deltaproof,
 ) -> None:
     """Make or extend the table of a GPU."""
     if context.invoked_subcommand is not None:
@@ -102,6 +111,10 @@ def tune_all(
     target = _gpu(gpu)
     ops, rules, dtypes, dims = _selection(op, rule, dtype, dim)
     seconds = None if budget is None else _seconds(budget)
+    if kernels is Target.fla:
+        if mode is Mode.measure or op or storage:
+            _usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
+        _tune_fla(target, rules, dtypes, dims, jobs, out, seconds, json_path)
     device = None if mode is Mode.compile else _device(target)
     if mode is Mode.measure and device is None:
         _usage(
@@ -111,7 +124,11 @@ def tune_all(
     from . import tune
     from .cache import default_folder
     from .ledger import default_out
+    from .storage import address_of
 
+    with _errors():
+        if storage is not None:
+            address_of(storage)
     request = tune.Request(
         gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs, out=out or default_out(),
         cache=default_folder(), budget=seconds, device=device, storage=storage,
@@ -126,6 +143,26 @@ def tune_all(
     if json_path is not None:
         _write(json_path, json.dumps(document(report), indent=1) + "\n")
     raise typer.Exit(FAILED if report.failed else 0)
+
+
+@app.command()
+def worker(
+    storage: Annotated[str, typer.Option("--storage", help="The URL that `autotune --gpu X --storage URL` was given.")],
+    budget: Annotated[str | None, typer.Option(help="Time for compiling and measuring, e.g. 90s, 30m, 2h.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
+    or 1,
+    out: OutOption = None,
+) -> None:
+    """Join: measure, on the GPU of this machine, what others asked for in a storage. One worker for each GPU."""
+    seconds = None if budget is None else _seconds(budget)
+    from .summary import print_summary
+    from .worker import join
+
+    with _errors(), _progress() as hooks:
+        reports = join(storage, device_of=_device, jobs=jobs, out=out, budget=seconds, hooks=hooks)
+    for report in reports:
+        print_summary(_stdout, report)
+    raise typer.Exit(FAILED if any(report.failed for report in reports) else 0)
 
 
 @app.command()
@@ -168,25 +205,25 @@ def report(
 
 
 @app.command()
-def check(gpu: GpuOption, out: OutOption = None) -> None:
-    """Whether a table is what its records amount to, for the kernels as they are now. Nothing is timed again yet."""
-    from ..results.kernel_digest import kernel_digests
-    from ..results.table import read_table
+def check(
+    gpu: GpuOption,
+    out: OutOption = None,
+    canaries: Annotated[
+        bool, typer.Option("--canaries", help="Try canaries again even if Triton and the driver are what they were.")
+    ] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
+    or 1,
+) -> None:
+    """Whether a table is what its records amount to, for the kernels as they are, and whether a few entries still are as they
+    were under the installed Triton and driver."""
+    from .checking import check_table
 
+    target = _gpu(gpu)
     with _errors():
-        ledger = _ledger(_gpu(gpu), out)
-        table = read_table(ledger.table_path)
-        derived = ledger.table()
-    stale = [entry for entry in table.entries if kernel_digests().get(entry.key.op) != entry.kernel]
-    if stale:
-        _stdout.print(f"{len(stale)} of {len(table.entries)} entries were made for other kernel sources: never served")
-    elif table != derived:
-        _stdout.print(
-            f"{ledger.table_path} is not what its records amount to: run `autotune --gpu {gpu}`", soft_wrap=True
-        )
-    else:
-        _stdout.print(f"{len(table.entries)} entries, as their records say, for the kernels as they are")
-    raise typer.Exit(FAILED if stale or table != derived else 0)
+        lines, holds = check_table(_ledger(target, out), target, _device, forced=canaries, jobs=jobs)
+    for line in lines:
+        _stdout.print(line, soft_wrap=True, markup=False)
+    raise typer.Exit(0 if holds else FAILED)
 
 
 @app.command()
@@ -202,9 +239,7 @@ def export(
 ) -> None:
     """Hand a GPU's table to other programs."""
     if to is Format.fla:
-        _usage(
-            "this version tunes its own kernels only, and FLA's files hold configurations of FLA's kernels: nothing to export"
-        )
+        _export_fla(_gpu(gpu), source, out)
     from ..results.export_python import to_python
     from ..results.export_t4 import to_t4
     from ..results.table import read_table
@@ -262,6 +297,41 @@ def bench_search(
         _write(json_path, json.dumps(result, indent=1) + "\n")
 
 
+def _tune_fla(
+    target: Gpu, rules: list[str], dtypes: list[str], dims: list[int], jobs: int, out: Path | None,
+    budget: float | None, json_path: Path | None,
+) -> NoReturn:  # fmt: skip
+    from .cache import default_folder
+    from .fla import summary
+    from .fla.target import tune_fla
+    from .ledger import default_out
+
+    with _errors(), _progress() as hooks:
+        outcome = tune_fla(
+            target, rules, dtypes, dims, jobs=jobs, out=out or default_out(), cache=default_folder(), budget=budget,
+            hooks=hooks,
+        )  # fmt: skip
+    for line in summary.lines(outcome):
+        _stdout.print(line, soft_wrap=True, markup=False)
+    if json_path is not None:
+        _write(json_path, json.dumps(summary.document(target.slug, outcome), indent=1) + "\n")
+    raise typer.Exit(FAILED if outcome.failed and not outcome.left else 0)
+
+
+def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
+    from .fla.target import export as fla_files
+    from .ledger import default_out
+
+    with _errors():
+        files = fla_files(source or default_out(), target)
+    for name, text in files.items():
+        _write(out / name, text)
+    _stdout.print(
+        f"{len(files)} files in {out}: FLA_CONFIG_DIR={out} FLA_CACHE_MODE=strict", soft_wrap=True, markup=False
+    )
+    raise typer.Exit(0)
+
+
 def main() -> None:
     """Entry point of the `autotune` script."""
     try:
@@ -279,7 +349,8 @@ def _gpu(name: str) -> Gpu:
 
 def _device(target: Gpu) -> Device | None:
     # The driver's device files, since asking torch would take seconds where there is no GPU.
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/kfd").exists():
+    files = (Path("/dev/kfd"), Path("/dev/dxg"))
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not any(file.exists() for file in files):
         return None
     from .measure import find
 
@@ -312,7 +383,7 @@ def _seconds(text: str) -> float:
 
 
 def _usage(message: str) -> NoReturn:
-    _stderr.print(f"autotune: {message}", soft_wrap=True, markup=False)
+    _stderr.print(f"autotune: {' '.join(message.split())}", soft_wrap=True, markup=False)
     raise typer.Exit(USAGE)
 
 

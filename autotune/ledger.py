@@ -11,8 +11,9 @@ from ..results.gpus import Gpu
 from ..results.journal import append, read_journals
 from ..results.kernel_digest import kernel_digests
 from ..results.places import user_tables
+from ..results.portfolio import portfolio
 from ..results.record import Record, record_to_line
-from ..results.table import Table, write_table
+from ..results.table import EVERYWHERE, Table, write_table
 from .cache import PACKAGE, is_checkout
 
 
@@ -55,6 +56,19 @@ class Ledger:
         """Replace the table by what the records amount to. Raises OSError."""
         table = self.table()
         write_table(table, self.table_path)
+        return table
+
+    def write_portfolio(self) -> Table | None:
+        """Replace the table of what is safe everywhere, of the records of every GPU here; None if they agree on nothing.
+
+        Raises OSError, and TableError for another GPU's records that cannot be read.
+        """
+        folders = sorted(path for path in self.folder.parent.glob("*") if path.is_dir())
+        table = portfolio({folder.name: read_journals(folder).records for folder in folders}, kernel_digests())
+        path = self.table_path.with_name(f"{EVERYWHERE}.json")
+        if not table.entries and not path.exists():
+            return None
+        write_table(table, path)
         return table
 
     @cached_property

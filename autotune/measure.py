@@ -2,37 +2,41 @@
 
 Per family and size of call: what the cost model ranks first is timed outside the search; then the search runs over the
 likeliest tiles of every stage, judged by the time of the whole op; then the finalists are timed in turns, so that drift hits
-them all alike.
+them all alike. Any number of workers, one for each GPU, may share the work through a storage.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
-from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from ..kernels.config import LaunchConfig
 from ..kernels.space import OP_STAGES
 from ..results.gpus import identify
-from ..results.kernel_digest import kernel_digests
-from ..results.record import Gated, Measured, Record, Rejected
+from ..results.record import Measured, Record, record_to_line
 from ..specs.gpus import Gpu
+from ..verify.interruption import heed
 from . import device
 from .binary import Compilation
+from .claims import Round
 from .cost import estimate
-from .device import PROTOCOL, Device, Sizes
+from .device import SAMPLES, Device, Sizes, Timed
 from .gate import Answer, Question
 from .points import Family, Point
 from .pool import Workers
 from .ranking import Ranked, resources, sizes, whole
-from .search import Config, Space, search
+from .search import Spent, search
+from .storage import Storage, open_storage
+from .study import Config, Space, Study
+from .turns import Bench, Turns, Verdicts, records_of
 
 SECONDS = 600.0
 """After which a gate or a timing counts as hanging; compiling is part of both."""
@@ -40,31 +44,10 @@ TRIALS = 100
 """Configurations timed per family and size of call."""
 FINALISTS = 8
 ROUNDS = 3
+FINALS = "finalists"
+"""The one task of comparing them."""
 TILES = {"chunk_fwd": 6, "chunk_train": 3}
 """Tiles per stage, chunk size and solver that the search may choose from: the whole product must stay enumerable."""
-
-Timer = Callable[[Family, Sizes, LaunchConfig, float | None], tuple[float, ...] | str]
-"""Milliseconds, or a word of `results.record.Reason`: memory, timeout or crash."""
-Judge = Callable[[Question], Answer]
-
-
-@dataclass(slots=True, kw_only=True)
-class Bench:
-    """The GPU as the search sees it. timer, judge: run one configuration in a child. record: told of everything found out."""
-
-    gpu: Gpu
-    device: Device
-    timer: Timer
-    judge: Judge
-    record: Callable[[Record], object]
-
-    def about(self, family: Family, config: LaunchConfig) -> dict[str, Any]:
-        return {
-            "config": config.token,
-            "kernel": kernel_digests()[family.op],
-            "triton": version("triton"),
-            "driver": self.device.driver,
-        }
 
 
 def measure(
@@ -74,62 +57,112 @@ def measure(
     ranked: Sequence[Ranked],
     *,
     deadline: float,
-    known: Sequence[Measured] = (),
-    storage: str | None = None,
+    known: Sequence[Record] = (),
+    storage: Storage | None = None,
     seed: int = 0,
 ) -> int:
     """Time a family at every size of call; the number of sizes that were left when time was up (of time.monotonic()).
 
-    known: earlier measurements on this device with this toolchain: their configurations are not timed again.
+    known: earlier records: what was measured on this device with this toolchain is not timed again. storage: where other
+    workers may be at the same; a size is done when its finalists are, whoever timed them.
     """
-    passed: dict[LaunchConfig, bool] = {}
-    grid = sizes()
-    for done, (tokens, heads) in enumerate(grid):
-        if time.monotonic() > deadline:
-            return len(grid) - done
-        size = Sizes(tokens=tokens, heads=heads)
-        times = {
-            LaunchConfig.parse(one.config): list(one.samples) for one in known if one.key == family.key(tokens, heads)
-        }
-        if len(times) >= TRIALS:
-            continue
+    storage = storage or open_storage(None)
+    verdicts = Verdicts(bench, family, known)
+    left = list(sizes())
+    while left and time.monotonic() < deadline:
+        before = len(left)
+        for tokens, heads in list(left):
+            if _one_size(bench, family, Sizes(tokens=tokens, heads=heads), kept, ranked, verdicts,
+                         deadline=deadline, known=known, storage=storage, seed=seed):  # fmt: skip
+                left.remove((tokens, heads))
+        if len(left) == before:
+            # Others are at the rest.
+            heed()
+            time.sleep(min(1.0, storage.beat))
+    return len(left)
 
-        def run(config: LaunchConfig, times: dict = times, size: Sizes = size) -> float:
-            if config not in times and _passes(bench, family, config, passed):
-                best = min(map(statistics.median, times.values()), default=None)
-                samples = _timed(bench, family, size, config, best, passed)
-                if samples:
-                    times[config] = list(samples)
-            return statistics.median(times[config]) if config in times else math.inf
 
-        portfolio = [one.config for one in ranked]
-        for config in portfolio:
-            run(config)
-        space, configs = candidates(family, kept, bench.gpu, size)
-        search(
-            space,
-            lambda point, configs=configs: run(configs[point]),
-            budget=min(TRIALS, len(space.feasible)),
-            seed=seed,
-            storage=storage,
-            name=f"{bench.gpu.slug} {family.key(tokens, heads)}",
-        )
-        finalists = sorted(times, key=lambda config: statistics.median(times[config]))[:FINALISTS]
-        for _ in range(ROUNDS):
-            for config in finalists:
-                times[config] += _timed(bench, family, size, config, None, passed)
-        for config, samples in times.items():
-            bench.record(
-                Measured(
-                    key=family.key(tokens, heads),
-                    **bench.about(family, config),
-                    samples=tuple(samples),
-                    device=bench.device.name,
-                    protocol=PROTOCOL,
-                    resources=resources(family, config, kept),
-                )
-            )
-    return 0
+def _one_size(
+    bench: Bench,
+    family: Family,
+    size: Sizes,
+    kept: Mapping[Point, Compilation],
+    ranked: Sequence[Ranked],
+    verdicts: Verdicts,
+    *,
+    deadline: float,
+    known: Sequence[Record],
+    storage: Storage,
+    seed: int,
+) -> bool:
+    """Whether the size is done: searched, and its finalists compared."""
+    name = bench.round_name(family, size)
+    round, finals = Round(storage, name), Round(storage, f"{name} finalists")
+    space, configs = candidates(family, kept, bench.gpu, size)
+    portfolio = [one.config for one in ranked]
+    turns = Turns(
+        bench, family, size, round=round, configs=configs, need=lambda config: resources(family, config, kept),
+        verdicts=verdicts, limit=min(TRIALS, len(space.feasible)) + len({*portfolio} - {*configs.values()}),
+        deadline=deadline,
+    )  # fmt: skip
+    key = family.key(size.tokens, size.heads)
+    here = [one for one in known if isinstance(one, Measured) and one.key == key and bench.current(one)]
+    study: list[Study] = []
+
+    def open_study() -> Study:
+        # Every worker's proposals should be its own.
+        own = (seed + crc32(round.owner.encode()) * (storage.name != "memory")) % 2**32
+        studies = storage.studies if storage.name != "memory" else None
+        study.append(Study(space, seed=own, storage=studies, name=name, again=storage.again))
+        outside = {turns.point(config) for config in portfolio}
+        study[0].fill({point: timing for point, timing in turns.timings.items() if point not in outside})
+        return study[0]
+
+    if over := finals.results().get(FINALS):
+        turns.refresh()
+        for record in records_of(over):
+            bench.record(record)
+        return True
+    with round.alive(lambda: study[0].beat() if study else None), finals.alive():
+        turns.know({one.config: one for one in here}.values())
+        try:
+            for config in portfolio:
+                turns.time(config)
+        except Spent:
+            pass
+        search(space, turns, seed=seed, study=open_study)
+        if time.monotonic() > deadline or finals.take(FINALS) != "mine":
+            return False
+        try:
+            if turns.adopt():
+                finals.release(FINALS)
+                return False
+            records = _finalists(bench, turns)
+        except BaseException:
+            finals.release(FINALS)
+            raise
+        return finals.finish(FINALS, json.dumps([record_to_line(record) for record in records]))
+
+
+def _finalists(bench: Bench, turns: Turns) -> list[Measured]:
+    """Time the best few in turns, so that drift hits them all alike; their samples join those that they have."""
+    timed = [record for record in turns.found.values() if record]
+    best = sorted(timed, key=lambda record: statistics.median(record.samples))[:FINALISTS]
+    if all(len(record.samples) > SAMPLES for record in best):
+        return []  # they were compared before, in a run whose storage is gone
+    more: dict[str, list[Timed]] = {record.config: [] for record in best}
+    for _ in range(ROUNDS):
+        for record in best:
+            if timed := turns.once_more(LaunchConfig.parse(record.config)):
+                more[record.config].append(timed)
+    joined = []
+    for record in best:
+        rounds = more[record.config]
+        clocks = (*record.clocks, *(clock for one in rounds for clock in one.clocks))
+        samples = (*record.samples, *(sample for one in rounds for sample in one.samples))
+        joined.append(replace(record, samples=samples, clocks=clocks if len(clocks) == len(samples) else ()))
+        bench.record(joined[-1])
+    return joined
 
 
 def candidates(
@@ -153,38 +186,6 @@ def candidates(
     return Space(parameters=parameters, feasible=tuple(configs)), configs
 
 
-def _passes(bench: Bench, family: Family, config: LaunchConfig, passed: dict[LaunchConfig, bool]) -> bool:
-    """The gate on the device, once per configuration and family, before anything is timed."""
-    if config not in passed:
-        question = Question(op=family.op, rule=family.rule, dtype=family.dtype, configs=(config,))
-        answer = bench.judge(question)
-        passed[config] = answer.held
-        bench.record(
-            Gated(
-                key=family.key(), **bench.about(family, config), where="device", held=answer.held, detail=answer.detail
-            )
-        )
-    return passed[config]
-
-
-def _timed(
-    bench: Bench,
-    family: Family,
-    size: Sizes,
-    config: LaunchConfig,
-    best: float | None,
-    passed: dict[LaunchConfig, bool],
-) -> tuple[float, ...]:
-    """Samples; none, and a record of why, if the configuration failed. One that hung or crashed is not tried at other sizes."""
-    samples = bench.timer(family, size, config, best)
-    if isinstance(samples, str):
-        passed[config] = samples == "memory"
-        about = bench.about(family, config)
-        bench.record(Rejected(key=family.key(size.tokens, size.heads), **about, reason=samples))  # pyright: ignore[reportArgumentType]
-        return ()
-    return samples
-
-
 def find(gpu: Gpu) -> Device | None:
     """The device of this machine if it is that GPU, told by its properties and not by its name."""
     with Workers(1, device.start) as workers:
@@ -204,29 +205,34 @@ def measure_all(
     record: Callable[[Record], object],
     *,
     deadline: float,
-    storage: str | None,
+    storage: Storage | None,
+    step: Callable[[str], object] = lambda text: None,
 ) -> int:
     """Measure every family on the device `present`; the number of families and sizes that were left when time was up."""
+    with bench_of(gpu, present, record, step) as bench:
+        return sum(
+            measure(bench, family, kept, few, deadline=deadline, known=known, storage=storage)
+            for family, few in ranked.items()
+        )
+
+
+@contextmanager
+def bench_of(
+    gpu: Gpu,
+    present: Device,
+    record: Callable[[Record], object],
+    step: Callable[[str], object] = lambda text: None,
+) -> Iterator[Bench]:
+    """The device `present`, in a child process that may crash or hang."""
     flush = int(2 * gpu.l2_mib * 2**20)
     with Workers(1, device.start) as workers:
 
-        def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> tuple[float, ...] | str:
-            ((_, samples),) = workers.run(device.time_config, [(family, size, config, flush, best)], SECONDS)
-            return samples
+        def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | str:
+            ((_, timed),) = workers.run(device.time_config, [(family, size, config, flush, best)], SECONDS)
+            return timed
 
         def judge(question: Question) -> Answer:
             ((_, answer),) = workers.run(device.judge, [(question,)], SECONDS)
             return Answer(question=question, held=False, detail=answer) if isinstance(answer, str) else answer
 
-        bench = Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record)
-        left = 0
-        for family, few in ranked.items():
-            before = [
-                one
-                for one in known
-                if isinstance(one, Measured)
-                and (one.kernel, one.device) == (kernel_digests()[family.op], present.name)
-                and (one.triton, one.driver, one.protocol) == (version("triton"), present.driver, PROTOCOL)
-            ]
-            left += measure(bench, family, kept, few, deadline=deadline, known=before, storage=storage)
-    return left
+        yield Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record, step=step)

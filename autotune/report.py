@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 from rich.table import Table as Grid
 
 from ..results.entry import TableEntry
 from ..results.kernel_digest import kernel_digests
-from ..results.key import Key
-from ..results.record import Compiled, Gated, Record, Rejected
+from ..results.record import Compiled, Gated, Measured, Record, Rejected
 from ..results.table import Table
+from ..specs.gpus import gpu as find_gpu
+from ..verify.page import render
+from . import insight, plots
 from .ledger import Ledger
 
 _LIST = 12
@@ -40,6 +40,10 @@ class Findings:
     @cached_property
     def compiled(self) -> list[Compiled]:
         return [record for record in self.records if isinstance(record, Compiled)]
+
+    @cached_property
+    def measured(self) -> list[Measured]:
+        return [record for record in self.records if isinstance(record, Measured)]
 
     @cached_property
     def rejected(self) -> list[Rejected]:
@@ -96,93 +100,32 @@ def print_records(console: Console, ledger: Ledger) -> None:
 
 def page(ledger: Ledger) -> str:
     """The page: no scripts, no fonts, nothing to fetch."""
-    found = Findings.of(ledger)
+    found, gpu = Findings.of(ledger), find_gpu(ledger.gpu.slug)
     examples = {
         reason: [record for record in found.rejected if record.reason == reason][:_LIST]
         for reason in sorted({record.reason for record in found.rejected})
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    times = insight.predicted(found.compiled, gpu)
+    subjects = {" ".join(map(str, subject[:4])): entries for subject, entries in found.subjects.items()}
+    compiling = {plots.short(family): steps for family, steps in insight.compile_history(times).items()}
+    timing = insight.timing_history(found.measured)
+    widths = Counter(entry.key.heads for entry in found.table.entries)
+    return render(
+        Path(__file__).with_name("report.html.j2"),
         gpu=ledger.gpu,
         found=found,
         examples=examples,
         counts=Counter(record.reason for record in found.rejected),
-        losses=[(_name(subject), _losses(entries)) for subject, entries in found.subjects.items()],
-        rejections=_bars(found),
-        stacks=_stacks(found),
+        losses=[
+            (name, plots.losses(entries, of="default_loss"), plots.losses(entries, of="neighbour_loss"))
+            for name, entries in subjects.items()
+        ],
+        rejections=plots.rejections(found.compiled, found.reasons) if found.compiled else "",
+        stacks=plots.stacks(found.compiled) if found.compiled else "",
+        compiling=plots.history(compiling, "points compiled") if compiling else "",
+        timing=plots.history(timing, "configurations timed") if timing else "",
+        stage_importance=plots.importance(insight.stage_importance(times)) if times else "",
+        config_importance=plots.importance(insight.config_importance(found.measured)) if timing else "",
+        roofline=plots.against_roofline(subjects, gpu, max(widths)) if widths else "",
+        coverage=plots.coverage(subjects) if subjects else "",
     )
-
-
-def _name(subject: tuple[str, str, str, int, int]) -> str:
-    op, rule, dtype, K, V = subject
-    return f"{op}, {rule}, {dtype}, K={K}, V={V}"
-
-
-def _bars(found: Findings) -> str:
-    """Points by stage: what stayed, and what left for which reason."""
-    figure, axes = _axes(7, 2.6)
-    stages = sorted({record.stage for record in found.compiled})
-    total = Counter(record.stage for record in found.compiled)
-    after = {stage: total[stage] - sum(found.reasons.get(stage, Counter())[name] for name in ("resources", "spill", "duplicate"))
-             for stage in stages}  # fmt: skip
-    rows = {"kept": [after[stage] for stage in stages]}
-    for name in sorted({reason for counts in found.reasons.values() for reason in counts}):
-        rows[name] = [found.reasons.get(stage, Counter())[name] for stage in stages]
-    start = [0] * len(stages)
-    for name, values in rows.items():
-        axes.barh(stages, values, left=start, label=name)
-        start = [before + value for before, value in zip(start, values, strict=True)]
-    axes.set_xlabel("points")
-    axes.legend(fontsize=7, frameon=False)
-    return _svg(figure)
-
-
-def _stacks(found: Findings) -> str:
-    """Stack against registers: where spilling begins."""
-    figure, axes = _axes(7, 2.6)
-    for stage in sorted({record.stage for record in found.compiled}):
-        some = [record for record in found.compiled if record.stage == stage]
-        registers = [record.resources.registers / max(1, record.resources.threads) for record in some]
-        axes.scatter(registers, [record.stack for record in some], s=8, alpha=0.6, label=stage)
-    axes.set_yscale("symlog", linthresh=16)
-    axes.set_xlabel("registers per thread")
-    axes.set_ylabel("stack, bytes per thread")
-    axes.legend(fontsize=7, frameon=False)
-    return _svg(figure)
-
-
-def _losses(entries: Sequence[TableEntry]) -> str:
-    """What the safe default loses, by tokens and heads."""
-    keys: list[Key] = [entry.key for entry in entries]
-    tokens, heads = sorted({key.tokens for key in keys}), sorted({key.heads for key in keys})
-    table = [[float("nan")] * len(tokens) for _ in heads]
-    for entry in entries:
-        if entry.default_loss is not None:
-            table[heads.index(entry.key.heads)][tokens.index(entry.key.tokens)] = 100 * entry.default_loss
-    figure, axes = _axes(5, 1.9)
-    image = axes.imshow(table, cmap="viridis", aspect="auto", vmin=0)
-    axes.set_xticks(range(len(tokens)), [str(count) for count in tokens], fontsize=7)
-    axes.set_yticks(range(len(heads)), [str(count) for count in heads], fontsize=7)
-    axes.set_xlabel("tokens", fontsize=8)
-    axes.set_ylabel("sequences x heads", fontsize=8)
-    figure.colorbar(image, ax=axes, label="%")
-    return _svg(figure)
-
-
-def _axes(width: float, height: float):
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib.figure import Figure
-
-    # Equal records give an equal page.
-    matplotlib.rcParams["svg.hashsalt"] = "deltaproof"
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots()
-
-
-def _svg(figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]

@@ -7,14 +7,11 @@ last the neighbours of the best. Known good configurations belong outside: insid
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import optuna
-
-Config = tuple[object, ...]
+from .study import Config, Space, Study, Timing
 
 USELESS_ASKS = 10
 """After so many infeasible or repeated proposals in a row, a feasible configuration is drawn instead."""
@@ -27,74 +24,63 @@ POLISH = 0.15
 POPULATION = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
-    """Parameters with their values, and the feasible configurations, each a value per parameter in this order."""
-
-    parameters: Mapping[str, Sequence[object]]
-    feasible: Sequence[Config]
-
-    def neighbours(self, config: Config) -> Iterator[Config]:
-        """What differs in one parameter, the nearest values first; infeasible ones included."""
-        found = []
-        for place, values in enumerate(self.parameters.values()):
-            here = values.index(config[place])
-            for there, value in enumerate(values):
-                if there != here:
-                    found.append((abs(there - here), place, (*config[:place], value, *config[place + 1 :])))
-        yield from (config for _, _, config in sorted(found, key=lambda item: item[:2]))
-
-
 @dataclass(slots=True, kw_only=True)
 class Trials:
-    """What was tried, in order, with its milliseconds; inf for what failed. Stops the search when the budget is spent."""
+    """What was tried, in order. Stops the search when the budget is spent.
 
-    measure: Callable[[Config], float]
+    Others may be at work on the same space: what they found is in `timings`, and what they are at in `busy`.
+    """
+
+    measure: Callable[[Config], Timing]
     budget: int
-    times: dict[Config, float] = field(default_factory=dict)
+    timings: dict[Config, Timing] = field(default_factory=dict)
+    busy: set[Config] = field(default_factory=set)
 
-    def run(self, config: Config) -> float:
-        """The time of a configuration, from memory where it is known. Raises Spent when there is no budget for a new one."""
-        if config not in self.times:
-            if len(self.times) >= self.budget:
+    def run(self, config: Config) -> Timing | None:
+        """The timing of a configuration, from memory where it is known; None if another worker is at it.
+
+        Raises Spent when there is no budget for a new one.
+        """
+        if config in self.busy:
+            return None
+        if config not in self.timings:
+            if self.begun >= self.budget:
                 raise Spent
-            self.times[config] = self.measure(config)
-        return self.times[config]
+            self.timings[config] = self.measure(config)
+        return self.timings[config]
+
+    def milliseconds(self, config: Config) -> float:
+        return self.timings[config].milliseconds
 
     @property
     def best(self) -> Config:
-        return min(self.times, key=self.times.__getitem__)
+        return min(self.timings, key=self.milliseconds)
 
     @property
-    def left(self) -> int:
-        return self.budget - len(self.times)
+    def begun(self) -> int:
+        return len(self.timings) + len(self.busy)
+
+    def new(self, config: Config) -> bool:
+        return config not in self.timings and config not in self.busy
 
 
 class Spent(Exception):
-    """The budget is spent."""
+    """The budget is spent, or there is nothing left to try."""
 
 
-def search(
-    space: Space,
-    measure: Callable[[Config], float],
-    *,
-    budget: int,
-    seed: int,
-    storage: str | None = None,
-    name: str | None = None,
-) -> Trials:
-    """Try at most `budget` configurations. `measure` gives milliseconds, inf for a failure.
+def search(space: Space, trials: Trials, *, seed: int, study: Callable[[], Study] | None = None) -> Trials:
+    """Try at most `trials.budget` configurations.
 
-    storage, name: an Optuna storage URL and the study's name there; a study that is there already is gone on with.
+    study: where the model's trials are kept, in memory by default; it is asked for only if a model is needed.
     """
-    trials, rng = Trials(measure=measure, budget=budget), random.Random(seed)
+    rng, budget = random.Random(seed), trials.budget
     try:
         if len(space.feasible) <= budget:
             for config in space.feasible:
                 trials.run(config)
             return trials
         polish = round(budget * POLISH)
-        _model(space, trials, rng, min(TPE_TRIALS, budget - polish), seed, storage, name)
+        _model(study() if study else Study(space, seed=seed), space, trials, rng, min(TPE_TRIALS, budget - polish))
         _recombine(space, trials, rng, budget - polish)
         _polish(space, trials)
         _recombine(space, trials, rng, budget)
@@ -103,116 +89,104 @@ def search(
     return trials
 
 
-def draw(space: Space, measure: Callable[[Config], float], *, budget: int, seed: int) -> Trials:
+def draw(space: Space, trials: Trials, *, seed: int) -> Trials:
     """Random search without repetition: what every other search must beat."""
-    trials = Trials(measure=measure, budget=budget)
-    for config in random.Random(seed).sample(list(space.feasible), min(budget, len(space.feasible))):
+    for config in random.Random(seed).sample(list(space.feasible), min(trials.budget, len(space.feasible))):
         trials.run(config)
     return trials
 
 
-def plain(space: Space, measure: Callable[[Config], float], *, budget: int, seed: int) -> Trials:
+def plain(space: Space, trials: Trials, *, seed: int) -> Trials:
     """Optuna as it comes: categorical parameters, and every proposal that is of no use told as failed."""
-    trials, rng, feasible = Trials(measure=measure, budget=budget), random.Random(seed), set(space.feasible)
-    study = _study(seed, None, None)
+    rng, feasible = random.Random(seed), set(space.feasible)
+    study = Study(space, seed=seed, candidates=24)
     wasted = 0
-    while trials.left:
-        trial = study.ask()
-        config = _suggest(trial, space)
-        if config not in feasible or config in trials.times:
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    while trials.begun < trials.budget:
+        trial, config = study.ask()
+        if config not in feasible or config in trials.timings:
+            study.repeated(trial)
             wasted += 1
             if wasted == USELESS_ASKS:
-                study.enqueue_trial(_chosen(space, _untried(space, trials, rng)))
+                study.next(_untried(space, trials, rng))
                 wasted = 0
             continue
         wasted = 0
-        milliseconds = trials.run(config)
-        if math.isinf(milliseconds):
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        timing = trials.run(config)
+        if timing and timing.samples:
+            study.tell(trial, timing)
         else:
-            study.tell(trial, milliseconds)
+            study.repeated(trial)
     return trials
 
 
-def _model(
-    space: Space, trials: Trials, rng: random.Random, until: int, seed: int, storage: str | None, name: str | None
-) -> None:
+def _model(study: Study, space: Space, trials: Trials, rng: random.Random, until: int) -> None:
     """Multivariate TPE until so many configurations have been tried."""
-    study, feasible, useless = _study(seed, storage, name), set(space.feasible), 0
-    for config in rng.sample(list(space.feasible), START):
-        study.enqueue_trial(_chosen(space, config))
-    while len(trials.times) < until:
-        trial = study.ask()
-        config = _suggest(trial, space)
-        useless = useless + 1 if config not in feasible or config in trials.times else 0
-        if config not in feasible:
-            trial.set_constraint("feasible", 1.0)
-            study.tell(trial, math.inf)
-        elif config in trials.times:
-            # Told again and again, the time of the best would draw the model to it alone.
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    feasible, useless = set(space.feasible), 0
+    if not study.started:
+        for config in rng.sample(list(space.feasible), min(START, len(space.feasible))):
+            study.next(config)
+    while trials.begun < until:
+        trial, config = study.ask()
+        try:
+            timing = trials.run(config) if config in feasible and trials.new(config) else None
+        except BaseException:
+            study.repeated(trial)
+            raise
+        if timing:
+            study.tell(trial, timing)
+            useless = 0
+            continue
+        if config in feasible:
+            study.repeated(trial)
         else:
-            milliseconds = trials.run(config)
-            trial.set_constraint("feasible", float(math.isinf(milliseconds)))
-            study.tell(trial, milliseconds)
+            study.infeasible(trial)
+        useless += 1
         if useless == USELESS_ASKS:
-            study.enqueue_trial(_chosen(space, _untried(space, trials, rng)))
+            study.next(_untried(space, trials, rng))
             useless = 0
 
 
 def _recombine(space: Space, trials: Trials, rng: random.Random, until: int) -> None:
     """Cross and mutate the best until so many configurations have been tried."""
     feasible = set(space.feasible)
-    while len(trials.times) < until:
-        best = sorted(trials.times, key=trials.times.__getitem__)[:POPULATION]
-        for _ in range(100):
-            mother, father = (min(rng.sample(best, min(2, len(best))), key=trials.times.__getitem__) for _ in range(2))
-            child = tuple(
-                rng.choice(values) if rng.random() < 1 / len(space.parameters) else rng.choice(genes)
-                for values, genes in zip(space.parameters.values(), zip(mother, father, strict=True), strict=True)
-            )
-            if child in feasible and child not in trials.times:
-                trials.run(child)
-                break
-        else:
-            trials.run(_untried(space, trials, rng))
+    while trials.begun < until:
+        best = sorted(trials.timings, key=trials.milliseconds)[:POPULATION]
+        child = next((child for child in _children(space, best, trials, rng) if child in feasible), None)
+        trials.run(child or _untried(space, trials, rng))
+
+
+def _children(space: Space, best: list[Config], trials: Trials, rng: random.Random):
+    """Up to a hundred new ones, each of two of the best."""
+    for _ in range(100 if best else 0):
+        mother, father = (min(rng.sample(best, min(2, len(best))), key=trials.milliseconds) for _ in range(2))
+        child = tuple(
+            rng.choice(values) if rng.random() < 1 / len(space.parameters) else rng.choice(genes)
+            for values, genes in zip(space.parameters.values(), zip(mother, father, strict=True), strict=True)
+        )
+        if trials.new(child):
+            yield child
 
 
 def _polish(space: Space, trials: Trials) -> None:
     """Try the neighbours of the best, and start over from whatever is better."""
     feasible, done = set(space.feasible), None
-    while done != trials.best:
+    while trials.timings and done != trials.best:
         done = trials.best
         for config in space.neighbours(done):
-            if config in feasible and trials.run(config) < trials.times[done]:
+            if (
+                config in feasible
+                and (timing := trials.run(config))
+                and timing.milliseconds < trials.milliseconds(done)
+            ):
                 break
 
 
 def _untried(space: Space, trials: Trials, rng: random.Random) -> Config:
-    """A feasible configuration that was not tried; there is one, as the budget is smaller than the space."""
-    while (config := rng.choice(space.feasible)) in trials.times:
-        pass
-    return config
-
-
-def _study(seed: int, storage: str | None, name: str | None) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed)
-    return optuna.create_study(sampler=sampler, storage=storage, study_name=name, load_if_exists=True)
-
-
-def _suggest(trial: optuna.Trial, space: Space) -> Config:
-    """Values by their place in the list: Optuna stores numbers and strings only."""
-    return tuple(
-        values[trial.suggest_categorical(name, range(len(values)))] if len(values) > 1 else values[0]
-        for name, values in space.parameters.items()
-    )
-
-
-def _chosen(space: Space, config: Config) -> dict[str, int]:
-    return {
-        name: values.index(value)
-        for (name, values), value in zip(space.parameters.items(), config, strict=True)
-        if len(values) > 1
-    }
+    """A feasible configuration that nobody tried. Raises Spent if there is none."""
+    for _ in range(100):
+        if trials.new(config := rng.choice(space.feasible)):
+            return config
+    rest = [config for config in space.feasible if trials.new(config)]
+    if not rest:
+        raise Spent
+    return rng.choice(rest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from statistics import median
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..kernels.space import CONSTRAINTS
 from ..results.export_t4 import T4Result
 from .points import StageCount
 from .ranking import sizes
+from .toolchain import triton_version
 from .tune import Report
 
 SCHEMA = 1
@@ -70,7 +70,7 @@ def document(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "gpu": report.request.gpu.slug,
-        "environment": {"triton": version("triton"), "jobs": report.request.jobs},
+        "environment": {"triton": triton_version(), "jobs": report.request.jobs},
         "space": {
             "combinations": sum(count.total for count in report.counts),
             "left": sum(count.left for count in report.counts),

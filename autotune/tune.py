@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 from ..kernels.config import LaunchConfig
@@ -17,24 +16,27 @@ from ..results.record import Compiled as CompiledRecord
 from ..results.record import Estimated, Gated, Record, Rejected, Unexplored
 from ..results.table import Table
 from ..specs.gpus import Gpu
-from . import compiler, gate
+from . import compiler, gate, jobs
 from .binary import Compilation
 from .cache import Cache
 from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
 from .device import Device
 from .ledger import Ledger
-from .measure import measure_all
+from .measure import TRIALS, measure_all
 from .points import Family, Point, StageCount, enumerate_points, families
 from .pool import Workers
 from .ranking import Ranked, rank, sizes
 from .rejection import Sifted, sift
+from .storage import Storage, open_storage
+from .toolchain import triton_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
 
-    device: the GPU if it is here, and is to be measured. storage: an Optuna storage URL for the studies, None for memory.
+    device: the GPU if it is here, and is to be measured. storage: URL of the database of studies, claims and jobs; None for
+    a file under `out`, which only measuring needs.
     """
 
     gpu: Gpu
@@ -87,6 +89,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     deadline = math.inf if request.budget is None else started + request.budget
     arch = request.gpu.arch
     ledger = Ledger(request.out, limits.resolve(request.gpu.slug))
+    storage = _storage(request)
     if ledger.torn:
         hooks.warn(ledger.torn)
     wanted = families(request.ops, request.rules, request.dtypes, request.dims)
@@ -116,17 +119,35 @@ def tune(request: Request, hooks: Hooks) -> Report:
         ledger.add(_estimates(family, ranked[family]))
     answers = _gate(ranked, request, ledger, hooks)
     if request.device:
-        hooks.progress.begin("measuring", 0)
+        hooks.progress.begin("measuring", len(wanted) * len(sizes()) * TRIALS)
         left = measure_all(
-            request.gpu, request.device, ranked, sifted.kept, ledger.records, lambda record: ledger.add([record]),
-            deadline=deadline, storage=request.storage,
+            request.gpu, request.device, ranked, sifted.kept, list(ledger.records), lambda record: ledger.add([record]),
+            deadline=deadline, storage=storage or _own_storage(request), step=hooks.progress.step,
         )  # fmt: skip
         hooks.say(f"measured on {request.device.name}" + (f"; the budget left {left} sizes of calls" if left else ""))
     table = ledger.write_table()
+    if everywhere := ledger.write_portfolio():
+        hooks.say(f"portfolio: {len(everywhere.entries)} configurations that fit every known GPU")
     return Report(
         request=request, counts=counts, compiled=compiled, sifted=sifted, ranked=ranked, answers=answers, table=table,
         table_path=ledger.table_path, seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def _storage(request: Request) -> Storage | None:
+    """The database that was named, with this job in it for others to join. Raises TableError for one that cannot be used."""
+    if request.storage is None:
+        return None
+    storage = open_storage(request.storage)
+    jobs.post(storage, request.gpu.slug, ops=request.ops, rules=request.rules, dtypes=request.dtypes, dims=request.dims)
+    return storage
+
+
+def _own_storage(request: Request) -> Storage:
+    """A file beside the records."""
+    path = request.out / "studies" / f"{request.gpu.slug}.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open_storage(f"sqlite:///{path.resolve()}")
 
 
 def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[StageCount]]:
@@ -139,7 +160,7 @@ def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[St
 
 
 def _about(point: Point) -> dict[str, str]:
-    return {"config": point.config.token, "kernel": kernel_digests()[point.family.op], "triton": version("triton")}
+    return {"config": point.config.token, "kernel": kernel_digests()[point.family.op], "triton": triton_version()}
 
 
 def _record(point: Point, compilation: Compilation) -> Record:
@@ -180,7 +201,7 @@ def _unexplored(wanted: Sequence[Family], left: Mapping[Family, int], ledger: Le
                 Unexplored(
                     key=family.key(),
                     kernel=kernel_digests()[family.op],
-                    triton=version("triton"),
+                    triton=triton_version(),
                     count=left.get(family, 0),
                 )
             )
@@ -204,7 +225,7 @@ def _estimates(family: Family, few: Sequence[Ranked]) -> list[Record]:
             key=family.key(tokens, heads),
             config=ranked.config.token,
             kernel=kernel_digests()[family.op],
-            triton=version("triton"),
+            triton=triton_version(),
             milliseconds=milliseconds,
             resources=ranked.resources,
         )
@@ -238,7 +259,7 @@ def _gate(
                 key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=0, V=0).key(),
                 config=question.head,
                 kernel=kernel_digests()[question.op],
-                triton=version("triton"),
+                triton=triton_version(),
                 where="interpreter",
                 held=answer.held,
                 detail=f"{answer.detail[:400]}; evidence {_evidence(question, source_digest())}",

@@ -23,7 +23,11 @@ invoke = CliRunner().invoke
         (["--gpu", "H100", "--op", "chunk"], ["chunk_fwd", "chunk_train"]),
         (["--gpu", "H100", "--dim", "512"], ["512", "256"]),
         (["report", "--gpu", "H1000"], ["H1000"]),
-        (["export", "--to", "fla", "--gpu", "H100", "--out", "nowhere"], ["FLA"]),
+        (["export", "--to", "fla", "--gpu", "H100", "--out", "nowhere", "--from", "nowhere"], ["FLA", "--target fla"]),
+        (["--gpu", "H100", "--target", "fla", "--mode", "measure"], ["compiled"]),
+        (["--gpu", "H100", "--target", "theirs"], ["fla"]),
+        (["--gpu", "H100", "--storage", "nonsense"], ["sqlite:///", "postgresql://"]),
+        (["worker"], ["--storage"]),
     ],
 )
 def test_bad_usage_is_one_line_and_exit_2(arguments: list[str], words: list[str]):

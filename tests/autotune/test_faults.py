@@ -32,16 +32,26 @@ def misbehave(how: str) -> str:
         os._exit(3)
     if how == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "eats":
+        os.kill(os.getpid(), signal.SIGKILL)  # as a machine does that has no memory left
     if how == "hungry":
         raise MemoryError
     return how
 
 
 def test_a_hang_or_a_crash_costs_one_task():
-    tasks = ["fine", "hang", "die", "well", "segfault", "good"]
+    tasks = ["fine", "hang", "die", "well", "segfault", "eats", "good"]
     with Workers(2, nothing) as workers:
         ended = dict(workers.run(misbehave, [(task,) for task in tasks], timeout=1.5))
-    assert [ended[index] for index in range(len(tasks))] == ["fine", "timeout", "crash", "well", "crash", "good"]
+    assert [ended[index] for index in range(len(tasks))] == [
+        "fine",
+        "timeout",
+        "crash",
+        "well",
+        "crash",
+        "crash",
+        "good",
+    ]
 
 
 def test_what_a_task_raises_passes_through():

@@ -9,7 +9,7 @@ import pytest
 from synthetic import FAMILY, compile_one
 
 from deltaproof.autotune import measure
-from deltaproof.autotune.device import Device, Sizes
+from deltaproof.autotune.device import SAMPLES, Device, Sizes, Timed
 from deltaproof.autotune.gate import Answer, Question
 from deltaproof.autotune.points import enumerate_points
 from deltaproof.autotune.ranking import rank
@@ -44,7 +44,7 @@ class Fake:
         if config.chunk_size == 16:
             return "crash"
         milliseconds = config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
-        return (milliseconds,) * 7
+        return Timed(samples=(milliseconds,) * SAMPLES)
 
     def run(self, deadline: float = math.inf, known: Sequence[Measured] = ()) -> int:
         device = Device(name="made up", arch="sm_90", sm_count=132, memory_gib=79.1, driver="13.0")

@@ -12,9 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 
-from deltaproof.autotune.bench_search import METHODS, bench
+from deltaproof.autotune.bench_search import METHODS, bench, timed
 from deltaproof.autotune.compile_stage import Progress
-from deltaproof.autotune.search import Config, Space, search
+from deltaproof.autotune.search import Trials, search
+from deltaproof.autotune.study import Config, Space, Study, Timing
 from deltaproof.results.strict import TableError
 
 PARAMETERS = {
@@ -37,6 +38,10 @@ def milliseconds(config: Config) -> float:
     return 1 + sum(far) + far[0] * far[1]
 
 
+def tried(budget: int, times=milliseconds, **known) -> Trials:
+    return Trials(measure=lambda config: timed(times(config)), budget=budget, **known)
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("budget", [20, 40])
 def test_no_method_spends_more_than_its_budget_or_tries_what_cannot_be(method: str, budget: int):
@@ -46,41 +51,70 @@ def test_no_method_spends_more_than_its_budget_or_tries_what_cannot_be(method: s
         asked.append(config)
         return milliseconds(config)
 
-    trials = METHODS[method](SPACE, measure, budget=budget, seed=1)
-    assert len(asked) == len(set(asked)) == len(trials.times) == budget
+    trials = METHODS[method](SPACE, tried(budget, measure), seed=1)
+    assert len(asked) == len(set(asked)) == len(trials.timings) == budget
     assert set(asked) <= set(EVERY)
-    assert trials.times[trials.best] == min(map(milliseconds, asked))
+    assert trials.milliseconds(trials.best) == min(map(milliseconds, asked))
 
 
 def test_a_small_space_is_tried_whole():
-    trials = search(SPACE, milliseconds, budget=len(EVERY), seed=0)
-    assert set(trials.times) == set(EVERY)
+    assert set(search(SPACE, tried(len(EVERY)), seed=0).timings) == set(EVERY)
 
 
 def test_equal_seeds_try_the_same():
-    one, other = (search(SPACE, milliseconds, budget=40, seed=3) for _ in range(2))
-    assert one.times == other.times
+    one, other = (search(SPACE, tried(40), seed=3) for _ in range(2))
+    assert one.timings == other.timings
 
 
 def test_the_best_is_found_with_a_third_of_the_space():
     for seed in range(3):
-        trials = search(SPACE, milliseconds, budget=48, seed=seed)
-        assert trials.times[trials.best] == 1.0
+        trials = search(SPACE, tried(48), seed=seed)
+        assert trials.milliseconds(trials.best) == 1.0
 
 
 def test_everything_may_fail():
-    assert len(search(SPACE, lambda config: math.inf, budget=25, seed=0).times) == 25
+    assert len(search(SPACE, tried(25, lambda config: math.inf), seed=0).timings) == 25
 
 
-def test_a_study_that_is_there_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("deltaproof.autotune.search.START", 2)
-    space = Space(parameters={"block": (16, 32, 64), "warps": (2, 4)}, feasible=list(product((16, 32, 64), (2, 4))))
-    storage = f"sqlite:///{tmp_path / 'study.sqlite'}"
-    for seed in range(2):
-        search(space, lambda config: config[0] / config[1], budget=4, seed=seed, storage=storage, name="gdn")  # pyright: ignore[reportOperatorIssue]
-    study = optuna.load_study(study_name="gdn", storage=storage)
-    assert len(study.trials) >= 6
+def test_what_others_are_at_is_left_to_them():
+    busy = set(random.Random(0).sample(EVERY, 60))
+    trials = search(SPACE, tried(120, busy=busy), seed=0)
+    assert not busy & set(trials.timings)
+    assert len(trials.timings) == 60
+
+
+def open_study(path: Path) -> Study:
+    return Study(SPACE, seed=0, storage=optuna.storages.RDBStorage(f"sqlite:///{path}"), name="gdn")
+
+
+def test_a_study_that_is_there_is_gone_on_with(tmp_path: Path):
+    first = search(SPACE, tried(14), seed=0, study=lambda: open_study(tmp_path / "study.sqlite"))
+    known = dict(first.timings)
+    second = search(SPACE, tried(20, timings=dict(known)), seed=0, study=lambda: open_study(tmp_path / "study.sqlite"))
+    assert set(known) < set(second.timings)
+    study = optuna.load_study(study_name="gdn", storage=f"sqlite:///{tmp_path / 'study.sqlite'}")
+    assert not any(trial.state.name == "RUNNING" for trial in study.trials)
     assert any(trial.constraints for trial in study.trials)
+
+
+def test_a_study_can_be_rebuilt_from_what_was_timed():
+    timings = {config: timed(milliseconds(config)) for config in EVERY[:30]}
+    timings[EVERY[30]] = Timing(samples=(9.0, 9.5), pruned=True)
+    study = Study(SPACE, seed=0)
+    for _ in range(2):
+        study.fill(timings)
+    assert len(study.optuna.trials) == 31, "and not filled twice"
+    assert study.optuna.best_value == min(timing.milliseconds for timing in timings.values())
+    assert [trial.state.name for trial in study.optuna.trials].count("PRUNED") == 1
+
+
+def test_what_is_stopped_early_is_pruned_and_keeps_its_samples():
+    study = Study(SPACE, seed=0)
+    trial, _ = study.ask()
+    study.tell(trial, Timing(samples=(3.0, 3.1), pruned=True))
+    (kept,) = study.optuna.trials
+    assert kept.state.name == "PRUNED"
+    assert kept.intermediate_values == {0: 3.0, 1: 3.1}
 
 
 def write_landscape(path: Path) -> None:

@@ -73,6 +73,15 @@ def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):
     assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").tier != "C"
 
 
+def test_a_gpu_that_nobody_tuned_for_gets_what_is_safe_everywhere(run, tmp_path: Path):
+    run()
+    call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "mi300x"}
+    answer = lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables")
+    assert (answer.source, answer.tier) == ("portfolio", "portfolio")
+    assert answer.expected_loss is not None
+    assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").source == "default", "it ran nowhere yet"
+
+
 def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run):
     short = run(most=20)
     assert [(row.key, row.count) for row in short.table.left] == [(FAMILY.key(), sum(short.compiled.left.values()))]
@@ -109,6 +118,8 @@ def test_the_page_stands_alone_and_is_the_same_every_time(run, tmp_path: Path):
     text = page(ledger)
     assert "duplicate" in text
     assert "spill" in text
+    for heading in ("Coverage", "Search history", "Which parameters matter", "Against the roofline"):
+        assert heading in text
     assert "<script" not in text
     assert 'src="http' not in text
     assert 'href="http' not in text

@@ -1,0 +1,181 @@
+"""After a change of Triton or of the driver: a few entries are tried again, instead of everything.
+
+On the GPU itself canaries are gated and timed again, beside the safe default; what was found is recorded, so that these entries
+count as timed under the new versions. Anywhere else they are compiled again: equal machine code is equal time, and what
+differs says what is owed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..kernels.config import LaunchConfig
+from ..kernels.space import OP_STAGES
+from ..results.entry import TableEntry
+from ..results.record import Compiled, Measured, Record
+from ..results.table import Table
+from ..specs.gpus import Architecture, Gpu
+from . import compiler
+from .binary import Compilation
+from .compile_stage import COMPILE_SECONDS
+from .device import PROTOCOL, Sizes, Timed
+from .insight import family_of, point_of
+from .points import Point
+from .pool import Workers
+from .rejection import excess
+from .turns import Bench, Verdicts
+
+MOST = 4
+"""Canaries, at most."""
+SLOWER = 0.05
+"""Extra time, as a fraction, from which a canary says that the table is not what it was."""
+ROUNDS = 2
+
+Compile = Callable[[Sequence[Point]], Sequence[Compilation]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """lines: what was found. dead: canaries that cannot be launched, or are wrong, now. changed: that are another program, or
+    slower. same: that are as they were.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    dead: int = 0
+    changed: int = 0
+    same: int = 0
+
+
+def canaries(table: Table, kernels: Mapping[str, str], *, most: int = MOST) -> list[TableEntry]:
+    """A few entries as unlike as can be: every configuration counts once, and subjects take turns."""
+    turns: dict[tuple[str, str, int], list[TableEntry]] = {}
+    configs: set[tuple[str, str]] = set()
+    for entry in sorted(table.entries, key=lambda entry: (entry.key.tokens, entry.key.heads), reverse=True):
+        if kernels.get(entry.key.op) == entry.kernel and (entry.key.op, entry.config) not in configs:
+            configs.add((entry.key.op, entry.config))
+            turns.setdefault((entry.key.op, entry.key.rule, entry.key.K), []).append(entry)
+    chosen: list[TableEntry] = []
+    while turns and len(chosen) < most:
+        for subject in list(turns):
+            if len(chosen) < most:
+                chosen.append(turns[subject].pop(0))
+            if not turns[subject]:
+                del turns[subject]
+    return chosen
+
+
+def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, compile: Compile) -> Verdict:
+    """Compile the stages of the canaries and compare them with what the records say of them."""
+    before = {
+        (point_of(record), record.triton): record for record in records if isinstance(record, Compiled) and record.stage
+    }
+    verdict = Verdict()
+    for entry in some:
+        points = stages_of(entry)
+        differences, broken = [], []
+        for point, now in zip(points, compile(points), strict=True):
+            if now.outcome != "compiled" or (too_much := excess(now, gpu.arch)):
+                broken.append(f"{point.stage}: {now.detail or now.outcome if now.outcome != 'compiled' else too_much}")
+            elif then := before.get((point, entry.triton)):
+                differences += _differences(point.stage, then, now)
+            else:
+                differences.append(f"{point.stage}: no record of how it was")
+        name = f"{entry.key} {entry.config}"
+        if broken:
+            verdict.dead += 1
+            verdict.lines.append(f"{name}: no longer runs: {'; '.join(broken)}")
+        elif differences:
+            verdict.changed += 1
+            verdict.lines.append(f"{name}: {'; '.join(differences)}")
+        else:
+            verdict.same += 1
+            verdict.lines.append(f"{name}: the same machine code as under Triton {entry.triton}")
+    return verdict
+
+
+def retime(some: Sequence[TableEntry], records: Sequence[Record], bench: Bench) -> Verdict:
+    """Gate and time the canaries and the safe default in turns, and record it."""
+    verdict = Verdict()
+    for entry in some:
+        family, size = family_of(entry.key), Sizes(tokens=entry.key.tokens, heads=entry.key.heads)
+        best, default = LaunchConfig.parse(entry.config), LaunchConfig()
+        name = f"{entry.key} {entry.config}"
+        then = _last(entry, records)
+        verdicts = Verdicts(bench, family)
+        rounds: dict[LaunchConfig, list[Timed]] = {}
+        for _ in range(ROUNDS):
+            for config in dict.fromkeys((best, default)):
+                timed = bench.timer(family, size, config, None) if verdicts.passed(config) else "gate"
+                if not isinstance(timed, str):
+                    rounds.setdefault(config, []).append(timed)
+                elif config == best and config not in rounds:
+                    verdict.lines.append(f"{name}: no longer runs ({timed})")
+        if best not in rounds:
+            verdict.dead += 1
+            continue
+        for config, found in rounds.items():
+            samples = tuple(sample for one in found for sample in one.samples)
+            clocks = tuple(clock for one in found for clock in one.clocks)
+            bench.record(
+                Measured(
+                    key=entry.key, **bench.about(family, config), samples=samples,
+                    clocks=clocks if len(clocks) == len(samples) else (), device=bench.device.name, protocol=PROTOCOL,
+                    resources=entry.resources,
+                )
+            )  # fmt: skip
+        now = statistics.median(sample for one in rounds[best] for sample in one.samples)
+        if then is None:
+            verdict.changed += 1
+            verdict.lines.append(f"{name}: {now:.4g} ms; it was never timed before")
+            continue
+        change = now / statistics.median(then.samples) - 1
+        slower = change > SLOWER
+        verdict.changed += slower
+        verdict.same += not slower
+        verdict.lines.append(f"{name}: {now:.4g} ms, {change:+.1%} of what it was")
+    return verdict
+
+
+def compile_here(arch: Architecture, jobs: int) -> Compile:
+    """Compiles with the Triton that is installed, past every cache."""
+
+    def compile(points: Sequence[Point]) -> Sequence[Compilation]:
+        with Workers(jobs, compiler.start) as workers:
+            ended = dict(
+                workers.run(compiler.compile_point, [(point, arch.target) for point in points], COMPILE_SECONDS)
+            )
+        return [
+            found if isinstance(found := ended[index], Compilation) else Compilation(outcome=found, seconds=0.0)
+            for index in range(len(points))
+        ]
+
+    return compile
+
+
+def stages_of(entry: TableEntry) -> list[Point]:
+    """The points that an entry's configuration is made of."""
+    config, family = LaunchConfig.parse(entry.config), family_of(entry.key)
+    return [
+        Point(
+            family=family, stage=stage, chunk_size=config.chunk_size,
+            solver=config.solver if stage == "scores" else "ieee", tile=getattr(config, stage),
+        )
+        for stage in OP_STAGES[family.op]
+    ]  # fmt: skip
+
+
+def _differences(stage: str, then: Compiled, now: Compilation) -> list[str]:
+    if then.code == now.code:
+        return []
+    registers = then.resources.registers // max(1, then.resources.threads)
+    figures = (("registers", registers, now.registers), ("stack", then.stack, now.stack),
+               ("shared memory", then.resources.shared, now.shared))  # fmt: skip
+    changed = ", ".join(f"{name} {old} -> {new}" for name, old, new in figures if old != new)
+    return [f"{stage}: other machine code{', ' + changed if changed else ', the same resources'}"]
+
+
+def _last(entry: TableEntry, records: Sequence[Record]) -> Measured | None:
+    found = [one for one in records if isinstance(one, Measured) and (one.key, one.config) == (entry.key, entry.config)]
+    return found[-1] if found else None

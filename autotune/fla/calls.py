@@ -1,0 +1,162 @@
+"""Calls of FLA's ops, made on the meta device: which of its kernels they launch, under which keys, in which configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import import_module
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ...kernels.compiling import Launch
+
+OPS = {
+    "gdn2": ("fla.ops.gdn2", "chunk_gdn2"),
+    "kda": ("fla.ops.kda", "chunk_kda"),
+    "gdn": ("fla.ops.gated_delta_rule", "chunk_gated_delta_rule"),
+}
+HEADS = (4, 8, 16, 32)
+BATCHES = (1, 2, 4, 8)
+TOKENS = (2048, 8192, 32768)
+"""Calls whose keys are written. What was compiled for one is taken for those that differ in these alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Call:
+    """A forward and backward pass of one op. packed: sequences are packed, and the batch is 1."""
+
+    rule: str
+    dtype: str
+    size: int
+    packed: bool = False
+    heads: int = 16
+    batch: int = 1
+    tokens: int = 8192
+
+    @property
+    def representative(self) -> Call:
+        return replace(self, heads=16, batch=1, tokens=8192)
+
+    def __str__(self) -> str:
+        return f"{self.rule} {self.dtype} K=V={self.size}{' packed' if self.packed else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One configuration of a kernel: block sizes, warps, stages, and clusters of programs."""
+
+    kwargs: tuple[tuple[str, int], ...]
+    num_warps: int
+    num_stages: int
+    num_ctas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One autotuned kernel of a call: FLA's key for it, and its launch in each configuration that FLA offers.
+
+    order: which of the call's launches with autotuning it is, so that calls that differ in size alone can be matched.
+    """
+
+    kernel: str
+    order: int
+    key: tuple[Any, ...]
+    launches: dict[Choice, Launch]
+
+
+def calls(rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]) -> list[Call]:
+    """The representative calls, sorted."""
+    some = product(rules, dtypes, sizes, (False, True))
+    return sorted(Call(rule=rule, dtype=dtype, size=size, packed=packed) for rule, dtype, size, packed in some)
+
+
+def siblings(call: Call) -> Iterator[Call]:
+    """Calls of the same kernels that differ in heads, batch and length."""
+    for heads, batch, tokens in product(HEADS, (1,) if call.packed else BATCHES, TOKENS):
+        yield replace(call, heads=heads, batch=batch, tokens=tokens)
+
+
+@lru_cache(maxsize=64)
+def sites(call: Call) -> tuple[Site, ...]:
+    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`pretend.become`)."""
+    found: dict[tuple[str, tuple[Any, ...]], Site] = {}
+    cache = import_module("fla.ops.utils.cache")
+    original = cache.CachedAutotuner.run
+    recorded: list[Any] = []
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> None:
+        key = cache.AutotuneKey.build(self.arg_names, self.keys, args, kwargs).autotune_key
+        self.nargs = dict(zip(self.arg_names, args, strict=False))
+        launches = {}
+        for config in self.prune_configs(kwargs) if len(self.configs) > 1 else ():
+            recorded.clear()
+            self.fn.run(*args, **kwargs, **config.all_kwargs())
+            choice = Choice(
+                kwargs=tuple(sorted(config.kwargs.items())), num_warps=config.num_warps, num_stages=config.num_stages,
+                num_ctas=config.num_ctas,
+            )  # fmt: skip
+            launches[choice] = recorded[-1]
+        if launches:
+            found.setdefault(
+                (self.kernel_name, key), Site(kernel=self.kernel_name, order=len(found), key=key, launches=launches)
+            )
+
+    cache.CachedAutotuner.run = run
+    try:
+        with launches_noted(recorded.append):
+            make(call)
+    finally:
+        cache.CachedAutotuner.run = original
+    return tuple(found.values())
+
+
+def make(call: Call) -> None:
+    """Run a call forward and backward on tensors without content, launching through whatever JITFunction.run is."""
+    import torch
+
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[call.dtype]
+    B, T, H, D = call.batch, call.tokens, call.heads, call.size
+
+    def tensor(*channels: int, kind: torch.dtype = dtype) -> torch.Tensor:
+        return torch.empty(B, T, H, *channels, device="meta", dtype=kind, requires_grad=True)
+
+    inputs = {"q": tensor(D), "k": tensor(D), "v": tensor(D)}
+    if call.rule == "gdn2":
+        inputs |= {"g": tensor(D, kind=torch.float32), "b": tensor(D), "w": tensor(D)}
+    elif call.rule == "kda":
+        inputs |= {"g": tensor(D, kind=torch.float32), "beta": tensor()}
+    else:
+        inputs |= {"g": tensor(kind=torch.float32), "beta": tensor()}
+    module, name = OPS[call.rule]
+    lengths = torch.tensor([0, T // 2, T]) if call.packed else None
+    op: Callable[..., Any] = getattr(import_module(module), name)
+    o, _ = op(**inputs, use_qk_l2norm_in_kernel=True, cu_seqlens=lengths)
+    torch.autograd.grad(o, list(inputs.values()), torch.empty_like(o))
+
+
+@contextmanager
+def launches_noted(note: Callable[[Launch], object]) -> Iterator[None]:
+    """Within, launches are noted instead of made."""
+    from triton.runtime.jit import JITFunction
+
+    from ...kernels.compiling import Launch
+
+    original = JITFunction.run
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool = False, **kwargs: Any) -> None:
+        names = {parameter.name for parameter in self.params}
+        arguments = {p.name: p.default for p in self.params if p.has_default}
+        arguments |= dict(zip((parameter.name for parameter in self.params), args, strict=False))
+        arguments |= {name: value for name, value in kwargs.items() if name in names}
+        options = {name: value for name, value in kwargs.items() if name not in names}
+        size: Any = grid(arguments) if callable(grid) else grid
+        note(Launch(kernel=self, arguments=arguments, grid=tuple(map(int, size)), options=options))
+
+    JITFunction.run = run  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        JITFunction.run = original

@@ -1,0 +1,170 @@
+"""Optuna's side of the search: a study whose every parameter is categorical, and that can be rebuilt from what was timed."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+Config = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What timing one configuration gave. samples: milliseconds, in order; none for a failure. pruned: it was stopped early."""
+
+    samples: tuple[float, ...] = ()
+    pruned: bool = False
+
+    @property
+    def milliseconds(self) -> float:
+        return median(self.samples) if self.samples else math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """Parameters with their values, and the feasible configurations, each a value per parameter in this order."""
+
+    parameters: Mapping[str, Sequence[object]]
+    feasible: Sequence[Config]
+
+    def neighbours(self, config: Config) -> Iterator[Config]:
+        """What differs in one parameter, the nearest values first; infeasible ones included."""
+        found = []
+        for place, values in enumerate(self.parameters.values()):
+            here = values.index(config[place])
+            for there, value in enumerate(values):
+                if there != here:
+                    found.append((abs(there - here), place, (*config[:place], value, *config[place + 1 :])))
+        yield from (config for _, _, config in sorted(found, key=lambda item: item[:2]))
+
+
+CANDIDATES = 64
+"""Draws of which the model proposes the best. Optuna's 24 find less in few trials; its best of all would trap itself."""
+
+
+class Study:
+    """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
+
+    again: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
+    what cannot be and what fails as infeasible, what was tried before as failed, since the time of the best, told again and
+    again, would draw the model to it alone.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        storage: optuna.storages.BaseStorage | None = None,
+        name: str | None = None,
+        candidates: int = CANDIDATES,
+        again: Callable[[Callable[[], Any]], Any] = lambda do: do(),
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed, n_ei_candidates=candidates)
+        self._space, self._again = space, again
+        self._running: int | None = None
+        self._choices = [_choices(values) for values in space.parameters.values()]
+        self.optuna: optuna.Study = again(
+            lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=name, load_if_exists=True)
+        )
+        if isinstance(storage, optuna.storages.RDBStorage):
+            # What dead workers left running would weigh on the model as if it were bad.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                again(lambda: optuna.storages.fail_stale_trials(self.optuna))
+
+    def ask(self) -> tuple[optuna.Trial, Config]:
+        def attempt() -> tuple[optuna.Trial, Config]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                trial = self.optuna.ask()
+            self._running = trial._trial_id
+            self.beat()
+            return trial, tuple(
+                values[choices.index(trial.suggest_categorical(name, choices))] if len(values) > 1 else values[0]
+                for (name, values), choices in zip(self._space.parameters.items(), self._choices, strict=True)
+            )
+
+        return self._again(attempt)
+
+    def next(self, config: Config) -> None:
+        """Let the next proposal be this one."""
+        self._again(lambda: self.optuna.enqueue_trial(self._places(config)))
+
+    def infeasible(self, trial: optuna.Trial) -> None:
+        self._constrain(trial, 1.0)
+        self._end(trial, math.inf)
+
+    def repeated(self, trial: optuna.Trial) -> None:
+        self._end(trial, state=TrialState.FAIL)
+
+    def tell(self, trial: optuna.Trial, timing: Timing) -> None:
+        """Samples are intermediate values; what was stopped early is pruned."""
+        for step, sample in enumerate(timing.samples):
+            self._again(lambda step=step, sample=sample: trial.report(sample, step))
+        self._constrain(trial, float(not timing.samples))
+        if timing.pruned and timing.samples:
+            self._end(trial, state=TrialState.PRUNED)
+        else:
+            self._end(trial, timing.milliseconds)
+
+    def fill(self, timings: Mapping[Config, Timing]) -> None:
+        """Add what was timed and is not in the study: so it is rebuilt from the records."""
+        there = {tuple(sorted(trial.params.items())) for trial in self._trials()}
+        distributions = {
+            name: optuna.distributions.CategoricalDistribution(choices)
+            for name, choices in zip(self._space.parameters, self._choices, strict=True)
+            if len(choices) > 1
+        }
+        for config, timing in timings.items():
+            params = self._places(config)
+            if tuple(sorted(params.items())) in there:
+                continue
+            trial = optuna.trial.create_trial(
+                params=params, distributions=dict(distributions), value=None if timing.pruned else timing.milliseconds,
+                state=TrialState.PRUNED if timing.pruned else TrialState.COMPLETE,
+                intermediate_values=dict(enumerate(timing.samples)),
+                constraints={"feasible": float(not timing.samples)},
+            )  # fmt: skip
+            self._again(lambda trial=trial: self.optuna.add_trial(trial))
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was proposed or told before."""
+        return bool(self._trials())
+
+    def beat(self) -> None:
+        """A sign of life for the trial that is under way."""
+        storage = self.optuna._storage
+        backend = getattr(storage, "_backend", storage)
+        if self._running is not None and isinstance(backend, optuna.storages.RDBStorage):
+            backend.record_heartbeat(self._running)
+
+    def _trials(self) -> list[optuna.trial.FrozenTrial]:
+        return self._again(lambda: self.optuna.get_trials(deepcopy=False))
+
+    def _constrain(self, trial: optuna.Trial, value: float) -> None:
+        self._again(lambda: trial.set_constraint("feasible", value))
+
+    def _end(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
+        # Asked twice, or after another worker took this one for dead: what was told first stands.
+        self._again(lambda: self.optuna.tell(trial, value, state=state, skip_if_finished=True))
+        self._running = None
+
+    def _places(self, config: Config) -> dict[str, Any]:
+        rows = zip(self._space.parameters.items(), self._choices, config, strict=True)
+        return {name: choices[values.index(value)] for (name, values), choices, value in rows if len(values) > 1}
+
+
+def _choices(values: Sequence[Any]) -> tuple[Any, ...]:
+    """What Optuna stores, and a dashboard shows, for these values: themselves, or their places where it cannot."""
+    plain = all(isinstance(value, bool | int | float | str) for value in values)
+    return tuple(values) if plain and len(set(values)) == len(values) else tuple(range(len(values)))

@@ -1,0 +1,56 @@
+"""`autotune worker`: one GPU joins the runs whose jobs are in a storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ..results.strict import TableError
+from ..specs.gpus import Gpu
+from ..specs.gpus import gpu as find_gpu
+from .cache import default_folder
+from .device import Device
+from .jobs import jobs as read_jobs
+from .ledger import default_out
+from .storage import open_storage
+from .tune import Hooks, Report, Request, tune
+
+
+def join(
+    url: str,
+    *,
+    device_of: Callable[[Gpu], Device | None],
+    jobs: int,
+    out: Path | None,
+    budget: float | None,
+    hooks: Hooks,
+) -> list[Report]:
+    """Take part in every job of a storage that is for the GPU of this machine; `device_of` tells whether one is.
+
+    Raises TableError where there is no such job, or no job at all.
+    """
+    storage = open_storage(url)
+    waiting = read_jobs(storage)
+    if not waiting:
+        raise TableError(f"nothing to do in {storage.name}: `autotune --gpu NAME --storage URL` puts work there")
+    names = sorted({str(job["gpu"]) for job in waiting})
+    devices = {name: device_of(_gpu(name)) for name in names}
+    if not any(devices.values()):
+        raise TableError(f"the jobs in that storage are for {', '.join(names)}, and this machine has no such GPU")
+    reports = []
+    for job in waiting:
+        if device := devices[job["gpu"]]:
+            hooks.say(f"joining: {job['gpu']}, {', '.join(job['ops'])} of {', '.join(job['rules'])}")
+            request = Request(
+                gpu=find_gpu(job["gpu"]), ops=job["ops"], rules=job["rules"], dtypes=job["dtypes"], dims=job["dims"],
+                jobs=jobs, out=out or default_out(), cache=default_folder(), budget=budget, device=device, storage=url,
+            )  # fmt: skip
+            reports.append(tune(request, hooks))
+    return reports
+
+
+def _gpu(name: str) -> Gpu:
+    try:
+        return find_gpu(name)
+    except ValueError as error:
+        raise TableError(f"a job in that storage: {error}") from None

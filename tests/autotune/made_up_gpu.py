@@ -1,0 +1,118 @@
+"""Runs on a GPU that is made up, in processes that a test may kill.
+
+They are forked from the test: importing everything anew would cost each of them seconds. A run keeps its records in a folder,
+with a log of what it was at: compile, gate, begin (a timing), kept (its record, on disk), done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import multiprocessing
+import os
+import time
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from synthetic import FAMILY, compile_one
+
+from deltaproof.autotune import gate, measure, tune
+from deltaproof.autotune.cache import Cache
+from deltaproof.autotune.compile_stage import Compiled
+from deltaproof.autotune.cost import parameters
+from deltaproof.autotune.device import SAMPLES, Device, Timed
+from deltaproof.autotune.gate import Answer
+from deltaproof.autotune.points import breadth_first
+from deltaproof.autotune.toolchain import triton_version
+from deltaproof.autotune.turns import Bench
+from deltaproof.results.gpus import resolve
+from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.specs.gpus import gpu
+from deltaproof.verify.store import source_digest
+
+H100 = gpu("h100")
+DEVICE = Device(name="made up", arch="sm_90", sm_count=132, memory_gib=79.1, driver="13.0")
+
+
+def log(folder: Path, *words: object) -> None:
+    with (folder / "log").open("a") as file:
+        print(*words, file=file, flush=True)
+
+
+def milliseconds(config) -> float:
+    return config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
+
+
+def compile_slowly(points, arch, workers, cache: Cache, *, folder: Path, on_point, **_) -> Compiled:
+    found, ran = {}, 0
+    for point in breadth_first(points):
+        name = hashlib.sha256(str(point).encode()).hexdigest()
+        known = cache.get(name)
+        if known is None:
+            log(folder, "compile", point.config.token)
+            time.sleep(0.002)
+            known, ran = compile_one(point), ran + 1
+            cache.put(name, known)
+        found[point] = known
+        on_point(point, known)
+    return Compiled(found=found, left={}, ran=ran, cached=len(found) - ran)
+
+
+def ask_slowly(questions, jobs, *, folder: Path):
+    for question in questions:
+        log(folder, "gate", question.head)
+        time.sleep(0.03)
+        yield Answer(question=question, held=True, detail="made up")
+
+
+def measure_slowly(target, present, ranked, kept, known, record, *, folder, seconds, deadline, storage, step):
+    def timer(family, size, config, best):
+        log(folder, "begin", os.getpid(), size.tokens, config.token)
+        time.sleep(seconds)
+        return Timed(samples=(milliseconds(config),) * SAMPLES)
+
+    def judge(question):
+        return Answer(question=question, held=True, detail="made up")
+
+    def keep(one):
+        record(one)
+        if type(one).__name__ == "Measured":
+            log(folder, "kept", one.key.tokens, one.config)
+
+    bench = Bench(gpu=target, device=present, timer=timer, judge=judge, record=keep, step=step)
+    return sum(
+        measure.measure(bench, family, kept, few, deadline=deadline, known=known, storage=storage)
+        for family, few in ranked.items()
+    )
+
+
+def run(folder: Path, url: str, seconds: float) -> None:
+    measure.sizes = lambda: [(2048, 16), (4096, 16)]
+    measure.TRIALS, measure.TILES = 14, {"chunk_fwd": 2}
+    tune.compile_points = partial(compile_slowly, folder=folder)
+    gate.ask = partial(ask_slowly, folder=folder)
+    tune.measure_all = partial(measure_slowly, folder=folder, seconds=seconds)
+    request = tune.Request(
+        gpu=H100, ops=[FAMILY.op], rules=[FAMILY.rule], dtypes=[FAMILY.dtype], dims=[FAMILY.K], jobs=1, out=folder,
+        cache=folder / "cache", device=DEVICE, storage=None if url == "-" else url,
+    )  # fmt: skip
+    tune.tune(request, tune.Hooks())
+    log(folder, "done")
+
+
+def start(folder: Path, url: str = "-", seconds: float = 0.01) -> BaseProcess:
+    """A run in a process of its own; seconds: of one timing; url "-" is the default storage."""
+    folder.mkdir(exist_ok=True)
+    # What a process finds out once, its children need not find out again.
+    for find_out in (kernel_digests, source_digest, triton_version, parameters, lambda: resolve("h100")):
+        find_out()
+    process = multiprocessing.get_context("fork").Process(target=run, args=(folder, url, seconds), daemon=True)
+    process.start()
+    return process
+
+
+def lines(folder: Path) -> list[list[str]]:
+    path = folder / "log"
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    return [line.split() for line in whole.splitlines()]

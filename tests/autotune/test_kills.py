@@ -1,0 +1,76 @@
+"""A run killed at random moments of everything it does: what was kept stays kept, and the run goes on to the same table."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from made_up_gpu import lines, start
+from test_workers import ends_well
+
+from deltaproof.autotune.measure import FINALISTS, ROUNDS
+from deltaproof.results.journal import read_journals
+from deltaproof.results.record import Measured
+from deltaproof.results.table import read_table
+
+KILLS = {"compile": (16, 0.03), "gate": (6, 0.02), "begin": (24, 0.04), "done": (8, 0.0)}
+"""How often each part is struck, and within how many seconds of its beginning; "done": anywhere, most likely while writing."""
+TABLE = Path("tables") / "h100-sxm.json"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place: waiting for a disk would take the time."""
+    shared = Path("/dev/shm")
+    place = shared / f"deltaproof-{random.randrange(10**12)}" if shared.is_dir() else tmp_path / "broken"
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def kept(folder: Path) -> set[tuple[str, str]]:
+    return {(words[1], words[2]) for words in lines(folder) if words[0] == "kept"}
+
+
+def recorded(folder: Path) -> set[tuple[str, str]]:
+    records = read_journals(folder / "records" / "h100-sxm").records
+    return {(str(one.key.tokens), one.config) for one in records if isinstance(one, Measured)}
+
+
+def strike(folder: Path, part: str, delay: float) -> None:
+    """Start a run, and kill it so long after it begins a part; or after it began at all, for "done"."""
+    seen = len(lines(folder))
+    process = start(folder)
+    deadline = time.monotonic() + 60
+    while process.is_alive() and time.monotonic() < deadline:
+        if part == "done" or any(words[0] == part for words in lines(folder)[seen:]):
+            break
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    process.join()
+
+
+def test_kills_at_random_moments(folder: Path, tmp_path: Path):
+    ends_well(start(tmp_path / "whole", seconds=0.0))
+    began = time.monotonic()
+    ends_well(start(tmp_path / "whole", seconds=0.0))
+    again = time.monotonic() - began
+    rng, struck = random.Random(0), Counter[str]()
+    for part, (times, within) in KILLS.items():
+        for _ in range(times):
+            strike(folder, part, rng.random() * (within or 1.5 * again))
+            struck[lines(folder)[-1][0]] += 1
+            assert kept(folder) <= recorded(folder), "told to be safe, and lost"
+            assert not (folder / TABLE).exists() or read_table(folder / TABLE).entries, "whole or not there"
+    assert struck.total() > 50
+    assert {"compile", "gate", "begin"} <= set(struck), struck
+    ends_well(start(folder, seconds=0.0))
+    assert read_table(folder / TABLE) == read_table(tmp_path / "whole" / TABLE)
+    begun = [tuple(words[2:]) for words in lines(folder) if words[0] == "begin"]
+    finals = 2 * FINALISTS * ROUNDS
+    assert len(begun) - len(set(begun)) <= struck.total() + finals, "at most what was under way is done again"
