@@ -43,6 +43,7 @@ class PrecisionContract:
 
     chunk: tokens per chunk of a chunkwise implementation, whose intermediates are those of `specs.chunkwise`; None for
     one that goes token by token, as `specs.recurrence` does.
+    sums_decay_gradient: dg is allowed what a difference of sums loses (`specs.decay_gradient`); never for a kernel of ours.
     """
 
     name: str
@@ -54,6 +55,7 @@ class PrecisionContract:
     exponent: Rounding
     gate: Rounding
     output: Rounding
+    sums_decay_gradient: bool = False
 
     def at(self, site: Site) -> Rounding:
         return getattr(self, site)

@@ -22,7 +22,7 @@ class Noisy(Float64):
     """float64 with uniform noise of a contract's size at its sites, on independent copies along a leading axis."""
 
     def __init__(self, contract: PrecisionContract, replicas: int, rng: np.random.Generator) -> None:
-        self._contract = contract
+        self.contract = contract
         self._replicas = replicas
         self._rng = rng
         # Fresh numbers at every site would cost more than the rule itself; a random window of a pool does as well.
@@ -34,7 +34,7 @@ class Noisy(Float64):
         return np.broadcast_to(values, (self._replicas, *values.shape))
 
     def at(self, site: Site, x: np.ndarray) -> np.ndarray:
-        rounding = self._contract.at(site)
+        rounding = self.contract.at(site)
         if rounding == EXACT:
             return x
         # One draw for all tokens [..., T, heads, channels]: a sum of log-decays is off in proportion to the sum itself.
@@ -46,13 +46,17 @@ class Noisy(Float64):
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         # A sum of many independent errors: only its size matters, not its law.
-        rounding = self._contract.product
+        rounding = self.contract.product
         moved = np.sqrt((a * a) @ (b * b))
         moved *= rounding.unit * np.sqrt(1 + a.shape[-1] / _RUNNING_SUM)
         moved *= self._window(self._pool, moved.shape)
         moved += self._window(self._pools(rounding)[1], moved.shape)
         moved += a @ b
         return moved
+
+    def uniform(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Noise between -1 and 1."""
+        return self._window(self._pool, shape)
 
     def _pools(self, rounding: Rounding) -> tuple[np.ndarray, np.ndarray]:
         """Factors by which a rounding moves a number, and what it loses by rounding to a multiple of the quantum."""

@@ -6,7 +6,9 @@ of a call, `[..., B, T, heads, channels]`.
 
 from __future__ import annotations
 
+from .decay_gradient import with_summing_noise
 from .inputs import Inputs
+from .noise import Noisy
 from .numbers import Array, Numbers, Site
 from .problem import Problem
 
@@ -43,6 +45,8 @@ def finish(
 ) -> dict[str, Array]:
     """The adjoint of `prepare`: from gradients of what the rule sees (q, ...) to those of the inputs (dq, ...)."""
     finished = dict(gradients)
+    if "g" in gradients and isinstance(numbers, Noisy) and numbers.contract.sums_decay_gradient:
+        finished["g"] = gradients["g"] = with_summing_noise(problem, prepared, gradients, numbers)
     if problem.qk_l2norm:
         for name in "qk":
             factor = l2norm(tensors[name], numbers)[1]

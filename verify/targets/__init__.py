@@ -1,15 +1,38 @@
-"""Whose kernels are judged. A `Target` is a named set of Kernels: ours, or those that a module offers."""
+"""Whose kernels are judged. A `Target` is a named set of kernels: ours, a package's, or what a module offers.
+
+How a target is named is in `FORMS`; `load` finds it. Whatever a target declares that it does not do is reported as
+unsupported, with the reason, and is never counted as checked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any
 
+from ...specs.problem import Problem
+
 OWN = "deltaproof"
-FORMS = (OWN, "module:KERNELS")
-"""How a target may be named: ours, or a module and a mapping in it of names to kernels."""
+FLA = "fla"
+GROUP = "deltaproof.targets"
+"""Entry points of this group name targets: each leads to a mapping of names to kernels, a function, or a Target."""
+FORMS = (OWN, FLA, "module:KERNELS", "module:function", f"a name registered as an entry point of {GROUP!r}")
+"""How a target may be named: ours, flash-linear-attention, a mapping of names to kernels, a function with FLA's or our
+signature, or what an installed package registers."""
+
+
+def is_package(name: str) -> bool:
+    """Whether a target is somebody's finished package, of which all that is wrong is wanted; of ours, and of what is being
+    written (`module:...`), the first fault of a kernel is enough."""
+    return name != OWN and ":" not in name
+
+
+def _always(kernel: Any, problem: Problem) -> bool | str:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,26 +40,66 @@ class Target:
     """A name and its kernels by id. Kernels have the fields of `deltaproof.kernels.Kernel`, wherever they come from.
 
     storable: verdicts may be kept, since the store's key covers all sources that the kernels are made of.
+    version: what was judged, for reports: distribution and version where there is one.
+    ambiguous: why `--rule` is needed, where a signature does not tell the rule; None where it does.
+    known_good: True, or the reason why a kernel is not known to be right on a problem; calibration keeps to what is.
     """
 
     name: str
     kernels: Mapping[str, Any]
-    storable: bool
+    storable: bool = False
+    version: str | None = None
+    ambiguous: str | None = None
+    known_good: Callable[[Any, Problem], bool | str] = _always
 
 
 def load(name: str) -> Target:
     """Import a target. TRITON_INTERPRET must be set, or not, before. Raises ValueError that says what is accepted."""
     if name == OWN:
-        from ..kernels import KERNELS
+        from ...kernels import KERNELS
 
         return Target(name=name, kernels=KERNELS, storable=True)
+    from .interpreted import prepare
+
+    prepare()
+    if name == FLA:
+        from . import fla
+
+        return fla.load()
+    registered = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name in registered:
+        return _target(name, _imported(name, registered[name].load))
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
-        raise ValueError(f"unknown target {name!r}; accepted: {' or '.join(FORMS)}")
+        known = f"; registered: {', '.join(registered)}" if registered else ""
+        raise ValueError(f"unknown target {name!r}; accepted: {'; '.join(FORMS)}{known}")
+    return _target(name, _imported(name, lambda: getattr(_module(module), attribute)))
+
+
+def _module(name: str) -> Any:
+    # A module of the folder where the command is typed, as `python -m` finds it; the script `verify` would not.
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return import_module(name)
+
+
+def _imported(name: str, find: Callable[[], Any]) -> Any:
     try:
-        kernels = getattr(import_module(module), attribute)
+        return find()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"target {name!r} cannot be imported: {error}") from None
-    if not isinstance(kernels, Mapping) or not kernels:
-        raise ValueError(f"target {name!r} is a {type(kernels).__name__}; accepted: a mapping of names to kernels")
-    return Target(name=name, kernels=kernels, storable=False)
+
+
+def _target(name: str, found: Any) -> Target:
+    """A target from what its name leads to. Raises ValueError for what is none."""
+    if isinstance(found, Target):
+        return found
+    if isinstance(found, Mapping) and found:
+        return Target(name=name, kernels=found)
+    if callable(found):
+        from .function import of_function
+
+        return of_function(name, found)
+    raise ValueError(
+        f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
+    )

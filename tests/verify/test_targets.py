@@ -1,0 +1,194 @@
+"""Targets: how they are named, what a signature tells, and that what a target cannot do is said and never passed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from deltaproof.results.calibration import tau
+from deltaproof.specs.problem import Problem
+from deltaproof.specs.rule import RULES
+from deltaproof.verify import corpus, targets
+from deltaproof.verify.case import Case
+from deltaproof.verify.check import Cell, judge
+from deltaproof.verify.cli import app
+from deltaproof.verify.harness import Harness
+from deltaproof.verify.plan import Selection, plan, unsupported
+from deltaproof.verify.profiles import PROFILES
+from deltaproof.verify.properties import load as load_property
+from deltaproof.verify.verdict import Verdict
+
+FEW = ("empty sequences first, between and last", "decode: one token, with a state", "no states, scale of one",
+       "gate and normalisation in the kernel", "strided views")  # fmt: skip
+SMALL = replace(PROFILES["quick"], examples=1, corpus=3, pairs=0, shrink_seconds=2.0)
+
+
+@pytest.fixture(autouse=True)
+def _few_known_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "CORPUS", {name: corpus.CORPUS[name] for name in FEW})
+
+
+def verdict(target: str, prop: str, *, kernel: str | None = None, rule: str | None = None) -> Verdict:
+    """One cell, judged here."""
+    loaded = targets.load(target)
+    name = kernel or next(iter(loaded.kernels))
+    rule = str(rule or loaded.kernels[name].rules[0])
+    harness = Harness(kernel=loaded.kernels[name], kernels=loaded.kernels, tau=tau())
+    return judge(Cell(target=target, kernel=name, rule=rule, property=prop), load_property(prop), harness, SMALL)
+
+
+@pytest.mark.parametrize("prop", ["equality", "error", "packing"])
+def test_a_function_with_the_signature_of_fla_is_judged(prop: str):
+    held = verdict("toy_targets:chunk_kda", prop)
+    assert (held.status, held.rule) == ("held", "kda")
+    assert held.problems > 1
+
+
+def test_a_function_with_our_signature_is_judged_on_every_rule():
+    assert targets.load("toy_targets:general").kernels["general"].rules == tuple(RULES)
+    assert verdict("toy_targets:general", "equality", rule="gdn2").status == "held"
+    assert verdict("toy_targets:general", "equality", rule="mamba2").status == "held"
+
+
+def test_a_wrong_function_fails_with_its_smallest_problem():
+    wrong = verdict("toy_targets:forgetful_kda", "equality")
+    assert (wrong.status, wrong.kind) == ("failed", "structure")
+    assert wrong.counterexample is not None
+    problem = Problem.parse(wrong.counterexample.problem)
+    assert problem.initial_state and problem.lengths is None and not problem.qk_l2norm
+
+
+@pytest.mark.parametrize(
+    ("target", "problem", "reason"),
+    [
+        ("toy_targets:delta", {"rule": "delta_rule"}, "takes no initial state"),
+        ("toy_targets:delta", {"rule": "delta_rule", "initial_state": False}, "returns no final state"),
+        ("toy_targets:delta", {"rule": "kda"}, "does not compute rule kda"),
+        ("toy_targets:chunk_kda", {"rule": "kda", "qk_l2norm": True}, "does not normalise q and k"),
+        ("toy_targets:chunk_kda", {"rule": "kda", "gate_in_kernel": True}, "takes no raw decay gate"),
+        ("toy_targets:chunk_kda", {"rule": "kda", "HV": 2}, "no more value heads than key heads"),
+        ("toy_targets:chunk_kda", {"rule": "kda", "regime": "reset_inf"}, "takes no decay of -inf"),
+        ("toy_targets:forgetful_kda", {"rule": "kda", "lengths": (3, 4), "T": 7}, "takes no packed batch"),
+        ("toy_targets:forgetful_kda", {"rule": "kda", "scale": 1.0}, "takes no scale"),
+    ],
+)
+def test_what_a_signature_does_not_take_is_declared(target: str, problem: dict[str, Any], reason: str):
+    (kernel,) = targets.load(target).kernels.values()
+    answer = kernel.accepts(Problem(**{**problem, "rule": RULES[problem["rule"]]}))
+    assert reason in str(answer)
+
+
+def test_a_try_shows_what_a_signature_does_not():
+    (kernel,) = targets.load("toy_targets:delta").kernels.values()
+    assert not kernel.differentiable and not kernel.needs_triton
+    (kernel,) = targets.load("toy_targets:chunk_kda").kernels.values()
+    assert kernel.differentiable and not kernel.needs_triton
+
+
+def test_properties_that_cannot_be_judged_are_reported_with_the_reason():
+    (kernel,) = targets.load("toy_targets:delta").kernels.values()
+    selection = Selection(target="toy", rules=tuple(RULES), properties=("adjoint", "memory", "causality"))
+    told = {v.property: v for v in unsupported(selection, {"delta": kernel}, every_rule=False)}
+    assert {v.status for v in told.values()} == {"unsupported"}
+    assert told["adjoint"].notes == ("has no backward pass",)
+    assert "no Triton kernels" in told["memory"].notes[0]
+    assert "causality" not in told
+    assert not [cell for cell in plan(selection, {"delta": kernel})[1] if cell.property in told]
+
+
+def test_a_rule_asked_for_by_name_and_not_computed_is_reported():
+    (kernel,) = targets.load("toy_targets:delta").kernels.values()
+    selection = Selection(target="toy", rules=("kda",), properties=("causality",))
+    (told,) = unsupported(selection, {"delta": kernel}, every_rule=True)
+    assert (told.status, told.rule, told.notes) == ("unsupported", "kda", ("does not compute rule kda",))
+
+
+@pytest.mark.parametrize(("kernel", "prop"), [("states_v_first", "equality"), ("states_v_first", "error"),
+                                              ("raw_beta", "error"), ("bounded_gate", "error")])  # fmt: skip
+def test_options_of_a_convention_are_undone_in_the_call(kernel: str, prop: str):
+    held = verdict("toy_targets:KERNELS", prop, kernel=kernel)
+    assert held.status == "held"
+    assert held.problems > 1
+    assert any("not judged" in note for note in held.notes)
+
+
+def test_a_gate_outside_the_range_of_an_option_is_declined():
+    kernels = targets.load("toy_targets:KERNELS").kernels
+    plain: dict[str, Any] = {"initial_state": False, "final_state": False}
+    assert kernels["raw_beta"].accepts(Problem(rule=RULES["delta_rule"], **plain)) is True
+    refusal = kernels["raw_beta"].accepts(Problem(rule=RULES["delta_rule"], regime="erase_two", **plain))
+    assert "outside the open interval (0, 2)" in str(refusal)
+    refusal = kernels["bounded_gate"].accepts(Problem(rule=RULES["gla"], regime="strong", seed=3, **plain))
+    assert "outside the open interval (-5, 0)" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("nope", "deltaproof.targets"),
+        ("toy_targets:nope", "cannot be imported"),
+        ("no_such_module:f", "cannot be imported"),
+        ("toy_targets:unreadable", "takes no q, k, v"),
+        ("toy_targets:Any", "accepted"),
+        ("toy_targets:either", "--rule gdn or --rule kda"),
+    ],
+)
+def test_a_bad_target_is_refused_in_one_line(target: str, says: str):
+    done = CliRunner().invoke(app, ["all", "--target", target])
+    assert done.exit_code == 2
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_package_registers_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    info = tmp_path / "toy_registered-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-registered\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[deltaproof.targets]\ntoy = toy_registered:KERNELS\n")
+    (tmp_path / "toy_registered.py").write_text("from toy_targets import KERNELS\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert set(targets.load("toy").kernels) == {"states_v_first", "raw_beta", "bounded_gate"}
+    with pytest.raises(ValueError, match="registered: toy"):
+        targets.load("other")
+
+
+def test_the_command_reports_unsupported_and_counts_it(tmp_path: Path):
+    path = tmp_path / "report.json"
+    arguments = ["all", "--target", "toy_targets:delta", "--profile", "quick", "--jobs", "1", "--json", str(path)]
+    done = CliRunner().invoke(app, [*arguments, "--property", "adjoint", "--property", "memory"])
+    assert done.exit_code == 2, "nothing was judged"
+    content = json.loads(path.read_text())
+    assert content["summary"]["unsupported"] > 0
+    assert content["summary"]["failed"] == 0
+    assert "has no backward pass" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def fla() -> targets.Target:
+    """The installed package."""
+    try:
+        return targets.load("fla")
+    except ValueError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("kernel", ["fused_recurrent_gdn2", "fused_recurrent_kda/allow_neg_eigval",
+                                    "fused_recurrent_gated_delta_rule/state_v_first", "chunk_simple_gla"])  # fmt: skip
+def test_flash_linear_attention_runs_without_a_gpu(fla: targets.Target, kernel: str):
+    own = fla.kernels[kernel]
+    harness = Harness(kernel=own, kernels=fla.kernels, tau=tau())
+    problem = Problem(rule=RULES[own.rules[0]], T=5, K=16, V=16, regime="ordinary")
+    case = Case(problem=problem, config=own.configs(problem)[0])
+    assert load_property("error").check(case, harness).status == "held"
+
+
+def test_what_is_known_good_of_flash_linear_attention(fla: targets.Target):
+    ordinary = Problem(rule=RULES["kda"], T=5)
+    assert fla.known_good(fla.kernels["chunk_kda"], ordinary) is True
+    assert fla.known_good(fla.kernels["chunk_kda/safe_gate"], ordinary) is not True
+    assert fla.known_good(fla.kernels["chunk_kda"], replace(ordinary, regime="strong", seed=3)) is not True

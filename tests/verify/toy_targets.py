@@ -1,0 +1,104 @@
+"""Kernels as somebody else would write them: functions with FLA's and our signatures, right, wrong and less able."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from deltaproof import kernels
+from deltaproof.verify.targets.convention import Convention, adapt
+
+Tensor = torch.Tensor
+gated_delta_rule = partial(kernels.gated_delta_rule, check_values=False)
+
+
+def chunk_kda(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+    scale: float | None = None, initial_state: Tensor | None = None, output_final_state: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """KDA with FLA's signature, less its options."""
+    return gated_delta_rule(
+        q, k, v, g, beta, scale=scale, initial_state=initial_state, output_final_state=output_final_state,
+        cu_seqlens=cu_seqlens,
+    )  # fmt: skip
+
+
+def forgetful_kda(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor,
+    initial_state: Tensor | None = None, output_final_state: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """KDA that loses its initial state."""
+    state = None if initial_state is None else initial_state * 0
+    return gated_delta_rule(q, k, v, g, beta, initial_state=state, output_final_state=output_final_state)
+
+
+def delta(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """DeltaNet that returns nothing but o, without a gradient."""
+    with torch.no_grad():
+        return gated_delta_rule(q, k, v, None, beta)[0]
+
+
+def either(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet or KDA: its arguments do not tell."""
+    return gated_delta_rule(q, k, v, g, beta)[0]
+
+
+def general(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None, b: Tensor | None = None, w: Tensor | None = None, *,
+    scale: float | None = None, initial_state: Tensor | None = None, output_final_state: bool = False,
+) -> Any:  # fmt: skip
+    """Every rule, with our signature."""
+    return gated_delta_rule(
+        q, k, v, g, b, w, scale=scale, initial_state=initial_state, output_final_state=output_final_state
+    )
+
+
+def states_v_first(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    initial_state: Tensor | None,
+    output_final_state: bool,
+    state_v_first: bool,
+) -> Any:
+    """GLA whose states are [V, K]."""
+    assert state_v_first
+    state = None if initial_state is None else initial_state.transpose(-1, -2).contiguous()
+    o, ht = gated_delta_rule(q, k, v, g, initial_state=state, output_final_state=output_final_state)
+    return o, None if ht is None else ht.transpose(-1, -2)
+
+
+def raw_beta(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tensor:
+    """DeltaNet with an erase gate of 2 sigmoid(beta)."""
+    return gated_delta_rule(q, k, v, None, (2 * beta.sigmoid()).to(q.dtype))[0]
+
+
+def bounded_gate(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, lower_bound: float, A_log: Tensor, dt_bias: Tensor, **_: Any
+) -> Tensor:
+    """GLA whose decay is lower_bound sigmoid(exp(A_log) (g + dt_bias))."""
+    shifted = g + dt_bias.view(g.shape[2:])
+    return gated_delta_rule(q, k, v, lower_bound * (A_log.exp()[:, None] * shifted).sigmoid())[0]
+
+
+def unreadable(x: Tensor, y: Tensor) -> Tensor:
+    return x + y
+
+
+V_FIRST = adapt(
+    states_v_first,
+    Convention(
+        rules=("gla",),
+        options=frozenset(("initial_state", "output_final_state")),
+        state_v_first=True,
+        fixed={"state_v_first": True},
+    ),
+    needs_triton=False,
+)
+RAW_BETA = adapt(raw_beta, Convention(rules=("delta_rule",), names={"b": "beta"}, beta_range=2.0), needs_triton=False)
+BOUNDED = adapt(bounded_gate, Convention(rules=("gla",), lower_bound=-5.0), needs_triton=False)
+KERNELS = {kernel.name: kernel for kernel in (V_FIRST, RAW_BETA, BOUNDED)}

@@ -1,0 +1,167 @@
+"""`--target module:function`: a convention read off a signature, and a try that shows what the signature does not."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from typing import Any
+
+import torch
+
+from ...specs.inputs import generate
+from ...specs.problem import Problem
+from ...specs.rule import RULES, Rule
+from .. import execute
+from ..case import Case
+from . import Target
+from .convention import Adapted, Convention, Option, adapt
+
+_NAMES: dict[str, tuple[str, ...]] = {"g": ("g", "gk"), "b": ("b", "beta"), "w": ("w",)}
+"""Our gates, and what they are called in the signatures that are understood."""
+_ARGUMENTS: dict[Option, tuple[str, ...]] = {
+    "scale": ("scale",),
+    "initial_state": ("initial_state",),
+    "output_final_state": ("output_final_state",),
+    "cu_seqlens": ("cu_seqlens",),
+    "l2norm": ("use_qk_l2norm_in_kernel",),
+    "gate": ("use_gate_in_kernel", "A_log", "dt_bias"),
+    "chunk_size": ("chunk_size",),
+    "config": ("config",),
+}
+_HINTS = {"gdn2": "gdn2", "kda": "kda", "gated_delta_rule": "gdn", "gdn": "gdn", "simple_gla": "mamba2", "mamba2": "mamba2",
+          "gla": "gla", "delta_rule": "delta_rule"}  # fmt: skip
+"""Words in a function's name that tell its rule where its arguments leave a choice; the first that is there counts."""
+
+
+@lru_cache(maxsize=16)
+def of_function(name: str, function: Callable[..., Any]) -> Target:
+    """A target of one kernel. Raises ValueError for a signature that is neither FLA's nor ours."""
+    convention = read(name, function)
+    short = getattr(function, "__name__", name.rpartition(":")[2])
+    kernel = adapt(function, convention, name=short)
+    seen = _try(kernel)
+    kernel = adapt(
+        function,
+        convention,
+        name=short,
+        recurrent="recurrent" in short,
+        differentiable=seen.differentiable,
+        needs_triton=seen.launches,
+    )
+    ambiguous = None
+    if len(convention.rules) > 1 and len(convention.rules) < len(RULES):
+        choices = " or ".join(f"--rule {rule}" for rule in convention.rules)
+        ambiguous = f"target {name!r}: its arguments fit several rules; say which with {choices}"
+    return Target(name=name, kernels={short: kernel}, version=_version(function), ambiguous=ambiguous)
+
+
+def read(name: str, function: Callable[..., Any]) -> Convention:
+    """The convention of a signature; what it does not take is declared as not supported. Raises ValueError."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise ValueError(f"target {name!r} has no signature that could be read") from None
+    known = {"q", "k", "v"}.union(*_NAMES.values(), *_ARGUMENTS.values())
+    named = {k: p for k, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    required = [k for k, p in named.items() if p.default is p.empty]
+    missing = [k for k in ("q", "k", "v") if k not in named]
+    strange = [k for k in required if k not in known]
+    if missing or strange:
+        wrong = f"takes no {', '.join(missing)}" if missing else f"requires {', '.join(strange)}"
+        raise ValueError(
+            f"target {name!r} {wrong}; accepted: FLA's signature (q, k, v, g, beta, ...) or ours (q, k, v, g, b, w, ...)"
+        )
+    names = {
+        gate: next(n for n in theirs if n in named) for gate, theirs in _NAMES.items() if named.keys() & set(theirs)
+    }
+    own = set(names) == set(_NAMES) and not set(names.values()) & set(required)
+    rules = tuple(RULES) if own else _rules(name, function, names, required)
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    options: set[Option] = {option for option, words in _ARGUMENTS.items() if set(words) <= named.keys()}
+    if "use_gate_in_kernel" in named and anything:
+        options.add("gate")
+    passed: Mapping[str, str] = {gate: theirs for gate, theirs in names.items() if gate != theirs}
+    if "w" not in names and "mamba2" in rules:
+        passed = {**passed, "w": ""}
+    return Convention(
+        rules=rules,
+        names=passed,
+        options=frozenset(options),
+        # A signature does not tell. Ours means them; who takes them under another signature says so with `adapt`.
+        grouped_heads=own,
+        key_gates=own,
+        infinite_decay=own,
+        int64_boundaries=not own,
+        max_channels=256,
+    )
+
+
+def _rules(name: str, function: Callable[..., Any], names: Mapping[str, str], required: list[str]) -> tuple[str, ...]:
+    """Rules whose gates the function takes, and that need no other; one, if its name tells. Raises ValueError."""
+    fitting = tuple(rule.name for rule in RULES.values() if _fits(rule, names, required))
+    if not fitting:
+        raise ValueError(f"target {name!r}: no rule has the gates {', '.join(names.values()) or 'none'}")
+    words: Iterator[str] = (rule for word, rule in _HINTS.items() if word in getattr(function, "__name__", ""))
+    told = next(words, None)
+    return (told,) if told in fitting else fitting
+
+
+def _fits(rule: Rule, names: Mapping[str, str], required: list[str]) -> bool:
+    wanted = set(rule.gates)
+    if "w" not in names and rule.name == "mamba2":
+        wanted.discard("w")  # part of the values
+    if not wanted <= set(names) or any(names[gate] in required for gate in set(names) - wanted):
+        return False
+    # FLA calls a gate per head beta, and one per key channel b or gk.
+    if "b" in wanted and (rule.erase == "scalar") != (names["b"] == "beta"):
+        return False
+    return not ("g" in wanted and names["g"] == "gk" and rule.decay != "channel")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What a try showed. launches: it runs Triton kernels."""
+
+    differentiable: bool
+    launches: bool
+
+
+def _try(kernel: Adapted) -> _Seen:
+    """Call the kernel once, on a small problem. One that raises is taken to do all: judging it will show what it does."""
+    options = kernel.convention.options
+    problem = Problem(
+        rule=RULES[kernel.convention.rules[0]], T=3, K=16, V=16,
+        initial_state="initial_state" in options, final_state="output_final_state" in options,
+    )  # fmt: skip
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    place = None if interpreted else lambda tensor: tensor.to("cuda")
+    made = execute.tensors(problem, generate(problem), place=place)
+    case = Case(problem=problem, config=kernel.configs(problem)[0])
+    leaves = {n: x.requires_grad_() if n in execute.GRADIENTS else x for n, x in made.items()}
+    launches: list[str] = []
+    try:
+        if interpreted:
+            from ..interpreter import session
+            from ..interpreter.watching import watching
+
+            with watching(lambda seen: launches.append(seen.name)), session():
+                o, _ = kernel.run(**execute.arguments(case, leaves))
+        else:
+            o, _ = kernel.run(**execute.arguments(case, leaves))
+    except Exception:
+        return _Seen(differentiable=True, launches=True)
+    return _Seen(
+        differentiable=isinstance(o, torch.Tensor) and o.requires_grad, launches=bool(launches) or not interpreted
+    )
+
+
+def _version(function: Callable[..., Any]) -> str | None:
+    """Distribution and version of the package that the function comes from, if it is installed."""
+    package = (getattr(function, "__module__", None) or "").partition(".")[0]
+    for distribution in metadata.packages_distributions().get(package, ()):
+        return f"{distribution} {metadata.version(distribution)}"
+    return None
