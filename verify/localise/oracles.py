@@ -1,0 +1,255 @@
+"""What each of our Triton stages must leave behind for the very tensors that it was launched with (`specs.stages`).
+
+An oracle reads the arguments of one launch and gives the expected contents of the tensors that the kernel writes, by argument
+name; what a launch leaves alone (an output it was not asked for, rows of the table past the last chunk) is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...specs import stages
+from ...specs.numbers import Array
+from . import inference
+from .call import NONE, SCALAR, Call, Collected, Span
+
+
+def scores(call: Call) -> dict[str, Array]:
+    found = Collected(call.numbers)
+    for span in call.chunks():
+        Aqk, A = stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers)
+        found.scores(span, call.scalars["C"], aqk=Aqk, a=A)
+    return found.result()
+
+
+def states(call: Call) -> dict[str, Array]:
+    found, numbers, writes_output = Collected(call.numbers), call.numbers, call.scalars["OUTPUT"]
+    for n in call.sequences:
+        S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
+        for span in call.chunks_of(n):
+            chunk = call.chunk(span, "q", "k", "v", "g", "b", "w")
+            R, after = stages.writes(chunk, call.score("a", span), S, numbers)
+            if writes_output:
+                found.tokens(span, o=stages.output(chunk, call.score("aqk", span), S, R, call.scale, numbers))
+            else:
+                found.tokens(span, r=R)
+                found.state("h", span.index, S)
+            S = after
+        if call.scalars["FINAL"]:
+            found.state("ht", n, S)
+    return found.result(states=("h", "ht"))
+
+
+def output(call: Call) -> dict[str, Array]:
+    found = Collected(call.numbers)
+    for span in call.chunks():
+        S, R = call.state("h", span.index), call.of_heads("r", span)
+        chunk = call.chunk(span, "q", "g")
+        found.tokens(span, o=stages.output(chunk, call.score("aqk", span), S, R, call.scale, call.numbers))
+    return found.result()
+
+
+def state_grads(call: Call) -> dict[str, Array]:
+    found = Collected(call.numbers)
+    for n in call.sequences:
+        dS = call.state("dht", n) if call.scalars["FINAL"] else call.no_state()
+        for span in reversed(call.chunks_of(n)):
+            found.state("dh", span.index, dS)
+            scores = call.score("aqk", span), call.score("a", span)
+            chunk, do = call.chunk(span, "q", "k", "g", "b"), call.of_heads("do", span)
+            dX, dS = stages.state_grads(chunk, *scores, do, dS, call.scale, call.numbers)
+            found.tokens(span, dx=dX)
+        if call.scalars["INITIAL"]:
+            found.state("dh0", n, dS)
+    return found.result(states=("dh", "dh0"))
+
+
+def score_grads(call: Call) -> dict[str, Array]:
+    found, erase, write = Collected(call.numbers), call.scalars["ERASE"], call.scalars["WRITE"]
+    for span in call.chunks():
+        R, do, dX = (call.of_heads(name, span) for name in ("r", "do", "dx"))
+        grads = stages.score_grads(call.chunk(span, "v", "b", "w"), R, do, dX, call.scale, call.numbers)
+        found.scores(span, call.scalars["C"], daqk=grads.dAqk, dt=grads.dT if erase else None)
+        found.tokens(span, dv=grads.dv)
+        if write or erase:
+            # One gate per head, w's own or b's, gets the sum over channels.
+            found.tokens(span, dw=grads.dw.sum(axis=-1)[..., None] if SCALAR in (write, write or erase) else grads.dw)
+    return found.result()
+
+
+def input_grads(call: Call) -> dict[str, Array]:
+    found, erase, decay = Collected(call.numbers), call.scalars["ERASE"], call.scalars["DECAY"]
+    width, K = call.scalars["BK"], call.scalars["K"]
+    blocks = [slice(first, min(first + width, K)) for first in range(0, K, width)]
+    shares: dict[str, list[Collected]] = {name: [Collected(call.numbers) for _ in blocks] for name in ("dg", "db")}
+    for span in call.chunks():
+        S, dS = call.state("h", span.index), call.state("dh", span.index)
+        R, do, dX = (call.of_heads(name, span) for name in ("r", "do", "dx"))
+        dAqk, dT = call.score("daqk", span), call.score("dt", span)
+        chunk = call.chunk(span, "q", "k", "g", "b")
+        grads = stages.input_grads(chunk, S, R, do, dX, dS, dAqk, dT, call.scale, call.numbers)
+        heads = call.scalars["H"]
+        found.tokens(span, dq=_gathered(grads.dq, heads), dk=_gathered(grads.dk, heads))
+        tied = None
+        if erase and call.scalars["WRITE"] == NONE:
+            tied = call.of_heads("dw", span)
+        for name, grad, tie, heads in (
+            ("dg", grads.dg, decay, call.scalars["G"]), ("db", grads.db, erase, call.scalars["B"])
+        ):  # fmt: skip
+            if grad is None:
+                continue
+            if tie == SCALAR:
+                for i, block in enumerate(blocks):
+                    part = grad[..., block].sum(axis=-1)[..., None]
+                    if name == "db" and i == 0 and tied is not None:  # the first block takes w's share
+                        part = part + tied
+                    shares[name][i].tokens(span, **{name: _gathered(part, heads)})
+            elif tie:
+                found.tokens(span, **{name: _gathered(grad, heads)})
+    expected = found.result()
+    for name, parts in shares.items():
+        gathered = [part.result()[name][..., 0] for part in parts if part.result()]
+        if gathered:
+            stacked = call.numbers.concatenate([part[..., None, :, :] for part in gathered], -3)
+            expected[name] = stacked if len(blocks) > 1 else gathered[0]
+    return expected
+
+
+def tokens(call: Call) -> dict[str, Array]:
+    found, bounds = Collected(call.numbers), call.tensors["cu_seqlens"].tolist()
+    for n in call.sequences:
+        span = Span(n, bounds[n], bounds[n + 1] - bounds[n])
+        S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
+        if span.rows:
+            o, S = stages.tokens(call.chunk(span, "q", "k", "v", "g", "b", "w"), S, call.scale, call.numbers)
+            found.tokens(span, o=o)
+        if call.scalars["FINAL"]:
+            found.state("ht", n, S)
+    return found.result(states=("ht",))
+
+
+def l2norm(call: Call) -> dict[str, Array]:
+    x = call.tensors["x"]
+    return {"y": x * _length(call)}
+
+
+def l2norm_grad(call: Call) -> dict[str, Array]:
+    """dx = (dy - y (y . dy)) / sqrt(x . x + eps)."""
+    x, dy, factor = call.tensors["x"], call.tensors["dy"], _length(call)
+    y = x * factor
+    along = call.numbers.at("product", y * dy).sum(axis=-1)[..., None]
+    return {"dx": factor * (dy - y * along)}
+
+
+def _length(call: Call) -> Array:
+    x = call.tensors["x"]
+    squares = call.numbers.at("product", x * x).sum(axis=-1)[..., None]
+    return call.numbers.rsqrt(squares + call.numbers.constant(float(call.scalars["eps"])))
+
+
+def activate(call: Call) -> dict[str, Array]:
+    """g = -exp(A_log) softplus(f + dt_bias)."""
+    value, rate = _raw(call)
+    g = call.numbers.at("gate", call.numbers.softplus(value)) * -rate
+    return {"g": g.reshape(call.tensors["f"].shape)}
+
+
+def activate_grad(call: Call) -> dict[str, Array]:
+    """df = -exp(A_log) sigmoid(f + dt_bias) dg, and per block of tokens the sums that make dA_log and ddt_bias."""
+    numbers, block = call.numbers, call.scalars["BT"]
+    value, rate = _raw(call)
+    dg = call.tensors["dg"].reshape(value.shape)
+    df = dg * -rate * numbers.at("gate", numbers.sigmoid(value))
+    dA = dg * -rate * numbers.at("gate", numbers.softplus(value))
+    starts = range(0, value.shape[-3], block)
+    sums = [dA[..., i : i + block, :, :].sum(axis=-1).sum(axis=-2)[..., None, :] for i in starts]
+    biases = [df[..., i : i + block, :, :].sum(axis=-3) for i in starts]
+    flat = [x.reshape((*x.shape[:-2], 1, x.shape[-2] * x.shape[-1])) for x in biases]
+    return {
+        "df": df.reshape(call.tensors["f"].shape),
+        "dA": numbers.concatenate(sums, -2),
+        "dbias": numbers.concatenate(flat, -2),
+    }
+
+
+def _raw(call: Call) -> tuple[Array, Array]:
+    """(f + dt_bias [tokens, G, W], exp(A_log) [G, 1])."""
+    numbers, (G, W) = call.numbers, (call.scalars["G"], call.scalars["W"])
+    f, bias, A_log = (call.tensors[name] for name in ("f", "dt_bias", "A_log"))
+    f = f.reshape((*call.leading, call.scalars["tokens"], G, W))
+    value = numbers.at("gate", f + bias.reshape((*call.leading, 1, G, W)))
+    return value, numbers.at("gate", numbers.exp(A_log))[..., None, :, None]
+
+
+def fold(call: Call) -> dict[str, Array]:
+    """The sum over the first axis of the shares."""
+    shape = (*call.leading, call.scalars["count"], call.scalars["size"])
+    return {"out": call.tensors["shares"].reshape(shape).sum(axis=-2)}
+
+
+def _gathered(x: Array, heads: int) -> Array:
+    """[HV, rows, X] -> [heads, rows, X], summed over the value heads of each."""
+    count = x.shape[-3]
+    if heads == count:
+        return x
+    return x.reshape((*x.shape[:-3], heads, count // heads, *x.shape[-2:])).sum(axis=-3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageOracle:
+    """does: what the stage is there for, in words. equation: what it computes."""
+
+    expected: Callable[[Call], dict[str, Array]]
+    does: str
+    equation: str
+
+
+_STAGES = "deltaproof.kernels.stages"
+_WALK = "R = A (z - Ebar S), S' = Gamma_C S + Kt^T R"
+ORACLES: dict[str, StageOracle] = {
+    f"{_STAGES}.{module}:{name}_kernel": StageOracle(expected=function, does=does, equation=equation)
+    for module, name, function, does, equation in (
+        ("normalise", "l2norm", l2norm, "normalises queries and keys", "y = x / sqrt(x . x + eps)"),
+        ("activate", "activate", activate, "makes decays of raw gates", "g = -exp(A_log) softplus(f + dt_bias)"),
+        ("scores", "scores", scores, "scores the tokens of a chunk against each other",
+         "Aqk = scale tril(q_i . k_j D_ij), A = (I + stril(e_i . k_j D_ij))^-1"),
+        ("states", "states", states, "carries the state from chunk to chunk", _WALK),
+        ("output", "output", output, "reads the outputs", "o = scale (Gamma q) S + Aqk R"),
+        ("tokens", "tokens", tokens, "goes from token to token", "GDN-2 Eq. 8-10"),
+        ("packed", "packed_scores", inference.packed_scores, "scores the tokens of a chunk against each other",
+         "Aqk = scale tril(q_i . k_j D_ij), and above it the transpose of A = (I + stril(e_i . k_j D_ij))^-1"),
+        ("packed", "packed_walk", inference.packed_walk, "carries the state from chunk to chunk and reads the outputs",
+         f"{_WALK}, o = scale (Gamma q) S + Aqk R"),
+        ("fused", "fused", inference.fused, "is all of the forward pass", "GDN-2 Eq. 36-44"),
+        ("state_grads", "state_grads", state_grads, "carries the gradient of the state back from chunk to chunk",
+         "dX = A^T (Aqk^T do + Kt dS'), dS = scale (Gamma q)^T do + Gamma_C dS' - Ebar^T dX"),
+        ("score_grads", "score_grads", score_grads, "takes gradients to scores, values and write gates",
+         "dAqk = scale tril(do R^T), dT = -stril(dX R^T), dv = w dX, dw = v dX"),
+        ("input_grads", "input_grads", input_grads, "takes gradients to queries, keys, decays and erase gates",
+         "GDN-2 Appendix B"),
+        ("fold", "fold", fold, "adds up the shares of a gradient", "a sum"),
+        ("activate", "activate_grad", activate_grad, "takes gradients through the decay gate",
+         "df = -exp(A_log) sigmoid(f + dt_bias) dg"),
+        ("normalise", "l2norm_grad", l2norm_grad, "takes gradients through the normalisation",
+         "dx = (dy - y (y . dy)) / sqrt(x . x + eps)"),
+    )
+}  # fmt: skip
+"""By "module:kernel"."""
+
+MEANING = {
+    "aqk": "the scores of queries and keys",
+    "a": "the inverse (I + T)^-1",
+    "pack": "scores and inverse",
+    "h": "the state before each chunk",
+    "r": "what each token writes",
+    "dh": "the gradient of the state after each chunk",
+    "dx": "the gradient of X",
+    "daqk": "the gradient of the scores",
+    "dt": "the gradient of T",
+    "dA": "shares of the gradient of A_log",
+    "dbias": "shares of the gradient of dt_bias",
+    "out": "the sum",
+    "y": "the normalised rows",
+}
+"""What is in the tensors that only stages see, by argument name."""

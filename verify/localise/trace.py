@@ -1,0 +1,137 @@
+"""Run a failing case again with every launch observed and judged, and keep what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ...specs.inputs import generate
+from ..case import Case
+from ..harness import ExactRun, Harness, field_inputs
+from ..interpreter.watching import Seen, watching
+from ..outcome import KernelRaised, Unsupported
+from .stages import Finding, functions_of, judge_launch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """The launches of one run, in order, each judged. outputs: of the run by name, field elements or floats; None if there
+    are none: the run was a property's own, or did not come to an end. exact: outputs are of an exact run."""
+
+    launches: Sequence[Seen]
+    findings: Sequence[Finding]
+    outputs: Mapping[str, Any] | None
+    exact: bool = False
+
+    @property
+    def first_wrong(self) -> Finding | None:
+        return next((finding for finding in self.findings if finding.status == "wrong"), None)
+
+    @property
+    def in_exact(self) -> bool:
+        """Whether every launch ran in exact arithmetic."""
+        return all(seen.arithmetic == "exact" for seen in self.launches)
+
+    @property
+    def all_right(self) -> bool:
+        return bool(self.findings) and all(finding.status == "right" for finding in self.findings)
+
+    def stages(self, status: str) -> list[str]:
+        """Names of the stages with findings of a status, in order, once each."""
+        return list(dict.fromkeys(finding.stage for finding in self.findings if finding.status == status))
+
+    @property
+    def device_functions(self) -> dict[str, frozenset[str]]:
+        """By stage, the names ("module:function") of its kernel and of all that it calls."""
+        return {seen.name.removesuffix("_kernel"): functions_of(seen.function) for seen in self.launches}
+
+    def shared(self) -> list[str]:
+        """Device functions that every wrong stage calls and no right one does, if several stages are wrong."""
+        called: dict[str, list[frozenset[str]]] = {"right": [], "wrong": []}
+        for seen, finding in zip(self.launches, self.findings, strict=False):
+            if finding.status in called:
+                called[finding.status].append(functions_of(seen.function))
+        suspects = frozenset.intersection(*called["wrong"]).difference(*called["right"])
+        return sorted(name.rpartition(":")[2] for name in suspects if not name.startswith("triton."))
+
+
+def exact(case: Case, harness: Harness, deadline: float) -> Trace:
+    """The plain call and its gradients in exact arithmetic, in fp32."""
+    in_fp32 = replace(case, problem=replace(case.problem, dtype="fp32"))
+    return _trace(lambda: harness.exact(in_fp32, field_inputs(in_fp32.problem)), harness.tau, deadline)
+
+
+def faithful(case: Case, harness: Harness, deadline: float) -> Trace:
+    """The plain call and its gradients as a GPU rounds."""
+    gradients = harness.kernel.differentiable
+    return _trace(lambda: harness.faithful(case, generate(case.problem), gradients=gradients), harness.tau, deadline)
+
+
+def of_property(check: Callable[[Case], object], case: Case, harness: Harness, deadline: float) -> Trace:
+    """All that a property runs to judge the case."""
+    return _trace(lambda: check(case), harness.tau, deadline)
+
+
+def _trace(run: Callable[[], object], tau: float, deadline: float) -> Trace:
+    launches: list[Seen] = []
+    answer: Any = None
+    with watching(launches.append), contextlib.suppress(KernelRaised, Unsupported):
+        answer = run()
+    findings: list[Finding] = []
+    for seen in launches:
+        if time.monotonic() > deadline and any(finding.status == "wrong" for finding in findings):
+            break
+        findings.append(judge_launch(seen, tau))
+    in_exact = isinstance(answer, ExactRun)
+    outputs = answer.outputs if in_exact else answer if isinstance(answer, dict) else None
+    return Trace(launches=launches, findings=findings, outputs=outputs, exact=in_exact)
+
+
+def writer_of(trace: Trace, output: str) -> str | None:
+    """The last kernel that wrote the tensor which became an output, found again by its contents; None if none did."""
+    if trace.outputs is None or output not in trace.outputs:
+        return None
+    wanted = _contents(trace.outputs[output])
+    if wanted.size < 2 or (wanted == wanted[0]).all():
+        return trace.launches[0].name.removesuffix("_kernel") if len({x.name for x in trace.launches}) == 1 else None
+    for seen in reversed(trace.launches):
+        for name, tensor in seen.after.items():
+            if tensor.numel() == wanted.size and tensor.is_floating_point():
+                held = tensor.float().numpy()
+                changed = not np.array_equal(held.view(np.uint32), seen.before[name].float().numpy().view(np.uint32))
+                if changed and np.array_equal(_contents(held), wanted):
+                    return seen.name.removesuffix("_kernel")
+    return None
+
+
+def _contents(x: Any) -> np.ndarray:
+    """The bit patterns in an array, sorted: the same whatever the order of its axes."""
+    bits = x.bits if hasattr(x, "bits") else np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    return np.sort(bits, axis=None)
+
+
+def broken_link(trace: Trace, case: Case) -> str | None:
+    """The first launch that is given something other than what an earlier one left, or another scale than asked for."""
+    left: dict[str, tuple[str, np.ndarray]] = {}
+    for seen in trace.launches:
+        stage = seen.name.removesuffix("_kernel")
+        scale = seen.scalars.get("scale")
+        if isinstance(scale, float) and scale != case.problem.effective_scale:
+            return f"{stage} is given scale {scale:g}, where {case.problem.effective_scale:g} was asked for"
+        for name, tensor in seen.before.items():
+            if name in left and tensor.is_floating_point():
+                source, contents = left[name]
+                if tensor.numel() == contents.size and not np.array_equal(
+                    tensor.float().numpy().view(np.uint32), contents
+                ):
+                    return f"{stage} is given another {name} than {source} left"
+        for name, tensor in seen.after.items():
+            bits = tensor.float().numpy().view(np.uint32) if tensor.is_floating_point() else None
+            if bits is not None and not np.array_equal(bits, seen.before[name].float().numpy().view(np.uint32)):
+                left[name] = stage, bits
+    return None
