@@ -1,0 +1,304 @@
+"""Faults are enumerated, drawn, planted and judged as the command says; what judges them can itself fail."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import pickle
+import pkgutil
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from triton.runtime.interpreter import InterpretedFunction
+from typer.testing import CliRunner
+
+from deltaproof.kernels import KERNELS, stages
+from deltaproof.specs.inputs import generate
+from deltaproof.specs.problem import Problem
+from deltaproof.specs.rule import RULES
+from deltaproof.verify.case import Case
+from deltaproof.verify.cli import app
+from deltaproof.verify.interpreter.rewrite import parse
+from deltaproof.verify.mutants import campaign, detectable, equivalent, judge, peers, pool, prove, report
+from deltaproof.verify.mutants.draw import LARGEST_SHARE, draw
+from deltaproof.verify.mutants.exam import Question, relevant
+from deltaproof.verify.mutants.operators import OPERATORS
+from deltaproof.verify.mutants.sites import Mutant, Source, enumerate_mutants, plant
+from deltaproof.verify.mutants.sources import Usage
+
+TAU = 24.0
+TOKENS = KERNELS["recurrent/tokens"]
+PROBLEM = Problem(rule=RULES["gdn2"], T=5, H=1, HV=2, K=3, V=4, seed=3)
+CASE = Case(problem=PROBLEM, config=TOKENS.configs(PROBLEM)[0])
+QUESTIONS = [Question(prop=prop, kernel=TOKENS.name, case=CASE) for prop in ("equality", "memory", "error")]
+
+
+def sources_of_stages() -> list[Source]:
+    found = []
+    for module in pkgutil.iter_modules(stages.__path__):
+        names = vars(importlib.import_module(f"{stages.__name__}.{module.name}"))
+        for function in names.values():
+            if isinstance(function, InterpretedFunction) and function.fn.__module__.endswith(f".{module.name}"):
+                name = f"{function.fn.__module__}:{function.fn.__qualname__}"
+                found.append(Source(name=name, tree=parse(function.fn)[0]))
+    return found
+
+
+SOURCES = {source.name: source for source in sources_of_stages()}
+MUTANTS = enumerate_mutants(SOURCES.values())
+TOKENS_KERNEL = next(name for name in SOURCES if name.endswith(":tokens_kernel"))
+
+
+KNOWN = next(
+    mutant
+    for mutant in MUTANTS
+    if (mutant.function, mutant.operator, mutant.before) == (TOKENS_KERNEL, "factor", "y[:, None] * z[None, :]")
+)
+"""The outer product of the write, without one of its factors."""
+
+
+@pytest.fixture
+def exam(tmp_path: Path) -> Path:
+    path = tmp_path / "exam"
+    path.write_bytes(pickle.dumps(QUESTIONS))
+    judge._exam.cache_clear()
+    return path
+
+
+def task(mutant: Mutant, exam: Path, **changes: Any) -> judge.Task:
+    settings = {"ask": (0, 1, 2), "target": "deltaproof", "tau": TAU, "patience": 60.0} | changes
+    return judge.Task(mutant=mutant, exam=exam, **settings)
+
+
+def test_there_are_enough_operators_everywhere():
+    assert len(OPERATORS) >= 8
+    assert {mutant.operator for mutant in MUTANTS} == set(OPERATORS)
+    assert {mutant.function for mutant in MUTANTS} == set(SOURCES)
+    assert len({mutant.id for mutant in MUTANTS}) == len(MUTANTS)
+
+
+def test_every_fault_can_be_planted_and_changes_the_code():
+    for mutant in MUTANTS[::40]:
+        tree = SOURCES[mutant.function].tree
+        text = ast.unparse(tree)
+        changed = plant(mutant, tree)
+        compile(changed, "changed", "exec")
+        assert ast.unparse(changed) != text, mutant
+        assert ast.unparse(tree) == text, "the tree given was changed"
+
+
+def test_a_changed_source_is_refused():
+    other = ast.parse("def tokens_kernel():\n    pass")
+    with pytest.raises(ValueError, match="source has changed"):
+        plant(KNOWN, other)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_draws_are_seeded_and_stratified(seed: int):
+    drawn = draw(MUTANTS, 200, seed)
+    assert drawn == draw(MUTANTS, 200, seed) != draw(MUTANTS, 200, seed + 1)
+    assert len({mutant.id for mutant in drawn}) == 200
+    assert max(Counter(mutant.operator for mutant in drawn).values()) <= LARGEST_SHARE * 200
+    assert {mutant.stage for mutant in drawn} == {mutant.stage for mutant in MUTANTS}
+    assert len(draw(MUTANTS[:5], 200, seed)) == 5
+
+
+def test_a_fault_is_killed_and_says_by_what(exam: Path):
+    result = judge.run(task(KNOWN, exam))
+    assert (result.status, result.by, result.arithmetic, result.kind) == ("killed", "equality", "exact", "structure")
+    assert result.replay == QUESTIONS[0].token
+    assert result.asked == 1
+
+
+def test_what_changes_nothing_survives(exam: Path):
+    harmless = replace(KNOWN, function="elsewhere:nothing")
+    result = judge.run(task(harmless, exam))
+    assert (result.status, result.asked) == ("survived", 3)
+
+
+def test_patience_ends_as_survival(exam: Path):
+    result = judge.run(task(KNOWN, exam, patience=-1.0))
+    assert (result.status, result.asked) == ("survived", 0)
+    assert "left" in result.reason
+
+
+def test_a_crash_is_no_kill(exam: Path, monkeypatch: pytest.MonkeyPatch):
+    def crash(mutant: Mutant) -> Any:
+        def transform(name: str, tree: ast.Module) -> ast.Module:
+            definition: Any = tree.body[0]
+            definition.body.insert(0, ast.parse("unknown_name").body[0])
+            return ast.fix_missing_locations(tree)
+
+        return transform
+
+    monkeypatch.setattr(judge, "CRASHES", 2)
+    monkeypatch.setattr(judge, "transform_of", crash)
+    result = judge.run(task(KNOWN, exam))
+    assert (result.status, result.crashes) == ("excluded", 2)
+    assert "only raises" in result.reason
+
+
+def test_a_question_that_the_right_kernel_fails_kills_nothing(exam: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(judge, "_holds", lambda *_: False)
+    assert judge.run(task(KNOWN, exam)).status == "survived"
+
+
+def test_only_questions_that_run_the_code_are_asked():
+    mutant = next(m for m in MUTANTS if m.function == TOKENS_KERNEL and "DECAY == CHANNEL" in m.guards)
+    asked = [replace(QUESTIONS[0], case=replace(CASE, problem=replace(PROBLEM, rule=rule))) for rule in RULES.values()]
+    users = frozenset((TOKENS.name, rule, False) for rule in RULES)
+    known = Usage(sources=SOURCES, users={TOKENS_KERNEL: users})
+    rules = {asked[index].case.problem.rule.name for index in relevant(mutant, asked, known)}
+    assert rules == {name for name, rule in RULES.items() if rule.decay == "channel"}
+
+
+def test_tf32_products_break_the_contract_of_fp32(exam: Path):
+    mutant = next(m for m in MUTANTS if m.function.endswith(":output_kernel") and m.after.endswith("'tf32')"))
+    staged = KERNELS["chunk_train/staged"]
+    question = Question(prop="equality", kernel=staged.name, case=replace(CASE, config=staged.configs(PROBLEM)[0]))
+    exam.write_bytes(pickle.dumps([question]))
+    judge._exam.cache_clear()
+    result = judge.run(task(mutant, exam, ask=(0,)))
+    assert (result.status, result.by, result.kind) == ("killed", "equality", "precision")
+
+
+def test_equal_launches_prove_and_others_refute(monkeypatch: pytest.MonkeyPatch):
+    found = prove.compare([KNOWN], QUESTIONS, KERNELS, SOURCES, 60.0)[KNOWN.id]
+    assert "o of tokens_kernel" in str(found.different)
+    monkeypatch.setattr(prove, "transform_of", lambda mutant: lambda name, tree: tree)
+    found = prove.compare([KNOWN], QUESTIONS, KERNELS, SOURCES, 60.0)[KNOWN.id]
+    # One call in exact arithmetic, one that rounds.
+    assert (found.launches, found.different) == (2, None)
+    assert prove.compare([KNOWN], [], KERNELS, SOURCES, 60.0)[KNOWN.id].launches == 0
+
+
+def test_what_is_proven_is_entered_and_what_is_refuted_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    users = {TOKENS_KERNEL: frozenset({(TOKENS.name, "gdn2", False)})}
+    drawn = campaign.Drawn(points=[KNOWN], mutants=[KNOWN], usage=Usage(sources=SOURCES, users=users))
+    path = tmp_path / "equivalent.toml"
+    monkeypatch.setattr(campaign, "each_question", lambda *_: QUESTIONS)
+
+    def entries() -> dict[str, equivalent.Equivalent]:
+        campaign.prove(drawn, [result("survived", id=KNOWN.id)], KERNELS, "deltaproof", 60.0, path)
+        return equivalent.read(path)
+
+    with monkeypatch.context() as harmless:
+        harmless.setattr(prove, "transform_of", lambda mutant: lambda name, tree: tree)
+        (entry,) = entries().values()
+    assert (entry.id, entry.launches, entry.argument, entry.complete) == (KNOWN.id, 2, "", True)
+    assert equivalent.accepted(KNOWN, {entry.id: entry}, SOURCES) is None, "nobody has written the argument"
+    assert entries() == {}
+
+
+def test_equivalence_needs_an_argument_a_proof_and_the_same_source(tmp_path: Path):
+    mutant = KNOWN
+    entry = equivalent.Equivalent(
+        id=mutant.id, where='a "quoted"\nplace', argument="because", source=equivalent.digest(SOURCES[mutant.function]),
+        launches=7, complete=True,
+    )  # fmt: skip
+    path = tmp_path / "some" / "equivalent.toml"
+    equivalent.write({entry.id: entry}, path)
+    assert equivalent.read(path) == {entry.id: entry}
+    assert equivalent.accepted(mutant, {entry.id: entry}, SOURCES) == "because"
+    for wrong in ({"argument": " "}, {"launches": 0}, {"complete": False}, {"source": "another"}):
+        assert equivalent.accepted(mutant, {entry.id: replace(entry, **wrong)}, SOURCES) is None
+    path.write_text("[broken")
+    with pytest.raises(ValueError, match="not a list of equivalent faults"):
+        equivalent.read(path)
+
+
+def result(status: judge.Status, **changes: Any) -> judge.Result:
+    values = {"id": "x", "operator": "mask", "stage": "tokens", "where": "w", "seconds": 1.0, "asked": 1} | changes
+    return judge.Result(status=status, **values)
+
+
+def test_the_score_leaves_out_what_is_equivalent_or_only_crashes():
+    results = [result("killed", by="equality", arithmetic="exact")] * 3 + [
+        result("survived"), result("equivalent"), result("excluded"), result("excluded"),
+    ]  # fmt: skip
+    about = report.summary(results, {})
+    assert (about["drawn"], about["planted"], about["killed"], about["equivalent"], about["excluded"]) == (
+        7,
+        5,
+        3,
+        1,
+        2,
+    )
+    assert about["score"] == 0.75
+    content = report.document(results, {}, {}, {}, {})
+    assert {entry["status"] for entry in content["mutants"]} == {"killed", "survived", "equivalent"}
+    assert len(content["excluded"]) == 2
+    assert report.summary([], {})["score"] is None
+
+
+def test_results_survive_a_run_that_dies(tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    log.write_text(json.dumps(asdict(result("killed", id="a"))) + '\n{"id": "b", "oper')
+    assert pool.read(log, judge.Result) == {"a": result("killed", id="a")}
+
+
+def test_only_what_was_cut_short_is_judged_again(tmp_path: Path):
+    setting = pool.Setting(
+        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="sources"
+    )  # fmt: skip
+    known = [result("killed", id=KNOWN.id), result("survived", id="cut", reason=f"9 questions {judge.IMPATIENT}")]
+    setting.log.write_text("".join(json.dumps(asdict(each)) + "\n" for each in known))
+    judged: list[judge.Result] = []
+
+    def work(mutant: Mutant) -> Any:
+        raise LookupError(mutant.id)
+
+    def collect(*mutants: Mutant) -> list[judge.Result]:
+        return pool.collect(list(mutants), work, judge.run, pool._crashed, setting, judge.Result, judged.append)
+
+    assert collect(KNOWN) == judged == known[:1]
+    with pytest.raises(LookupError, match="cut"):
+        collect(replace(KNOWN, id="cut"))
+
+
+@pytest.mark.parametrize("name", peers.RULES_OF_OTHERS)
+def test_rules_of_others_reject_what_is_wrong(name: str):
+    accepts = peers.RULES_OF_OTHERS[name]
+    truth = np.linspace(-1, 1, 30).reshape(5, 6)
+    assert accepts("o", truth, truth, truth)
+    assert not accepts("o", truth * 2, truth, truth)
+
+
+def test_a_nan_that_is_not_first_is_rejected():
+    problem = peers.usual_problems("linear")[0]
+    outputs = {name: x.copy() for name, x in peers._truth(problem).items() if name == "o"}
+    accept_all = lambda *_: True  # noqa: E731
+    assert peers.content(accept_all, problem, outputs)
+    outputs["o"][1, 5, 1, 3] = np.nan
+    assert not peers.content(accept_all, problem, outputs)
+    assert not peers.content(accept_all, problem, None)
+
+
+def test_smaller_errors_are_not_seen_once_one_is_not():
+    rules = {"any": lambda outputs: False, "none": lambda outputs: True}
+    seen = detectable._smallest(PROBLEM, generate(PROBLEM), "v", 2, rules)
+    assert seen["none"] == float("inf")
+    assert seen["any"] == 2.0**-detectable._STEPS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--operator", "gremlins"], "unknown operator"), (["--target", "nowhere"], "nowhere")],
+)
+def test_bad_usage_is_one_line(arguments: list[str], says: str):
+    answer = CliRunner().invoke(app, ["mutants", *arguments])
+    assert answer.exit_code == 2
+    assert says in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+def test_operators_say_what_they_are():
+    for operator in OPERATORS.values():
+        assert operator.about
+        assert inspect.getdoc(operator.edits)

@@ -1,0 +1,46 @@
+"""Shares of a calibration that were measured already, one file each, so that a long run can go on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .calibrate import Measured, Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Log:
+    """folder: of the files. digest: of all sources that ratios depend on."""
+
+    folder: Path
+    digest: str
+
+    def get(self, share: Share) -> Measured | None:
+        """What is known of a share; None if nothing can be read."""
+        try:
+            with np.load(self._path(share)) as file:
+                largest = json.loads(str(file["largest"]))
+                ratios = {name.removeprefix("ratios "): file[name] for name in file.files if name != "largest"}
+        except (OSError, ValueError, KeyError):
+            return None
+        return Measured(dtype=share.dtype, regime=share.regime, ratios=ratios, largest=largest)
+
+    def put(self, share: Share, measured: Measured) -> None:
+        """Write a share, whole or not at all."""
+        path = self._path(share)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        with os.fdopen(handle, "wb") as file:
+            named = {f"ratios {name}": x.astype(np.float32) for name, x in measured.ratios.items()}
+            np.savez_compressed(file, largest=np.array(json.dumps(dict(measured.largest))), **named)  # pyright: ignore
+        os.replace(part, path)
+
+    def _path(self, share: Share) -> Path:
+        key = hashlib.sha256(json.dumps([self.digest, asdict(share)]).encode()).hexdigest()[:16]
+        return self.folder / f"{share.name}-{key}.npz"

@@ -1,0 +1,132 @@
+"""A campaign: enumerate, draw, take the equivalent out, judge the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import equivalent, pool
+from .draw import draw
+from .exam import each_question, questions
+from .judge import Result
+from .peers import PeerResult
+from .prove import Comparison, compare
+from .sites import Mutant, Transform, enumerate_mutants, transform_of
+from .sources import Usage, usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a person asked for: how many faults of which operators and stages, drawn with which seed."""
+
+    count: int
+    seed: int
+    operators: Sequence[str]
+    stages: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """points: all faults that there were to draw from. mutants: those drawn. usage: which kernels run what."""
+
+    points: Sequence[Mutant]
+    mutants: Sequence[Mutant]
+    usage: Usage
+
+
+def prepare(kernels: Mapping[str, Any], choice: Choice) -> Drawn:
+    """Raises ValueError for a stage that is not there, and where there is nothing to draw from."""
+    found = usage(kernels)
+    points = enumerate_mutants(found.sources.values())
+    stages = sorted({mutant.stage for mutant in points})
+    for stage in choice.stages:
+        if stage not in stages:
+            raise ValueError(f"no stage {stage!r}; there are {', '.join(stages)}")
+    points = [
+        mutant
+        for mutant in points
+        if mutant.operator in choice.operators and (not choice.stages or mutant.stage in choice.stages)
+    ]
+    if not points:
+        raise ValueError("no operator finds a place in these kernels")
+    return Drawn(points=points, mutants=draw(points, choice.count, choice.seed), usage=found)
+
+
+def planted(kernels: Mapping[str, Any], count: int, seed: int) -> Iterator[tuple[Mutant, str, Transform]]:
+    """(fault, its stage, what plants it), for whoever wants to be tried on them."""
+    from .operators import OPERATORS
+
+    for mutant in prepare(kernels, Choice(count=count, seed=seed, operators=tuple(OPERATORS), stages=())).mutants:
+        yield mutant, mutant.stage, transform_of(mutant)
+
+
+def judge_all(
+    drawn: Drawn, kernels: Mapping[str, Any], setting: pool.Setting, on_result: Callable[[Result], None]
+) -> list[Result]:
+    """The result of every fault drawn; those known to be equivalent first, on their committed argument."""
+    entries = equivalent.read()
+    results, waiting = [], []
+    for mutant in drawn.mutants:
+        argument = equivalent.accepted(mutant, entries, drawn.usage.sources)
+        if argument is None:
+            waiting.append(mutant)
+            continue
+        results.append(
+            Result(
+                id=mutant.id,
+                operator=mutant.operator,
+                stage=mutant.stage,
+                where=mutant.where,
+                status="equivalent",
+                seconds=0.0,
+                asked=0,
+                reason=argument,
+            )
+        )
+        on_result(results[-1])
+    asked = pool.kept_questions(setting, lambda: questions(setting.target, kernels, setting.profile)) if waiting else []
+    return results + pool.run(waiting, asked, drawn.usage, setting, on_result)
+
+
+def judge_by_peers(
+    drawn: Drawn, results: Sequence[Result], setting: pool.Setting, on_result: Callable[[PeerResult], None]
+) -> list[PeerResult]:
+    """What the rules of others say of the faults that count: neither equivalent nor mere crashes."""
+    counted = {result.id for result in results if result.status in ("killed", "survived")}
+    return pool.run_peers([m for m in drawn.mutants if m.id in counted], drawn.usage, setting, on_result)
+
+
+def prove(
+    drawn: Drawn, results: Sequence[Result], kernels: Mapping[str, Any], target: str, seconds: float,
+    path: Path = equivalent.PATH,
+) -> dict[str, Comparison]:  # fmt: skip
+    """Compare faults that survived, or count as equivalent, bit for bit on the problems of the nightly profile.
+
+    Those that are the same everywhere are entered among the equivalent ones; somebody must still write the argument.
+    """
+    wanted = {result.id for result in results if result.status in ("survived", "equivalent")}
+    mutants = [mutant for mutant in drawn.mutants if mutant.id in wanted]
+    if not mutants:
+        return {}
+    users = {name for mutant in mutants for name, _, _ in drawn.usage.users[mutant.function]}
+    asked = each_question(target, {name: kernels[name] for name in kernels if name in users}, "nightly")
+    found = compare(mutants, asked, kernels, drawn.usage.sources, seconds)
+    entries = dict(equivalent.read(path))
+    for mutant in mutants:
+        comparison = found[mutant.id]
+        if comparison.different is not None:
+            entries.pop(mutant.id, None)
+        elif comparison.launches:
+            known = entries.get(mutant.id)
+            entries[mutant.id] = equivalent.Equivalent(
+                id=mutant.id,
+                where=mutant.where,
+                argument="" if known is None else known.argument,
+                source=equivalent.digest(drawn.usage.sources[mutant.function]),
+                launches=comparison.launches,
+                complete=comparison.complete,
+            )
+    equivalent.write(entries, path)
+    return found

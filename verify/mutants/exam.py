@@ -1,0 +1,111 @@
+"""The questions that a profile asks of every kernel, one by one, cheap and deadly ones first.
+
+They are the very cases of `verify all` with that profile. A fault is found by a profile if any of them fails, so the
+order changes nothing but the time; within one price the order is that of the plan.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...specs.problem import Problem
+from ...specs.rule import RULES
+from ..case import Case, Replay
+from ..check import cases_of
+from ..plan import Selection, plan
+from ..profiles import PROFILES
+from ..properties import NAMES, load
+from ..properties.reduction import GENERAL
+from .sites import Mutant
+from .sources import Usage
+
+_TIES = {"none": 0, "tied": 0, "scalar": 1, "channel": 2}
+_PRICE = {"equality": 0.3, "memory": 0.5, "error": 1.0, "hostile_input": 100.0}
+"""Of a kernel call in a property, in calls, where it is not 1: what finds much is asked early, what finds nothing last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One property on one case of one kernel."""
+
+    prop: str
+    kernel: str
+    case: Case
+
+    @property
+    def token(self) -> str:
+        return Replay(prop=self.prop, kernel=self.kernel, case=self.case).token
+
+    @property
+    def price(self) -> float:
+        """About how long it takes to ask, over how likely a fault shows on so small and so plain a problem."""
+        problem, config = self.case.problem, self.case.config
+        chunk = config.chunk_size if config is not None and not self.kernel.startswith("recurrent") else 4
+        programs = problem.HV * sum(math.ceil(length / chunk) for _, _, length in problem.sequences)
+        prop = load(self.prop)
+        calls = prop.calls * _PRICE.get(self.prop, 1.5) * (2 if prop.arithmetic == "exact" else 1)
+        size = problem.B * problem.T * problem.HV * problem.K * problem.V
+        options = (problem.H > 1, problem.HV > problem.H, problem.gate_heads == "key", problem.lengths is not None,
+                   problem.qk_l2norm, problem.gate_in_kernel, problem.initial_state, problem.final_state)  # fmt: skip
+        likely = (1 - math.exp(-(1 + problem.T * problem.K) / 100)) * (1 + sum(options))
+        return calls * (10 + programs + size / 2000) / likely
+
+
+def each_question(target: str, kernels: Mapping[str, Any], profile: str) -> Iterator[Question]:
+    """The questions of a profile about kernels of a target, at its default seed, in the order of the plan."""
+    selection = Selection(target=target, rules=tuple(RULES), properties=NAMES, profile=profile)
+    for cell in plan(selection, kernels)[1]:
+        for case in cases_of(cell, load(cell.property), kernels[cell.kernel], PROFILES[profile]):
+            yield Question(prop=cell.property, kernel=cell.kernel, case=case)
+
+
+def questions(target: str, kernels: Mapping[str, Any], profile: str) -> list[Question]:
+    """All of them, cheap ones first."""
+    found = each_question(target, kernels, profile)
+    ranked: dict[str, list[Question]] = {}
+    for question in sorted(found, key=lambda question: question.price):
+        ranked.setdefault(question.prop, []).append(question)
+    # The tenth question of a property finds less than the first.
+    priced = [(x.price * (1 + rank / 15), x) for of in ranked.values() for rank, x in enumerate(of)]
+    return [question for _, question in sorted(priced, key=lambda pair: pair[0])]
+
+
+def relevant(mutant: Mutant, asked: Sequence[Question], usage: Usage) -> list[int]:
+    """Indices of the questions whose kernel can run the mutated code at all."""
+    users = usage.users[mutant.function]
+    kernels = {name for name, _, _ in users}
+    return [
+        index
+        for index, question in enumerate(asked)
+        if any(
+            (question.kernel, rule, option) in users
+            or (question.prop == "chunk_invariance" and any(name.startswith("recurrent") for name in kernels))
+            for rule in _rules(question)
+            for option in {False, question.case.problem.qk_l2norm or question.case.problem.gate_in_kernel}
+        )
+        and any(_may_run(mutant, question.case.problem, rule) for rule in _rules(question))
+    ]
+
+
+def _rules(question: Question) -> tuple[str, ...]:
+    own = question.case.problem.rule.name
+    return (own, GENERAL.name) if question.prop == "reduction" else (own,)
+
+
+def _may_run(mutant: Mutant, problem: Problem, rule_name: str) -> bool:
+    """False where a test on how gates are tied, around the mutated code, is known to be false."""
+    if not mutant.function.startswith("deltaproof.kernels."):
+        return True
+    rule = RULES[rule_name]
+    known = {"DECAY": _TIES[rule.decay], "ERASE": _TIES[rule.erase], "WRITE": _TIES[rule.write],
+             "NONE": 0, "SCALAR": 1, "CHANNEL": 2}  # fmt: skip
+    for guard in mutant.guards:
+        try:
+            if not eval(guard, {"__builtins__": {}}, known):
+                return False
+        except (NameError, TypeError, AttributeError):
+            continue  # it depends on more than the rule
+    return True

@@ -1,0 +1,121 @@
+"""What runs in a child process: one fault, question after question, until one finds it."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from ..check import judge_case
+from ..harness import Harness
+from ..properties import load
+from ..targets import load as load_target
+from .exam import Question
+from .sites import Mutant, transform_of
+
+Status = Literal["killed", "survived", "equivalent", "excluded"]
+
+CRASHES = 4
+"""A fault that made the kernel raise on this many problems, and was found in no other way, only crashes."""
+
+IMPATIENT = "were left when patience ended"
+"""In the reason of a fault that survived because nobody asked any further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one fault.
+
+    status: "excluded" for one that only crashes or changes a shape: nobody needs a verifier to see it.
+    by, arithmetic, kind, replay: the property that found it, how, and on which case. asked: questions until then.
+    seconds: of processor time. crashes: questions on which the kernel raised.
+    reason: why excluded, or the argument for equivalence.
+    """
+
+    id: str
+    operator: str
+    stage: str
+    where: str
+    status: Status
+    seconds: float
+    asked: int
+    by: str | None = None
+    arithmetic: str | None = None
+    kind: str | None = None
+    replay: str | None = None
+    crashes: int = 0
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """mutant: the fault. exam: file of the questions. ask: which of them. target, tau: as in `verify all`.
+
+    patience: seconds of processor time after which a fault counts as survived, whatever is left to ask.
+    """
+
+    mutant: Mutant
+    exam: Path
+    ask: tuple[int, ...]
+    target: str
+    tau: float
+    patience: float
+
+
+def run(task: Task) -> Result:
+    """Ask until a question finds the fault that holds without it."""
+    asked: Sequence[Question] = _exam(task.exam)
+    kernels = load_target(task.target).kernels
+    transform = transform_of(task.mutant)
+    started = time.process_time()
+    crashes, count, last = 0, 0, ""
+    for index in task.ask:
+        if time.process_time() - started > task.patience:
+            last = f"{len(task.ask) - count} questions {IMPATIENT}"
+            break
+        question = asked[index]
+        harness = Harness(kernel=kernels[question.kernel], kernels=kernels, tau=task.tau)
+        count += 1
+        outcome = judge_case(load(question.prop), question.case, replace(harness, transform=transform))
+        if outcome.status == "error" or (outcome.status == "failed" and " raised in its " in outcome.message):
+            crashes, last = crashes + 1, re.sub(r"\S*/(?=deltaproof/)", "", outcome.message)
+            if crashes >= CRASHES:
+                break
+        elif outcome.status == "failed" and _holds(task.target, task.tau, question):
+            return _result(
+                task, "killed", time.process_time() - started, count, crashes=crashes, by=question.prop,
+                arithmetic=load(question.prop).arithmetic, kind=outcome.kind, replay=question.token,
+            )  # fmt: skip
+    seconds = time.process_time() - started
+    if crashes >= CRASHES:
+        return _result(task, "excluded", seconds, count, crashes=crashes, reason=f"only raises: {last[:160]}")
+    return _result(task, "survived", seconds, count, crashes=crashes, reason=last[:160])
+
+
+def _result(task: Task, status: Status, seconds: float, asked: int, **more: Any) -> Result:
+    mutant = task.mutant
+    return Result(
+        id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status=status,
+        seconds=round(seconds, 3), asked=asked, **more,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _holds(target: str, tau: float, question: Question) -> bool:
+    """Whether the kernel without a fault passes: a question that it fails finds nothing."""
+    kernels = load_target(target).kernels
+    harness = Harness(kernel=kernels[question.kernel], kernels=kernels, tau=tau)
+    return judge_case(load(question.prop), question.case, harness).status == "held"
+
+
+@lru_cache(maxsize=1)
+def _exam(path: Path) -> Sequence[Question]:
+    return pickle.loads(path.read_bytes())

@@ -1,0 +1,11 @@
+"""The operators: each is one kind of fault that people make in kernels, by name."""
+
+from __future__ import annotations
+
+from . import algebra, decay, flow, memory, precision
+from .base import Operator
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator for module in (memory, algebra, decay, flow, precision) for operator in module.OPERATORS
+}
+"""In the order in which a draw goes round them."""

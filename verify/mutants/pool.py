@@ -1,0 +1,181 @@
+"""Judge many faults in child processes. Every result is kept the moment it is there, so that a run can go on later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pebble import ProcessExpired
+
+from ..interruption import heed
+from ..runner import child_pool
+from . import judge, peers
+from .exam import Question, relevant
+from .judge import Result
+from .peers import PeerResult
+from .sites import Mutant
+from .sources import Usage
+
+HOPELESS = 7200.0
+"""Seconds after which a fault is given up: it hangs."""
+
+Found = TypeVar("Found", Result, PeerResult)
+Task = TypeVar("Task", judge.Task, peers.PeerTask)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """How faults are judged. digest: of all sources that a result depends on; words: whatever else it depends on.
+
+    jobs: child processes. patience: seconds of processor time after which a fault counts as survived.
+    """
+
+    target: str
+    tau: float
+    jobs: int
+    folder: Path
+    patience: float
+    profile: str
+    digest: str
+    words: tuple[str, ...] = ()
+
+    @property
+    def log(self) -> Path:
+        """Where results are kept, one per line."""
+        name = _hash(self.digest, self.target, self.profile, repr(self.tau), *self.words)
+        return self.folder / f"{name}.jsonl"
+
+    @property
+    def exam(self) -> Path:
+        """Where the questions of the profile are kept."""
+        return self.folder / f"exam-{_hash(self.digest, self.target, self.profile)}.pickle"
+
+
+def kept_questions(setting: Setting, ask: Callable[[], list[Question]]) -> list[Question]:
+    """What `ask` returns, kept beside the results: to draw all the cases of a profile takes a minute or two."""
+    if setting.exam.exists():
+        return pickle.loads(setting.exam.read_bytes())
+    asked = ask()
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=setting.folder, suffix=".part")
+    with os.fdopen(handle, "wb") as file:
+        pickle.dump(asked, file)
+    os.replace(part, setting.exam)
+    return asked
+
+
+def run(
+    mutants: Sequence[Mutant],
+    asked: Sequence[Question],
+    usage: Usage,
+    setting: Setting,
+    on_result: Callable[[Result], None],
+) -> list[Result]:
+    """What verification says of all mutants. The questions are those that `kept_questions` has kept."""
+
+    def task(mutant: Mutant) -> judge.Task:
+        ask = tuple(relevant(mutant, asked, usage))
+        return judge.Task(
+            mutant=mutant, exam=setting.exam, ask=ask, target=setting.target, tau=setting.tau, patience=setting.patience
+        )
+
+    return collect(mutants, task, judge.run, _crashed, setting, Result, on_result)
+
+
+def run_peers(
+    mutants: Sequence[Mutant], usage: Usage, setting: Setting, on_result: Callable[[PeerResult], None]
+) -> list[PeerResult]:
+    """What the rules of others say of all mutants."""
+
+    def task(mutant: Mutant) -> peers.PeerTask:
+        users = sorted({(kernel, rule) for kernel, rule, _ in usage.users[mutant.function]})
+        return peers.PeerTask(mutant=mutant, target=setting.target, users=tuple(users))
+
+    return collect(mutants, task, peers.run, peers.crashed, setting, PeerResult, on_result)
+
+
+def collect(
+    mutants: Sequence[Mutant],
+    task_of: Callable[[Mutant], Task],
+    work: Callable[[Task], Found],
+    crashed: Callable[[Mutant], Found],
+    setting: Setting,
+    kind: type[Found],
+    on_result: Callable[[Found], None],
+) -> list[Found]:
+    """The results of all mutants, those of an earlier run first. KeyboardInterrupt passes through."""
+    known = {id: result for id, result in read(setting.log, kind).items() if not _cut_short(result)}
+    results = [known[mutant.id] for mutant in mutants if mutant.id in known]
+    for result in results:
+        on_result(result)
+    waiting = [mutant for mutant in mutants if mutant.id not in known]
+    if not waiting:
+        return results
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    with setting.log.open("a") as log:
+        for result in _in_children([(mutant, task_of(mutant)) for mutant in waiting], work, crashed, setting.jobs):
+            log.write(json.dumps(asdict(result)) + "\n")  # pyright: ignore[reportArgumentType]
+            log.flush()
+            os.fsync(log.fileno())
+            results.append(result)
+            on_result(result)
+    return results
+
+
+def _cut_short(result: Any) -> bool:
+    """Whether more patience could have told more."""
+    return isinstance(result, Result) and result.status == "survived" and judge.IMPATIENT in result.reason
+
+
+def read(log: Path, kind: type[Found]) -> dict[str, Found]:
+    """Results of earlier runs by id. A line that was being written when the run died is left out."""
+    found = {}
+    for line in log.read_text().splitlines() if log.exists() else []:
+        try:
+            record = json.loads(line)
+            found[record["id"]] = kind(**record)
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def _in_children(
+    tasks: Sequence[tuple[Mutant, Task]], work: Callable[[Task], Found], crashed: Callable[[Mutant], Found], jobs: int
+) -> Iterator[Found]:
+    with child_pool(jobs) as pool:
+        futures: dict[Any, Mutant] = {
+            pool.schedule(work, args=(task,), timeout=HOPELESS): mutant for mutant, task in tasks
+        }
+        pending = set(futures)
+        try:
+            while pending:
+                heed()
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    try:
+                        yield future.result()
+                    except (ProcessExpired, TimeoutError):
+                        yield crashed(futures[future])
+        except BaseException:
+            pool.stop()
+            raise
+
+
+def _hash(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _crashed(mutant: Mutant) -> Result:
+    """Nobody needs a verifier to see that a kernel takes its process down or never ends."""
+    return Result(
+        id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status="excluded",
+        seconds=0.0, asked=0, crashes=1, reason="the process died or hung",
+    )  # fmt: skip

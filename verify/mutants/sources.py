@@ -1,0 +1,66 @@
+"""Which device functions the kernels of a target run: found by running them on one tiny problem per rule."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...specs.inputs import generate
+from ...specs.problem import Problem
+from ...specs.rule import RULES, Rule
+from .. import execute
+from ..case import Case
+from ..outcome import KernelRaised
+from .sites import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """sources: every device function seen, by name. users: name -> (kernel, rule, whether options were on) that ran it."""
+
+    sources: Mapping[str, Source]
+    users: Mapping[str, frozenset[tuple[str, str, bool]]]
+
+
+_SIZES = ((2, 17, 2), (64, 32, 32))
+"""T, K and V, tried in turn: wide enough for two blocks of K in a narrow configuration, or whole tiles for who needs them."""
+
+
+def usage(kernels: Mapping[str, Any]) -> Usage:
+    """Run every kernel that runs Triton, plainly and with the options that add kernels. Rules it does not take are left out."""
+    sources: dict[str, Source] = {}
+    users: dict[str, set[tuple[str, str, bool]]] = {}
+    for kernel in kernels.values():
+        for rule in RULES.values() if kernel.needs_triton else ():
+            for options in (False, True):
+                for name, source in _functions(kernel, rule, options).items():
+                    sources.setdefault(name, source)
+                    users.setdefault(name, set()).add((kernel.name, rule.name, options))
+    return Usage(sources=sources, users={name: frozenset(found) for name, found in users.items()})
+
+
+def _functions(kernel: Any, rule: Rule, options: bool) -> dict[str, Source]:
+    """The device functions of a call, forward and backward, by name; none where the kernel does not take such a call."""
+    from ..interpreter import session
+
+    gate = options and rule.decay != "none"
+    problems = [Problem(rule=rule, T=T, K=K, V=V, qk_l2norm=options, gate_in_kernel=gate) for T, K, V in _SIZES]
+    problem = next((problem for problem in problems if kernel.accepts(problem) is True), None)
+    found: dict[str, Source] = {}
+    if problem is None:
+        return found
+
+    def note(name: str, tree: ast.Module) -> ast.Module:
+        if not name.startswith("triton."):  # the language's own
+            found.setdefault(name, Source(name=name, tree=copy.deepcopy(tree)))
+        return tree
+
+    made = execute.tensors(problem, generate(problem))
+    for config in kernel.configs(problem)[:2]:
+        with session(transform=note), contextlib.suppress(KernelRaised):
+            execute.run(kernel, Case(problem=problem, config=config), made, gradients=kernel.differentiable)
+    return found
