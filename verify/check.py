@@ -8,7 +8,7 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import hypothesis
@@ -17,15 +17,18 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
 from ..specs.problem import DType, Problem
-from ..specs.rule import RULES
+from ..specs.rule import NAMED, RELATIVES, Rule
 from . import corpus, lattice
 from .case import Case, Replay
 from .harness import Harness
+from .localise.locate import localise
 from .outcome import KernelRaised, Outcome, Unsupported, held
 from .profiles import Profile
 from .properties.base import Property
+from .ratios import worst_case, worst_ratios
 from .strategies import cases, regimes_of
-from .verdict import Arithmetic, Counterexample, Verdict
+from .targets import is_package
+from .verdict import Arithmetic, Counterexample, Verdict, replay_line
 
 OnCase = Callable[[str], object]
 """Told the replay token of every case before it runs, so that a crash can be blamed."""
@@ -58,6 +61,8 @@ class Record:
     unsupported: dict[str, int] = field(default_factory=dict)
     smallest: tuple[Case, Outcome] | None = None
     seen: dict[Case, Outcome] = field(default_factory=dict)
+    others: dict[tuple[str | None, ...], tuple[Case, Outcome]] = field(default_factory=dict)
+    """Of every other way to fail, the smallest case."""
 
     def add(self, case: Case, outcome: Outcome) -> None:
         self.seen[case] = outcome
@@ -69,15 +74,25 @@ class Record:
             # NaN first: no comparison with it is ever true.
             worse = math.isnan(outcome.ratio) or self.ratio is None or outcome.ratio > self.ratio
             self.ratio = outcome.ratio if worse else self.ratio
-        if self.fails(outcome) and (self.smallest is None or case.size < self.smallest[0].size):
-            self.smallest = (case, outcome)
+        if self.fails(outcome):
+            if self.smallest is None or case.size < self.smallest[0].size:
+                self.smallest = (case, outcome)
+        elif is_bad(outcome):
+            known = self.others.get(_way(outcome))
+            if known is None or case.size < known[0].size:
+                self.others[_way(outcome)] = (case, outcome)
 
     def fails(self, outcome: Outcome) -> bool:
         """Whether an outcome is bad, and in the way of the first that was: shrinking must not slip to another failure."""
         if self.smallest is None or not is_bad(outcome):
             return is_bad(outcome)
         first = self.smallest[1]
-        return (first.status, first.kind) == (outcome.status, outcome.kind)
+        return _way(first) == _way(outcome)
+
+
+def _way(outcome: Outcome) -> tuple[str | None, ...]:
+    """The way in which an outcome fails."""
+    return outcome.status, outcome.kind, outcome.cause
 
 
 def is_bad(outcome: Outcome) -> bool:
@@ -87,12 +102,16 @@ def is_bad(outcome: Outcome) -> bool:
 
 def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
     """One property on one case. What a kernel raises is its failure; what else is raised is an error of ours."""
+    if case.problem.rule.name in RELATIVES and not prop.relatives:
+        return Outcome(
+            status="unsupported", message=f"{prop.name} judges rules, not systems with recurrences of their own"
+        )
     try:
         return prop.check(case, harness)
     except Unsupported as reason:
         return Outcome(status="unsupported", message=str(reason))
     except KernelRaised as error:
-        return Outcome(status="failed", kind=error.kind, message=str(error))
+        return Outcome(status="failed", kind=error.kind, message=str(error), cause=error.cause)
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
@@ -121,13 +140,16 @@ def judge(
         return record.seen[case]
 
     for case in _known_cases(cell, prop, kernel, profile, seed):
-        if is_bad(attempt(case)):
+        if is_bad(attempt(case)) and not is_package(cell.target):
             break
+    for reason in _declined(prop, kernel, NAMED[cell.rule]):
+        record.unsupported[reason] = record.unsupported.get(reason, 0) + 1
     _search(
         _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),
         profile.shrink_seconds,
     )  # fmt: skip
-    return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+    verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+    return _localised(verdict, prop, harness, record, on_case)
 
 
 def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int = 0) -> list[Case]:
@@ -145,7 +167,7 @@ def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: in
 
 def _strategy(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> st.SearchStrategy[Case]:
     return cases(
-        RULES[cell.rule],
+        NAMED[cell.rule],
         profile,
         dtypes=_dtypes(prop),
         regimes=_regimes(cell, prop),
@@ -165,7 +187,22 @@ def judge_one(
     started, record = time.monotonic(), Record()
     on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
     record.add(case, judge_case(prop, case, harness))
-    return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+    verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
+    return _localised(verdict, prop, harness, record, on_case)
+
+
+def _localised(verdict: Verdict, prop: Property, harness: Harness, record: Record, on_case: OnCase) -> Verdict:
+    """A failure with its stage and story. Where they cannot be told, the story says so: it spoils no verdict."""
+    found = verdict.counterexample
+    if found is None or record.smallest is None or not prop.needs_kernel:
+        return verdict
+    on_case(found.replay)
+    try:
+        located = localise(lambda case: judge_case(prop, case, harness), *record.smallest, harness)
+        found = replace(found, stage=located.stage, story=located.story or None)
+    except Exception as error:
+        found = replace(found, story=f"It could not be localised: {type(error).__name__}: {str(error)[:200]}")
+    return replace(verdict, counterexample=found)
 
 
 def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
@@ -216,20 +253,41 @@ class _Found(Exception):
 
 def _known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
     """The profile's share of the corpus and of the pairs of options; which part of them differs from cell to cell."""
-    rule = RULES[cell.rule]
+    rule = NAMED[cell.rule]
 
     def share(problems: Iterable[Problem], count: int) -> list[Problem]:
+        drawn = (as_taken(prop, kernel, problem) for problem in problems)
         able = [
             problem
-            for problem in problems
+            for problem in drawn
             if (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
         ]
         start = cell.seed(seed) % max(1, len(able))
         return (able[start:] + able[:start])[:count]
 
-    chosen = share(corpus.problems(rule).values(), profile.corpus)
+    # The corpus is what broke kernels of this family before: a package meets all of it.
+    known = corpus.problems(rule)
+    chosen = share(known.values(), len(known) if is_package(cell.target) else profile.corpus)
     chosen += share(lattice.problems(rule), profile.pairs if prop.pairs else 0)
     return [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
+
+
+def _declined(prop: Property, kernel: Any, rule: Rule) -> list[str]:
+    """Why known problems lie outside what a kernel does, one reason for each of them."""
+    if kernel is None:
+        return []
+    known = [*corpus.problems(rule).values(), *(lattice.problems(rule) if prop.pairs else ())]
+    answers = (kernel.accepts(as_taken(prop, kernel, problem)) for problem in known)
+    return [str(answer or "not accepted") for answer in answers if answer is not True]
+
+
+def as_taken(prop: Property, kernel: Any, problem: Problem) -> Problem:
+    """A known problem as it is, or else in the first dtype, or without the first of the states, that the kernel takes."""
+    if kernel is None or kernel.accepts(problem) is True:
+        return problem
+    states = ({}, {"initial_state": False}, {"final_state": False}, {"initial_state": False, "final_state": False})
+    others = (replace(problem, dtype=dtype, **less) for less in states for dtype in _dtypes(prop))
+    return next((other for other in others if kernel.accepts(other) is True), problem)
 
 
 def _config(kernel: Any, problem: Problem, index: int) -> Any:
@@ -245,7 +303,7 @@ def _dtypes(prop: Property) -> Sequence[DType]:
 
 def _regimes(cell: Cell, prop: Property) -> Sequence[str]:
     """Exact arithmetic draws its own values: of all regimes only -inf makes a difference to it."""
-    names = regimes_of(RULES[cell.rule])
+    names = regimes_of(NAMED[cell.rule])
     return [name for name in ("ordinary", "reset_inf") if name in names] if prop.arithmetic == "exact" else names
 
 
@@ -261,9 +319,13 @@ def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic,
             counterexample = counterexample_of(cell, prop, case, outcome)
         else:
             replay = Replay(prop=prop.name, kernel=cell.kernel, case=case).token
-            notes = (outcome.message, f"replay: verify replay '{replay}'", *notes)
+            notes = (outcome.message, f"replay: {replay_line(cell.target, replay)}", *notes)
     if not record.judged and not notes:
         notes = ("no case of this profile applies",)
+    for case, outcome in record.others.values():
+        token = Replay(prop=prop.name, kernel=cell.kernel, case=case).token
+        again = replay_line(cell.target, token)
+        notes = (f"also fails ({outcome.kind or prop.kind}): {outcome.message}; replay: {again}", *notes)
     return Verdict(
         kernel=cell.kernel,
         rule=cell.rule,
@@ -278,6 +340,10 @@ def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic,
         worst_ratio=record.ratio,
         counterexample=counterexample,
         notes=notes,
+        ratios=worst_ratios(record.seen),
+        worst=None
+        if record.ratio is None
+        else Replay(prop=prop.name, kernel=cell.kernel, case=worst_case(record.seen)).token,
     )
 
 

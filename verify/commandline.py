@@ -15,7 +15,7 @@ from rich.console import Console
 from . import profiles
 from .targets import FORMS
 
-USAGE, INTERRUPTED = 2, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -27,6 +27,13 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file whose folder is not there before the work is done, not after."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
 ProfileName = StrEnum("ProfileName", list(profiles.PROFILES))
 MERGE = ProfileName("merge")
 CORES = os.cpu_count() or 1
@@ -35,7 +42,16 @@ KernelOption = Annotated[
     list[str] | None, typer.Option("--kernel", help="Only kernels that this pattern matches; may be repeated.")
 ]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False, callback=_in_a_folder)
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", help="Write one self-contained page here.", dir_okay=False, callback=_in_a_folder),
+]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", help="Write JUnit XML here, for CI.", dir_okay=False, callback=_in_a_folder)
+]
 DeviceOption = Annotated[
     Device, typer.Option(help="auto: a GPU if there is one, else the interpreter.", case_sensitive=False)
 ]
@@ -79,14 +95,19 @@ def kernels_of(target: str) -> Mapping[str, Any]:
 
 def usage(message: str) -> NoReturn:
     """End with one line that says what was wrong with the command."""
-    stderr.print(f"verify: {message}", soft_wrap=True, markup=False)
+    stderr.print(f"verify: {' '.join(message.split())}", soft_wrap=True, markup=False)
     raise typer.Exit(USAGE)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON document, or end with one line."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, or end with one line."""
     try:
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         usage(f"cannot write {path}: {error.strerror}")
 

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
 
+from ..kernels.variants import Kernel
 from ..specs.budget import Budget, budget
 from ..specs.contract import CONTRACTS, TOKEN_CONTRACTS, PrecisionContract, Rounding
 from ..specs.inputs import generate
@@ -19,15 +20,30 @@ SITES = tuple(
 
 
 def contract_of(kernel: Any, case: Case) -> PrecisionContract:
-    """By dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none."""
+    """By dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none.
+
+    Somebody else's kernel may declare `sums_decay_gradient`, an `fp32_operand` that is rounded, and what its
+    sums of log-decays lose (`exponent`).
+    """
     dtype = case.problem.dtype
-    if kernel.op == "recurrent":
-        return TOKEN_CONTRACTS[dtype]
-    contract = CONTRACTS[dtype]
-    return contract if case.config is None else replace(contract, chunk=case.config.chunk_size)
+    contract = TOKEN_CONTRACTS[dtype] if kernel.op == "recurrent" else CONTRACTS[dtype]
+    if kernel.op != "recurrent" and case.config is not None:
+        contract = replace(contract, chunk=case.config.chunk_size)
+    exponent = getattr(kernel, "exponent", None)
+    if exponent is not None:
+        contract = replace(contract, exponent=exponent)
+    operand = getattr(kernel, "fp32_operand", None)
+    if operand is not None and dtype == "fp32":
+        contract = replace(contract, operand=operand)
+    return replace(contract, sums_decay_gradient=True) if getattr(kernel, "sums_decay_gradient", False) else contract
 
 
-@lru_cache(maxsize=4)
+def promises_ieee_products(kernel: Any, case: Case) -> bool:
+    """Whether fp32 operands of products must not be rounded: our kernels promise it, where the solver is not told otherwise."""
+    return isinstance(kernel, Kernel) and (case.config is None or case.config.solver == "ieee")
+
+
+@lru_cache(maxsize=16)
 def budget_of(problem: Problem, contract: PrecisionContract) -> Budget:
     """The budget of a problem's own inputs; kept, since properties and shrinking ask again."""
     return budget(problem, generate(problem), contract)

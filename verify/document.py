@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,41 @@ from typing import Any
 from .verdict import Verdict
 
 SCHEMA = 1
+_CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A run as its JSON document holds it. environment: of the machine that judged. seconds: of the whole run."""
+
+    verdicts: Sequence[Verdict]
+    environment: Mapping[str, str]
+    seconds: float
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict], device: str, seconds: float) -> Document:
+        """A run on this machine, just made."""
+        return cls(verdicts=tuple(verdicts), environment=environment(device), seconds=seconds)
+
+    def only(self, prop: str) -> Document:
+        """The part of it that is about one property."""
+        return replace(self, verdicts=[verdict for verdict in self.verdicts if verdict.property == prop])
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole document as JSON values. Fields may be added; none changes its meaning within a schema."""
+        return {
+            "schema": SCHEMA,
+            "environment": dict(self.environment),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "summary": summary(self.verdicts, self.seconds),
+        }
 
 
 def environment(device: str) -> dict[str, str]:
-    """Where verdicts come from: python, torch, triton, numpy, platform, device. Imports none of them."""
+    """Where verdicts come from: deltaproof and its commit, python, torch, triton, numpy, platform, device. Imports none."""
     return {
+        "deltaproof": installed_version("deltaproof"),
+        "commit": _commit(),
         "python": platform.python_version(),
         **{name: installed_version(name) for name in ("torch", "triton", "numpy")},
         "platform": platform.platform(),
@@ -45,17 +77,23 @@ def summary(verdicts: Sequence[Verdict], seconds: float) -> dict[str, float]:
 
 
 def document(verdicts: Sequence[Verdict], device: str, seconds: float) -> dict[str, Any]:
-    """The whole document as JSON values. Fields may be added; none changes its meaning within a schema."""
-    return {
-        "schema": SCHEMA,
-        "environment": environment(device),
-        "verdicts": [verdict.to_json() for verdict in verdicts],
-        "summary": summary(verdicts, seconds),
-    }
+    """A run on this machine as JSON values."""
+    return Document.of(verdicts, device, seconds).to_json()
 
 
-def read_document(path: Path) -> list[Verdict]:
-    """The verdicts of a document. Raises ValueError that says what is wrong with the file."""
+def _commit() -> str:
+    """The commit of the checkout, with a mark where files differ from it; "none" outside of one."""
+    if not (_CHECKOUT / ".git").exists():
+        return "none"
+    try:
+        command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def read_document(path: Path) -> Document:
+    """A document. Raises ValueError that says what is wrong with the file."""
     try:
         content = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -63,7 +101,14 @@ def read_document(path: Path) -> list[Verdict]:
     if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, Mapping) else None
         raise ValueError(f"{path} is not a report of schema {SCHEMA} (its schema is {found!r})")
-    return [Verdict.from_json(record) for record in content["verdicts"]]
+    try:
+        return Document(
+            verdicts=[Verdict.from_json(record) for record in content["verdicts"]],
+            environment={str(name): str(value) for name, value in content["environment"].items()},
+            seconds=float(content["summary"]["seconds"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a report of verdicts ({type(error).__name__}: {error})") from None
 
 
 def exit_code(verdicts: Sequence[Verdict]) -> int:

@@ -7,12 +7,13 @@ bit patterns, which is why nothing here may compute with a tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..specs.inputs import Inputs
+from ..specs.inputs import Inputs, generate
 from ..specs.problem import Problem
 from .case import Case
 from .outcome import KernelRaised
@@ -33,6 +34,17 @@ def tensors(problem: Problem, inputs: Inputs, *, place: Place | None = None) -> 
     if problem.strided:
         made = {name: _with_gaps(name, tensor) for name, tensor in made.items()}
     return {name: place(tensor) for name, tensor in made.items()} if place else made
+
+
+def reserved(problem: Problem) -> Tensors:
+    """Tensors of the problem's shapes that hold nothing in particular; memory is only reserved for them."""
+    one = replace(problem, B=1, T=1, lengths=None if problem.lengths is None else (1,))
+    sizes = {"h0": [len(problem.sequences)], "dht": [len(problem.sequences)], "A_log": [], "dt_bias": []}
+    made = {}
+    for name, array in generate(one).arrays().items():
+        leading = sizes.get(name, [problem.B, problem.T])
+        made[name] = torch.empty([*leading, *array.shape[len(leading) :]], dtype=_dtype(problem, name))
+    return made
 
 
 def arguments(case: Case, made: Tensors) -> dict[str, Any]:
@@ -137,6 +149,8 @@ def _with_gaps(name: str, tensor: torch.Tensor) -> torch.Tensor:
 def _raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
     text = " ".join(str(error).split())
     kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
+    if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around
+        kind = "memory"
     return KernelRaised(f"{kernel.name} raised in its {direction} pass: {type(error).__name__}: {text[:300]}", kind)
 
 

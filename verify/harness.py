@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..specs.field import NEG_INF, FieldArray, random, unpack
 from ..specs.inputs import Inputs, generate
@@ -22,10 +23,12 @@ from .outcome import KernelRaised, Unsupported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactRun:
-    """Outputs as elements of the field, and the (file, line) of every cast that would have lost fp32 bits."""
+    """Outputs as elements of the field, and the (file, line) of every cast that would have lost fp32 bits, and of every
+    product that would have rounded its fp32 operands."""
 
     outputs: dict[str, FieldArray]
     narrowings: tuple[tuple[str, int], ...]
+    rounded_dots: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +63,19 @@ class Harness:
         if self.device != "cpu":
             made = execute.tensors(case.problem, inputs, place=lambda tensor: tensor.to(self.device))
             return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
+        made = execute.tensors(case.problem, inputs)
+        return execute.as_numpy(self.watched(lambda: execute.run(self.kernel, case, made, gradients=gradients)))
+
+    def watched(self, call: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """What `call` returns, its kernels computing as a GPU would round where there is none. Raises KernelRaised."""
+        if self.device != "cpu":
+            return call()
         from .interpreter import session
 
-        made = execute.tensors(case.problem, inputs)
         with session(arithmetic="faithful", memory=True, transform=self.transform) as watched:
-            outputs = execute.run(self.kernel, case, made, gradients=gradients)
-        _require_in_bounds(watched.faults)
-        return execute.as_numpy(outputs)
+            outputs = call()
+        _require_in_bounds(self._forbidden(watched.faults))
+        return outputs
 
     def exact(self, case: Case, inputs: Inputs, *, gradients: bool | None = None) -> ExactRun:
         """Outputs in the field; with gradients wherever the kernel has them, unless told otherwise.
@@ -79,7 +88,7 @@ class Harness:
             raise Unsupported("exact arithmetic runs the fp32 instantiation")
         made = execute.tensors(case.problem, inputs)
         wanted = self.kernel.differentiable if gradients is None else gradients
-        kernel = replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
+        kernel = self._trusting()
         with session(arithmetic="exact", memory=True, transform=self.transform) as exact:
             try:
                 outputs = execute.run(kernel, case, made, gradients=wanted)
@@ -87,12 +96,13 @@ class Harness:
                 if exact.unsupported:
                     raise Unsupported("; ".join(dict.fromkeys(exact.unsupported))) from error
                 raise
-        _require_in_bounds(exact.faults)
+        _require_in_bounds(self._forbidden(exact.faults))
         if exact.unsupported:
             raise Unsupported("; ".join(dict.fromkeys(exact.unsupported)))
         return ExactRun(
             outputs={name: unpack(bits) for name, bits in execute.payloads(outputs).items()},
             narrowings=tuple(dict.fromkeys(exact.narrowings)),
+            rounded_dots=tuple(dict.fromkeys(exact.rounded_dots)),
         )
 
     def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
@@ -100,21 +110,48 @@ class Harness:
         from .interpreter import session
 
         made = execute.tensors(case.problem, inputs)
-        watching = {"memory": True, "races": True, "check_overflow": True}
-        with session(arithmetic="faithful", transform=self.transform, **watching) as guarded:
+        with session(memory=True, races=True, check_overflow=True, transform=self.transform) as guarded:
             safe = {name: guarded.guard(tensor, name=name) for name, tensor in made.items()}
             try:
                 outputs = execute.run(self.kernel, case, safe, gradients=self.kernel.differentiable)
             except KernelRaised:
-                if not guarded.faults:
+                if not self._forbidden(guarded.faults):
                     raise
                 outputs = {}  # the fault explains the exception, not the other way round
         # Only now: inside the session, looking at tensors would make guarded tensors.
         return BoundsRun(
-            faults=tuple(guarded.faults),
+            faults=tuple(self._forbidden(guarded.faults)),
             unwritten={name: count for name, tensor in outputs.items() if (count := guarded.unwritten(tensor))},
             damaged=tuple(guarded.damaged()),
         )
+
+    def offsets(self, case: Case) -> tuple[Any, ...]:
+        """Faults of the last program of every launch on tensors of the problem's size, which no memory needs to hold.
+
+        Raises Unsupported where not even addresses can be had for them, KernelRaised.
+        """
+        from .interpreter import session
+
+        try:
+            made = execute.reserved(case.problem)
+            with session(memory=True, last_program=True, check_overflow=True, transform=self.transform) as watched:
+                # A check of the values would look at every one of them.
+                execute.run(self._trusting(), case, made, gradients=self.kernel.differentiable)
+        except (RuntimeError, KernelRaised) as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            raise Unsupported("there is no address space for tensors of this size") from error
+        return tuple(watched.faults)
+
+    def _trusting(self) -> Any:
+        """The kernel, told not to look at the values it is given."""
+        return replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
+
+    def _forbidden(self, faults: Sequence[Any]) -> list[Any]:
+        """Faults that count. A kernel may declare that it discards what nothing has written: that is NaN here, and shows
+        in the results of one that does not."""
+        discards = getattr(self.kernel, "discards_unwritten", False)
+        return [fault for fault in faults if not (discards and fault.fault == "never written")]
 
 
 def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:
@@ -131,4 +168,6 @@ def _require_in_bounds(faults: Sequence[Any]) -> None:
     """An access out of bounds is a memory fault whatever was being judged: what it read was not the kernel's to read, and
     would be something else the next time. Raises KernelRaised."""
     if faults:
-        raise KernelRaised(f"{len(faults)} accesses out of bounds; the first: {faults[0]}", "memory")
+        first = faults[0]
+        message = f"{len(faults)} forbidden accesses; the first: {first}"
+        raise KernelRaised(message, "memory", cause=f"{first.fault} at {first.file}:{first.line}")

@@ -18,9 +18,10 @@ class Unsupported(Exception):
 class KernelRaised(Exception):
     """The kernel raised on a valid call, or answered with the wrong shape or dtype."""
 
-    def __init__(self, message: str, kind: Kind) -> None:
+    def __init__(self, message: str, kind: Kind, cause: str = "") -> None:
         super().__init__(message)
         self.kind: Kind = kind
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """held, failed, or unsupported. ratio: error over budget, for properties that measure one."""
+    """held, failed, or unsupported. ratio: error over budget, for properties that measure one; ratios: by tensor.
+
+    cause: short words that tell one failure of a kind from another; a failure is never shrunk into one of another cause.
+    """
 
     status: Status
     kind: Kind | None = None
@@ -54,11 +58,13 @@ class Outcome:
     expected: float | None = None
     got: float | None = None
     message: str = ""
+    cause: str = ""
+    ratios: tuple[tuple[str, float], ...] = ()
 
 
-def held(ratio: float | None = None) -> Outcome:
+def held(ratio: float | None = None, ratios: tuple[tuple[str, float], ...] = ()) -> Outcome:
     """The property holds on this case."""
-    return Outcome(status="held", ratio=ratio)
+    return Outcome(status="held", ratio=ratio, ratios=ratios)
 
 
 def place(problem: Problem, tensor: str, index: tuple[int, ...]) -> Place:

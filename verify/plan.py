@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..specs.rule import RULES
+from ..specs.rule import NAMED, RELATIVES
 from . import corpus
-from .check import ORACLE_KERNEL, Cell
+from .check import ORACLE_KERNEL, Cell, as_taken
 from .profiles import PROFILES
 from .properties import load
 from .properties.base import Property
+from .verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +49,15 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
     oracle = [
         Cell(target=selection.target, kernel=ORACLE_KERNEL, rule=rule, property="oracle")
         for rule in selection.rules
+        if rule not in RELATIVES
         if any(prop.uses_oracle for prop in of_kernels) or "oracle" in selection.properties
     ]
     cells = []
     for column, prop in enumerate(sorted(of_kernels, key=lambda prop: prop.calls)):
         for row, name in enumerate(chosen):
-            turn = (row * 3 + column + selection.seed) % len(selection.rules)
-            in_turn = [*selection.rules[turn:], *selection.rules[:turn]]
+            rules = [rule for rule in selection.rules if prop.relatives or rule not in RELATIVES]
+            turn = (row * 3 + column + selection.seed) % max(1, len(rules))
+            in_turn = [*rules[turn:], *rules[:turn]]
             able = [rule for rule in in_turn if reason(prop, kernels[name], rule) is None]
             taken = able[: PROFILES[selection.profile].rules]
             cells += [Cell(target=selection.target, kernel=name, rule=rule, property=prop.name) for rule in taken]
@@ -72,10 +75,39 @@ def reason(prop: Property, kernel: Any, rule: str) -> str | None:
         return "has no backward pass"
     if prop.arithmetic == "bounds" and not kernel.needs_triton:
         return "runs no Triton kernels, whose addresses could be checked"
+    if rule in RELATIVES and not prop.relatives:
+        return "is a system with a recurrence of its own"
     found: str | None = "no problem"
-    for problem in corpus.problems(RULES[rule]).values():
+    for known in corpus.problems(NAMED[rule]).values():
+        problem = as_taken(prop, kernel, known)
         accepted = kernel.accepts(problem)
         found = prop.applies(kernel, problem) if accepted is True else str(accepted or "not accepted")
         if found is None:
             return None
+    return found
+
+
+def unsupported(selection: Selection, kernels: Mapping[str, Any], *, every_rule: bool) -> list[Verdict]:
+    """A verdict for every property that cannot be judged for a kernel on any rule, with the reason.
+
+    every_rule: rules were asked for by name, so each that a kernel does not compute is told, too.
+    """
+    found = []
+    for name in kernel_names(selection, kernels):
+        for prop in map(load, selection.properties):
+            if not prop.needs_kernel or not runs_on(prop, selection.device):
+                continue
+            reasons = {rule: reason(prop, kernels[name], rule) for rule in selection.rules}
+            if not every_rule and None in reasons.values():
+                continue
+            told = {rule: why for rule, why in reasons.items() if why is not None}
+            if not every_rule:
+                # The rules that a kernel does compute say more than those that it does not.
+                own = [rule for rule in told if rule in getattr(kernels[name], "rules", ())]
+                told = {rule: told[rule] for rule in own or list(told)[:1]}
+            found += [
+                Verdict(kernel=name, rule=rule, target=selection.target, property=prop.name, arithmetic=prop.arithmetic,
+                        status="unsupported", problems=0, seconds=0.0, notes=(why,))
+                for rule, why in told.items()
+            ]  # fmt: skip
     return found

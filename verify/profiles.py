@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..specs.rule import RULES
+from ..specs.rule import NAMED
 
 Name = Literal["quick", "merge", "nightly"]
 
@@ -42,9 +42,9 @@ PROFILES: dict[str, Profile] = {
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, corpus=1, pairs=1,
                 rules=2, shrink_seconds=20, cell_seconds=120),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, corpus=3, pairs=100,
-                rules=len(RULES), shrink_seconds=60, cell_seconds=300),
+                rules=len(NAMED), shrink_seconds=60, cell_seconds=300),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, corpus=100, pairs=100,
-                rules=len(RULES), shrink_seconds=300, cell_seconds=3600),
+                rules=len(NAMED), shrink_seconds=300, cell_seconds=3600),
     )
 }  # fmt: skip
 """The profiles by name."""

@@ -10,13 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ..specs.rule import RULES
-from .verdict import Counterexample, Verdict
+from ..specs.rule import NAMED
+from .verdict import Counterexample, Verdict, replay_line
 
 if TYPE_CHECKING:
     from .explain import Share
 
-_BAD = ("failed", "error")
+BAD = ("failed", "error")
 _STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow"}
 
 
@@ -41,7 +41,7 @@ class Live:
     def take(self, verdict: Verdict) -> None:
         """One more verdict is in."""
         self._bar.update(self._task, advance=1, description=f"{verdict.property} {verdict.kernel} {verdict.rule}")
-        if verdict.status in _BAD or not self._console.is_terminal:
+        if verdict.status in BAD or not self._console.is_terminal:
             self._console.print(Text(headline(verdict), style=_STYLES[verdict.status]), soft_wrap=True)
 
 
@@ -54,24 +54,24 @@ def headline(verdict: Verdict) -> str:
 def print_report(console: Console, verdicts: Sequence[Verdict], seconds: float) -> None:
     """Table, failures, coverage."""
     console.print(_table(verdicts))
-    for group in _alike(verdicts):
+    for group in alike(verdicts):
         first, *others = group
         console.print(Text(f"\n{headline(first)}", style=_STYLES[first.status]))
-        for line in _details(first):
+        for line in details(first):
             # Never wrapped or marked up: tokens must survive being copied, and hold brackets.
             console.print(Text(f"  {line}"), soft_wrap=True)
         if others:
             console.print(Text(f"  likewise on {', '.join(verdict.rule for verdict in others)}"), soft_wrap=True)
-    for line in _notes(verdicts):
+    for line in notes(verdicts):
         console.print(Text(line, style="yellow"), soft_wrap=True)
     console.print(Text(coverage(verdicts, seconds)), soft_wrap=True)
 
 
-def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+def alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
     """What failed, in groups of one kernel, property and message: only the rules differ."""
     groups: dict[tuple[object, ...], list[Verdict]] = {}
     for verdict in verdicts:
-        if verdict.status in _BAD:
+        if verdict.status in BAD:
             message = verdict.counterexample.message if verdict.counterexample else verdict.notes[:1]
             groups.setdefault((verdict.kernel, verdict.property, verdict.kind, message), []).append(verdict)
     return list(groups.values())
@@ -124,7 +124,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         column.justify = "right"
     kernels = list(dict.fromkeys(v.kernel for v in verdicts))
     pairs = {(v.kernel, v.rule) for v in verdicts}
-    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), list(RULES).index(pair[1]))):
+    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), list(NAMED).index(pair[1]))):
         row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule)]
         held = sum(v.status == "held" for v in row)
         ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
@@ -147,7 +147,8 @@ def _largest(ratios: Iterable[float]) -> float:
     return next((ratio for ratio in found if ratio != ratio), max(found))
 
 
-def _details(verdict: Verdict) -> list[str]:
+def details(verdict: Verdict) -> list[str]:
+    """A failure in full, line by line: what, where, the story if there is one, and how to see it again."""
     lines = list(verdict.notes)
     found = verdict.counterexample
     if found is None:
@@ -155,7 +156,11 @@ def _details(verdict: Verdict) -> list[str]:
     lines = [found.message, f"smallest problem: {found.problem}   configuration: {found.config}"]
     if where := _where(found):
         lines.append(where)
-    return [*lines, *verdict.notes, f"replay: verify replay '{found.replay}'"]
+    if found.stage is not None:
+        lines.append(f"first stage at fault: {found.stage}")
+    if found.story is not None:
+        lines.append(found.story)
+    return [*lines, *verdict.notes, f"replay: {replay_line(verdict.target, found.replay)}"]
 
 
 def _where(found: Counterexample) -> str:
@@ -171,11 +176,11 @@ def _number(value: float | None) -> str:
     return "nothing" if value is None else f"{value:.9g}"
 
 
-def _notes(verdicts: Sequence[Verdict]) -> list[str]:
+def notes(verdicts: Sequence[Verdict]) -> list[str]:
     """Cases that could not be judged, once per reason."""
     found: dict[str, int] = {}
     for verdict in verdicts:
-        for note in verdict.notes if verdict.status not in _BAD else ():
+        for note in verdict.notes if verdict.status not in BAD else ():
             reason = note.partition(" not judged: ")[2] or note
             found[reason] = found.get(reason, 0) + 1
     return [f"not judged in {count} cells: {reason}" for reason, count in found.items()]

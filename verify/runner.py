@@ -16,17 +16,23 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from . import worker
-from .calibrate import Rows, measure
+from .calibrate import Measured, Share, measure
+from .calibration_log import Log
 from .case import Case, Replay
 from .check import ORACLE_KERNEL, Cell
 from .interruption import heed
 from .profiles import PROFILES
 from .properties import load
 from .store import Store
+from .targets import is_package
 from .verdict import Counterexample, Verdict
 
 _POOL_STARTS = 4
 """A child that dies before it took a task breaks the whole pool; it is then started again this often."""
+
+_PACKAGE = 5
+"""How much longer a cell of a package may take: it meets all of the corpus, and its kernels are not made for speed in an
+interpreter."""
 
 OnVerdict = Callable[[Verdict], None]
 
@@ -88,25 +94,32 @@ def replay(replays: Sequence[tuple[str, Replay]], device: str, tau: float) -> It
             yield from (verdict for _, verdict in children.judge([cell], only=wanted.case))
 
 
-def calibrate(
-    target: str, kernels: Sequence[str], rules: Sequence[str], profile: str, examples: int, seed: int, jobs: int
-) -> list[Rows]:
-    """Row ratios of every kernel on every rule, measured in child processes."""
-    with _pool(jobs) as pool:
-        futures: list[Any] = [
-            pool.schedule(measure, args=(target, kernel, rule, PROFILES[profile], examples, seed))
-            for rule in rules
-            for kernel in kernels
-        ]
+def calibrate(shares: Sequence[Share], jobs: int, log: Log, on_share: Callable[[Measured], None]) -> list[Measured]:
+    """Row ratios of all shares, measured in child processes; those of the log first. KeyboardInterrupt passes through."""
+    found = []
+    waiting = []
+    for share in shares:
+        known = log.get(share)
+        if known is None:
+            waiting.append(share)
+        else:
+            found.append(known)
+            on_share(known)
+    with child_pool(jobs) as pool:
+        futures: dict[Any, Share] = {pool.schedule(measure, args=(share,)): share for share in waiting}
         try:
             pending = set(futures)
             while pending:
                 heed()
-                _, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            return [future.result() for future in futures]
+                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    found.append(future.result())
+                    log.put(futures[future], found[-1])
+                    on_share(found[-1])
         except BaseException:
             pool.stop()
             raise
+    return found
 
 
 class _Children:
@@ -141,9 +154,10 @@ class _Children:
     def _judge_in_one_pool(self, cells: list[Cell], only: Case | None) -> Iterable[tuple[Cell, Verdict]]:
         if not cells:
             return
-        pool = self._pool = self._pool or _pool(self._settings.jobs)
+        pool = self._pool = self._pool or child_pool(self._settings.jobs)
         tasks = {cell: self._task(cell, only) for cell in cells}
-        timeout = PROFILES[self._settings.profile].cell_seconds
+        package = any(is_package(cell.target) for cell in cells)
+        timeout = PROFILES[self._settings.profile].cell_seconds * (_PACKAGE if package else 1)
         futures: dict[Any, Cell] = {
             pool.schedule(worker.run, args=(task,), timeout=timeout): cell for cell, task in tasks.items()
         }
@@ -176,7 +190,8 @@ class _Children:
             self._pool = None
 
 
-def _pool(jobs: int) -> ProcessPool:
+def child_pool(jobs: int) -> ProcessPool:
+    """A pool of child processes that may crash or hang."""
     # Spawned, not forked: Triton reads its flag when kernels are imported, and threads do not survive a fork.
     os.environ.update(worker.ENVIRONMENT)
     return ProcessPool(

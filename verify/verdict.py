@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from .targets import OWN
+
 Status = Literal["held", "failed", "unsupported", "error"]
 Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]
 Arithmetic = Literal["exact", "faithful", "bounds", "device", "none"]
@@ -21,6 +23,7 @@ class Counterexample:
     token, head, channel: the same place in the model's words; None where the tensor has no such axis.
     expected, got: the two numbers there. In exact arithmetic they are elements of the field.
     replay: the token that `verify replay` takes.
+    stage: the first stage, or kernel, that is at fault, where that could be found; story: the same and more in plain words.
     """
 
     problem: str
@@ -34,6 +37,8 @@ class Counterexample:
     channel: int | None = None
     expected: float | None = None
     got: float | None = None
+    stage: str | None = None
+    story: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class Verdict:
     problems, configs: cases that were judged, and the launch configurations that they ran with.
     seconds: what judging took. cached: read from the store, not run.
     notes: why nothing, or not everything, could be judged; the text of an error.
+    ratios: (regime, tensor, largest error over its budget), where errors are measured tensor by tensor.
+    worst: replay token of the case with worst_ratio.
 
     Raises ValueError for a status or kind that does not exist, and for a failure without kind or counterexample.
     """
@@ -62,6 +69,8 @@ class Verdict:
     configs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     cached: bool = False
+    ratios: tuple[tuple[str, str, float], ...] = ()
+    worst: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -95,11 +104,19 @@ class Verdict:
                     found[name] = _number(found.get(name))
                 values["counterexample"] = Counterexample(**found)
             values["worst_ratio"] = _number(values.get("worst_ratio"))
+            values["ratios"] = tuple(
+                (regime, tensor, float(ratio)) for regime, tensor, ratio in values.get("ratios", ())
+            )
             for name in ("configs", "notes"):
                 values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (TypeError, AttributeError) as error:
             raise ValueError(f"not a verdict: {error}") from None
+
+
+def replay_line(target: str, token: str) -> str:
+    """The command that judges a case again."""
+    return f"verify replay{'' if target == OWN else f' --target {target}'} '{token}'"
 
 
 def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,12 @@ class _Narrow(ast.NodeTransformer):
 
     def visit_Call(self, node):
         self.generic_visit(node)
-        wide = (
-            isinstance(node.func, ast.Attribute) and node.func.attr == "to" and ast.unparse(node.args[0]) == "tl.int64"
-        )
-        return node.func.value if wide else node
+        match node:
+            case ast.Call(func=ast.Attribute(value=value, attr="to"), args=[target]) if (
+                ast.unparse(target) == "tl.int64"
+            ):
+                return value
+        return node
 
 
 def outcome(kernel, transform=None, problem=PROBLEM):
@@ -36,5 +38,7 @@ def test_offsets_of_64_bits_hold(kernel):
 
 def test_offsets_of_32_bits_are_found():
     problem = replace(PROBLEM, qk_l2norm=True)
-    found = outcome(SPLIT, lambda name, tree: _Narrow().visit(tree) if name.endswith(":l2norm_kernel") else tree, problem)
+    found = outcome(
+        SPLIT, lambda name, tree: _Narrow().visit(tree) if name.endswith(":l2norm_kernel") else tree, problem
+    )
     assert found.status == "failed" and "overflow" in found.message

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from wrong_kernels import SPLIT, STAGED, TOKENS, at_token, on_gradient, on_output, spoil
+from wrong_kernels import SPLIT, STAGED, TOKENS, at_token, narrow_offsets, on_gradient, on_output, spoil
 
 from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.specs.problem import Problem
@@ -125,7 +125,8 @@ def test_right_kernel_holds(name: str, kernel: Kernel | None, problem: Problem):
     assert judge(name, kernel, problem) == replace(judge(name, kernel, problem), status="held", kind=None)
 
 
-NAN_IN_THE_MIDDLE = on_output(lambda o, _: at_token(o, 7, float("nan")))
+NAN = float("nan")
+NAN_IN_THE_MIDDLE = on_output(lambda o, _: at_token(o, 7, NAN))
 WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
     ("equality", "row scaled", spoil(TOKENS, on_output(lambda o, _: at_token(o, 7, 2.0))), GDN2, "structure"),
     ("equality", "state ignored", spoil(TOKENS, ignore("initial_state")), GDN2, "structure"),
@@ -139,11 +140,13 @@ WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
     ("reduction", "tied calls differ", spoil(TOKENS, double_values_of_tied_calls), KDA, "structure"),
     ("packing", "states of others", spoil(TOKENS, roll_states), PACKED, "structure"),
     ("hand_off", "state ignored", spoil(TOKENS, ignore("initial_state")), GDN2, "structure"),
+    ("relative", "state ignored", spoil(TOKENS, ignore("initial_state")), GDN2, "instability"),
     ("hand_off", "dh0 doubled", spoil(STAGED, on_gradient("initial_state", lambda g: g * 2)), GDN2, "structure"),
     ("chunk_invariance", "one chunk size", spoil(SPLIT, scale_one_configuration), GDN2, "structure"),
     ("chunk_invariance", "not the recurrence", spoil(SPLIT, on_output(lambda o, _: o * 2)), GDN2, "structure"),
     ("memory", "unwritten", spoil(TOKENS, leave_unwritten), GDN2, "memory"),
     ("memory", "input overwritten", spoil(TOKENS, overwrite_input), GDN2, "memory"),
+    ("offsets", "in 32 bits", spoil(TOKENS, narrow_offsets), GDN2, "memory"),
     ("error", "a row off by 1e-3", spoil(TOKENS, on_output(lambda o, _: at_token(o, 7, 1.001))), GDN2, "instability"),
     ("error", "NaN in the middle", spoil(TOKENS, NAN_IN_THE_MIDDLE), GDN2, "instability"),
     ("error", "dg zero", spoil(STAGED, on_gradient("g", lambda g: g * 0)), GDN2, "instability"),
@@ -153,6 +156,8 @@ WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
     ("identities", "dq off", spoil(STAGED, on_gradient("q", lambda g: g * 1.001)), GDN2, "instability"),
     ("identities", "db off", spoil(STAGED, on_gradient("b", lambda g: g * 1.001)), GDN2, "instability"),
     ("identities", "dw off", spoil(STAGED, on_gradient("w", lambda g: g * 1.001)), GDN2, "instability"),
+    ("identities", "NaN in dq", spoil(STAGED, on_gradient("q", lambda g: at_token(g, 7, NAN))), GDN2, "instability"),
+    ("error", "NaN in dk", spoil(STAGED, on_gradient("k", lambda g: at_token(g, 7, NAN))), GDN2, "instability"),
     ("identities", "dh0 off", spoil(STAGED, on_gradient("initial_state", lambda g: g * 1.01)), GDN2, "instability"),
     ("nan_locality", "leak", spoil(TOKENS, on_output(leak_between_heads)), replace(GDN2, H=2, seed=1), "contract"),
     ("nan_locality", "hidden", spoil(TOKENS, on_output(lambda o, _: torch.nan_to_num(o, 0, 0, 0))), GDN2, "contract"),

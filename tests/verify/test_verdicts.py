@@ -81,7 +81,7 @@ def test_document_has_what_readers_rely_on():
 def test_documents_are_read_back(tmp_path: Path):
     path = tmp_path / "report.json"
     path.write_text(json.dumps(document([HELD, FAILED], "interpreter", 2.0)))
-    assert read_document(path) == [HELD, FAILED]
+    assert read_document(path).verdicts == [HELD, FAILED]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99, "verdicts": []}', "\x00"])

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import triton
+import triton.language as tl
 
 from deltaproof.kernels import KERNELS, Kernel
 
@@ -51,6 +53,19 @@ def on_gradient(name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Ca
         return right(**bent)
 
     return run
+
+
+@triton.jit
+def _touch_kernel(x, D, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * D + tl.arange(0, BLOCK)
+    tl.store(x + at, tl.load(x + at, mask=tl.arange(0, BLOCK) < D), mask=tl.arange(0, BLOCK) < D)
+
+
+def narrow_offsets(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Every row of q read and written back, its offset a 32-bit product."""
+    q = arguments["q"].clone() if arguments["q"].numel() < 2**20 else torch.empty_like(arguments["q"])
+    _touch_kernel[(q.numel() // q.shape[-1],)](q, q.shape[-1], BLOCK=triton.next_power_of_2(q.shape[-1]))
+    return right(**arguments)
 
 
 def at_token(o: torch.Tensor, token: int, factor: float) -> torch.Tensor:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from ...specs.rule import RULES
+from ...specs.rule import NAMED
 from ..commandline import (
     CORES,
     INTERRUPTED,
     MERGE,
     Device,
     DeviceOption,
+    HtmlOption,
     JobsOption,
     JsonOption,
+    JunitOption,
     KernelOption,
     ProfileName,
     TargetOption,
@@ -24,10 +27,10 @@ from ..commandline import (
     stderr,
     stdout,
     usage,
-    write,
 )
-from ..document import document, exit_code
+from ..document import Document, exit_code
 from ..interruption import interruptible
+from ..outputs import write_reports
 from ..properties import NAMES as PROPERTIES
 from ..report import Live, print_report
 from ..store import Store, default_folder
@@ -46,10 +49,12 @@ def judge_all(
     seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Judge again what is already known.")] = False,
     json_path: JsonOption = None,
+    html: HtmlOption = None,
+    junit: JunitOption = None,
 ) -> None:
     """Judge every kernel by every property, and report verdicts."""
     started = time.monotonic()
-    rules, properties = chosen("rule", rule, RULES), chosen("property", prop, PROPERTIES)
+    rules, properties = chosen("rule", rule, NAMED), chosen("property", prop, PROPERTIES)
     place = prepare(device)
 
     from ...results.calibration import tau
@@ -66,11 +71,14 @@ def judge_all(
     )
     try:
         judged = targets.load(target)
+        if judged.ambiguous and not rule:
+            usage(judged.ambiguous)
         oracle, cells = plan.plan(selection, judged.kernels)
+        declined = [] if target == OWN else plan.unsupported(selection, judged.kernels, every_rule=bool(rule))
         threshold = tau()
     except ValueError as error:
         usage(str(error))
-    if not oracle and not cells:
+    if not oracle and not cells and not declined:
         usage("nothing to judge: no selected property applies to a selected kernel and rule")
     settings = runner.Settings(
         profile=profile.value,
@@ -90,13 +98,17 @@ def judge_all(
             live.take(verdict)
 
         try:
+            for verdict in declined:
+                take(verdict)
             runner.run(oracle, cells, settings, store, take)
         except KeyboardInterrupt:
             interrupted = True
     seconds = time.monotonic() - started
     print_report(stdout, verdicts, seconds)
-    if json_path is not None:
-        write(json_path, document(verdicts, place, seconds))
+    document = Document.of(verdicts, place, seconds)
+    if judged.version is not None:
+        document = replace(document, environment={**document.environment, "target": judged.version})
+    write_reports(document, json_path=json_path, html=html, junit=junit)
     if interrupted:
         stderr.print("interrupted: these verdicts are kept, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED)

@@ -9,10 +9,11 @@ from ..targets import OWN
 
 
 def list_everything(target: TargetOption = OWN) -> None:
-    """Kernels, rules, properties and regimes that there are."""
+    """Kernels, rules, systems, properties and regimes that there are; and what lies outside the family, and why."""
     prepare(Device.interpreter)
 
     from ...specs.regimes import REGIMES
+    from ...specs.relatives import OUTSIDE, SYSTEMS
     from ..properties import load
 
     _section("kernels", {
@@ -22,6 +23,8 @@ def list_everything(target: TargetOption = OWN) -> None:
     _section(
         "rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()}
     )
+    _section("systems", {name: f"{one.title}: {one.how} [{one.source}]" for name, one in SYSTEMS.items()})
+    _section("outside the family", OUTSIDE)
     _section("properties", {name: f"{load(name).says} [{load(name).arithmetic}]" for name in PROPERTIES})
     _section("regimes", {name: regime.about for name, regime in REGIMES.items()})
 
@@ -29,4 +32,4 @@ def list_everything(target: TargetOption = OWN) -> None:
 def _section(title: str, lines: dict[str, str]) -> None:
     stdout.print(f"[bold]{title}[/bold]")
     for name, text in lines.items():
-        stdout.print(f"  {name:20} {text}", soft_wrap=True, markup=False)
+        stdout.print(f"  {name:24} {text}", soft_wrap=True, markup=False)

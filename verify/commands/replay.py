@@ -45,7 +45,9 @@ def replay(
 
     try:
         if Path(token).is_file():
-            found = [(v.target, v.counterexample.replay) for v in read_document(Path(token)) if v.counterexample]
+            found = [
+                (v.target, v.counterexample.replay) for v in read_document(Path(token)).verdicts if v.counterexample
+            ]
             if not found:
                 usage(f"{token} holds no counterexample: nothing to replay")
         else:

@@ -12,7 +12,7 @@ from ...specs.problem import Problem
 from ..case import Case
 from ..compare import different_bits
 from ..harness import Harness
-from ..outcome import Outcome, held
+from ..outcome import Outcome, Unsupported, held
 from ..rearrange import TOKEN_WISE, take_tokens
 from .base import Property
 
@@ -28,10 +28,16 @@ def check(case: Case, harness: Harness) -> Outcome:
     edited[row, start + cut : start + length] = True
 
     before = harness.faithful(case, inputs)["o"]
-    after = harness.faithful(case, _edit(problem, inputs, edited))["o"]
-    wrong = _changed(problem, before, after, ~edited, f"editing tokens from {cut} of sequence {longest} on")
+
+    def judge(only: str | None = None) -> Outcome | None:
+        after = harness.faithful(case, _edit(problem, inputs, edited, only))["o"]
+        what = "tokens" if only is None else f"nothing but {only} at tokens"
+        return _changed(problem, before, after, ~edited, f"editing {what} from {cut} of sequence {longest} on")
+
+    wrong = judge()
     if wrong is not None:
-        return wrong
+        # Most often it is an anchor among the decays: say so if they alone suffice.
+        return (judge("g") if inputs.g is not None else None) or wrong
 
     if not harness.kernel.needs_triton:
         return held()  # torch's CPU products choose their order of summation by the shape of the whole batch
@@ -55,19 +61,22 @@ def applies(kernel: Any, problem: Problem) -> str | None:
     return None if longest > 1 else "no token has another before it"
 
 
-def _edit(problem: Problem, inputs: Inputs, edited: np.ndarray) -> Inputs:
-    """Other values of the same regime at the edited positions."""
+def _edit(problem: Problem, inputs: Inputs, edited: np.ndarray, only: str | None) -> Inputs:
+    """Other values of the same regime at the edited positions, of one tensor or of all."""
     other = generate(replace(problem, seed=problem.seed + 1)).arrays()
     changed = {}
     for name, x in inputs.arrays().items():
-        if name in TOKEN_WISE:
+        if name in TOKEN_WISE and only in (None, name):
             where = edited.reshape(edited.shape + (1,) * (x.ndim - 2))
             changed[name] = np.where(where, other[name], x)
     return replace(inputs, **changed)
 
 
 def _changed(problem: Problem, before: np.ndarray, after: np.ndarray, kept: np.ndarray, message: str) -> Outcome | None:
-    """The first kept position of o, [B, T] True, whose bits differ."""
+    """The first kept position of o, [B, T] True, whose bits differ. Raises Unsupported where o is not finite."""
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        # Whatever made it so depends on the length of a block as it likes; it is for the error budgets to tell.
+        raise Unsupported("an output that is not finite says nothing about causality")
     same = np.where(kept[..., None, None], after, before)
     return different_bits(problem, {"o": before}, {"o": same}, f"{message} changes the output elsewhere", "causality")
 

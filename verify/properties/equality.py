@@ -9,13 +9,14 @@ from ...specs.problem import Problem
 from ...specs.recurrence import solve
 from ..case import Case
 from ..compare import unequal
+from ..contracts import promises_ieee_products
 from ..harness import Harness, field_inputs
 from ..outcome import Outcome, held
 from .base import Property
 
 
 def check(case: Case, harness: Harness) -> Outcome:
-    """A wrong element is a structural bug; a right one reached through a narrowing cast breaks the fp32 contract."""
+    """A wrong element is a structural bug; a right one reached through a narrowing cast or product breaks the contract."""
     inputs = field_inputs(case.problem)
     run = harness.exact(case, inputs)
     expected = _solution(case.problem)
@@ -28,6 +29,9 @@ def check(case: Case, harness: Harness) -> Outcome:
         return Outcome(
             status="failed", kind="precision", message=f"fp32 values pass through a narrower type at {lines}"
         )
+    if run.rounded_dots and promises_ieee_products(harness.kernel, case):
+        lines = ", ".join(f"{file}:{line}" for file, line in run.rounded_dots)
+        return Outcome(status="failed", kind="precision", message=f"fp32 products are rounded to tf32 at {lines}")
     return held()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ...specs.budget import Budget, ratios
 from ...specs.inputs import generate
+from ...specs.problem import Problem
 from ..case import Case
 from ..compare import missing
 from ..contracts import budget_of, contract_of
@@ -16,16 +18,23 @@ from ..harness import Harness
 from ..outcome import Outcome, held, place
 from .base import Property
 
+_FAR = 100
+"""Times its budget, beyond which an error is of another sort than one that just misses it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstRow:
-    """The row with the largest error over sigma, and in it the element that is furthest off."""
+    """The row with the largest error over sigma, and in it the element that is furthest off.
+
+    by_tensor: the largest error over sigma of every output.
+    """
 
     ratio: float
     tensor: str
     index: tuple[int, ...]
     expected: float
     got: float
+    by_tensor: Mapping[str, float]
 
 
 def check(case: Case, harness: Harness) -> Outcome:
@@ -37,7 +46,7 @@ def check(case: Case, harness: Harness) -> Outcome:
         return absent
     worst = worst_row(outputs, allowed)
     if worst is None or worst.ratio <= harness.tau:
-        return held(0.0 if worst is None else worst.ratio / harness.tau)
+        return held(0.0 if worst is None else worst.ratio / harness.tau, _over_budget(worst, harness.tau))
     kind = "instability"
     if problem.dtype != "fp32":
         full = check(replace(case, problem=replace(problem, dtype="fp32")), harness)
@@ -49,8 +58,27 @@ def check(case: Case, harness: Harness) -> Outcome:
         place=place(problem, worst.tensor, worst.index),
         expected=worst.expected,
         got=worst.got,
-        message=f"{worst.tensor} is {worst.ratio:.3g} sigma off, {worst.ratio / harness.tau:.3g} times its budget",
+        message=_message(problem, worst, harness.tau),
+        cause="not finite"
+        if not math.isfinite(worst.got)
+        else "inexact"
+        if worst.ratio < _FAR * harness.tau
+        else "far off",
+        ratios=_over_budget(worst, harness.tau),
     )
+
+
+def _message(problem: Problem, worst: WorstRow, tau: float) -> str:
+    """How far off the worst row is; of one that is not finite, also how strong the decay gets, its usual reason."""
+    if math.isfinite(worst.got) or not math.isfinite(worst.expected):
+        return f"{worst.tensor} is {worst.ratio:.3g} sigma off, {worst.ratio / tau:.3g} times its budget"
+    g = generate(replace(problem, gate_in_kernel=False)).g
+    decay = "" if g is None or not g.size else f"; the strongest log decay of a token is {g.min():.4g}"
+    return f"{worst.tensor} is {worst.got} where it is finite{decay}"
+
+
+def _over_budget(worst: WorstRow | None, tau: float) -> tuple[tuple[str, float], ...]:
+    return () if worst is None else tuple((name, ratio / tau) for name, ratio in worst.by_tensor.items())
 
 
 def worst_row(outputs: Mapping[str, np.ndarray], allowed: Budget) -> WorstRow | None:
@@ -69,7 +97,14 @@ def worst_row(outputs: Mapping[str, np.ndarray], allowed: Budget) -> WorstRow | 
             error = np.abs(output[index] - truth[index])
         # NaN is the largest error of all.
         index = (*index, int(np.where(np.isnan(error), np.inf, error).argmax()))
-    return WorstRow(ratio=ratio, tensor=name, index=index, expected=float(truth[index]), got=float(output[index]))
+    return WorstRow(
+        ratio=ratio,
+        tensor=name,
+        index=index,
+        expected=float(truth[index]),
+        got=float(output[index]),
+        by_tensor={name: ratio for ratio, name in worst},
+    )
 
 
 ERROR = Property(

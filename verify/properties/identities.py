@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ...specs.budget import Budget
 from ...specs.inputs import Inputs, generate
 from ...specs.problem import Problem
 from ..case import Case
@@ -37,8 +38,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     problem, inputs = case.problem, generate(case.problem)
     outputs = harness.faithful(case, inputs, gradients=True)
     found = residuals(problem, inputs, {name: x.astype(np.float64) for name, x in outputs.items()})
-    noisy = residuals(problem, inputs, _independent(budget_of(problem, contract_of(harness.kernel, case)).replicas))
-    worst = max((_worst(name, residual, noisy[name]) for name, residual in found.items()), default=None)
+    worst = worst_residual(problem, inputs, found, budget_of(problem, contract_of(harness.kernel, case)))
     if worst is None or worst[0] <= harness.tau:
         return held(0.0 if worst is None else worst[0] / harness.tau)
     ratio, name, index = worst
@@ -51,6 +51,14 @@ def check(case: Case, harness: Harness) -> Outcome:
         got=float(found[name][index]),
         message=f"{name} is off by {ratio:.3g} sigma, {ratio / harness.tau:.3g} times its budget",
     )
+
+
+def worst_residual(
+    problem: Problem, inputs: Inputs, found: Arrays, allowed: Budget
+) -> tuple[float, str, tuple[int, ...]] | None:
+    """(residual over sigma, identity, index) of the worst row of all identities; None if the problem has none."""
+    noisy = residuals(problem, inputs, _independent(allowed.replicas))
+    return max((_worst(name, residual, noisy[name]) for name, residual in found.items()), default=None)
 
 
 _ABOUT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...specs.inputs import generate
+from ...specs.problem import Problem
 from ..case import Case
 from ..harness import Harness
 from ..outcome import Outcome, held
@@ -13,15 +14,25 @@ def check(case: Case, harness: Harness) -> Outcome:
     """One forward and backward pass with every address checked, in red-zoned and poisoned buffers."""
     run = harness.bounds(case, generate(case.problem))
     if run.faults:
-        message = f"{len(run.faults)} forbidden accesses; the first: {run.faults[0]}"
+        first = run.faults[0]
+        message = f"{len(run.faults)} forbidden accesses; the first: {first}"
+        cause = f"{first.fault} at {first.file}:{first.line}"
     elif run.unwritten:
         name, count = next(iter(run.unwritten.items()))
-        message = f"{count} elements of {name} are never written"
+        message = f"{count} elements of {name} are never written{_of_empty_sequences(case.problem, name, count)}"
+        cause = f"{name} never written"
     elif run.damaged:
-        message = f"overwritten: {'; '.join(run.damaged)}"
+        message, cause = f"overwritten: {'; '.join(run.damaged)}", "overwritten"
     else:
         return held()
-    return Outcome(status="failed", kind="memory", message=message)
+    return Outcome(status="failed", kind="memory", message=message, cause=cause)
+
+
+def _of_empty_sequences(problem: Problem, name: str, count: int) -> str:
+    """What is left of a state where no token was, if that is what is missing."""
+    empty = sum(length == 0 for _, _, length in problem.sequences)
+    states = empty * problem.HV * problem.K * problem.V
+    return f": as many as the final states of {empty} empty sequences hold" if name == "ht" and count == states else ""
 
 
 MEMORY = Property(

@@ -1,0 +1,131 @@
+"""What is said of a compiled launch: whether it can be launched, what it spills, which instructions it lost, known hazards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...specs.gpus import Architecture, Gpu
+from .hazards import Hazard, Pattern, Toolchain, hazards
+from .plan import Piece, Subject
+from .work import Compiled, Named
+
+HEAVY_SPILL = 128
+"""Bytes of stack per thread: 32 registers that go to memory and back."""
+_REGISTERS = 255
+"""The most that a thread of NVIDIA's has."""
+LARGEST_GRID = (2**31 - 1, 65535, 65535)
+"""Programs along each axis that a launch may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One launch on one GPU.
+
+    problems: why it cannot be launched. warnings: what makes it slow without need. hazards: known ones that it meets.
+    """
+
+    gpu: Gpu
+    piece: Piece
+    launch: Named
+    binary: Compiled
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    hazards: tuple[Hazard, ...]
+
+    @property
+    def family(self) -> str:
+        """The fastest tensor-core instructions in the code, "" for none."""
+        return _family(self.binary, self.gpu.arch)
+
+    def to_json(self) -> dict[str, Any]:
+        subject = self.piece.subject
+        return {
+            "gpu": self.gpu.slug, "arch": self.gpu.arch.name, "kernel": subject.kernel, "rule": subject.rule,
+            "dtype": subject.dtype, "K": subject.K, "V": subject.V, "config": self.piece.config, "why": self.piece.why,
+            "launch": self.launch.kernel, "num_warps": self.launch.num_warps, "num_stages": self.launch.num_stages,
+            "grid": list(self.launch.grid), "family": self.family, **self.binary.to_json(),
+            "traits": sorted({*self.launch.traits, *self.binary.traits}),
+            "problems": list(self.problems), "warnings": list(self.warnings),
+            "hazards": [hazard.id for hazard in self.hazards],
+        }  # fmt: skip
+
+
+def judge(gpu: Gpu, compiled: Iterable[tuple[Piece, Named, Compiled]], tools: Mapping[str, Toolchain]) -> list[Finding]:
+    """Findings on every launch for one GPU. tools: by architecture."""
+    rows = list(compiled)
+    usual: dict[tuple[Subject, str], str] = {}
+    for piece, launch, binary in rows:
+        if piece.why == "default" and binary.outcome == "compiled":
+            ranks = [*gpu.arch.families, ""]
+            at, name = (piece.subject, launch.kernel), _family(binary, gpu.arch)
+            usual[at] = min(usual.get(at, ""), name, key=ranks.index)
+    return [
+        Finding(
+            gpu=gpu,
+            piece=piece,
+            launch=launch,
+            binary=binary,
+            problems=tuple(_problems(launch, binary, gpu.arch)),
+            warnings=tuple(_slow(launch, binary, gpu.arch, usual.get((piece.subject, launch.kernel), ""))),
+            hazards=_met(launch, binary, gpu.arch, tools[gpu.arch.name]),
+        )
+        for piece, launch, binary in rows
+    ]
+
+
+def _problems(launch: Named, binary: Compiled, arch: Architecture) -> Iterable[str]:
+    for axis, (programs, most) in enumerate(zip(launch.grid, LARGEST_GRID, strict=False)):
+        if programs > most:
+            yield f"the largest call has {programs} programs along axis {axis}, at most {most} can be launched"
+    if binary.outcome != "compiled":
+        yield f"{binary.outcome}: {binary.detail}"
+        return
+    threads = launch.num_warps * arch.warp
+    if threads > 1024:
+        yield f"{threads} threads per program, at most 1024 can be launched"
+    if binary.shared > arch.shared_per_block:
+        yield f"{binary.shared} bytes of shared memory per program, {arch.name} has {arch.shared_per_block}"
+    # Registers are given to warps in granules, and to four warps at a time.
+    granule = arch.registers_granule
+    registers = -(-binary.registers * arch.warp // granule) * granule * -(-launch.num_warps // 4) * 4
+    if registers > arch.registers_per_block:
+        yield f"{registers} registers per program, {arch.name} has {arch.registers_per_block}"
+
+
+def _slow(launch: Named, binary: Compiled, arch: Architecture, usual: str) -> Iterable[str]:
+    if binary.outcome != "compiled":
+        return
+    ranks, name = [*arch.families, ""], _family(binary, arch)
+    if ranks.index(name) > ranks.index(usual):
+        yield (
+            f"with {launch.num_warps} warps and these tiles its products run on {name or 'plain multiply-adds'}, "
+            f"with the default's on {usual}"
+        )
+    # On AMD's, accumulation registers are counted with the others, and the assembler always takes what there is.
+    most = min(_REGISTERS, arch.registers_per_block // (launch.num_warps * arch.warp))
+    if arch.backend == "cuda" and binary.stack >= HEAVY_SPILL and 2 * binary.registers <= most:
+        yield (
+            f"spills {binary.stack} bytes per thread with {binary.registers} of the {most} registers that it may have: the "
+            "assembler settled for too few (the launch option maxnreg sets them)"
+        )
+
+
+def _met(launch: Named, binary: Compiled, arch: Architecture, tools: Toolchain) -> tuple[Hazard, ...]:
+    if binary.outcome != "compiled":
+        return ()
+    pattern = Pattern(
+        arch=arch.name,
+        num_warps=launch.num_warps,
+        num_stages=launch.num_stages,
+        family=_family(binary, arch),
+        traits=frozenset((*launch.traits, *binary.traits)),
+        dots=launch.dots,
+        constants=launch.constants,
+    )
+    return tuple(hazard for hazard in hazards() if hazard.meets(pattern, tools))
+
+
+def _family(binary: Compiled, arch: Architecture) -> str:
+    return next((name for name in arch.families if binary.tensor_core.get(name)), "")

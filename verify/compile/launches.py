@@ -1,0 +1,49 @@
+"""The launches of every Triton kernel by its name, with every option that makes another program of it.
+
+Kernels are imported inside the functions: they must see a process that is not one for Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .plan import FIRST_STAGE, Piece
+
+if TYPE_CHECKING:
+    from ...kernels.compiling import Launch
+    from ...kernels.launches import Sizes
+
+
+def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
+    """What a call of a kernel launches, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
+    from ...kernels.config import LaunchConfig
+    from ...kernels.decoding import TILE
+    from ...kernels.inference_launches import decode_launches, inference_launches
+    from ...kernels.launches import RECORDED, first_stage_launches, op_launches
+    from ...specs.rule import RULES
+
+    subject, sizes = piece.subject, sizes or RECORDED
+    rule, config = RULES[subject.rule], LaunchConfig.parse(piece.config)
+    call = (rule, subject.dtype, subject.K, subject.V)
+    op, _, variant = subject.kernel.partition("/")
+    if subject.kernel == FIRST_STAGE:
+        return first_stage_launches(rule, subject.dtype, subject.K, sizes)  # pyright: ignore[reportArgumentType]
+    if variant in ("staged", "split", "tokens"):
+        return op_launches(op, *call, config, sizes)  # pyright: ignore[reportArgumentType]
+    # What these fuse into their one kernel, normalisation and the gate's activation, makes two programs of each.
+    if variant in ("fused", "packed"):
+        return [
+            launch
+            for fused in (False, True)
+            for launch in inference_launches(variant, *call, config, normalise=fused, raw=fused, sizes=sizes)  # pyright: ignore[reportArgumentType]
+        ]
+    if variant in ("pool", "pool_v_first"):
+        tile = TILE if config == LaunchConfig() else config.states
+        return [
+            launch
+            for raw in (False, True)
+            for launch in decode_launches(*call, tile, v_first=variant == "pool_v_first", raw=raw, sizes=sizes)  # pyright: ignore[reportArgumentType]
+        ]
+    raise ValueError(
+        f"nothing is known of the launches of {subject.kernel!r}; verify/compile/launches.py lists those that are"
+    )

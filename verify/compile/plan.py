@@ -1,0 +1,127 @@
+"""What `verify compile` compiles: calls of kernels with their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+
+from ...kernels.config import LaunchConfig
+from ...kernels.space import CONSTRAINTS, OP_STAGES, SPACES
+from ...kernels.variants import KERNELS
+from ...results.places import find_tables
+from ...specs.gpus import Architecture
+from ...specs.problem import Problem
+from ...specs.rule import RULES
+
+FIRST_STAGE = "first_stage"
+"""The optional first stage, normalisation and activation: no kernel of its own, and nothing in it is tuned."""
+SPACED = ("chunk_train/staged", "chunk_fwd/split")
+"""Kernels that the tuning space is the space of."""
+MAIN_RULE, MAIN_DTYPE, MAIN_DIM = "gdn2", "bf16", 128
+OTHERS = (("fp16", 64), ("fp32", 256))
+DTYPES = ("bf16", "fp16", "fp32")
+DIMS = (64, 128, 256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Subject:
+    """Calls that share their programs: kernel, rule, element type and head dimensions."""
+
+    kernel: str
+    rule: str
+    dtype: str
+    K: int
+    V: int
+
+    def __str__(self) -> str:
+        return f"{self.kernel} {self.rule} {self.dtype} K={self.K} V={self.V}"
+
+    @property
+    def op(self) -> str:
+        """What tables call it."""
+        return self.kernel.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Piece:
+    """A call to compile: all its launches, or those of one stage.
+
+    config: a token. why: "default", "table", "named", "selectable".
+    """
+
+    subject: Subject
+    config: str
+    stage: str = ""
+    why: str = "default"
+
+
+def kernel_names(patterns: Iterable[str]) -> list[str]:
+    """Triton kernels, and the first stage, that any pattern selects. Raises ValueError for one that selects none."""
+    known = [*(name for name, kernel in KERNELS.items() if kernel.needs_triton), FIRST_STAGE]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise ValueError(f"no Triton kernel matches {pattern!r}; known: {', '.join(known)}")
+    return [name for name in known if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def subjects(
+    kernels: Iterable[str], rules: Sequence[str], dtypes: Sequence[str] | None, dims: Sequence[int] | None
+) -> list[Subject]:
+    """Every combination of what was named. Where neither dtypes nor dimensions were, a cover of all there are.
+
+    The cover has every rule in the main dtype and dimension, and the most general rule once in every other dtype and dimension.
+    """
+    if dtypes is None and dims is None:
+        most_general = MAIN_RULE if MAIN_RULE in rules else rules[0]
+        cells = dict.fromkeys((rule, MAIN_DTYPE, MAIN_DIM) for rule in rules)
+        cells |= dict.fromkeys((most_general, dtype, dim) for dtype, dim in OTHERS)
+    else:
+        cells = dict.fromkeys(product(rules, dtypes or DTYPES, dims or DIMS))
+    return [
+        Subject(kernel=kernel, rule=rule, dtype=dtype, K=dim, V=dim) for kernel in kernels for rule, dtype, dim in cells
+    ]
+
+
+def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
+    """The safe default of every subject."""
+    for subject in wanted:
+        yield Piece(subject=subject, config=LaunchConfig().token)
+
+
+def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
+    """What the tables of a GPU serve for these subjects. Raises TableError for a table that is damaged."""
+    served: dict[tuple[str, str, str, int, int], set[str]] = {}
+    for table in find_tables(slug):
+        for entry in table.entries:
+            key = entry.key
+            served.setdefault((key.op, key.rule, key.dtype, key.K, key.V), set()).add(entry.config)
+    for subject in wanted:
+        configs = served.get((subject.op, subject.rule, subject.dtype, subject.K, subject.V), set())
+        for config in sorted(configs - {LaunchConfig().token}):
+            yield Piece(subject=subject, config=config, why="table")
+
+
+def named_pieces(configs: Iterable[str], wanted: Iterable[Subject]) -> Iterator[Piece]:
+    """Configurations that a person named, for every subject that has any."""
+    for subject in wanted:
+        if subject.kernel != FIRST_STAGE:
+            yield from (Piece(subject=subject, config=config, why="named") for config in configs)
+
+
+def selectable_pieces(wanted: Iterable[Subject], arch: Architecture) -> Iterator[Piece]:
+    """Every configuration that verification draws from, and every point of the tuning space of every stage."""
+    for subject in wanted:
+        if kernel := KERNELS.get(subject.kernel):
+            problem = Problem(rule=RULES[subject.rule], K=subject.K, V=subject.V)
+            for config in kernel.configs(problem):
+                yield Piece(subject=subject, config=config.token, why="selectable")
+        for stage in OP_STAGES[subject.op] if subject.kernel in SPACED else ():
+            space = SPACES[stage]
+            for setting in space.settings(subject.K, subject.V, subject.dtype, arch.backend, arch.warp):
+                if not any(constraint.broken(space, setting) for constraint in CONSTRAINTS):
+                    config = LaunchConfig(
+                        chunk_size=setting.chunk_size, solver=setting.solver, **{stage: setting.tile}
+                    )  # fmt: skip
+                    yield Piece(subject=subject, config=config.token, stage=stage, why="selectable")

@@ -1,0 +1,179 @@
+"""What runs in the compiling processes: name the launches of a call, and compile one of them for a GPU that need not be there.
+
+Kernels are imported inside the functions: they must see a process that is not one for Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .plan import Piece
+
+ENVIRONMENT = {"TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Set before a process starts: Triton reads its flag when it decorates a kernel."""
+
+Target = tuple[str, int | str, int]
+"""(backend, architecture, threads per warp), as `triton.backends.compiler.GPUTarget` takes them"""
+
+_scratch: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A launch as it is known before it is compiled.
+
+    index: its place among the launches of its piece. source: digest of the kernel, specialised, with all that it calls,
+    and its options. grid: programs along each axis in the largest call. traits, dots: see `traits.py`.
+    """
+
+    kernel: str
+    index: int
+    source: str
+    num_warps: int
+    num_stages: int
+    constants: dict[str, Any]
+    traits: tuple[str, ...]
+    dots: int
+    grid: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What compiling a launch for an architecture came to.
+
+    detail: the compiler's words where it failed. shared: bytes per program. registers, stack (bytes, spills included): per
+    thread. tensor_core: instructions by family. traits: of the assembly. code: digest of the machine code, "" for none.
+    """
+
+    outcome: Literal["compiled", "refused", "timeout", "crash"]
+    seconds: float
+    detail: str = ""
+    shared: int = 0
+    registers: int = 0
+    stack: int = 0
+    tensor_core: dict[str, int] = field(default_factory=dict)
+    traits: tuple[str, ...] = ()
+    code: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Compiled:
+        """Read `to_json` back. Raises ValueError for anything else."""
+        try:
+            found = cls(**{**record, "traits": tuple(record["traits"])})
+            numbers = (found.seconds, found.shared, found.registers, found.stack, *found.tensor_core.values())
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a compilation: {error}") from None
+        if any(type(number) not in (int, float) or number < 0 for number in numbers):
+            raise ValueError("not a compilation: a figure is no number")
+        if (found.outcome == "compiled") != bool(found.code):
+            raise ValueError(f"not a compilation: outcome {found.outcome!r} with machine code {found.code!r}")
+        return found
+
+
+def start(parent: int) -> None:
+    """Prepare a process. It ends when its parent is gone, which a killed parent could not tell it."""
+    import torch
+    from triton import knobs
+
+    global _scratch
+    torch.set_num_threads(1)
+    # Triton would keep every binary; we keep the figures only.
+    _scratch = Path(tempfile.mkdtemp(prefix="deltaproof-triton-"))
+    knobs.cache.dir = str(_scratch)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        shutil.rmtree(_scratch, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def ptxas_version(target: Target) -> str | None:
+    """Version of the assembler that Triton uses for an NVIDIA architecture; None for another vendor's."""
+    backend, arch, _ = target
+    if backend != "cuda":
+        return None
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    return get_ptxas(int(arch)).version
+
+
+def name(piece: Piece) -> list[Named]:
+    """The launches of a piece that are different programs, in the order in which they run."""
+    from ...kernels.launches import Sizes
+    from .launches import launches_of
+    from .traits import source_traits
+
+    found: dict[str, Named] = {}
+    # A million tokens in ten thousand sequences, with more heads than any model has: no axis of a grid may overflow.
+    largest = Sizes(tokens=2**20, heads=1024, sequences=10_000)
+    grids = [launch.grid for launch in launches_of(piece, largest)]
+    for index, launch in enumerate(launches_of(piece)):
+        if piece.stage and launch.name != f"{piece.stage}_kernel":
+            continue
+        digest = hashlib.sha256("\0".join((launch.source().hash(), repr(sorted(launch.options.items())))).encode())
+        if digest.hexdigest() in found:
+            continue
+        traits, dots = source_traits(launch)
+        constants = {p.name: launch.arguments[p.name] for p in launch.kernel.params if p.is_constexpr}
+        found[digest.hexdigest()] = Named(
+            kernel=launch.name,
+            index=index,
+            source=digest.hexdigest(),
+            num_warps=launch.options.get("num_warps", 4),
+            num_stages=launch.options.get("num_stages", 3),
+            constants={key: value for key, value in constants.items() if isinstance(value, int | str)},
+            traits=traits,
+            dots=dots,
+            grid=grids[index],
+        )
+    return list(found.values())
+
+
+def compile_one(piece: Piece, index: int, target: Target) -> Compiled:
+    """Compile one launch of a piece. What the compiler refuses is an outcome; a full disk raises OSError."""
+    from triton.backends.compiler import GPUTarget
+
+    from ...kernels.compiling import compile_launch
+    from .launches import launches_of
+    from .traits import assembly_traits
+
+    launch = launches_of(piece)[index]
+    started = time.monotonic()
+    try:
+        binary = compile_launch(launch, GPUTarget(*target))
+    except OSError:
+        raise
+    except Exception as error:
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        return Compiled(outcome="refused", seconds=_since(started), detail=detail)
+    finally:
+        for path in _scratch.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+    return Compiled(
+        outcome="compiled",
+        seconds=_since(started),
+        shared=binary.shared,
+        registers=binary.registers,
+        stack=binary.stack,
+        tensor_core=binary.tensor_core,
+        traits=assembly_traits(binary.assembly),
+        code=hashlib.sha256(binary.code).hexdigest()[:32],
+    )
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)

@@ -1,0 +1,45 @@
+"""Command lines whose bad usage ends in one line on stderr and exit code 2, whoever finds it: the parser or the command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+INTERRUPTED = 130
+
+# Some versions of typer bring a click of their own, whose exceptions are not those of the installed one.
+_ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+class OneLineGroup(TyperGroup):
+    """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for what a person mistypes."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run, and exit with the command's code; without `standalone_mode`, as click does."""
+        if not standalone_mode:
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name, standalone_mode=False, **extra)
+        except typer.Abort:
+            sys.exit(INTERRUPTED)
+        except _ClickError as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                error.show()
+            else:
+                context = getattr(error, "ctx", None)
+                command = context.command_path if context else prog_name or self.name
+                message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
+                print(f"{command}: {message}; see {command} --help", file=sys.stderr)
+            sys.exit(error.exit_code)
+        # A command that raises Exit gives its code here, one that returns gives None.
+        sys.exit(code if isinstance(code, int) else 0)

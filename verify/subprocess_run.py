@@ -1,0 +1,60 @@
+"""`verify all` in a process of its own, for callers that must import neither torch nor a kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from .document import Document, read_document
+from .report import alike, coverage, details, headline
+
+
+def judge(
+    target: str,
+    *,
+    rules: Sequence[str] = (),
+    properties: Sequence[str] = (),
+    kernel: str | None = None,
+    profile: str = "quick",
+    device: str = "auto",
+    seed: int = 0,
+) -> Document | str:
+    """The verdicts on a target, or the line that says why there are none. Raises KeyboardInterrupt if interrupted."""
+    with tempfile.TemporaryDirectory(prefix="deltaproof-") as folder:
+        path = Path(folder) / "report.json"
+        words = ["all", "--target", target, "--profile", profile, "--device", device, "--seed", str(seed)]
+        words += ["--json", str(path), *(["--kernel", kernel] if kernel else [])]
+        for option, names in (("--rule", rules), ("--property", properties)):
+            words += [word for name in names for word in (option, name)]
+        # The caller's modules, wherever it found them.
+        places = [place or os.getcwd() for place in sys.path]
+        done = subprocess.run(
+            [sys.executable, "-m", f"{__package__}", *words],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 130:
+            raise KeyboardInterrupt
+        if not path.is_file():
+            lines = done.stderr.strip().splitlines() or [f"verify ended with code {done.returncode} and said nothing"]
+            return lines[-1] if done.returncode == 2 else "\n".join(lines[-20:])
+        return read_document(path)
+
+
+def failures(document: Document) -> str:
+    """What failed, in full; what could not be judged, where that is all there is; else nothing."""
+    lines = []
+    for first, *others in alike(document.verdicts):
+        lines += [headline(first), *(f"  {line}" for line in details(first))]
+        if others:
+            lines.append(f"  likewise on {', '.join(verdict.rule for verdict in others)}")
+    if not lines and not any(verdict.status == "held" for verdict in document.verdicts if verdict.kernel != "oracle"):
+        notes = dict.fromkeys(note for verdict in document.verdicts for note in verdict.notes)
+        return "nothing could be judged" + "".join(f"\n  {note}" for note in notes)
+    return "\n".join([*lines, coverage(document.verdicts, document.seconds)]) if lines else ""
