@@ -1,4 +1,4 @@
-"""A run killed at random moments of everything it does: what was kept stays kept, and the run goes on to the same table."""
+"""A run killed at random moments of everything it does: what was kept stays kept, and the run goes on to a whole table."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ def recorded(folder: Path) -> set[tuple[str, str]]:
     return {(str(one.key.tokens), one.config) for one in records if isinstance(one, Measured)}
 
 
+def answers(folder: Path) -> list[tuple[str, str]]:
+    return [(str(entry.key), entry.tier) for entry in read_table(folder / TABLE).entries]
+
+
 def strike(folder: Path, part: str, delay: float) -> None:
     """Start a run, and kill it so long after it begins a part; or after it began at all, for "done"."""
     seen = len(lines(folder))
@@ -70,7 +74,8 @@ def test_kills_at_random_moments(folder: Path, tmp_path: Path):
     assert struck.total() > 50
     assert {"compile", "gate", "begin"} <= set(struck), struck
     ends_well(start(folder, seconds=0.0))
-    assert read_table(folder / TABLE) == read_table(tmp_path / "whole" / TABLE)
+    # Not the same configurations: what a search tries next depends on what it had tried when it was killed.
+    assert answers(folder) == answers(tmp_path / "whole")
     begun = [tuple(words[2:]) for words in lines(folder) if words[0] == "begin"]
     finals = 2 * FINALISTS * ROUNDS
     assert len(begun) - len(set(begun)) <= struck.total() + finals, "at most what was under way is done again"
