@@ -98,7 +98,7 @@ def against_roofline(subjects: Mapping[str, Sequence[TableEntry]], gpu: Gpu, hea
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"tokens, at {heads} sequences x heads")
     axes.set_ylabel("time / roofline")
-    axes.legend(fontsize=6, frameon=False, ncols=2)
+    axes.legend(fontsize=6, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _svg(figure)
 
 
