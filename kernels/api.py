@@ -150,8 +150,8 @@ def gated_delta_rule(
             gate=use_gate_in_kernel,
         )
     )
-    q, k, v = _pack(q), _pack(k), _pack(v)
-    g, b, w = (None if gate is None else _pack(gate) for gate in (g, b, w))
+    q, k, v = pack(q), pack(k), pack(v)
+    g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
     if variant in _INLINE:
         inline = (A_log, dt_bias, use_qk_l2norm_in_kernel)
     else:
@@ -191,6 +191,6 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
-def _pack(x: Tensor) -> Tensor:
+def pack(x: Tensor) -> Tensor:
     """[B, T, ...] -> [B * T, ...], contiguous."""
     return x.flatten(0, 1).contiguous()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from triton import knobs
 
-from .api import gated_delta_rule
+from .api import gated_delta_rule, pack
 from .checks import check
 from .config import LaunchConfig, Tile
 from .library import require_device
@@ -133,8 +133,8 @@ def decode(
         options = {"scale": scaling, "cu_seqlens": cu_seqlens, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
         options |= {"use_gate_in_kernel": use_gate_in_kernel, "check_values": False}
         return _decode_in_torch((q, k, v, g, b, w), states, slots, state_v_first, options | raw)
-    q, k, v = (x.flatten(0, 1).contiguous() for x in (q, k, v))
-    g, b, w = (None if x is None else x.flatten(0, 1).contiguous() for x in (g, b, w))
+    q, k, v = pack(q), pack(k), pack(v)
+    g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
     o = _decode(
         q,
         k,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._library.custom_ops import CustomOpDef
 
 from .inference_call import InferenceCall
-from .library import parse_config, require_device
+from .library import empty_states, parse_config, require_device
 from .stages.fused import infer_fused
 from .stages.packed import infer_packed
 
@@ -58,8 +58,7 @@ def _operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpD
         return run(call, final=final)
 
     def fake(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config, A_log, dt_bias, normalise):
-        states = (sequences if final else 0, v.shape[1], k.shape[2], v.shape[2])
-        return torch.empty_like(v), v.new_empty(states, dtype=torch.float32)
+        return torch.empty_like(v), empty_states(v, k, sequences if final else 0)
 
     registered = torch.library.custom_op(f"deltaproof::{name}", operator, mutates_args=())
     registered.register_fake(fake)

@@ -60,7 +60,8 @@ def _call(
     return Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=launch)
 
 
-def _states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
+def empty_states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
+    """[sequences, HV, K, V] fp32, on the device of packed v [tokens, HV, V] and k [tokens, H, K]."""
     return v.new_empty(sequences, v.shape[1], k.shape[2], v.shape[2], dtype=torch.float32)
 
 
@@ -89,7 +90,7 @@ def chunk_train(
 def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
     aqk = q.new_empty(q.shape[0], v.shape[1], parse_config(config).chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
-    return torch.empty_like(v), _states(v, k, sequences if final else 0), aqk, a
+    return torch.empty_like(v), empty_states(v, k, sequences if final else 0), aqk, a
 
 
 @torch.library.custom_op("deltaproof::chunk_train_backward", mutates_args=())
@@ -161,7 +162,7 @@ def _inference_operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) ->
         return run(_call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config), final=final)
 
     def fake(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
-        return torch.empty_like(v), _states(v, k, sequences if final else 0)
+        return torch.empty_like(v), empty_states(v, k, sequences if final else 0)
 
     registered = torch.library.custom_op(f"deltaproof::{name}", operator, mutates_args=())
     registered.register_fake(fake)
