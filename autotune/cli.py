@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from ..specs.gpus import Gpu, gpus
-from ..specs.gpus import gpu as find_gpu
-from ..specs.rule import RULES
 from ..verify.one_line import OneLineGroup
-
-if TYPE_CHECKING:
-    from .device import Device
-    from .ledger import Ledger
-    from .tune import Hooks
-
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
-OPS = ("chunk_fwd", "chunk_train")
-TUNED_RULES = ("gdn2", "kda", "gdn")
-DTYPES = ("bf16", "fp16", "fp32")
-DIMS = (64, 128, 256)
+from .commandline import (
+    FAILED,
+    INTERRUPTED,
+    DimOption,
+    DtypeOption,
+    Format,
+    GpuOption,
+    Mode,
+    OpOption,
+    OutOption,
+    RuleOption,
+    Target,
+    device_of,
+    errors,
+    gpu_of,
+    ledger_of,
+    progress,
+    seconds_of,
+    selection,
+    stderr,
+    stdout,
+    usage,
+    write,
+)  # fmt: skip
 
 EXAMPLES = """
 Examples:
@@ -49,37 +55,6 @@ app = typer.Typer(
     cls=OneLineGroup, help="Which configuration? Make tuned tables whose entries are verified and keep their evidence.",
     epilog=EXAMPLES, invoke_without_command=True, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
-_stderr = Console(stderr=True, highlight=False)
-_stdout = Console(highlight=False)
-
-
-class Mode(StrEnum):
-    auto = "auto"
-    measure = "measure"
-    compile = "compile"
-
-
-class Target(StrEnum):
-    deltaproof = "deltaproof"
-    fla = "fla"
-
-
-class Format(StrEnum):
-    fla = "fla"
-    t4 = "t4"
-    python = "python"
-
-
-GpuOption = Annotated[str, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}, or what a device calls itself.")]
-OpOption = Annotated[list[str] | None, typer.Option("--op", help=f"{', '.join(OPS)}; may be repeated.")]
-RuleOption = Annotated[
-    list[str] | None, typer.Option("--rule", help=f"{', '.join(TUNED_RULES)} by default; may be repeated.")
-]
-DtypeOption = Annotated[list[str] | None, typer.Option("--dtype", help="bf16 by default; may be repeated.")]
-DimOption = Annotated[
-    list[int] | None, typer.Option("--dim", help="K = V; 64, 128 and 256 by default; may be repeated.")
-]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of tables and records.", file_okay=False)]
 
 
 @app.callback()
@@ -107,17 +82,17 @@ def tune_all(
     if context.invoked_subcommand is not None:
         return
     if gpu is None:
-        _usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(gpus()))
-    target = _gpu(gpu)
-    ops, rules, dtypes, dims = _selection(op, rule, dtype, dim)
-    seconds = None if budget is None else _seconds(budget)
+        usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(gpus()))
+    target = gpu_of(gpu)
+    ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
+    seconds = None if budget is None else seconds_of(budget)
     if kernels is Target.fla:
         if mode is Mode.measure or op or storage:
-            _usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
+            usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
         _tune_fla(target, rules, dtypes, dims, jobs, out, seconds, json_path)
-    device = None if mode is Mode.compile else _device(target)
+    device = None if mode is Mode.compile else device_of(target)
     if mode is Mode.measure and device is None:
-        _usage(
+        usage(
             f"--mode measure: the device of this machine, if there is one, is not a {target.slug}; use --mode compile"
         )
 
@@ -126,7 +101,7 @@ def tune_all(
     from .ledger import default_out
     from .storage import address_of
 
-    with _errors():
+    with errors():
         if storage is not None:
             address_of(storage)
     request = tune.Request(
@@ -134,14 +109,14 @@ def tune_all(
         cache=default_folder(), budget=seconds, device=device, storage=storage,
     )  # fmt: skip
     how = f"measuring on {device.name}" if device else "nothing is timed, and every entry says so (tier C)"
-    _stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
-    with _errors(), _progress() as hooks:
+    stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
+    with errors(), progress() as hooks:
         report = tune.tune(request, hooks)
     from .summary import document, print_summary
 
-    print_summary(_stdout, report)
+    print_summary(stdout, report)
     if json_path is not None:
-        _write(json_path, json.dumps(document(report), indent=1) + "\n")
+        write(json_path, json.dumps(document(report), indent=1) + "\n")
     raise typer.Exit(FAILED if report.failed else 0)
 
 
@@ -154,14 +129,14 @@ def worker(
     out: OutOption = None,
 ) -> None:
     """Join: measure, on the GPU of this machine, what others asked for in a storage. One worker for each GPU."""
-    seconds = None if budget is None else _seconds(budget)
+    seconds = None if budget is None else seconds_of(budget)
     from .summary import print_summary
     from .worker import join
 
-    with _errors(), _progress() as hooks:
-        reports = join(storage, device_of=_device, jobs=jobs, out=out, budget=seconds, hooks=hooks)
+    with errors(), progress() as hooks:
+        reports = join(storage, device_of=device_of, jobs=jobs, out=out, budget=seconds, hooks=hooks)
     for report in reports:
-        print_summary(_stdout, report)
+        print_summary(stdout, report)
     raise typer.Exit(FAILED if any(report.failed for report in reports) else 0)
 
 
@@ -174,13 +149,13 @@ def space(
     dim: DimOption = None,
 ) -> None:
     """Sizes of the search space, and what each constraint removed."""
-    target = _gpu(gpu)
-    ops, rules, dtypes, dims = _selection(op, rule, dtype, dim)
+    target = gpu_of(gpu)
+    ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
 
     from .points import enumerate_points, families
     from .summary import print_space
 
-    print_space(_stdout, [
+    print_space(stdout, [
         count for family in families(ops, rules, dtypes, dims) for count in enumerate_points(family, target.arch)[1]
     ])  # fmt: skip
 
@@ -194,14 +169,14 @@ def report(
     """Summary of a GPU's records, and one self-contained page."""
     from .report import page, print_records
 
-    with _errors():
-        ledger = _ledger(_gpu(gpu), out)
+    with errors():
+        ledger = ledger_of(gpu_of(gpu), out)
         if not ledger.records:
-            _usage(f"no records in {ledger.folder}; run `autotune --gpu {gpu}` first")
+            usage(f"no records in {ledger.folder}; run `autotune --gpu {gpu}` first")
         path = html or ledger.table_path.parent.parent / "reports" / f"{ledger.gpu.slug}.html"
-        print_records(_stdout, ledger)
-        _write(path, page(ledger))
-    _stdout.print(f"page: {path}", soft_wrap=True, markup=False)
+        print_records(stdout, ledger)
+        write(path, page(ledger))
+    stdout.print(f"page: {path}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -218,11 +193,11 @@ def check(
     were under the installed Triton and driver."""
     from .checking import check_table
 
-    target = _gpu(gpu)
-    with _errors():
-        lines, holds = check_table(_ledger(target, out), target, _device, forced=canaries, jobs=jobs)
+    target = gpu_of(gpu)
+    with errors():
+        lines, holds = check_table(ledger_of(target, out), target, device_of, forced=canaries, jobs=jobs)
     for line in lines:
-        _stdout.print(line, soft_wrap=True, markup=False)
+        stdout.print(line, soft_wrap=True, markup=False)
     raise typer.Exit(0 if holds else FAILED)
 
 
@@ -239,13 +214,13 @@ def export(
 ) -> None:
     """Hand a GPU's table to other programs."""
     if to is Format.fla:
-        _export_fla(_gpu(gpu), source, out)
+        _export_fla(gpu_of(gpu), source, out)
     from ..results.export_python import to_python
     from ..results.export_t4 import to_t4
     from ..results.table import read_table
 
-    with _errors():
-        ledger = _ledger(_gpu(gpu), source)
+    with errors():
+        ledger = ledger_of(gpu_of(gpu), source)
         table = read_table(ledger.table_path)
         if to is Format.python:
             files = {f"{table.gpu.replace('-', '_')}.py": to_python(table)}
@@ -256,8 +231,8 @@ def export(
                 for entry in table.entries
             }
         for name, text in files.items():
-            _write(out / name, text)
-    _stdout.print(f"{len(files)} files in {out}", soft_wrap=True, markup=False)
+            write(out / name, text)
+    stdout.print(f"{len(files)} files in {out}", soft_wrap=True, markup=False)
 
 
 @app.command("import")
@@ -267,14 +242,14 @@ def import_results(
 ) -> None:
     """Read a T4 file: what it holds, and its best configurations."""
     if source != "t4":
-        _usage(f"--from {source!r}; accepted: t4")
+        usage(f"--from {source!r}; accepted: t4")
     from ..results.export_t4 import from_t4
     from ..results.strict import parse
     from ..results.table import read_text
     from .summary import print_t4
 
-    with _errors():
-        print_t4(_stdout, from_t4(parse(read_text(file), str(file))))
+    with errors():
+        print_t4(stdout, from_t4(parse(read_text(file), str(file))))
 
 
 @app.command("bench-search")
@@ -290,11 +265,11 @@ def bench_search(
     """Replay recorded timings: our search against random search and plain TPE, as fractions of the optimum."""
     from .bench_search import bench, print_bench
 
-    with _errors(), _progress() as hooks:
+    with errors(), progress() as hooks:
         result = bench(landscapes, seeds=seeds, budget=budget, jobs=jobs, progress=hooks.progress)
-    print_bench(_stdout, result)
+    print_bench(stdout, result)
     if json_path is not None:
-        _write(json_path, json.dumps(result, indent=1) + "\n")
+        write(json_path, json.dumps(result, indent=1) + "\n")
 
 
 def _tune_fla(
@@ -306,15 +281,15 @@ def _tune_fla(
     from .fla.target import tune_fla
     from .ledger import default_out
 
-    with _errors(), _progress() as hooks:
+    with errors(), progress() as hooks:
         outcome = tune_fla(
             target, rules, dtypes, dims, jobs=jobs, out=out or default_out(), cache=default_folder(), budget=budget,
             hooks=hooks,
         )  # fmt: skip
     for line in summary.lines(outcome):
-        _stdout.print(line, soft_wrap=True, markup=False)
+        stdout.print(line, soft_wrap=True, markup=False)
     if json_path is not None:
-        _write(json_path, json.dumps(summary.document(target.slug, outcome), indent=1) + "\n")
+        write(json_path, json.dumps(summary.document(target.slug, outcome), indent=1) + "\n")
     raise typer.Exit(FAILED if outcome.failed and not outcome.left else 0)
 
 
@@ -322,11 +297,11 @@ def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
     from .fla.target import export as fla_files
     from .ledger import default_out
 
-    with _errors():
+    with errors():
         files = fla_files(source or default_out(), target)
     for name, text in files.items():
-        _write(out / name, text)
-    _stdout.print(
+        write(out / name, text)
+    stdout.print(
         f"{len(files)} files in {out}: FLA_CONFIG_DIR={out} FLA_CACHE_MODE=strict", soft_wrap=True, markup=False
     )
     raise typer.Exit(0)
@@ -338,92 +313,3 @@ def main() -> None:
         app(prog_name="autotune")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def _gpu(name: str) -> Gpu:
-    try:
-        return find_gpu(name)
-    except ValueError as error:
-        _usage(str(error))
-
-
-def _device(target: Gpu) -> Device | None:
-    # The driver's device files, since asking torch would take seconds where there is no GPU.
-    files = (Path("/dev/kfd"), Path("/dev/dxg"))
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and not any(file.exists() for file in files):
-        return None
-    from .measure import find
-
-    return find(target)
-
-
-def _ledger(target: Gpu, out: Path | None) -> Ledger:
-    from ..results.gpus import resolve
-    from .ledger import Ledger, default_out
-
-    return Ledger(out or default_out(), resolve(target.slug))
-
-
-def _selection(
-    op: Sequence[str] | None, rule: Sequence[str] | None, dtype: Sequence[str] | None, dim: Sequence[int] | None
-) -> tuple[list[str], list[str], list[str], list[int]]:
-    for noun, names, known in (("op", op, OPS), ("rule", rule, tuple(RULES)), ("dtype", dtype, DTYPES)):
-        if unknown := [name for name in names or () if name not in known]:
-            _usage(f"unknown {noun} {unknown[0]!r}; known: {', '.join(known)}")
-    if wrong := [size for size in dim or () if not 32 <= size <= 256]:
-        _usage(f"--dim {wrong[0]}: head dimensions are from 32 to 256")
-    return list(op or OPS), list(rule or TUNED_RULES), list(dtype or DTYPES[:1]), list(dim or DIMS)
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None:
-        _usage(f"--budget {text!r}; expected e.g. 90s, 30m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _usage(message: str) -> NoReturn:
-    _stderr.print(f"autotune: {' '.join(message.split())}", soft_wrap=True, markup=False)
-    raise typer.Exit(USAGE)
-
-
-def _write(path: Path, text: str) -> None:
-    from ..results.atomic import replace
-
-    try:
-        replace(path, text)
-    except OSError as error:
-        _stderr.print(f"autotune: cannot write {path}: {error.strerror}", soft_wrap=True, markup=False)
-        raise typer.Exit(FAILED) from None
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does."""
-    from ..results.strict import TableError
-    from ..verify.interruption import interruptible
-
-    try:
-        with interruptible():
-            yield
-    except TableError as error:
-        _usage(str(error))
-    except OSError as error:
-        _stderr.print(
-            f"autotune: {error}; what was found is kept, and the same command goes on from here",
-            soft_wrap=True,
-            markup=False,
-        )
-        raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        _stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
-def _progress() -> Iterator[Hooks]:
-    """A bar with the time that is left on a terminal, otherwise a line now and then."""
-    from .progress import shown
-
-    with shown(_stderr) as hooks:
-        yield hooks
