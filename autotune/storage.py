@@ -145,10 +145,14 @@ def _studies(address: sql.URL, options: dict[str, Any], beat: float, expiry: flo
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.storages.RDBStorage(
+                storage = optuna.storages.RDBStorage(
                     address.render_as_string(hide_password=False), engine_kwargs=options,
                     heartbeat_interval=max(1, round(beat)), grace_period=max(1, round(expiry)),
                 )  # fmt: skip
+            if address.drivername == "sqlite":
+                # SQLite knows no SELECT FOR UPDATE, so two workers would take the same waiting trial.
+                _serialise(storage.engine)
+            return storage
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             # Another worker is making the same tables.
             last = error
@@ -158,7 +162,7 @@ def _studies(address: sql.URL, options: dict[str, Any], beat: float, expiry: flo
 
 
 def _serialise(engine: sql.Engine) -> None:
-    """Let every transaction on SQLite begin by taking the lock: two that read first and write then would both give up."""
+    """Let every transaction on SQLite begin by taking the lock: of two that read first and write then, one would lose."""
 
     def connected(connection: Any, _: object) -> None:
         connection.isolation_level = None
@@ -168,6 +172,7 @@ def _serialise(engine: sql.Engine) -> None:
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begins)
+    engine.dispose()  # connections made before would not know
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from statistics import median
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution as Distribution
 from optuna.trial import TrialState
 
 Config = tuple[object, ...]
@@ -93,24 +95,36 @@ class Study:
                 for (name, values), choices in zip(self._space.parameters.items(), self._choices, strict=True)
             )
 
-        return self._again(attempt)
+        while True:
+            # Taken for dead at once: another, then.
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                return self._again(attempt)
 
     def next(self, config: Config) -> None:
         """Let the next proposal be this one."""
         self._again(lambda: self.optuna.enqueue_trial(self._places(config)))
 
     def infeasible(self, trial: optuna.Trial) -> None:
-        self._constrain(trial, 1.0)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._constrain(trial, 1.0)
         self._end(trial, math.inf)
 
     def repeated(self, trial: optuna.Trial) -> None:
         self._end(trial, state=TrialState.FAIL)
 
     def tell(self, trial: optuna.Trial, timing: Timing) -> None:
-        """Samples are intermediate values; what was stopped early is pruned."""
-        for step, sample in enumerate(timing.samples):
-            self._again(lambda step=step, sample=sample: trial.report(sample, step))
-        self._constrain(trial, float(not timing.samples))
+        """Samples are intermediate values; what was stopped early is pruned.
+
+        Where another worker took this trial for dead and ended it, the timing goes in as a trial of its own.
+        """
+        try:
+            for step, sample in enumerate(timing.samples):
+                self._again(lambda step=step, sample=sample: trial.report(sample, step))
+            self._constrain(trial, float(not timing.samples))
+        except optuna.exceptions.UpdateFinishedTrialError:
+            self._running = None
+            self._add(trial.params, trial.distributions, timing)
+            return
         if timing.pruned and timing.samples:
             self._end(trial, state=TrialState.PRUNED)
         else:
@@ -128,13 +142,7 @@ class Study:
             params = self._places(config)
             if tuple(sorted(params.items())) in there:
                 continue
-            trial = optuna.trial.create_trial(
-                params=params, distributions=dict(distributions), value=None if timing.pruned else timing.milliseconds,
-                state=TrialState.PRUNED if timing.pruned else TrialState.COMPLETE,
-                intermediate_values=dict(enumerate(timing.samples)),
-                constraints={"feasible": float(not timing.samples)},
-            )  # fmt: skip
-            self._again(lambda trial=trial: self.optuna.add_trial(trial))
+            self._add(params, distributions, timing)
 
     @property
     def started(self) -> bool:
@@ -147,6 +155,16 @@ class Study:
         backend = getattr(storage, "_backend", storage)
         if self._running is not None and isinstance(backend, optuna.storages.RDBStorage):
             backend.record_heartbeat(self._running)
+
+    def _add(self, params: dict[str, Any], distributions: Mapping[str, Distribution], timing: Timing) -> None:
+        pruned = timing.pruned and bool(timing.samples)
+        trial = optuna.trial.create_trial(
+            params=params, distributions=dict(distributions), value=None if pruned else timing.milliseconds,
+            state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
+            intermediate_values=dict(enumerate(timing.samples)),
+            constraints={"feasible": float(not timing.samples)},
+        )  # fmt: skip
+        self._again(lambda: self.optuna.add_trial(trial))
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
         return self._again(lambda: self.optuna.get_trials(deepcopy=False))

@@ -108,6 +108,16 @@ def test_a_study_can_be_rebuilt_from_what_was_timed():
     assert [trial.state.name for trial in study.optuna.trials].count("PRUNED") == 1
 
 
+def test_a_timing_whose_trial_another_worker_ended_is_kept():
+    study = Study(SPACE, seed=1)
+    for end in (study.infeasible, study.repeated, lambda trial: study.tell(trial, timed(2.0))):
+        trial, _ = study.ask()
+        study.optuna.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        end(trial)
+    assert study.optuna.best_trial.intermediate_values
+    assert study.optuna.best_value == 2.0
+
+
 def test_what_is_stopped_early_is_pruned_and_keeps_its_samples():
     study = Study(SPACE, seed=0)
     trial, _ = study.ask()

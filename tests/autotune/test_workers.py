@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import optuna
@@ -21,11 +24,13 @@ from deltaproof.autotune import jobs
 from deltaproof.autotune.claims import Round
 from deltaproof.autotune.cli import app
 from deltaproof.autotune.storage import open_storage
+from deltaproof.autotune.study import Space, Study
 from deltaproof.results.journal import read_journals
 from deltaproof.results.record import Measured
 from deltaproof.results.strict import TableError
 
 ROOT = Path(__file__).resolve().parents[2]
+SPACE = Space(parameters={"a": range(50), "b": (1,)}, feasible=[(a, 1) for a in range(50)])
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,24 @@ def test_a_task_is_done_once(url: str):
     assert other.take("a") == "known"
     assert not other.finish("a", "[1]"), "and there is one result"
     assert other.results() == {"a": "[]"}
+
+
+def ask(url: str, gate: Barrier, asked: Queue[list[int]]) -> None:
+    study = Study(SPACE, seed=1, storage=open_storage(url).studies, name="queue")
+    gate.wait(timeout=60)
+    asked.put([study.ask()[0].number for _ in range(len(SPACE.feasible) // 2)])
+
+
+def test_what_is_queued_is_given_to_one_worker(url: str):
+    study = Study(SPACE, seed=1, storage=open_storage(url).studies, name="queue")
+    for config in SPACE.feasible:
+        study.next(config)
+    context = multiprocessing.get_context("fork")
+    gate, asked = context.Barrier(2), context.Queue()
+    for _ in range(2):
+        context.Process(target=ask, args=(url, gate, asked), daemon=True).start()
+    numbers = [number for _ in range(2) for number in asked.get(timeout=60)]
+    assert sorted(numbers) == list(range(len(SPACE.feasible)))
 
 
 def test_a_claim_without_a_sign_of_life_expires(url: str):
