@@ -147,7 +147,7 @@ def _one_size(
 def _finalists(bench: Bench, turns: Turns) -> list[Measured]:
     """Time the best few in turns, so that drift hits them all alike; their samples join those that they have."""
     timed = [record for record in turns.found.values() if record]
-    best = sorted(timed, key=lambda record: statistics.median(record.samples))[:FINALISTS]
+    best = sorted(timed, key=lambda record: (statistics.median(record.samples), record.config))[:FINALISTS]
     if all(len(record.samples) > SAMPLES for record in best):
         return []  # they were compared before, in a run whose storage is gone
     more: dict[str, list[Timed]] = {record.config: [] for record in best}
