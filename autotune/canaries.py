@@ -100,7 +100,7 @@ def retime(some: Sequence[TableEntry], records: Sequence[Record], bench: Bench) 
     verdict = Verdict()
     for entry in some:
         family, size = family_of(entry.key), Sizes(tokens=entry.key.tokens, heads=entry.key.heads)
-        best, default = LaunchConfig.parse(entry.config), LaunchConfig()
+        best, default = LaunchConfig.parse(entry.config), family.default
         name = f"{entry.key} {entry.config}"
         then = _last(entry, records)
         verdicts = Verdicts(bench, family)

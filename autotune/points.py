@@ -9,6 +9,7 @@ from itertools import product
 
 from ..kernels.config import LaunchConfig, Solver, Tile
 from ..kernels.space import CONSTRAINTS, OP_STAGES, SPACES
+from ..results.default import safe_default
 from ..results.key import Key
 from ..specs.gpus import Architecture
 
@@ -26,6 +27,11 @@ class Family:
     def key(self, tokens: int = 0, heads: int = 0) -> Key:
         """The family as a key of records and tables; buckets of 0 mean all sizes."""
         return Key(op=self.op, rule=self.rule, dtype=self.dtype, K=self.K, V=self.V, tokens=tokens, heads=heads)
+
+    @property
+    def default(self) -> LaunchConfig:
+        """What is launched where nothing better is known."""
+        return LaunchConfig.parse(safe_default(self.dtype, self.K))
 
     def __str__(self) -> str:
         return f"{self.op} {self.rule} {self.dtype} K={self.K} V={self.V}"
@@ -49,12 +55,12 @@ class Point:
     @property
     def is_default(self) -> bool:
         """Whether it is part of the safe default, which everything is compared with."""
-        return self.config == LaunchConfig()
+        return self.config == self.family.default
 
     @property
     def distance(self) -> int:
         """Doublings away from the safe default: what is near it is compiled first, in case a budget ends."""
-        default, tile = LaunchConfig(), self.tile
+        default, tile = self.family.default, self.tile
         base = getattr(default, self.stage)
         doublings = (
             (self.chunk_size, default.chunk_size),

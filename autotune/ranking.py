@@ -67,10 +67,10 @@ def rank(
         for size in range(len(grid)):
             chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
             totals.setdefault(_config(chosen), sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
-    for config in (LaunchConfig(), *also):
+    for config in (family.default, *also):
         if members := _points_of(family, config, times):
             totals.setdefault(config, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
-    few = _few(totals, LaunchConfig())
+    few = _few(totals, family.default)
     found = []
     for config in (*few, *(config for config in also if config in totals and config not in few)):
         milliseconds = {size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)}

@@ -10,13 +10,10 @@ import torch
 import triton
 
 from ..results import lookup
+from ..results.default import safe_default
 from ..results.gpus import identify
 from ..specs.rule import RULES
 from .checks import CallShape
-from .config import LaunchConfig
-
-DEFAULT = LaunchConfig().token
-"""Fits every GPU since sm_80; what is served where nothing is known."""
 
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _log = logging.getLogger("deltaproof.dispatch")
@@ -29,14 +26,15 @@ def choose_config(
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
+    default = safe_default(_DTYPES[q.dtype], shape.K)
     rule = _rule_name(shape.decay, shape.erase, shape.write)
     # A traced call cannot look anything up: its sizes are symbols.
     if not q.is_cuda or rule is None or torch.compiler.is_compiling():
-        return DEFAULT
+        return default
     gpu = _gpu(q.device)
     if gpu is None:
-        _say(f"{torch.cuda.get_device_name(q.device)} is no GPU that deltaproof knows; serving {DEFAULT}", miss=True)
-        return DEFAULT
+        _say(f"{torch.cuda.get_device_name(q.device)} is no GPU that deltaproof knows; serving {default}", miss=True)
+        return default
     answer = lookup(
         op,
         rule=rule,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .entry import DEFAULT, TIERS, TableEntry, Tier
+from .default import safe_default
+from .entry import TIERS, TableEntry, Tier
 from .gpus import Gpu, excess
 from .key import Key
 from .table import Table
@@ -104,7 +105,7 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
             expected_loss=entry.neighbour_loss,
         )
     return Answer(
-        config=DEFAULT,
+        config=safe_default(query.key.dtype, query.key.K),
         tier="default",
         source="default",
         reason=f"{asked}: no entry{_why(passed)}; the safe default",

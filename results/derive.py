@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .entry import DEFAULT, TableEntry
+from .default import safe_default
+from .entry import TableEntry
 from .evidence import Cost, fastest, loss, neighbours, weigh
 from .gpus import Gpu, excess
 from .key import Key
@@ -45,7 +46,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Mapping[str, str]) -> T
                     resources=best.resources,
                     milliseconds=float(f"{best.milliseconds:.6g}"),
                     neighbour_loss=_neighbour_loss(key, best.config, costs),
-                    default_loss=loss(DEFAULT, costs[key]),
+                    default_loss=loss(safe_default(key.dtype, key.K), costs[key]),
                 )
             )
     return make_table(gpu, entries, _left(records, kernels))

@@ -14,9 +14,6 @@ Tier = Literal["A", "B", "C", "portfolio"]
 GPU of the architecture. C: compiled and resource-checked for a GPU that was not there. portfolio: safe everywhere."""
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
-DEFAULT = "c64"
-"""The launch configuration that is safe everywhere and tuned for nothing."""
-
 Gate = Literal["device", "interpreter", "owed", "failed"]
 """Where the configuration passed verification: on the device; in the interpreter, the device gate being still owed; not
 at all yet; or it failed, and is never served."""

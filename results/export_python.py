@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .choose import BOUND
-from .entry import DEFAULT, TIERS
+from .default import WIDE, safe_default
+from .entry import TIERS
 from .key import OPTIONS
 from .table import Table
 
@@ -14,7 +15,7 @@ ARCH = {arch!r}
 KERNELS = {kernels!r}
 """Digest of the kernel sources that the entries are for, by op."""
 
-DEFAULT = {default!r}
+DEFAULT, DEFAULT_WIDE, WIDE = {default!r}, {default_wide!r}, {wide!r}
 TIERS = {tiers!r}
 OPTIONS = {options!r}
 BOUND = {bound!r}
@@ -33,7 +34,7 @@ def lookup(op, rule, dtype, K, V, tokens, heads, options=(), min_tier="B"):
     """(configuration, tier) for a call.
 
     tokens: of the longest sequence. heads: sequences times value heads. options: names out of OPTIONS.
-    The entry of the call's own bucket, else the nearest one, else (DEFAULT, "default"). min_tier: A, B or C.
+    The entry of the call's own bucket, else the nearest one, else (the safe default, "default"). min_tier: A, B or C.
     """
     if min_tier not in TIERS or not set(options) <= set(OPTIONS):
         raise ValueError("accepted: min_tier out of %s, options out of %s" % (TIERS, OPTIONS))
@@ -44,7 +45,9 @@ def lookup(op, rule, dtype, K, V, tokens, heads, options=(), min_tier="B"):
         far += len(set(row[2]) ^ set(options))
         if far <= BOUND and TIERS.index(row[4]) <= TIERS.index(min_tier) and (best is None or far < best[0]):
             best = far, row[3], row[4]
-    return (DEFAULT, "default") if best is None else best[1:]
+    if best is not None:
+        return best[1:]
+    return DEFAULT_WIDE if dtype == "fp32" and K > WIDE else DEFAULT, "default"
 '''
 
 
@@ -67,7 +70,9 @@ def to_python(table: Table) -> str:
         gpu=table.gpu,
         arch=table.arch,
         kernels=kernels,
-        default=DEFAULT,
+        default=safe_default("bf16", WIDE),
+        default_wide=safe_default("fp32", 2 * WIDE),
+        wide=WIDE,
         tiers=TIERS[:3],
         options=OPTIONS,
         bound=BOUND,

@@ -62,7 +62,7 @@ def test_a_miss_is_served_the_default_and_said_once(caplog: pytest.LogCaptureFix
         decay="none", erase="none", write="tied", B=1, T=64, H=1, HV=1, K=32, V=32, N=1, decay_heads=1, erase_heads=1
     )  # fmt: skip
     with caplog.at_level(logging.WARNING, logger="deltaproof.dispatch"):
-        assert choose(linear) == choose(linear) == dispatch.DEFAULT
+        assert choose(linear) == choose(linear) == "c64"
     assert len(caplog.records) == 1
     assert "chunk_fwd linear on h100-sxm" in caplog.text
 
@@ -76,7 +76,7 @@ def test_each_choice_is_explained_when_asked_for(monkeypatch: pytest.MonkeyPatch
 
 def test_ties_without_a_name_and_cpus_get_the_default():
     assert choose(replace(SHAPE, write="scalar")) == "c64"
-    assert (
-        dispatch.choose_config("chunk_fwd", SHAPE, torch.zeros(1), packed=False, states=False, l2norm=False, gate=False)
-        == dispatch.DEFAULT
-    )
+    for dtype, K, default in ((torch.bfloat16, 256, "c64"), (torch.float32, 128, "c64"), (torch.float32, 192, "c32")):
+        shape, q = replace(SHAPE, K=K), torch.zeros(1, dtype=dtype)
+        options = dict.fromkeys(("packed", "states", "l2norm", "gate"), False)
+        assert dispatch.choose_config("chunk_fwd", shape, q, **options) == default

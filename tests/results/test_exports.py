@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -34,24 +35,15 @@ def test_the_module_answers_as_lookup_does(make, places):
     folder = places(*entries)
     exported = module(to_python(make_table(resolve("H100"), entries)))
     assert (exported["GPU"], exported["ARCH"]) == ("h100-sxm", "sm_90")
-    for op in ("chunk_fwd", "chunk_train", "recurrent"):
-        for tokens in (0, 1, 64, 100, 1000, 3000, 8192, 100_000):
-            for heads in (1, 16, 64):
-                for varlen in (False, True):
-                    for tier in ("A", "B", "C"):
-                        call = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": tokens, "heads": heads}
-                        ours = lookup(
-                            op,
-                            **call,
-                            gpu="h100",
-                            varlen=varlen,
-                            min_tier=tier,
-                            kernel_digest=make.KERNEL,
-                            tables=folder,
-                        )
-                        options = ("varlen",) if varlen else ()
-                        theirs = exported["lookup"](op, **call, options=options, min_tier=tier)
-                        assert theirs == (ours.config, ours.tier)
+    grid = product(
+        ("chunk_fwd", "chunk_train", "recurrent"), (("bf16", 128), ("fp32", 128), ("fp32", 256)),
+        (0, 1, 64, 100, 1000, 3000, 8192, 100_000), (1, 16, 64), (False, True), ("A", "B", "C"),
+    )  # fmt: skip
+    for op, (dtype, K), tokens, heads, varlen, tier in grid:
+        call = {"rule": "gdn2", "dtype": dtype, "K": K, "V": 128, "tokens": tokens, "heads": heads, "min_tier": tier}
+        ours = lookup(op, **call, gpu="h100", varlen=varlen, kernel_digest=make.KERNEL, tables=folder)
+        theirs = exported["lookup"](op, **call, options=("varlen",) if varlen else ())
+        assert theirs == (ours.config, ours.tier)
     with pytest.raises(ValueError, match="min_tier"):
         exported["lookup"]("chunk_fwd", "gdn2", "bf16", 128, 128, 1, 1, min_tier="D")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
     """What a call of a kernel launches, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
-    from ...kernels.config import LaunchConfig
+    from ...kernels.config import LaunchConfig, Tile
     from ...kernels.decoding import TILE
     from ...kernels.inference_launches import decode_launches, inference_launches
     from ...kernels.launches import RECORDED, first_stage_launches, op_launches
@@ -38,7 +38,7 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
             for launch in inference_launches(variant, *call, config, normalise=fused, raw=fused, sizes=sizes)  # pyright: ignore[reportArgumentType]
         ]
     if variant in ("pool", "pool_v_first"):
-        tile = TILE if config == LaunchConfig() else config.states
+        tile = TILE if config.states == Tile() else config.states
         return [
             launch
             for raw in (False, True)

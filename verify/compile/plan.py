@@ -10,6 +10,7 @@ from itertools import product
 from ...kernels.config import LaunchConfig
 from ...kernels.space import CONSTRAINTS, OP_STAGES, SPACES
 from ...kernels.variants import KERNELS
+from ...results.default import safe_default
 from ...results.places import find_tables
 from ...specs.gpus import Architecture
 from ...specs.problem import Problem
@@ -87,7 +88,7 @@ def subjects(
 def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
     """The safe default of every subject."""
     for subject in wanted:
-        yield Piece(subject=subject, config=LaunchConfig().token)
+        yield Piece(subject=subject, config=safe_default(subject.dtype, subject.K))
 
 
 def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
@@ -99,7 +100,7 @@ def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
             served.setdefault((key.op, key.rule, key.dtype, key.K, key.V), set()).add(entry.config)
     for subject in wanted:
         configs = served.get((subject.op, subject.rule, subject.dtype, subject.K, subject.V), set())
-        for config in sorted(configs - {LaunchConfig().token}):
+        for config in sorted(configs - {safe_default(subject.dtype, subject.K)}):
             yield Piece(subject=subject, config=config, why="table")
 
 
