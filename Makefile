@@ -58,7 +58,11 @@ gpu: $(if $(WHEELS),offline,setup)
 
 offline:
 	$(PYTHON) -c 'import torch, triton'
-	$(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(SITE) $(WHEELS)/*.whl
+	wheels=$$(cd $(WHEELS) && ls *.whl); \
+	if [ "$$wheels" != "$$(cat $(SITE)/.wheels 2>/dev/null)" ]; then \
+	  $(PYTHON) -m pip install --quiet --no-index --no-deps --upgrade --target $(SITE) $(WHEELS)/*.whl; \
+	  printf '%s\n' "$$wheels" > $(SITE)/.wheels; \
+	fi
 
 wheelhouse:
 	$(if $(WHEELS),,$(error make wheelhouse needs WHEELS=dir, where the wheels go))
@@ -70,7 +74,8 @@ wheelhouse:
 
 bench: setup
 	$(BIN)/python tests/bench/side_by_side.py $(ARGS)
-	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-group-by=group --benchmark-columns=min,median,iqr,rounds
+	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-timer=time.process_time --benchmark-group-by=group \
+	  --benchmark-columns=min,median,iqr,rounds
 
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..kernels.config import LaunchConfig
-from ..kernels.space import OP_STAGES
 from ..results.entry import TableEntry
 from ..results.record import Compiled, Measured, Record
 from ..results.table import Table
@@ -22,7 +21,7 @@ from .binary import Compilation
 from .compile_stage import COMPILE_SECONDS
 from .device import PROTOCOL, Sizes, Timed
 from .insight import family_of, point_of
-from .points import Point
+from .points import Point, points_of
 from .pool import Workers
 from .rejection import excess
 from .turns import Bench, Verdicts
@@ -73,7 +72,7 @@ def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, c
     }
     verdict = Verdict()
     for entry in some:
-        points = stages_of(entry)
+        points = points_of(family_of(entry.key), LaunchConfig.parse(entry.config))
         differences, broken = [], []
         for point, now in zip(points, compile(points), strict=True):
             if now.outcome != "compiled" or (too_much := excess(now, gpu.arch)):
@@ -152,18 +151,6 @@ def compile_here(arch: Architecture, jobs: int) -> Compile:
         ]
 
     return compile
-
-
-def stages_of(entry: TableEntry) -> list[Point]:
-    """The points that an entry's configuration is made of."""
-    config, family = LaunchConfig.parse(entry.config), family_of(entry.key)
-    return [
-        Point(
-            family=family, stage=stage, chunk_size=config.chunk_size,
-            solver=config.solver if stage == "scores" else "ieee", tile=getattr(config, stage),
-        )
-        for stage in OP_STAGES[family.op]
-    ]  # fmt: skip
 
 
 def _differences(stage: str, then: Compiled, now: Compilation) -> list[str]:

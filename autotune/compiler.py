@@ -85,22 +85,26 @@ def compile_point(point: Point, target: Target) -> Compilation:
 
 def _launch(point: Point) -> Launch:
     """The point's launch. Warps and pipeline depth are options: one recording per chunk size, solver and block serves all."""
-    from ..kernels.config import LaunchConfig, Tile
+    from ..kernels.config import STAGES, LaunchConfig, Tile
+    from ..kernels.inference_launches import VARIANTS, inference_launches
+    from ..kernels.launch_options import launch_options
     from ..kernels.launches import op_launches
-    from ..kernels.space import OP_STAGES
     from ..specs.rule import RULES
 
-    family, tile = point.family, Tile(block=point.tile.block)
-    config = LaunchConfig(chunk_size=point.chunk_size, solver=point.solver, **dict.fromkeys(OP_STAGES[family.op], tile))
+    family, tiles = point.family, dict.fromkeys(STAGES, Tile(block=point.tile.block))
+    if point.stage == "fused":
+        del tiles["scores"]  # its block cuts K there, and is not searched
+    config = LaunchConfig(variant=point.variant, chunk_size=point.chunk_size, solver=point.solver, **tiles)
     if (family, config.token) not in _launches:
         found: dict[str, Launch] = {}
-        for launch in op_launches(family.op, RULES[family.rule], family.dtype, family.K, family.V, config):  # pyright: ignore[reportArgumentType]
+        call = (RULES[family.rule], family.dtype, family.K, family.V, config)
+        inference = point.variant in VARIANTS
+        for launch in inference_launches(point.variant, *call) if inference else op_launches(family.op, *call):  # pyright: ignore[reportArgumentType]
             # Training walks the states twice; the backward's walk differs only in storing no final state.
             found.setdefault(launch.name.removesuffix("_kernel"), launch)
         _launches[family, config.token] = found
     launch = _launches[family, config.token][point.stage]
-    options = {"num_warps": point.tile.num_warps, "num_stages": point.tile.num_stages}
-    return replace(launch, options=launch.options | options)
+    return replace(launch, options=launch_options(point.tile.num_warps, point.tile.num_stages))
 
 
 def _cpu() -> float:

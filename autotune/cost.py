@@ -72,7 +72,7 @@ def _throughput(
     fma = gpu.fp32_tflops * 1e12 / gpu.sm_count * busy * p["products"]["fma"]
     plain = point.family.dtype == "fp32" or not family(binary, gpu.arch)
     products = job.products / (fma if plain else tensor)
-    solver = job.solver / (fma if point.solver == "ieee" else tensor * p["products"][point.solver])
+    solver = job.solver / (fma if point.inversion == "ieee" else tensor * p["products"][point.inversion])
     elementwise = job.elements * p["elementwise"]["operations"] * 2 / fma
     exponentials = (
         job.elements * p["elementwise"]["exponentials"] / (p["elementwise"]["exponentials_per_clock"] * clock)
@@ -82,7 +82,7 @@ def _throughput(
     memory = (job.own + job.shared / p["memory"]["cached"]) / bytes_per_second
     # Multiply-adds, exponentials and stack traffic are issued by the same warps; products and memory run beside them.
     issued = elementwise + exponentials + stack
-    if point.solver == "ieee":
+    if point.inversion == "ieee":
         issued += solver
     else:
         products += solver

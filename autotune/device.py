@@ -223,7 +223,7 @@ def _call(family: Family, sizes: Sizes, config: LaunchConfig, device: str = "cud
         "w": gate(rule.write, family.V),
     }
     if family.op == "chunk_fwd":
-        return lambda: gated_delta_rule(**inputs, variant="split", config=config)
+        return lambda: gated_delta_rule(**inputs, variant=config.variant, config=config)
     leaves = [tensor.requires_grad_() for tensor in inputs.values() if tensor is not None]
     grad = normal(family.V).to(dtype)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..kernels.config import LaunchConfig
+from ..kernels.config import LaunchConfig, kernel_of
 from .pool import Workers
 
 if TYPE_CHECKING:
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 SECONDS = 600.0
 """After which a gate counts as hanging."""
-
-KERNELS = {"chunk_fwd": "chunk_fwd/split", "chunk_train": "chunk_train/staged"}
-"""The kernel whose configurations an op's table holds."""
 
 REGIMES = (
     "ordinary", "trained_gates", "strong", "forget_spike", "reset_inf", "collinear", "identical_keys", "erase_two", "growth",
@@ -31,7 +28,7 @@ REGIMES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Do these configurations, which share chunk size and solver, compute what the rule says in this element type?"""
+    """Do these configurations, which share variant, chunk size and solver, compute what the rule says in this dtype?"""
 
     op: str
     rule: str
@@ -40,9 +37,14 @@ class Question:
 
     @property
     def head(self) -> str:
-        """Chunk size and solver, as a token: what the verdict is about."""
+        """Variant, chunk size and solver, as a token: what the verdict is about."""
         first = self.configs[0]
-        return LaunchConfig(chunk_size=first.chunk_size, solver=first.solver).token
+        return LaunchConfig(variant=first.variant, chunk_size=first.chunk_size, solver=first.solver).token
+
+    @property
+    def kernel(self) -> str:
+        """Its name in `kernels.KERNELS`."""
+        return kernel_of(self.op, self.head)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +57,14 @@ class Answer:
 
 
 def questions(configs: Iterable[tuple[str, str, str, LaunchConfig]]) -> list[Question]:
-    """Questions for (op, rule, dtype, configuration)s, one for each chunk size and solver, sorted."""
-    grouped: dict[tuple[str, str, str, int, str], set[LaunchConfig]] = {}
+    """Questions for (op, rule, dtype, configuration)s, one for each variant, chunk size and solver, sorted."""
+    grouped: dict[tuple[str, ...], set[LaunchConfig]] = {}
     for op, rule, dtype, config in configs:
-        grouped.setdefault((op, rule, dtype, config.chunk_size, config.solver), set()).add(config)
+        head = Question(op=op, rule=rule, dtype=dtype, configs=(config,)).head
+        grouped.setdefault((op, rule, dtype, head), set()).add(config)
     return [
         Question(op=op, rule=rule, dtype=dtype, configs=tuple(sorted(some, key=lambda config: config.token)))
-        for (op, rule, dtype, _, _), some in sorted(grouped.items())
+        for (op, rule, dtype, _), some in sorted(grouped.items())
     ]
 
 
@@ -95,7 +98,7 @@ def judge_on(question: Question, device: str) -> Answer:
     from ..verify.harness import Harness
     from ..verify.properties import load
 
-    name = KERNELS[question.op]
+    name = question.kernel
     harness = Harness(kernel=OURS[name], kernels=OURS, tau=tau(), device=device)
     counts: dict[str, int] = {}
     worst = 0.0

@@ -11,7 +11,7 @@ from statistics import mean, median
 import numpy as np
 
 from ..kernels.config import LaunchConfig
-from ..kernels.space import OP_STAGES
+from ..kernels.space import OP_STAGES, SPACES, op_stages, op_tiles
 from ..results.entry import TableEntry
 from ..results.key import Key
 from ..results.record import Compiled, Measured
@@ -19,7 +19,7 @@ from ..specs.gpus import Gpu
 from ..specs.rule import RULES
 from .binary import Compilation
 from .cost import estimate
-from .points import Family, Point
+from .points import Family, Point, points_of
 from .ranking import RUNS
 from .work import FP32, work
 
@@ -35,7 +35,7 @@ def point_of(record: Compiled) -> Point:
     config = LaunchConfig.parse(record.config)
     return Point(
         family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size, solver=config.solver,
-        tile=getattr(config, record.stage),
+        tile=getattr(config, SPACES[record.stage].tile),
     )  # fmt: skip
 
 
@@ -125,8 +125,12 @@ def config_importance(records: Iterable[Measured]) -> dict[str, dict[str, float]
     rows: dict[Key, list[tuple[Mapping[str, object], float]]] = defaultdict(list)
     for record in records:
         config = LaunchConfig.parse(record.config)
-        parameters: dict[str, object] = {"chunk size": config.chunk_size, "solver": config.solver}
-        for stage in OP_STAGES[record.key.op]:
+        parameters: dict[str, object] = {
+            "variant": config.variant,
+            "chunk size": config.chunk_size,
+            "solver": config.solver,
+        }
+        for stage in op_tiles(record.key.op):
             tile = getattr(config, stage)
             parameters |= {
                 f"{stage} block": tile.block,
@@ -147,14 +151,10 @@ def roofline(entry: TableEntry, gpu: Gpu) -> float:
     config, family = LaunchConfig.parse(entry.config), family_of(entry.key)
     tokens, heads = np.array([entry.key.tokens]), np.array([entry.key.heads])
     flops = 0.0
-    for stage in OP_STAGES[family.op]:
-        solver = config.solver if stage == "scores" else "ieee"
-        point = Point(
-            family=family, stage=stage, chunk_size=config.chunk_size, solver=solver, tile=getattr(config, stage)
-        )
+    for point in points_of(family, config):
         # Blocks of a dimension that are done by several programs repeat what they share; the roofline does not.
         job = work(replace(point, tile=replace(point.tile, block=256)), tokens, heads)
-        flops += float((job.products * job.programs * job.steps)[0]) * RUNS[family.op].get(stage, 1)
+        flops += float((job.products * job.programs * job.steps)[0]) * RUNS[family.op].get(point.stage, 1)
     peak = gpu.fp32_tflops if family.dtype == "fp32" else gpu.bf16_tflops
     moved = entry.key.tokens * entry.key.heads * _bytes(family)
     return 1e3 * max(flops / (peak * 1e12), moved / (gpu.bandwidth_gbs * 1e9))
@@ -172,9 +172,11 @@ def _bytes(family: Family) -> float:
 
 def _best_whole(op: str, best: Mapping[tuple[int, str, str], float]) -> float:
     totals = []
-    for chunk, solver in {(chunk, solver) for chunk, solver, stage in best if stage == "scores"}:
-        parts = [best.get((chunk, solver if stage == "scores" else "ieee", stage), math.inf) for stage in OP_STAGES[op]]
-        totals.append(sum(parts))
+    for chunk, solver, _ in best:
+        for variant in OP_STAGES[op]:
+            stages = op_stages(op, variant)
+            parts = [best.get((chunk, solver if space.solves else "ieee", space.stage), math.inf) for space in stages]
+            totals.append(sum(parts))
     return min(totals, default=math.inf)
 
 

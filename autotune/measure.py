@@ -19,7 +19,7 @@ from zlib import crc32
 import numpy as np
 
 from ..kernels.config import LaunchConfig
-from ..kernels.space import OP_STAGES
+from ..kernels.space import op_tiles
 from ..results.gpus import identify
 from ..results.record import Measured, Record, record_to_line
 from ..specs.gpus import Gpu
@@ -30,7 +30,7 @@ from .claims import Round
 from .cost import estimate
 from .device import SAMPLES, Device, Sizes, Timed
 from .gate import Answer, Question
-from .points import Family, Point
+from .points import Family, Point, config_of
 from .pool import Workers
 from .ranking import Ranked, resources, sizes, whole
 from .search import Spent, search
@@ -168,7 +168,7 @@ def _finalists(bench: Bench, turns: Turns) -> list[Measured]:
 def candidates(
     family: Family, kept: Mapping[Point, Compilation], gpu: Gpu, size: Sizes
 ) -> tuple[Space, dict[Config, LaunchConfig]]:
-    """The search space at one size: for every chunk size and solver, the tiles of each stage that the cost model likes best."""
+    """The search space at one size: per variant, chunk size and solver the tiles of each stage that the cost model likes best."""
     tokens, heads = np.array([size.tokens]), np.array([size.heads])
     of_family = {point: binary for point, binary in kept.items() if point.family == family}
     cost = {point: float(estimate(point, binary, gpu, tokens, heads)[0]) for point, binary in of_family.items()}
@@ -176,11 +176,10 @@ def candidates(
     for stages in whole(family, of_family):
         likely = [sorted(points, key=lambda point: cost[point])[: TILES[family.op]] for points in stages.values()]
         for chosen in product(*likely):
-            tiles = {point.stage: point.tile for point in chosen}
-            scores = chosen[0]
-            config = LaunchConfig(chunk_size=scores.chunk_size, solver=scores.solver, **tiles)
-            configs[(config.chunk_size, config.solver, *(tile.token for tile in tiles.values()))] = config
-    names = ("chunk_size", "solver", *OP_STAGES[family.op])
+            config = config_of(chosen)
+            settings = (config.variant, config.chunk_size, config.solver)
+            configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
+    names = ("variant", "chunk_size", "solver", *op_tiles(family.op))
     columns = zip(*configs, strict=True) if configs else ((),) * len(names)
     parameters = {name: tuple(dict.fromkeys(column)) for name, column in zip(names, columns, strict=True)}
     return Space(parameters=parameters, feasible=tuple(configs)), configs

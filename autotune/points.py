@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
 
-from ..kernels.config import LaunchConfig, Solver, Tile
-from ..kernels.space import CONSTRAINTS, OP_STAGES, SPACES
+from ..kernels.config import LaunchConfig, Solver, Tile, Variant
+from ..kernels.space import CONSTRAINTS, OP_STAGES, SPACES, op_stages
 from ..results.default import safe_default
 from ..results.key import Key
 from ..specs.gpus import Architecture
@@ -48,9 +48,20 @@ class Point:
     tile: Tile
 
     @property
+    def variant(self) -> Variant:
+        """Whose stage it is."""
+        return SPACES[self.stage].variant
+
+    @property
     def config(self) -> LaunchConfig:
         """The configuration that has this tile in this stage and defaults elsewhere."""
-        return LaunchConfig(chunk_size=self.chunk_size, solver=self.solver, **{self.stage: self.tile})
+        tiles = {SPACES[self.stage].tile: self.tile}
+        return LaunchConfig(variant=self.variant, chunk_size=self.chunk_size, solver=self.solver, **tiles)
+
+    @property
+    def inversion(self) -> str:
+        """Precision of the products that invert I + T. The variants of inference have their own in 16 bits."""
+        return "bf16x3" if self.variant != "split" and self.family.dtype != "fp32" else self.solver
 
     @property
     def is_default(self) -> bool:
@@ -61,7 +72,7 @@ class Point:
     def distance(self) -> int:
         """Doublings away from the safe default: what is near it is compiled first, in case a budget ends."""
         default, tile = self.family.default, self.tile
-        base = getattr(default, self.stage)
+        base = getattr(default, SPACES[self.stage].tile)
         doublings = (
             (self.chunk_size, default.chunk_size),
             (tile.block, base.block),
@@ -69,7 +80,7 @@ class Point:
             (tile.num_stages, base.num_stages),
         )
         far = sum(abs(here.bit_length() - there.bit_length()) for here, there in doublings)
-        return far + (self.solver != default.solver)
+        return far + (self.solver != default.solver) + (self.variant != default.variant)
 
     def __str__(self) -> str:
         return f"{self.family} {self.stage} {self.config.token}"
@@ -100,8 +111,8 @@ def families(ops: Iterable[str], rules: Iterable[str], dtypes: Iterable[str], di
 def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], list[StageCount]]:
     """The feasible points of a family, stage by stage, and the counts of what was left out."""
     points, counts = [], []
-    for stage in OP_STAGES[family.op]:
-        space, count = SPACES[stage], StageCount(family=family, stage=stage)
+    for space in (space for variant in OP_STAGES[family.op] for space in op_stages(family.op, variant)):
+        count = StageCount(family=family, stage=space.stage)
         for setting in space.settings(family.K, family.V, family.dtype, arch.backend, arch.warp):
             count.total += 1
             broken = next((constraint for constraint in CONSTRAINTS if constraint.broken(space, setting)), None)
@@ -111,7 +122,7 @@ def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], l
                 points.append(
                     Point(
                         family=family,
-                        stage=stage,
+                        stage=space.stage,
                         chunk_size=setting.chunk_size,
                         solver=setting.solver,
                         tile=setting.tile,
@@ -119,6 +130,30 @@ def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], l
                 )
         counts.append(count)
     return points, counts
+
+
+def points_of(family: Family, config: LaunchConfig) -> list[Point]:
+    """The points that a configuration is made of, in the order in which they run."""
+    return [
+        Point(
+            family=family,
+            stage=space.stage,
+            chunk_size=config.chunk_size,
+            solver=config.solver if space.solves else "ieee",
+            tile=getattr(config, space.tile),
+        )
+        for space in op_stages(family.op, config.variant)
+    ]
+
+
+def config_of(points: Iterable[Point]) -> LaunchConfig:
+    """The configuration that is made of these points, whose variant and chunk size are one."""
+    some = list(points)
+    solvers: list[Solver] = [point.solver for point in some if SPACES[point.stage].solves]
+    tiles: dict[str, Tile] = {SPACES[point.stage].tile: point.tile for point in some}
+    return LaunchConfig(
+        variant=some[0].variant, chunk_size=some[0].chunk_size, solver=solvers[0] if solvers else "ieee", **tiles
+    )
 
 
 def breadth_first(points: Iterable[Point]) -> list[Point]:

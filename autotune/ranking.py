@@ -9,13 +9,13 @@ from itertools import product
 
 import numpy as np
 
-from ..kernels.config import LaunchConfig, Solver, Tile
-from ..kernels.space import OP_STAGES
+from ..kernels.config import LaunchConfig, Solver, Variant
+from ..kernels.space import op_stages
 from ..results.gpus import Resources
 from ..specs.gpus import Gpu
 from .binary import Compilation
 from .cost import estimate
-from .points import Family, Point
+from .points import Family, Point, config_of, points_of
 
 TOKENS = tuple(2**i for i in range(10, 16))
 HEADS = tuple(2**i for i in range(4, 8))
@@ -66,9 +66,10 @@ def rank(
         best = {stage: np.argmin([times[point] for point in points], axis=0) for stage, points in stages.items()}
         for size in range(len(grid)):
             chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
-            totals.setdefault(_config(chosen), sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
+            totals.setdefault(config_of(chosen.values()), sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
     for config in (family.default, *also):
-        if members := _points_of(family, config, times):
+        members = points_of(family, config)
+        if all(point in times for point in members):
             totals.setdefault(config, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
     few = _few(totals, family.default)
     found = []
@@ -80,42 +81,24 @@ def rank(
 
 def resources(family: Family, config: LaunchConfig, kept: Mapping[Point, Compilation]) -> Resources:
     """What a configuration whose stages were kept needs, at most over them."""
-    binaries = [kept[point] for point in _points_of(family, config, kept)]
+    binaries = [kept[point] for point in points_of(family, config)]
     return Resources.of([(binary.shared, binary.registers, binary.threads) for binary in binaries])
 
 
 def whole(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
-    """Points by stage, for every chunk size and solver that has some in every stage. Only the scores have a solver."""
-    by_setting: dict[tuple[int, Solver], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    """Points by stage, for every variant, chunk size and solver that has some in every stage. Not all stages have a solver."""
+    by_setting: dict[tuple[Variant, int, Solver], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for point in sorted(points, key=lambda point: point.config.token):
-        by_setting[point.chunk_size, point.solver][point.stage].append(point)
+        by_setting[point.variant, point.chunk_size, point.solver][point.stage].append(point)
     complete = []
-    for (chunk_size, solver), scores in sorted(by_setting.items()):
-        stages = {**by_setting[chunk_size, "ieee"], "scores": scores["scores"]} if solver != "ieee" else dict(scores)
-        if all(stages.get(stage) for stage in OP_STAGES[family.op]):
-            complete.append({stage: stages[stage] for stage in OP_STAGES[family.op]})
+    for variant, chunk_size, solver in sorted(by_setting):
+        stages = {
+            space.stage: by_setting[variant, chunk_size, solver if space.solves else "ieee"].get(space.stage)
+            for space in op_stages(family.op, variant)
+        }
+        if all(stages.values()):
+            complete.append(stages)
     return complete
-
-
-def _config(chosen: Mapping[str, Point]) -> LaunchConfig:
-    scores = chosen["scores"]
-    tiles: dict[str, Tile] = {stage: point.tile for stage, point in chosen.items()}
-    return LaunchConfig(chunk_size=scores.chunk_size, solver=scores.solver, **tiles)
-
-
-def _points_of(family: Family, config: LaunchConfig, points: Mapping[Point, object]) -> list[Point]:
-    """The points that a configuration is made of; empty if one of them is not there."""
-    members = [
-        Point(
-            family=family,
-            stage=stage,
-            chunk_size=config.chunk_size,
-            solver=config.solver if stage == "scores" else "ieee",
-            tile=getattr(config, stage),
-        )
-        for stage in OP_STAGES[family.op]
-    ]
-    return members if all(point in points for point in members) else []
 
 
 def _few(totals: Mapping[LaunchConfig, np.ndarray], default: LaunchConfig) -> Sequence[LaunchConfig]:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..kernels.space import CONSTRAINTS
 from ..results.export_t4 import T4Result
@@ -23,14 +23,15 @@ SCHEMA = 1
 def print_space(console: Console, counts: Sequence[StageCount]) -> None:
     """One row per family and stage, and the reasons that removed something."""
     constraints = [constraint for constraint in CONSTRAINTS if any(count.removed[constraint.name] for count in counts)]
-    table = Table("family", "stage", header_style="bold")
+    table = Table(Column("family, and its stages", no_wrap=True), header_style="bold")
     for name in ("all", *(constraint.name for constraint in constraints), "left"):
         table.add_column(name, justify="right", overflow="fold")
     family = None
     for count in counts:
         removed = [str(count.removed[constraint.name] or "") for constraint in constraints]
-        name = "" if count.family == family else str(count.family)
-        table.add_row(name, count.stage, str(count.total), *removed, str(count.left), end_section=False)
+        if count.family != family:
+            table.add_row(str(count.family), style="bold")
+        table.add_row(f"  {count.stage}", str(count.total), *removed, str(count.left))
         family = count.family
     console.print(table)
     for constraint in constraints:

@@ -7,10 +7,11 @@ program does per trip over the chunks; stages that are parallel over chunks have
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..kernels.config import Tile
 from ..specs.rule import RULES, Rule
 from .points import Point
 
@@ -143,6 +144,31 @@ def _states(s: _Sizes) -> Work:
     return _walk(s, products, 1 + 2 * s.erases, 1 + output, reads + writes, 2.0 * C * s.gated)
 
 
+def _packed_scores(s: _Sizes) -> Work:
+    # One matrix per chunk holds both scores and inverse.
+    return replace(_scores(s), own=s.C * (2 * s.K * s.size + s.per_key) + s.C * s.C * s.size)
+
+
+def _packed_walk(s: _Sizes) -> Work:
+    walk = _states(s)
+    return replace(walk, shared=walk.shared - s.C * s.C * s.size)
+
+
+def _fused(s: _Sizes) -> Work:
+    # Every block of V makes the scores of its chunk anew, and none are read.
+    by_key = replace(s.point, tile=Tile())  # its scores cut K as by default, whatever cuts V
+    walk, scores = _states(s), _scores(replace(s, point=by_key))
+    return replace(
+        walk,
+        products=walk.products + scores.products,
+        solver=scores.solver,
+        chain=walk.chain + scores.chain,
+        exchanges=walk.exchanges + scores.exchanges,
+        elements=walk.elements + scores.elements,
+        shared=s.C * (2 * s.K * s.size + s.per_key),
+    )
+
+
 def _state_grads(s: _Sizes) -> Work:
     C, K, block = s.C, s.K, s.block(s.V)
     products = 2.0 * C * block * (K * (2 + s.erases) + C * (1 + s.erases))
@@ -200,4 +226,7 @@ _WORK: dict[str, Callable[[_Sizes], Work]] = {
     "state_grads": _state_grads,
     "score_grads": _score_grads,
     "input_grads": _input_grads,
+    "packed_scores": _packed_scores,
+    "packed_walk": _packed_walk,
+    "fused": _fused,
 }

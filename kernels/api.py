@@ -8,8 +8,9 @@ import torch
 
 from . import inference, library
 from . import torch_first_stage as plain
-from .checks import check
-from .config import LaunchConfig
+from .checks import check, may_read
+from .chunk_tables import ChunkIndices, check_chunk_indices, chunk_size_of
+from .config import LaunchConfig, variant_of
 from .dispatch import choose_config
 from .torch_chunkwise import gated_delta_rule_torch
 
@@ -27,6 +28,8 @@ _INLINE: dict[str, tuple[str, Raw]] = {
     "packed": ("chunk_fwd", inference.chunk_packed),
 }
 """Variants whose kernels normalise and activate what they read; they need no first stage."""
+_TABLED = ("staged", "split", "packed")
+"""Variants that read where the chunks of packed sequences lie; the others walk from boundary to boundary."""
 VARIANTS = (*_OPERATORS, *_INLINE, "torch")
 
 SHORT = 64
@@ -46,6 +49,7 @@ def gated_delta_rule(
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    chunk_indices: ChunkIndices | None = None,
     use_qk_l2norm_in_kernel: bool = False,
     use_gate_in_kernel: bool = False,
     A_log: Tensor | None = None,
@@ -71,12 +75,14 @@ def gated_delta_rule(
         initial_state: [N, HV, K, V] fp32, N the number of sequences.
         output_final_state: return the states after the last tokens too.
         cu_seqlens: [N + 1] boundaries of packed sequences, for B = 1; empty sequences keep their state.
-        cu_seqlens_cpu: a copy of cu_seqlens on the CPU, whose contents can be checked without a synchronisation.
+        cu_seqlens_cpu: a copy of cu_seqlens on the CPU, whose contents can be checked without a synchronisation. The torch
+            variant, which walks sequences on the host, reads it; without it, it has to wait for cu_seqlens.
+        chunk_indices: of the same sequences, from `deltaproof.kernels.chunk_indices`; then no call computes them again.
         use_qk_l2norm_in_kernel: divide q and k by sqrt(sum x^2 + 1e-6) first.
         use_gate_in_kernel: g is raw; the decay is -exp(A_log) * softplus(g + dt_bias), A_log [G], dt_bias [G] or [G * K].
         variant: "staged" (differentiable); "split", "packed" or "fused" (inference, with ever less memory traffic and ever
             fewer programs); "tokens" (inference, short sequences) or "torch"; by default chosen by device, length and
-            whether a gradient is needed.
+            whether a gradient is needed, and among those of inference by the configuration.
         config: the launch configuration; by default that of the tuned table of this GPU, or one that is safe everywhere.
         check_values: check the contents of g and cu_seqlens; by default only where that costs no synchronisation.
 
@@ -113,8 +119,11 @@ def gated_delta_rule(
         check_values=check_values,
         allow_fp64=variant in (None, "torch"),
     )
+    if chunk_indices is not None:
+        readable = may_read(q, check_values)
+        check_chunk_indices(chunk_indices, cu_seqlens, shape.T, q.device, readable=readable)
     scaling = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    variant = variant or _choose(q, k, v, g, b, w, initial_state, A_log, dt_bias)
+    named, variant = variant, variant or _choose(q, k, v, g, b, w, initial_state, A_log, dt_bias)
     if variant == "torch":
         if use_qk_l2norm_in_kernel:
             q, k = plain.l2norm(q), plain.l2norm(k)
@@ -144,12 +153,19 @@ def gated_delta_rule(
             op,
             shape,
             q,
+            variant=named,
             packed=cu_seqlens is not None,
             states=initial_state is not None or output_final_state,
             l2norm=use_qk_l2norm_in_kernel,
             gate=use_gate_in_kernel,
         )
     )
+    if named is None and op == "chunk_fwd" and (variant := variant_of(launch)) in _INLINE:
+        op, operator = _INLINE[variant]
+    tables: tuple[Tensor | None, Tensor | None] = (None, None)
+    if chunk_indices is not None and variant in _TABLED:
+        layout = chunk_indices.of(chunk_size_of(launch))
+        tables = (layout.chunks, layout.first_chunk)
     q, k, v = pack(q), pack(k), pack(v)
     g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
     if variant in _INLINE:
@@ -169,6 +185,7 @@ def gated_delta_rule(
         w,
         None if initial_state is None else initial_state.contiguous(),
         cu_seqlens,
+        *tables,
         shape.B if cu_seqlens is None else cu_seqlens.shape[0] - 1,
         scaling,
         output_final_state,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .config import LaunchConfig
+from .layout import Layout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,8 @@ class Call:
 
     q, k [tokens, H, K]; v [tokens, HV, V]; g [tokens, G(, K)], b [tokens, B(, K)], w [tokens, HV(, V)] or None;
     h0 [N, HV, K, V] fp32 or None; cu_seqlens [N + 1] int64.
+    layout: of chunks of `config.chunk_size` tokens, if the caller has it. length: tokens per sequence, if all are equally
+    long. Without either, the layout is computed from cu_seqlens.
     """
 
     q: torch.Tensor
@@ -27,6 +30,8 @@ class Call:
     cu_seqlens: torch.Tensor
     scale: float
     config: LaunchConfig
+    layout: Layout | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ def check(
     if initial_state is not None and initial_state.shape != (N, HV, K, V):
         _refuse("initial_state", initial_state, f"[{N}, {HV}, {K}, {V}]: sequences, value heads, K, V")
     _check_raw_gate(use_gate_in_kernel, g, A_log, dt_bias)
-    if g is not None and not use_gate_in_kernel and _readable(g, check_values) and bool((g > 0).any()):
+    if g is not None and not use_gate_in_kernel and may_read(g, check_values) and bool((g > 0).any()):
         raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
     return CallShape(
         decay=decay,
@@ -105,7 +105,7 @@ def _refuse(name: str, x: Tensor, accepted: str) -> NoReturn:
     raise ValueError(f"{name} has shape {list(x.shape)}; accepted: {accepted}")
 
 
-def _readable(x: Tensor, check_values: bool | None) -> bool:
+def may_read(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
     wanted = x.device.type == "cpu" if check_values is None else check_values
     return wanted and x.device.type != "meta" and not torch.compiler.is_compiling()
@@ -210,7 +210,7 @@ def _check_boundaries(
     if cu_seqlens_cpu is not None and cu_seqlens_cpu.shape != cu_seqlens.shape:
         _refuse("cu_seqlens_cpu", cu_seqlens_cpu, f"{list(cu_seqlens.shape)}, the shape of cu_seqlens")
     readable = {"cu_seqlens_cpu": cu_seqlens_cpu, "cu_seqlens": cu_seqlens}
-    contents = {n: x.tolist() for n, x in readable.items() if x is not None and _readable(x, check_values)}
+    contents = {n: x.tolist() for n, x in readable.items() if x is not None and may_read(x, check_values)}
     for name, bounds in contents.items():
         _check_bounds(name, bounds, T)
     if len(contents) == 2 and contents["cu_seqlens_cpu"] != contents["cu_seqlens"]:

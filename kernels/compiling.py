@@ -41,19 +41,23 @@ class Launch:
         return self.kernel.__name__
 
     def source(self) -> ASTSource:
-        """The kernel specialised as Triton would specialise this launch: None, 1 and multiples of 16 are known."""
+        """The kernel specialised as Triton would specialise this launch: None, 1 and multiples of 16 are known, unless the
+        kernel says that they are not to be."""
         signature, constants, attributes = {}, {}, {}
         for index, parameter in enumerate(self.kernel.params):
             value = self.arguments[parameter.name]
-            if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1):
+            free = parameter.do_not_specialize
+            aligned = not (free or parameter.do_not_specialize_on_alignment)
+            if parameter.is_constexpr or value is None or (isinstance(value, int) and value == 1 and not free):
                 signature[parameter.name] = "constexpr"
                 constants[(index,)] = value
             elif isinstance(value, torch.Tensor):
                 signature[parameter.name] = _POINTERS[value.dtype]
-                attributes[(index,)] = [["tt.divisibility", 16]]
+                if aligned:
+                    attributes[(index,)] = [["tt.divisibility", 16]]
             elif isinstance(value, int):
                 signature[parameter.name] = "i32" if -(2**31) <= value < 2**31 else "i64"
-                if value % 16 == 0:
+                if aligned and value % 16 == 0:
                     attributes[(index,)] = [["tt.divisibility", 16]]
             else:
                 signature[parameter.name] = "fp32"

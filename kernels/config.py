@@ -1,4 +1,4 @@
-"""Everything a launch may vary: chunk size, solver precision, and per stage a tile, warps and pipeline depth."""
+"""Everything a launch may vary: variant, chunk size, solver precision, and per stage a tile, warps and pipeline depth."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
+Variant = Literal["split", "packed", "fused"]
+"""How inference cuts its work into kernels; training is always cut into six stages."""
+
+
+def variant_of(token: str) -> str:
+    """The variant that the token of a configuration names, without reading the rest of it."""
+    return next((setting[8:] for setting in token.split(",") if setting.startswith("variant=")), "split")
+
+
+def kernel_of(op: str, token: str) -> str:
+    """Name in `kernels.variants.KERNELS` of what runs `op` under the configuration of this token."""
+    return "chunk_train/staged" if op == "chunk_train" else f"{op}/{variant_of(token)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +49,14 @@ STAGES = ("scores", "states", "output", "score_grads", "state_grads", "input_gra
 class LaunchConfig:
     """One point of the tuning space.
 
-    chunk_size: tokens per chunk, 16 to 128. solver: precision of the products that invert I + T.
+    variant: of inference; a call that names its variant does not ask for it. chunk_size: tokens per chunk, 16 to 128.
+    solver: precision of the products that invert I + T.
     scores, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
     `block` tiles K in scores, output and input_grads' K loop, and V in states, state_grads and score_grads.
+    The packed variant reads scores and states; the fused one reads states, and of scores the block.
     """
 
+    variant: Variant = "split"
     chunk_size: int = 64
     solver: Solver = "ieee"
     scores: Tile = Tile()
@@ -55,12 +70,15 @@ class LaunchConfig:
     """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then whatever differs from the default."""
 
     def __post_init__(self) -> None:
+        if self.variant not in ("split", "packed", "fused"):
+            raise ValueError(f"variant={self.variant!r}; accepted: split, packed, fused")
         if self.chunk_size not in (16, 32, 64, 128):
             raise ValueError(f"chunk_size={self.chunk_size}; accepted: 16, 32, 64, 128")
         if self.solver not in ("ieee", "tf32x3", "tf32"):
             raise ValueError(f"solver={self.solver!r}; accepted: ieee, tf32x3, tf32")
         tiles = {name: getattr(self, name) for name in STAGES}
-        parts = [f"c{self.chunk_size}", "" if self.solver == "ieee" else f"solver={self.solver}"]
+        parts = [f"c{self.chunk_size}", "" if self.variant == "split" else f"variant={self.variant}"]
+        parts += ["" if self.solver == "ieee" else f"solver={self.solver}"]
         parts += [f"{name}={tile.token}" for name, tile in tiles.items() if tile != Tile()]
         # Stored, so that a traced call only reads a string.
         object.__setattr__(self, "token", ",".join(filter(None, parts)))
@@ -73,7 +91,7 @@ class LaunchConfig:
             values: dict[str, object] = {"chunk_size": int(chunk.removeprefix("c"))}
             for setting in settings:
                 name, _, value = setting.partition("=")
-                if name == "solver":
+                if name in ("variant", "solver"):
                     values[name] = value
                 elif name in STAGES:
                     block, warps, depth = map(int, value.split("x"))

@@ -14,15 +14,26 @@ from ..results.default import safe_default
 from ..results.gpus import identify
 from ..specs.rule import RULES
 from .checks import CallShape
+from .config import variant_of
 
 _DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _log = logging.getLogger("deltaproof.dispatch")
 
 
 def choose_config(
-    op: str, shape: CallShape, q: torch.Tensor, *, packed: bool, states: bool, l2norm: bool, gate: bool
+    op: str,
+    shape: CallShape,
+    q: torch.Tensor,
+    *,
+    variant: str | None,
+    packed: bool,
+    states: bool,
+    l2norm: bool,
+    gate: bool,
 ) -> str:
     """Token of the configuration for a call of `op`. Only what was verified and timed is served (tier B or better).
+
+    variant: the one that the call names, if it does: what was tuned for another says nothing of it.
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
@@ -51,6 +62,9 @@ def choose_config(
         gate=gate,
         triton=triton.__version__,
     )
+    if op == "chunk_fwd" and variant not in (None, variant_of(answer.config)):
+        _say(f"{op} {rule} on {gpu}: {default} ({variant} was asked for, and {answer.config} is the best)", miss=False)
+        return default
     loss = "" if answer.expected_loss is None else f", expected to cost {answer.expected_loss:.0%}"
     _say(
         f"{op} {rule} on {gpu}: {answer.config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default"

@@ -2,8 +2,9 @@
 
 A model that imports `chunk_kda` and the like from there can import them from here. What FLA offers and this module does
 not is refused in one line, never ignored: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that say
-how FLA computes, not what (`safe_gate`, `disable_recompute`, `chunk_indices`, `use_graph`, `max_num_seqs`), may be passed
-and change nothing: no gate needs care here. `chunk_size` is a launch parameter and becomes the `config`.
+how FLA computes, not what (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`), may be passed and change
+nothing: no gate needs care here. `chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be what
+`deltaproof.kernels.chunk_indices` gives, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
 `state_v_first=True` gives and takes states as [N, HV, V, K].
 """
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
+from .chunk_tables import ChunkIndices
 from .config import LaunchConfig
 from .relatives import comba, gated_delta_product, preconditioned_delta_rule, retention, rwkv7
 from .relatives.delta_product import dividing_steps
@@ -23,7 +25,7 @@ from .relatives.preconditioned import PreconditionedState
 
 Result = tuple[Tensor, Tensor | None]
 
-_HOW = ("safe_gate", "disable_recompute", "chunk_indices", "use_graph", "max_num_seqs", "transpose_state_layout")
+_HOW = ("safe_gate", "disable_recompute", "use_graph", "max_num_seqs", "transpose_state_layout")
 """Keywords about FLA's own kernels. The last is its older name for `state_v_first` and is read as that."""
 
 
@@ -34,6 +36,8 @@ def _options(arguments: dict[str, Any]) -> dict[str, Any]:
         options["config"] = LaunchConfig(chunk_size=chunk_size)
     for name in _HOW:
         options.pop(name, None)
+    if not isinstance(options.get("chunk_indices"), ChunkIndices):
+        options.pop("chunk_indices", None)
     for name in ("cp_context", "return_intermediate_states", "reverse", "gv"):
         if (value := options.pop(name, None)) is not None and value is not False:
             raise TypeError(f"{name}={value!r} is not offered here; accepted: None or False")

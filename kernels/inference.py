@@ -30,6 +30,8 @@ def _operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpD
         w: Tensor | None,
         h0: Tensor | None,
         cu_seqlens: Tensor | None,
+        chunks: Tensor | None,
+        first_chunk: Tensor | None,
         sequences: int,
         scale: float,
         final: bool,
@@ -50,6 +52,7 @@ def _operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpD
             dt_bias=dt_bias,
             h0=h0,
             cu_seqlens=cu_seqlens,
+            chunks=chunks,
             sequences=sequences,
             scale=scale,
             normalise=normalise,
@@ -57,7 +60,7 @@ def _operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpD
         )
         return run(call, final=final)
 
-    def fake(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config, A_log, dt_bias, normalise):
+    def fake(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, final, config, *_):
         return torch.empty_like(v), empty_states(v, k, sequences if final else 0)
 
     registered = torch.library.custom_op(f"deltaproof::{name}", operator, mutates_args=())

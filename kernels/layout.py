@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -26,10 +25,24 @@ class Layout:
         return self.cu_seqlens.shape[0] - 1
 
 
-@lru_cache(maxsize=256)
 def even_sequences(batch: int, length: int, device: torch.device) -> torch.Tensor:
-    """cu_seqlens of `batch` sequences of `length` tokens each."""
-    return torch.arange(batch + 1, dtype=torch.int64, device=device) * length
+    """cu_seqlens of `batch` sequences of `length` tokens each.
+
+    Made anew by every call: a tensor kept from one would be read by others before it is written, where it was made while a
+    CUDA graph was captured, or on another stream.
+    """
+    return _multiples(length, batch + 1, device)
+
+
+def even_layout(cu_seqlens: torch.Tensor, length: int, chunk_size: int) -> Layout:
+    """The layout of sequences of `length` tokens each, whose boundaries these are: `make_layout` in a third of its launches."""
+    sequences, device = cu_seqlens.shape[0] - 1, cu_seqlens.device
+    per_sequence = -(-length // chunk_size)
+    offset = _multiples(chunk_size, per_sequence, device)
+    start = cu_seqlens[:-1, None] + offset
+    rows = (length - offset).clamp(max=chunk_size).expand(sequences, per_sequence)
+    chunks = torch.stack([start, rows], 2).view(sequences * per_sequence, 2)
+    return Layout(cu_seqlens=cu_seqlens, chunks=chunks, first_chunk=_multiples(per_sequence, sequences + 1, device))
 
 
 def make_layout(cu_seqlens: torch.Tensor, tokens: int, chunk_size: int) -> Layout:
@@ -47,3 +60,10 @@ def make_layout(cu_seqlens: torch.Tensor, tokens: int, chunk_size: int) -> Layou
     start = cu_seqlens[sequence] + (chunk - first_chunk[sequence]) * chunk_size
     rows = (cu_seqlens[sequence + 1] - start).clamp(0, chunk_size)
     return Layout(cu_seqlens=cu_seqlens, chunks=torch.stack([start, rows], 1), first_chunk=first_chunk)
+
+
+def _multiples(step: int, count: int, device: torch.device) -> torch.Tensor:
+    """0, step, 2 step, ...: [count] int64, in one launch."""
+    if step == 0:
+        return torch.zeros(count, dtype=torch.int64, device=device)
+    return torch.arange(0, count * step, step, dtype=torch.int64, device=device)

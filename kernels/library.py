@@ -17,7 +17,7 @@ from triton import knobs
 from . import staged
 from .call import Call
 from .config import LaunchConfig
-from .layout import even_sequences
+from .layout import Layout, even_sequences
 from .stages.activate import activate, activate_grad
 from .stages.normalise import l2norm as normalise
 from .stages.normalise import l2norm_grad as normalise_grad
@@ -27,7 +27,7 @@ Tensor = torch.Tensor
 parse_config = lru_cache(maxsize=1024)(LaunchConfig.parse)
 """Configurations travel as text; every call of an operator reads one."""
 
-_SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens")
+_SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens", "chunks", "first_chunk")
 """Tensor arguments of the training operator, in order."""
 
 
@@ -49,15 +49,36 @@ def _call(
     w: Tensor | None,
     h0: Tensor | None,
     cu_seqlens: Tensor | None,
+    chunks: Tensor | None,
+    first_chunk: Tensor | None,
     sequences: int,
     scale: float,
     config: str,
 ) -> Call:
-    """The arguments of an operator as a `Call`. Without cu_seqlens, the sequences are equally long."""
+    """The arguments of an operator as a `Call`. Without cu_seqlens, the sequences are equally long.
+
+    chunks, first_chunk: of a `Layout` of these sequences in chunks of the configuration's size, or both None.
+    """
+    layout = length = None
     if cu_seqlens is None:
-        cu_seqlens = even_sequences(sequences, q.shape[0] // max(sequences, 1), q.device)
-    launch = parse_config(config)
-    return Call(q=q, k=k, v=v, g=g, b=b, w=w, h0=h0, cu_seqlens=cu_seqlens, scale=scale, config=launch)
+        length = q.shape[0] // max(sequences, 1)
+        cu_seqlens = even_sequences(sequences, length, q.device)
+    elif chunks is not None and first_chunk is not None:
+        layout = Layout(cu_seqlens=cu_seqlens, chunks=chunks, first_chunk=first_chunk)
+    return Call(
+        q=q,
+        k=k,
+        v=v,
+        g=g,
+        b=b,
+        w=w,
+        h0=h0,
+        cu_seqlens=cu_seqlens,
+        scale=scale,
+        config=parse_config(config),
+        layout=layout,
+        length=length,
+    )
 
 
 def empty_states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
@@ -75,6 +96,8 @@ def chunk_train(
     w: Tensor | None,
     h0: Tensor | None,
     cu_seqlens: Tensor | None,
+    chunks: Tensor | None,
+    first_chunk: Tensor | None,
     sequences: int,
     scale: float,
     final: bool,
@@ -82,12 +105,12 @@ def chunk_train(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
     require_device(q)
-    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
+    call = _call(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, config)
     return staged.forward(call, final=final)
 
 
 @chunk_train.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
+def _(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, final, config):
     aqk = q.new_empty(q.shape[0], v.shape[1], parse_config(config).chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
     return torch.empty_like(v), empty_states(v, k, sequences if final else 0), aqk, a
@@ -103,6 +126,8 @@ def chunk_train_backward(
     w: Tensor | None,
     h0: Tensor | None,
     cu_seqlens: Tensor | None,
+    chunks: Tensor | None,
+    first_chunk: Tensor | None,
     sequences: int,
     aqk: Tensor,
     a: Tensor,
@@ -112,14 +137,14 @@ def chunk_train_backward(
     config: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """(dq, dk, dv, dg, db, dw, dh0), empty for what the call does not have."""
-    call = _call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config)
+    call = _call(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, config)
     grads = staged.backward(call, aqk, a, do, dht)
     dg, db, dw, dh0 = (q.new_empty(0) if grad is None else grad for grad in (grads.g, grads.b, grads.w, grads.h0))
     return grads.q, grads.k, grads.v, dg, db, dw, dh0
 
 
 @chunk_train_backward.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, sequences, aqk, a, do, dht, scale, config):
+def _(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, aqk, a, do, dht, scale, config):
     return tuple(q.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (q, k, v, g, b, w, h0))
 
 
@@ -130,12 +155,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> tuple[Any, ...]:
-    *inputs, cu_seqlens, aqk, a = ctx.saved_tensors
+    *inputs, cu_seqlens, chunks, first_chunk, aqk, a = ctx.saved_tensors
     do = torch.zeros_like(inputs[2]) if do is None else do.contiguous()
     dht = dht.contiguous() if dht is not None and ctx.final else None
-    grads = chunk_train_backward(*inputs, cu_seqlens, ctx.sequences, aqk, a, do, dht, ctx.scale, ctx.config)
+    tables = (cu_seqlens, chunks, first_chunk)
+    grads = chunk_train_backward(*inputs, *tables, ctx.sequences, aqk, a, do, dht, ctx.scale, ctx.config)
     needed = (None if tensor is None else grad for tensor, grad in zip(inputs, grads, strict=True))
-    return *needed, None, None, None, None, None
+    return *needed, None, None, None, None, None, None, None
 
 
 chunk_train.register_autograd(_backward, setup_context=_save)
@@ -153,15 +179,17 @@ def _inference_operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) ->
         w: Tensor | None,
         h0: Tensor | None,
         cu_seqlens: Tensor | None,
+        chunks: Tensor | None,
+        first_chunk: Tensor | None,
         sequences: int,
         scale: float,
         final: bool,
         config: str,
     ) -> tuple[Tensor, Tensor]:
         require_device(q)
-        return run(_call(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, config), final=final)
+        return run(_call(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, config), final=final)
 
-    def fake(q, k, v, g, b, w, h0, cu_seqlens, sequences, scale, final, config):
+    def fake(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, final, config):
         return torch.empty_like(v), empty_states(v, k, sequences if final else 0)
 
     registered = torch.library.custom_op(f"deltaproof::{name}", operator, mutates_args=())

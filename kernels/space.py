@@ -1,4 +1,4 @@
-"""The tuning space of every stage: what a launch may vary, and which combinations are left out for which reason.
+"""The tuning space of every kernel: what a launch may vary, and which combinations are left out for which reason.
 
 One idea: a point is left out here only for a reason that can be read off its numbers. Whether the rest fits, spills or is the
 same program as another is for the compiler to say.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
-from .config import Solver, Tile
+from .config import Solver, Tile, Variant
 
 CHUNK_SIZES = (16, 32, 64, 128)
 SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
@@ -41,17 +41,21 @@ class Setting:
 class StageSpace:
     """What one stage varies.
 
-    stage: its field in LaunchConfig. live: fp32 numbers that one program holds at once, from the tiles in its kernel.
+    stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig. variant: whose stage it is.
+    live: fp32 numbers that one program holds at once, from the tiles in its kernel.
     cut: the dimensions that `block` cuts. solves: it inverts I + T, so the solver's precision is its own to vary.
     steps: trips of the loop that `num_stages` pipelines; None where only the call knows. A depth of 3 buffers no more than
     2 in the walks, whose loads wait for the table of chunks; the other loops are of few trips.
     """
 
     stage: str
+    tile: str
     live: Callable[[Setting], int]
     cut: Literal["K", "V", "KV"]
     steps: Callable[[Setting], int | None]
     solves: bool = False
+    variant: Variant = "split"
+    chunk_sizes: tuple[int, ...] = CHUNK_SIZES
     blocks: tuple[int, ...] = (32, 64, 128)
     num_warps: tuple[int, ...] = (2, 4, 8)
     num_stages: tuple[int, ...] = (1, 2)
@@ -59,7 +63,7 @@ class StageSpace:
     def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
         """Every combination, infeasible ones included, in a fixed order."""
         for chunk_size, solver, block, warps, depth in product(
-            CHUNK_SIZES, SOLVERS if self.solves else SOLVERS[:1], self.blocks, self.num_warps, self.num_stages
+            self.chunk_sizes, SOLVERS if self.solves else SOLVERS[:1], self.blocks, self.num_warps, self.num_stages
         ):
             tile = Tile(block=block, num_warps=warps, num_stages=depth)
             yield Setting(
@@ -114,68 +118,98 @@ def _input_grads(s: Setting) -> int:
     return 6 * s.chunk_size * _block(s.K, s) + s.chunk_size**2
 
 
+def _fused(s: Setting) -> int:
+    # The state stays while the inverse holds T, A and the two halves of an operand.
+    return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
+
+
+WALK = (16, 32, 64, 128)
+"""Walks are short of programs where there are few heads: narrow blocks make more of them."""
+
 SPACES: dict[str, StageSpace] = {
     space.stage: space
     for space in (
         StageSpace(
             stage="scores",
+            tile="scores",
             live=_scores,
             cut="K",
             steps=lambda s: _trips(s.K, s),
             solves=True,
             num_warps=(2, 4, 8, 16),
         ),
-        # The walks are short of programs where there are few heads: narrow blocks make more of them.
-        StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),
-        StageSpace(stage="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
-        StageSpace(stage="state_grads", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),
-        StageSpace(stage="score_grads", live=_score_grads, cut="V", steps=lambda s: _trips(s.V, s)),
+        StageSpace(stage="states", tile="states", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
+        StageSpace(stage="output", tile="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
+        StageSpace(stage="state_grads", tile="state_grads", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
+        StageSpace(stage="score_grads", tile="score_grads", live=_score_grads, cut="V", steps=lambda s: _trips(s.V, s)),
         StageSpace(
-            stage="input_grads", live=_input_grads, cut="KV", steps=lambda s: _trips(s.V, s), num_warps=(4, 8, 16)
+            stage="input_grads",
+            tile="input_grads",
+            live=_input_grads,
+            cut="KV",
+            steps=lambda s: _trips(s.V, s),
+            num_warps=(4, 8, 16),
         ),
-    )
-}
-"""The stages by name, in the order in which they run."""
-
-
-def _fused(s: Setting) -> int:
-    # The state stays while the inverse holds T, A and the two halves of an operand.
-    return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
-
-
-VARIANT_SPACES: dict[str, tuple[StageSpace, ...]] = {
-    "packed": (
+        # The other variants of inference. Their 16-bit calls have a solver of their own, so that there is none to choose;
+        # where fp32 calls choose one, it is `ieee`.
         StageSpace(
-            stage="scores",
+            stage="packed_scores",
+            variant="packed",
+            tile="scores",
             live=_scores,
             cut="K",
             steps=lambda s: _trips(s.K, s),
-            solves=True,
-            blocks=(16, 32, 64),
+            chunk_sizes=(32, 64, 128),
+            blocks=(32, 64),
             num_warps=(4, 8),
         ),
-        StageSpace(stage="states", live=_states, cut="V", steps=lambda s: None, blocks=(16, 32, 64, 128)),
-    ),
-    "fused": (
         StageSpace(
-            stage="states",
+            stage="packed_walk",
+            variant="packed",
+            tile="states",
+            live=_states,
+            cut="V",
+            steps=lambda s: None,
+            chunk_sizes=(32, 64, 128),
+            blocks=(32, 64, 128),
+            num_warps=(4, 8),
+        ),
+        # Beyond 64 rows the scores of a chunk and the state do not fit beside each other.
+        StageSpace(
+            stage="fused",
+            variant="fused",
+            tile="states",
             live=_fused,
             cut="V",
             steps=lambda s: None,
-            solves=True,
-            blocks=(16, 32, 64, 128),
+            chunk_sizes=(16, 32, 64),
+            blocks=(32, 64, 128),
             num_warps=(4, 8),
         ),
-    ),
+    )
 }
-"""What the other variants of `chunk_fwd` vary, in the fields of a configuration that they read. `scores.block` of the fused
-one cuts K in its scores, and 32 does for all."""
+"""The stages by name."""
 
-OP_STAGES: dict[str, tuple[str, ...]] = {
-    "chunk_fwd": ("scores", "states"),
-    "chunk_train": tuple(SPACES),
+OP_STAGES: dict[str, dict[Variant, tuple[str, ...]]] = {
+    "chunk_fwd": {
+        "split": ("scores", "states"),
+        "packed": ("packed_scores", "packed_walk"),
+        "fused": ("fused",),
+    },
+    "chunk_train": {"split": ("scores", "states", "output", "state_grads", "score_grads", "input_grads")},
 }
-"""The stages that each op tunes."""
+"""The stages that each op tunes, by variant, in the order in which they run."""
+
+
+def op_stages(op: str, variant: Variant) -> tuple[StageSpace, ...]:
+    """The stages that an op runs under a configuration of this variant, in order; training has but one."""
+    variants = OP_STAGES[op]
+    return tuple(SPACES[name] for name in variants.get(variant, variants["split"]))
+
+
+def op_tiles(op: str) -> tuple[str, ...]:
+    """The fields of a configuration that hold the tiles of an op's stages, whatever the variant."""
+    return tuple(dict.fromkeys(SPACES[name].tile for stages in OP_STAGES[op].values() for name in stages))
 
 
 def _wide(space: StageSpace, s: Setting) -> bool:

@@ -8,7 +8,7 @@ import torch
 
 from .call import Call, Gradients
 from .config import LaunchConfig
-from .layout import Layout, make_layout
+from .layout import Layout, even_layout, make_layout
 from .shapes import Shapes
 from .stages.input_grads import input_grads
 from .stages.output import output
@@ -29,7 +29,11 @@ class _Setting(TypedDict):
 
 def _setting(call: Call) -> _Setting:
     shapes = Shapes.of(call.q, call.v, call.g, call.b, call.w)
-    layout = make_layout(call.cu_seqlens, shapes.tokens, call.config.chunk_size)
+    layout, chunk_size = call.layout, call.config.chunk_size
+    if layout is None and call.length is not None:
+        layout = even_layout(call.cu_seqlens, call.length, chunk_size)
+    elif layout is None:
+        layout = make_layout(call.cu_seqlens, shapes.tokens, chunk_size)
     return {"scale": call.scale, "shapes": shapes, "layout": layout, "config": call.config}
 
 

@@ -42,10 +42,15 @@ def make_plan(lengths: list[int], chunk_size: int, device: torch.device) -> Chun
     return ChunkPlan(
         lengths=lengths,
         size=size,
-        order=torch.tensor(order, dtype=torch.int64, device=device),
+        order=_on(device, order),
         active=active,
-        rows=torch.tensor(rows, dtype=torch.int64, device=device),
+        rows=_on(device, rows),
     )
+
+
+def _on(device: torch.device, numbers: list[int]) -> Tensor:
+    """int64, without waiting for what the device does."""
+    return torch.tensor(numbers, dtype=torch.int64).to(device, non_blocking=True)
 
 
 def to_chunks(plan: ChunkPlan, x: Tensor) -> Tensor:

@@ -163,6 +163,6 @@ def _claims(key: Key, config: str) -> Iterator[_Claim]:
 
 
 def _head(config: str) -> str:
-    """Chunk size and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
+    """Variant, chunk size and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
     chunk, *settings = config.split(",")
-    return ",".join([chunk, *(setting for setting in settings if setting.startswith("solver="))])
+    return ",".join([chunk, *(setting for setting in settings if setting.startswith(("variant=", "solver=")))])

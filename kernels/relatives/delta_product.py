@@ -20,6 +20,7 @@ def gated_delta_product(
     beta: Tensor,  # [B, T, n, HV]
     *,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -36,7 +37,7 @@ def gated_delta_product(
         g=None if g is None else first_of(g, n),
         b=beta.flatten(1, 2),
         w=None,
-        cu_seqlens=spread(cu_seqlens, n),
+        **spread(cu_seqlens, cu_seqlens_cpu, n),
         **options,
     )
     return o[:, n - 1 :: n], state

@@ -66,6 +66,7 @@ def mamba3_mimo(
     initial_state: Mamba3State | None = None,
     output_final_state: bool = False,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Mamba3State | None]:
@@ -100,7 +101,7 @@ def mamba3_mimo(
     o, state = op(
         q=queries.flatten(1, 2), k=keys.flatten(1, 2), v=v.flatten(1, 2), g=first_of(g, R), b=None,
         w=write.repeat_interleave(R, 1),
-        scale=scaling, initial_state=before, output_final_state=output_final_state, cu_seqlens=spread(cu_seqlens, R),
+        scale=scaling, initial_state=before, output_final_state=output_final_state, **spread(cu_seqlens, cu_seqlens_cpu, R),
         **options,
     )  # fmt: skip
     # Step i of a token has not seen the writes of later steps yet, and has seen what all its steps wrote ahead.

@@ -24,6 +24,7 @@ def rwkv7(
     a: Tensor,  # [B, T, H, K], in (0, 1)
     *,
     cu_seqlens: Tensor | None = None,
+    cu_seqlens_cpu: Tensor | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -52,7 +53,7 @@ def rwkv7(
         g=first_of(decay, 2),
         b=first_of(torch.exp(-decay) / strength, 2),
         w=interleave(torch.zeros_like(decay[..., 0]), torch.ones_like(decay[..., 0])),
-        cu_seqlens=spread(cu_seqlens, 2),
+        **spread(cu_seqlens, cu_seqlens_cpu, 2),
         **options,
     )
     return o[:, 1::2].to(v.dtype), state

@@ -21,6 +21,7 @@ def last_of(x: Tensor, n: int) -> Tensor:
     return interleave(*[torch.zeros_like(x)] * (n - 1), x)
 
 
-def spread(cu_seqlens: Tensor | None, n: int) -> Tensor | None:
-    """Boundaries of the sequences, counted in steps."""
-    return None if cu_seqlens is None else cu_seqlens * n
+def spread(cu_seqlens: Tensor | None, cu_seqlens_cpu: Tensor | None, n: int) -> dict[str, Tensor | None]:
+    """Boundaries of the sequences, counted in steps, as arguments of the rule."""
+    found = {"cu_seqlens": None if cu_seqlens is None else cu_seqlens * n}
+    return found if cu_seqlens_cpu is None else found | {"cu_seqlens_cpu": cu_seqlens_cpu * n}

@@ -4,6 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
+from ..launch_options import launch_options
 from .fold import fold
 
 
@@ -65,7 +66,7 @@ def activate(f: torch.Tensor, A_log: torch.Tensor, dt_bias: torch.Tensor) -> tor
     """g fp32 of the shape of f: [tokens, G] with dt_bias [G], or [tokens, G, K] with dt_bias [G * K]; A_log [G]."""
     g = torch.empty_like(f, dtype=torch.float32)
     grid = (triton.cdiv(f.shape[0], BLOCK), f.shape[1])
-    activate_kernel[grid](f=f, A_log=A_log, dt_bias=dt_bias, g=g, num_warps=4, **_sizes(f))
+    activate_kernel[grid](f=f, A_log=A_log, dt_bias=dt_bias, g=g, **launch_options(4), **_sizes(f))
     return g
 
 
@@ -78,6 +79,6 @@ def activate_grad(
     dA = dg.new_empty(blocks, *A_log.shape)
     dbias = dg.new_empty(blocks, *dt_bias.shape)
     activate_grad_kernel[(blocks, f.shape[1])](
-        f=f, A_log=A_log, dt_bias=dt_bias, dg=dg, df=df, dA=dA, dbias=dbias, num_warps=4, **_sizes(f)
+        f=f, A_log=A_log, dt_bias=dt_bias, dg=dg, df=df, dA=dA, dbias=dbias, **launch_options(4), **_sizes(f)
     )
     return df, fold(dA, A_log), fold(dbias, dt_bias)

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from ..inference_call import InferenceCall
+from ..launch_options import launch_options
 from ..ties import NONE
 from .chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
 from .normalise import EPS
@@ -114,8 +115,7 @@ def infer_fused(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, torc
         INITIAL=call.h0 is not None,
         FINAL=final,
         SOLVER=call.solver,
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o, ht

@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from ..config import LaunchConfig
+from ..launch_options import launch_options
 from ..layout import Layout
 from ..shapes import SCALAR as SCALAR_TIE
 from ..shapes import Shapes
@@ -284,8 +285,7 @@ def input_grads(
         BV=min(tile.block, shapes.V_block),
         LEVELS=config.chunk_size.bit_length() - 1,
         SUMS="ieee" if q.dtype == torch.float32 else "tf32",
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return dq, dk, total(dg, g), total(db, b)

@@ -4,6 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
+from ..launch_options import launch_options
+
 EPS = 1e-6
 """Added under the root, as flash-linear-attention does; x / max(|x|, eps) differs for |x| below 1e-2."""
 
@@ -40,7 +42,7 @@ def _launch(kernel, tensors: dict[str, torch.Tensor]) -> None:
         rows *= size
     block = 32
     kernel[(triton.cdiv(rows, block),)](
-        **tensors, rows=rows, eps=EPS, K=K, BR=block, KP=max(16, triton.next_power_of_2(K)), num_warps=4
+        **tensors, rows=rows, eps=EPS, K=K, BR=block, KP=max(16, triton.next_power_of_2(K)), **launch_options(4)
     )
 
 

@@ -8,6 +8,7 @@ import triton
 import triton.language as tl
 
 from ..config import LaunchConfig
+from ..launch_options import launch_options
 from ..layout import Layout
 from ..shapes import Shapes
 from .states import chunk_factors
@@ -87,8 +88,7 @@ def output(
         C=config.chunk_size,
         BK=min(tile.block, shapes.K_block),
         BV=block,
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "K", "V", "DECAY"),
     )
     return o

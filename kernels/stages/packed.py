@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 
 from ..inference_call import InferenceCall
+from ..launch_options import launch_options
 from ..layout import make_layout
 from ..ties import NONE
 from .chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
@@ -146,7 +147,9 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
         chunks = None
         programs = call.sequences * triton.cdiv(call.length, config.chunk_size)
     else:
-        chunks = make_layout(call.cu_seqlens, shapes.tokens, config.chunk_size).chunks
+        chunks = call.chunks
+        if chunks is None:
+            chunks = make_layout(call.cu_seqlens, shapes.tokens, config.chunk_size).chunks
         programs = chunks.shape[0]
     tensors = call.tensors
     common = {
@@ -166,8 +169,7 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
         BK=min(config.scores.block, shapes.K_block),
         LEVELS=config.chunk_size.bit_length() - 1,
         SOLVER=call.solver,
-        num_warps=config.scores.num_warps,
-        num_stages=config.scores.num_stages,
+        **launch_options(config.scores.num_warps, config.scores.num_stages),
         **common,
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )
@@ -186,8 +188,7 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
         BV=block,
         INITIAL=call.h0 is not None,
         FINAL=final,
-        num_warps=config.states.num_warps,
-        num_stages=config.states.num_stages,
+        **launch_options(config.states.num_warps, config.states.num_stages),
         **common,
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )

@@ -8,6 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
+from ..launch_options import launch_options
 from ..shapes import Shapes
 from ..ties import CHANNEL, NONE, SCALAR
 from .activate import softplus
@@ -162,7 +163,7 @@ def walk_pool(
         PACKED=cu_seqlens is not None,
         SLOTS=slots is not None,
         ALONG=int(v_first),
-        num_warps=num_warps,
+        **launch_options(num_warps),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from ..config import LaunchConfig
+from ..launch_options import launch_options
 from ..layout import Layout
 from ..shapes import Shapes
 from ..ties import CHANNEL, NONE, SCALAR
@@ -118,8 +119,7 @@ def score_grads(
         scale=scale,
         C=config.chunk_size,
         BV=min(tile.block, shapes.V_block),
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("HV", "B", "V", "ERASE", "WRITE"),
     )
     return daqk, dt, dv, dw

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from ..config import LaunchConfig
+from ..launch_options import launch_options
 from ..layout import Layout
 from ..shapes import Shapes
 from ..ties import CHANNEL, NONE, SCALAR
@@ -146,8 +147,7 @@ def scores(
         BK=min(tile.block, shapes.K_block),
         LEVELS=config.chunk_size.bit_length() - 1,
         SOLVER=config.solver,
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )
     return aqk, a

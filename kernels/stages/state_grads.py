@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from ..config import LaunchConfig
+from ..launch_options import launch_options
 from ..layout import Layout
 from ..shapes import Shapes
 from ..ties import NONE
@@ -135,8 +136,7 @@ def state_grads(
         BV=block,
         INITIAL=initial,
         FINAL=dht is not None,
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE"),
     )
     return dh, dx, dh0

@@ -11,6 +11,7 @@ import triton
 import triton.language as tl
 
 from ..config import LaunchConfig
+from ..launch_options import launch_options
 from ..layout import Layout
 from ..shapes import Shapes
 from ..ties import CHANNEL, NONE, SCALAR
@@ -183,8 +184,7 @@ def walk_states(
         INITIAL=h0 is not None,
         FINAL=final,
         OUTPUT=output,
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return h, r, o, ht

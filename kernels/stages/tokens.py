@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 from ..call import Call
+from ..launch_options import launch_options
 from ..shapes import Shapes
 from ..ties import CHANNEL, NONE, SCALAR
 
@@ -105,8 +106,7 @@ def walk_tokens(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]
         BV=block,
         INITIAL=call.h0 is not None,
         FINAL=final,
-        num_warps=tile.num_warps,
-        num_stages=tile.num_stages,
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o, ht

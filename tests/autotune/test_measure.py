@@ -97,4 +97,4 @@ def test_the_space_at_a_size_is_small_and_feasible():
     assert 0 < len(space.feasible) == len(configs) < 1000
     for point, config in configs.items():
         assert all(value in values for value, values in zip(point, space.parameters.values(), strict=True))
-        assert config.chunk_size == point[0]
+        assert (config.variant, config.chunk_size) == point[:2]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
-from deltaproof.autotune.points import Point, breadth_first, enumerate_points, families
-from deltaproof.kernels.config import STAGES, LaunchConfig
-from deltaproof.kernels.space import CONSTRAINTS, OP_STAGES, SPACES
+from deltaproof.autotune.points import Point, breadth_first, config_of, enumerate_points, families, points_of
+from deltaproof.kernels.config import STAGES, LaunchConfig, Tile, Variant
+from deltaproof.kernels.space import CONSTRAINTS, OP_STAGES, SPACES, op_tiles
 from deltaproof.specs.gpus import gpu, gpus
 
 EVERY = families(OP_STAGES, ("gdn2", "gdn"), ("bf16", "fp32"), (32, 64, 100, 256))
 
 
-def test_spaces_cover_the_stages_of_a_launch_configuration():
-    assert set(SPACES) == set(STAGES)
+def test_spaces_cover_what_a_launch_configuration_holds():
+    assert {space.tile for space in SPACES.values()} == set(STAGES)
+    assert {name for stages in OP_STAGES.values() for names in stages.values() for name in names} == set(SPACES)
+    assert set(OP_STAGES["chunk_fwd"]) == set(get_args(Variant))
 
 
 @pytest.mark.parametrize("slug", ["h100-sxm", "mi300x"])
@@ -21,7 +25,8 @@ def test_every_combination_is_a_point_or_counted_once(slug: str):
     for family in EVERY:
         points, counts = enumerate_points(family, gpu(slug).arch)
         assert len(points) == len(set(points)) == sum(count.left for count in counts)
-        assert {count.stage for count in counts} == set(OP_STAGES[family.op])
+        assert [count.stage for count in counts] == [name for names in OP_STAGES[family.op].values() for name in names]
+        assert all(count.left for count in counts)
         for count in counts:
             assert set(count.removed) <= {constraint.name for constraint in CONSTRAINTS}
 
@@ -31,7 +36,7 @@ def test_the_safe_default_is_always_tried_first(slug: str):
     for family in EVERY:
         points, _ = enumerate_points(family, gpu(slug).arch)
         default = [point for point in points if point.is_default]
-        assert [point.stage for point in default] == list(OP_STAGES[family.op]), family
+        assert [point.stage for point in default] == list(OP_STAGES[family.op]["split"]), family
         assert set(breadth_first(points)[: len(default)]) == set(default)
 
 
@@ -47,4 +52,16 @@ def test_a_point_stands_for_one_launch_configuration():
     for point in points:
         assert LaunchConfig.parse(point.config.token) == point.config
         assert isinstance(point, Point)
-        assert getattr(point.config, point.stage) == point.tile
+        assert getattr(point.config, SPACES[point.stage].tile) == point.tile
+        assert (point.config.variant, point.config.chunk_size) == (point.variant, point.chunk_size)
+
+
+def test_a_configuration_is_made_of_its_points():
+    for family in EVERY:
+        for variant in OP_STAGES[family.op]:
+            solver = "tf32x3" if variant == "split" else "ieee"
+            tiles = dict.fromkeys(
+                op_tiles(family.op) if variant != "fused" else ["states"], Tile(block=64, num_warps=4)
+            )
+            config = LaunchConfig(variant=variant, chunk_size=32, solver=solver, **tiles)
+            assert config_of(points_of(family, config)) == config

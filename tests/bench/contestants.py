@@ -22,6 +22,8 @@ Answer = tuple[torch.Tensor, torch.Tensor | None]
 Call = Callable[[], Answer]
 
 OURS, PEER = "deltaproof", "fla"
+NAIVE = {"chunkwise": "naive_chunk_", "token loop": "naive_recurrent_"}
+"""The peer's reference implementations, which run on a CPU: how its functions' names begin."""
 LARGEST_FOR_TORCH = 2**19
 """Tokens times heads above which the plain torch path is not timed on a GPU: it is there for checking."""
 
@@ -52,8 +54,8 @@ def contestants(work: Work, device: str) -> list[Contestant]:
         ]
     variants = ("staged",) if work.op == "train" else ("split", "packed", "fused")
     if device == "cpu":
-        naive = _one(PEER, "naive chunkwise", _peer_naive)
-        return [_one(OURS, "torch", partial(_ours, "torch")), naive]
+        naive = [_one(PEER, f"naive {kind}", partial(_peer_naive, kind)) for kind in NAIVE]
+        return [_one(OURS, "torch", partial(_ours, "torch")), *naive]
     found = [_one(OURS, variant, partial(_ours, variant)) for variant in (*variants, "torch")]
     modes: dict[str, dict[str, Any]] = {"": {}}
     if work.rule in ("gdn2", "kda"):
@@ -111,13 +113,14 @@ def _peer(options: dict[str, Any], work: Work, made: Tensors) -> Call:
     return _forward_or_train(work, call, _renamed(work, made), made["do"])
 
 
-def _peer_naive(work: Work, made: Tensors) -> Call:
-    if work.op != "forward":
-        raise Unable("timed forward only")
-    function = _peer_function(work.rule, "naive_chunk_", ".naive")
-    named = _renamed(work, made)
-    named |= {name: torch.nn.functional.normalize(made[name].float(), dim=-1).to(made[name].dtype) for name in "qk"}
-    return lambda: function(**named)
+def _peer_naive(kind: str, work: Work, made: Tensors) -> Call:
+    function = _peer_function(work.rule, NAIVE[kind], ".naive")
+
+    def normalised(q: torch.Tensor, k: torch.Tensor, **others: torch.Tensor) -> Any:
+        q, k = (torch.nn.functional.normalize(x.float(), dim=-1).to(x.dtype) for x in (q, k))
+        return function(q=q, k=k, **others)
+
+    return _forward_or_train(work, normalised, _renamed(work, made), made["do"])
 
 
 def _forward_or_train(work: Work, function: Callable[..., Any], given: Tensors, do: torch.Tensor) -> Call:

@@ -42,7 +42,7 @@ def steps(args: argparse.Namespace, folder: Path, gpu: str | None) -> list[Step]
     if args.pretend:
         verify += ["--kernel", "recurrent/tokens", "--rule", "linear", "--property", "linearity"]
     bench = [python, str(BENCH / "side_by_side.py"), "--out", str(folder), "--budget", "{seconds}"]
-    bench += ["--device", "cpu", "--rounds", "2", "--rule", "gdn"] if args.pretend else ["--device", "cuda"]
+    bench += ["--device", "cpu", "--small", "--rounds", "2", "--rule", "gdn"] if args.pretend else ["--device", "cuda"]
     found = [Step(name="verify", command=verify, share=0.35, done=(0, 1))]
     # The quickest look at speed comes first, since a machine may go away.
     small = [*bench, "--out", str(folder / "first-look"), "--small", "--op", "forward"]
@@ -50,8 +50,9 @@ def steps(args: argparse.Namespace, folder: Path, gpu: str | None) -> list[Step]
     found.insert(0, Step(name="first-look", command=small, share=0.25))
     if gpu is not None:
         tune = [python, "-m", "deltaproof.autotune", "--gpu", gpu, "--mode", "compile" if args.pretend else "measure"]
-        tune += ["--dim", "64" if args.pretend else "128", "--op", "chunk_fwd", "--budget", "{seconds}s"]
-        tune += ["--rule", "gdn"] if args.pretend else []
+        # A rehearsal sends what it compiled through the gate in the interpreter, which no budget counts.
+        dim, budget = ("64", "40s") if args.pretend else ("128", "{seconds}s")
+        tune += ["--op", "chunk_fwd", "--dim", dim, "--budget", budget, *(["--rule", "gdn"] if args.pretend else [])]
         found.append(Step(name="tune", command=[*tune, "--out", str(folder / "tuned")], share=0.4))
     found.append(Step(name="bench", command=bench, share=0.95))
     return found
@@ -168,6 +169,9 @@ def main() -> int:
         print(f"{step.name}: up to {seconds:.0f} s", flush=True)
         start = time.monotonic()
         code = run(step, seconds, folder / f"{step.name}.log")
+        if step.name == "tune" and "bench" in state:
+            # It knows itself what was measured under other tables.
+            state["bench"]["state"] = "to do"
         entry["seconds"] += time.monotonic() - start
         if code is None:
             entry["state"] = "stopped for time; goes on"

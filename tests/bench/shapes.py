@@ -52,6 +52,7 @@ FORWARD = _shapes(
 )
 DECODE = _shapes(*((batch, 1, 16, 128) for batch in (1, 16, 64, 256, 1024)))
 SMALL_FORWARD = _shapes((1, 512, 2, 64), (2, 256, 2, 64))
+CPU_FORWARD = _shapes((1, 1024, 4, 128), (4, 256, 4, 64))
 SMALL_DECODE = _shapes((4, 1, 2, 64))
 
 

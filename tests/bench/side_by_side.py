@@ -1,11 +1,13 @@
 """Our kernels and flash-linear-attention's, side by side in one run: `make bench`.
 
-One file per piece of work under the folder of results, with every raw sample; what is already there for the same device and
-versions is not measured again, so that a run that was stopped goes on. At the end a table, and plots.
+One file per piece of work under the folder of results, with every raw sample; what is already there for the same device,
+versions, kernels and tuned tables is not measured again, so that a run that was stopped goes on. At the end a table, and plots.
+On a CPU: the torch path beside the peer's reference implementations, with one thread unless OMP_NUM_THREADS says otherwise.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -18,12 +20,15 @@ from typing import Annotated, Any
 import torch
 import typer
 from contestants import Unable, contestants, versions
+from cpu_table import cpu_table
 from rich.console import Console
-from shapes import DECODE, FORWARD, SMALL_DECODE, SMALL_FORWARD, Work, tensors
-from stopwatch import Stopwatch, captured, error_of, reference
+from shapes import CPU_FORWARD, DECODE, FORWARD, SMALL_DECODE, SMALL_FORWARD, Work, tensors
+from stopwatch import Stopwatch, captured, cpu_clock, error_of, reference
 from summary import table, write_plots
 
+from deltaproof import kernels
 from deltaproof.results.atomic import replace
+from deltaproof.results.kernel_digest import ENTRY_POINTS, digest_sources
 
 SCHEMA = 1
 OPS = ("forward", "decode", "train")
@@ -34,11 +39,36 @@ def environment(device: str) -> dict[str, Any]:
     """What a measurement depends on."""
     if device == "cuda":
         facts = torch.cuda.get_device_properties(0)
-        name = facts.name
+        name, clock = facts.name, "CUDA events"
         driver = str(getattr(torch._C, "_cuda_getDriverVersion")())  # noqa: B009
     else:
-        name, driver = f"{platform.machine()} CPU, {torch.get_num_threads()} threads", None
-    return {"device": name, "driver": driver, "python": platform.python_version(), **versions()}
+        threads = torch.get_num_threads()
+        used = "one used" if threads == 1 else f"{threads} threads used"
+        name, driver = f"CPU, {_processor()}, {os.cpu_count()} cores, {used}", None
+        clock = "processor time" if cpu_clock() is time.process_time else "time on the clock"
+    entries = {file for files in ENTRY_POINTS.values() for file in files}
+    sources = digest_sources(Path(kernels.__file__).parent, sorted(entries | {"torch_chunkwise.py"}))
+    around = {"device": name, "driver": driver, "clock": clock, "python": platform.python_version(), **versions()}
+    return around | {"kernels": sources, "tables": _tables()}
+
+
+def _processor() -> str:
+    """The model, where Linux tells it; and the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{model} ({platform.machine()})" if model else platform.machine()
+
+
+def _tables() -> str | None:
+    """A digest of the tuned tables that are used instead of the packaged ones, if any are."""
+    folder = os.environ.get("DELTAPROOF_TABLES")
+    if not folder:
+        return None
+    contents = [path.read_bytes() for path in sorted(Path(folder).glob("*.json"))]
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 def measure(work: Work, device: str, rounds: int, watch: Stopwatch) -> list[dict[str, Any]]:
@@ -76,7 +106,8 @@ def main(
     device: Annotated[str, typer.Option(help="auto, cuda or cpu.")] = "auto",
     rule: Annotated[list[str] | None, typer.Option("--rule", help="gdn2, kda and gdn by default.")] = None,
     op: Annotated[
-        list[str] | None, typer.Option("--op", help="forward, decode, train; the first two by default.")
+        list[str] | None,
+        typer.Option("--op", help="forward, decode, train; by default the first two, on a CPU forward and train."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32; fp32 by default on a CPU.")] = "",
     small: Annotated[bool, typer.Option("--small", help="Small shapes, as on a CPU.")] = False,
@@ -99,15 +130,15 @@ def main(
         if name not in ("gdn2", "kda", "gdn"):
             _usage(f"--rule is {name!r}; accepted: gdn2, kda, gdn")
     if device == "cpu":
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 2)))
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
     works = [
         Work(op=kind, rule=name, dtype=dtype or ("fp32" if device == "cpu" else "bf16"), shape=shape)
-        for kind in op or (("forward", "decode") if device == "cuda" else ("forward",))
+        for kind in op or (("forward", "decode") if device == "cuda" else ("forward", "train"))
         for name in rule or ("gdn2", "kda", "gdn")
-        for shape in _shapes(kind, small or device == "cpu")
+        for shape in _shapes(kind, device, small)
     ]
     around = environment(device)
-    folder = out / "".join(c if c.isalnum() else "-" for c in around["device"].lower())
+    folder = out / ("cpu" if device == "cpu" else "".join(c if c.isalnum() else "-" for c in around["device"].lower()))
     folder.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch(device)
     documents, left = [], 0
@@ -137,7 +168,7 @@ def main(
     if not documents:
         stderr.print(f"nothing measured yet; {left} pieces of work are left: the same command goes on")
         raise typer.Exit(0)
-    text = table(documents)
+    text = cpu_table(documents) if device == "cpu" else table(documents)
     replace(folder / "table.md", text)
     write_plots(documents, folder)
     print(text)
@@ -146,14 +177,14 @@ def main(
     stderr.print(f"samples, table and plots are in {folder}")
 
 
-def _shapes(op: str, small: bool) -> Any:
+def _shapes(op: str, device: str, small: bool) -> Any:
     if op == "decode":
-        return SMALL_DECODE if small else DECODE
-    return SMALL_FORWARD if small else FORWARD
+        return SMALL_DECODE if small or device == "cpu" else DECODE
+    return SMALL_FORWARD if small else CPU_FORWARD if device == "cpu" else FORWARD
 
 
 def _known(path: Path, around: dict[str, Any]) -> dict[str, Any] | None:
-    """What was measured before, if it was on this device and with these versions."""
+    """What was measured before, if all that it depends on is still the same."""
     try:
         document = json.loads(path.read_text())
     except (OSError, ValueError):

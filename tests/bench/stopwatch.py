@@ -1,7 +1,9 @@
 """Time, memory and error of calls, on a GPU or a CPU.
 
 On a GPU: the last-level cache is flushed and the device kept busy until the call's launches are queued, so that a short call
-is timed by its kernels; CUDA events around it. Contestants take turns, a sample each per round, so that drift hits all alike.
+is timed by its kernels; CUDA events around it. On a CPU: the processor time of this process where torch has one thread, which
+leaves out what other programs take meanwhile; else the time on the clock. Contestants take turns, a sample each per round, so
+that drift hits all alike.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ class Stopwatch:
     def sample(self, call: Callable[[], object]) -> float:
         """Milliseconds of one call."""
         if not self._cuda:
-            begun = time.perf_counter()
+            clock = cpu_clock()
+            begun = clock()
             call()
-            return 1e3 * (time.perf_counter() - begun)
+            return 1e3 * (clock() - begun)
         begun = time.perf_counter()
         call()
         queued = time.perf_counter() - begun
@@ -68,6 +71,11 @@ class Stopwatch:
         target = torch.empty_like(source)
         target.copy_(source)
         return 2 * size, [self.sample(lambda: target.copy_(source)) for _ in range(rounds)]
+
+
+def cpu_clock() -> Callable[[], float]:
+    """Seconds. Of several threads the processor time adds up, and says nothing of how long a call takes."""
+    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
 
 def captured(call: Call) -> Callable[[], object]:

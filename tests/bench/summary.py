@@ -18,7 +18,7 @@ def timed(document: Document) -> list[dict[str, Any]]:
 
 
 def typical(document: Document, samples: Sequence[float]) -> float:
-    """The median; on a CPU, which others use meanwhile, the minimum."""
+    """The median; on a CPU, whose caches others use meanwhile, the minimum."""
     return min(samples) if document["environment"]["driver"] is None else statistics.median(samples)
 
 
@@ -29,15 +29,10 @@ def best(document: Document, ours: bool) -> dict[str, Any] | None:
 
 
 def ratio(document: Document) -> float | None:
-    """The peer's time over ours, where contestants take turns; None where one of them is missing.
-
-    On a GPU round by round, and then the median.
-    """
+    """The peer's time over ours, round by round, since contestants take turns, and then the median; None where one is missing."""
     mine, other = best(document, True), best(document, False)
     if mine is None or other is None:
         return None
-    if document["environment"]["driver"] is None:
-        return min(other["samples_ms"]) / min(mine["samples_ms"])
     return statistics.median(b / a for a, b in zip(mine["samples_ms"], other["samples_ms"], strict=True))
 
 
@@ -51,8 +46,7 @@ def table(documents: Sequence[Document]) -> str:
     """Markdown: a row per piece of work, then geometric means, then who could not be timed and why."""
     around = documents[0]["environment"]
     known = ", ".join(f"{name} {value}" for name, value in around.items() if name != "device" and value)
-    kind = "Minima" if around["driver"] is None else "Medians"
-    lines = [f"Measured on {around['device']} ({known}). {kind}; errors are relative, of the outputs, against fp64."]
+    lines = [f"Measured on {around['device']} ({known}). Medians; errors are relative, of the outputs, against fp64."]
     lines += ["", "| work | ours | ms | of the copy rate | MiB | error | peer | ms | MiB | error | times faster |"]
     lines += ["|---|---|---:|---:|---:|---:|---|---:|---:|---:|---:|"]
     for document in documents:
@@ -70,15 +64,22 @@ def table(documents: Sequence[Document]) -> str:
         faster = ratio(document)
         lines.append("| " + " | ".join([*cells, "-" if faster is None else f"{faster:.2f}"]) + " |")
     lines += ["", *_means(documents)]
-    reasons = {
-        f"- {entry['name']} on {document['work']}: {entry['unable']}"
-        for document in documents
-        for entry in document["contestants"]
-        if "unable" in entry
-    }
-    if reasons:
-        lines += ["", "Not timed:", *sorted(reasons)]
+    if unable := reasons(documents):
+        lines += ["", "Not timed:", *unable]
     return "\n".join(lines) + "\n"
+
+
+def reasons(documents: Sequence[Document]) -> list[str]:
+    """Who was not timed, on what, and why; on everything at once where that is so."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for document in documents:
+        for entry in document["contestants"]:
+            if "unable" in entry:
+                found.setdefault((entry["name"], entry["unable"]), []).append(document["work"])
+    return [
+        f"- {name} on {'everything' if len(works) == len(documents) else ', '.join(works)}: {why}"
+        for (name, why), works in sorted(found.items())
+    ]
 
 
 def _means(documents: Sequence[Document]) -> list[str]:
@@ -119,8 +120,9 @@ def write_plots(documents: Sequence[Document], folder: Path) -> None:
                     below.append(middle[-1] - min(samples))
                     above.append(max(samples) - middle[-1])
             axes.bar(at, middle, width, yerr=(below, above), label=name, error_kw={"linewidth": 0.7})
-        floors = [document["ideal_bytes"] / copy_rate(document) * 1e3 for document in chosen]
-        axes.plot(range(len(chosen)), floors, "k_", markersize=24, label="ideal bytes at the copy rate")
+        if chosen[0]["environment"]["driver"] is not None:
+            floors = [document["ideal_bytes"] / copy_rate(document) * 1e3 for document in chosen]
+            axes.plot(range(len(chosen)), floors, "k_", markersize=24, label="ideal bytes at the copy rate")
         shapes = [document["work"].rsplit("-", 1)[1] for document in chosen]
         axes.set_xticks(range(len(chosen)), shapes, rotation=30, ha="right")
         axes.set(yscale="log", ylabel="milliseconds", title=f"{op} {rule}, {documents[0]['environment']['device']}")

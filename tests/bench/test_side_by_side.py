@@ -22,7 +22,7 @@ def run(script: str, *arguments: str, **environment: str) -> subprocess.Complete
 
 
 def test_a_run_keeps_every_sample_and_goes_on_where_it_stopped(tmp_path: Path):
-    arguments = ("--device", "cpu", "--rule", "gdn", "--op", "forward", "--op", "decode", "--rounds", "3")
+    arguments = ("--device", "cpu", "--small", "--rule", "gdn", "--op", "forward", "--op", "decode", "--rounds", "3")
     first = run("side_by_side.py", *arguments, "--out", str(tmp_path))
     assert first.returncode == 0, first.stderr
     (folder,) = tmp_path.iterdir()
@@ -39,7 +39,10 @@ def test_a_run_keeps_every_sample_and_goes_on_where_it_stopped(tmp_path: Path):
             assert ("unable" in entry) != ("samples_ms" in entry)
         assert document["copy"]["bytes"] > 0
     assert (folder / "forward-gdn.svg").stat().st_size > 1000
-    assert "| forward-gdn-fp32-b1t512h2d64 | torch |" in (folder / "table.md").read_text()
+    table = (folder / "table.md").read_text()
+    assert "| forward-gdn-fp32-b1t512h2d64 | " in table
+    assert "torch sees no CUDA device" in table and "of processor time" in table
+    assert folder.name == "cpu"
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     again = run("side_by_side.py", *arguments, "--out", str(tmp_path))
     assert again.stdout == first.stdout
@@ -64,6 +67,30 @@ def test_without_a_gpu_the_session_says_so(tmp_path: Path):
     done = run("on_gpu.py", "--out", str(tmp_path), CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
     assert "torch sees no CUDA device" in done.stderr
+
+
+def test_what_was_timed_before_tuning_went_on_is_timed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    import on_gpu  # pyright: ignore[reportMissingImports]
+
+    for name in ("TRITON_CACHE_DIR", "TRITON_CACHE_AUTOTUNING", "PYTHONPATH", "PYTHONUNBUFFERED"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    times = tmp_path / "times"
+    timing = [sys.executable, "-c", f"open({str(times)!r}, 'a').write('x')"]
+    tune = on_gpu.Step(name="tune", command=[sys.executable, "-c", ""], share=0.5)
+    monkeypatch.setattr(on_gpu, "steps", lambda *_: [tune, on_gpu.Step(name="bench", command=timing, share=0.9)])
+    machine = {"device": None}
+    monkeypatch.setattr(on_gpu, "machine", lambda: machine)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--pretend", "--out", str(tmp_path)])
+    before = {
+        "tune": {"state": "stopped for time; goes on", "seconds": 1.0},
+        "bench": {"state": "done", "seconds": 1.0},
+    }
+    (tmp_path / "progress.json").write_text(json.dumps({"machine": machine, "steps": before}))
+    assert on_gpu.main() == 0
+    assert times.read_text() == "x"
+    assert on_gpu.main() == 0
+    assert times.read_text() == "x"
 
 
 def document(ours: list[float], peer: list[float], **more: Any) -> dict[str, Any]:

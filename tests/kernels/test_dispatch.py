@@ -26,8 +26,11 @@ SHAPE = CallShape(
 Q: Any = SimpleNamespace(is_cuda=True, device="cuda:0", dtype=torch.bfloat16)
 
 
-def choose(shape: CallShape = SHAPE) -> str:
-    return dispatch.choose_config("chunk_fwd", shape, Q, packed=False, states=False, l2norm=False, gate=False)
+OPTIONS = dict.fromkeys(("packed", "states", "l2norm", "gate"), False)
+
+
+def choose(shape: CallShape = SHAPE, variant: str | None = None) -> str:
+    return dispatch.choose_config("chunk_fwd", shape, Q, variant=variant, **OPTIONS)
 
 
 @pytest.fixture(autouse=True)
@@ -78,5 +81,9 @@ def test_ties_without_a_name_and_cpus_get_the_default():
     assert choose(replace(SHAPE, write="scalar")) == "c64"
     for dtype, K, default in ((torch.bfloat16, 256, "c64"), (torch.float32, 128, "c64"), (torch.float32, 192, "c32")):
         shape, q = replace(SHAPE, K=K), torch.zeros(1, dtype=dtype)
-        options = dict.fromkeys(("packed", "states", "l2norm", "gate"), False)
-        assert dispatch.choose_config("chunk_fwd", shape, q, **options) == default
+        assert dispatch.choose_config("chunk_fwd", shape, q, variant=None, **OPTIONS) == default
+
+
+def test_what_was_tuned_for_another_variant_is_not_served():
+    assert choose(variant="split") == "c32"
+    assert choose(variant="fused") == "c64"

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from deltaproof import kernels
-from deltaproof.kernels import LaunchConfig, gated_delta_rule, inference, library
+from deltaproof.kernels import LaunchConfig, chunk_indices, gated_delta_rule, inference, library
 from deltaproof.specs.rule import RULES, Rule
 
 B, T, H, HV, K, V = 2, 21, 1, 2, 20, 24
@@ -70,7 +70,9 @@ def test_opcheck(rule: str):
     inputs = [packed.get(name) for name in ("q", "k", "v", "g", "b", "w")]
     h0 = torch.zeros(2, HV, K, V, requires_grad=True) if rule == "gdn2" else None
     boundaries = torch.tensor([0, 4, 2 * T])
-    arguments = (*inputs, h0, boundaries, 2, 0.3, rule != "linear", CONFIG.token)
+    tables = chunk_indices(boundaries, 2 * T).of(CONFIG.chunk_size)
+    layout = (tables.chunks, tables.first_chunk) if rule == "kda" else (None, None)
+    arguments = (*inputs, h0, boundaries, *layout, 2, 0.3, rule != "linear", CONFIG.token)
     torch.library.opcheck(library.chunk_train, arguments)
     with torch.no_grad():
         torch.library.opcheck(library.chunk_fwd, arguments)
@@ -138,8 +140,9 @@ def test_opcheck_of_inference_on_raw_inputs(variant: str):
     packed = [given[name].detach().flatten(0, 1) for name in ("q", "k", "v", "g", "b", "w")]
     raw = (torch.zeros(HV), torch.zeros(HV * K))
     boundaries = torch.tensor([0, 4, 2 * T])
-    for cu_seqlens, sequences in ((boundaries, 2), (None, 2)):
-        arguments = (*packed, None, cu_seqlens, sequences, 0.3, True, CONFIG.token, *raw, True)
+    chunks = chunk_indices(boundaries, 2 * T).of(CONFIG.chunk_size).chunks
+    for cu_seqlens, table in ((boundaries, None), (boundaries, chunks), (None, None)):
+        arguments = (*packed, None, cu_seqlens, table, None, 2, 0.3, True, CONFIG.token, *raw, True)
         torch.library.opcheck(operator, arguments)
 
 

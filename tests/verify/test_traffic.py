@@ -34,13 +34,15 @@ def test_forward_moves_no_more_than_promised(tmp_path: Path, options: str):
 
 def test_a_decoding_step_moves_every_state_once_each_way(tmp_path: Path):
     path = tmp_path / "bytes.json"
-    code, text = run("--decode", "--batch", "3", "--channels", "64", "--kernel", "recurrent/tokens", "--rule", "gdn2",
-                     "--json", str(path), "--stages")  # fmt: skip
+    code, text = run("--decode", "--batch", "3", "--channels", "64", "--kernel", "recurrent/tokens",
+                     "--kernel", "recurrent/pool", "--rule", "gdn2", "--json", str(path), "--stages")  # fmt: skip
     assert code == 0, text
-    (call,) = json.loads(path.read_text())["calls"]
-    (stage,) = (stage for stage in call["stages"] if stage["stage"] == "tokens_kernel")
+    stages = {stage["stage"]: stage for call in json.loads(path.read_text())["calls"] for stage in call["stages"]}
     state = 4 * 64 * 64
-    assert stage["read"] + stage["written"] == pytest.approx(2 * state + 64 * (7 * 2 + 4) - 2 * 64, rel=0.01)
+    for name in ("tokens_kernel", "pool_kernel"):
+        stage = stages[name]
+        assert stage["launches"] == 1
+        assert stage["read"] + stage["written"] == pytest.approx(2 * state + 64 * (7 * 2 + 4) - 2 * 64, rel=0.01)
     assert "tokens_kernel" in text
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
+from typing import Any
 
-from ...kernels.config import LaunchConfig
-from ...kernels.space import CONSTRAINTS, OP_STAGES, SPACES
+from ...kernels.config import LaunchConfig, kernel_of
+from ...kernels.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
 from ...kernels.variants import KERNELS
 from ...results.default import safe_default
 from ...results.places import find_tables
@@ -18,8 +19,6 @@ from ...specs.rule import RULES
 
 FIRST_STAGE = "first_stage"
 """The optional first stage, normalisation and activation: no kernel of its own, and nothing in it is tuned."""
-SPACED = ("chunk_train/staged", "chunk_fwd/split")
-"""Kernels that the tuning space is the space of."""
 MAIN_RULE, MAIN_DTYPE, MAIN_DIM = "gdn2", "bf16", 128
 OTHERS = (("fp16", 64), ("fp32", 256))
 DTYPES = ("bf16", "fp16", "fp32")
@@ -97,9 +96,10 @@ def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
     for table in find_tables(slug):
         for entry in table.entries:
             key = entry.key
-            served.setdefault((key.op, key.rule, key.dtype, key.K, key.V), set()).add(entry.config)
+            kernel = kernel_of(key.op, entry.config)
+            served.setdefault((kernel, key.rule, key.dtype, key.K, key.V), set()).add(entry.config)
     for subject in wanted:
-        configs = served.get((subject.op, subject.rule, subject.dtype, subject.K, subject.V), set())
+        configs = served.get((subject.kernel, subject.rule, subject.dtype, subject.K, subject.V), set())
         for config in sorted(configs - {safe_default(subject.dtype, subject.K)}):
             yield Piece(subject=subject, config=config, why="table")
 
@@ -118,11 +118,16 @@ def selectable_pieces(wanted: Iterable[Subject], arch: Architecture) -> Iterator
             problem = Problem(rule=RULES[subject.rule], K=subject.K, V=subject.V)
             for config in kernel.configs(problem):
                 yield Piece(subject=subject, config=config.token, why="selectable")
-        for stage in OP_STAGES[subject.op] if subject.kernel in SPACED else ():
-            space = SPACES[stage]
+        for space in _spaces(subject):
             for setting in space.settings(subject.K, subject.V, subject.dtype, arch.backend, arch.warp):
                 if not any(constraint.broken(space, setting) for constraint in CONSTRAINTS):
-                    config = LaunchConfig(
-                        chunk_size=setting.chunk_size, solver=setting.solver, **{stage: setting.tile}
-                    )  # fmt: skip
-                    yield Piece(subject=subject, config=config.token, stage=stage, why="selectable")
+                    tile: dict[str, Any] = {space.tile: setting.tile}
+                    config = LaunchConfig(chunk_size=setting.chunk_size, solver=setting.solver, **tile)
+                    yield Piece(subject=subject, config=config.token, stage=space.stage, why="selectable")
+
+
+def _spaces(subject: Subject) -> Iterator[StageSpace]:
+    """The stages of a kernel that the tuning space is the space of."""
+    for variant in OP_STAGES.get(subject.op, ()):
+        if subject.kernel == kernel_of(subject.op, LaunchConfig(variant=variant).token):
+            yield from op_stages(subject.op, variant)

@@ -1,0 +1,22 @@
+"""The options of a launch."""
+
+from __future__ import annotations
+
+import torch
+
+THREADS_PER_WARP = 32
+REGISTERS_PER_PROGRAM, REGISTERS_PER_THREAD = 65_536, 255
+"""Of NVIDIA's GPUs since sm_80 (CUDA C++ Programming Guide, table of technical specifications per compute capability)."""
+
+
+def launch_options(num_warps: int, num_stages: int | None = None) -> dict[str, int]:
+    """Warps and pipeline depth, and on NVIDIA's GPUs as many registers per thread as the hardware allows.
+
+    Left to choose, ptxas now and then settles for 32 registers and spills thousands of bytes (`.maxnreg` of the PTX ISA).
+    """
+    options = {"num_warps": num_warps}
+    if num_stages is not None:
+        options["num_stages"] = num_stages
+    if torch.version.hip is None:
+        options["maxnreg"] = min(REGISTERS_PER_THREAD, REGISTERS_PER_PROGRAM // (num_warps * THREADS_PER_WARP))
+    return options
