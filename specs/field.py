@@ -267,8 +267,23 @@ def softplus(x: FieldArray) -> FieldArray:
 
 
 def sigmoid(x: FieldArray) -> FieldArray:
-    """exp(x - softplus(x)), the form without overflow. Not 1 / (1 + exp(-x)): the logarithm in `softplus` is formal."""
-    return exp(x - softplus(x))
+    """exp(x - softplus(x)), the form without overflow. Not 1 / (1 + exp(-x)): the logarithm in `softplus` is formal.
+
+    Of what `logit` has returned, what it was given."""
+    formal = exp(x - softplus(x)).bits
+    known = [_LOGITS.get(bits, -1) for bits in x.bits.ravel().tolist()] if _LOGITS else []
+    if any(bits >= 0 for bits in known):
+        given = np.array(known, dtype=np.int64).reshape(x.shape)
+        formal = np.where(given < 0, formal, given).astype(np.uint32)
+    return FieldArray(formal)
+
+
+def logit(x: FieldArray) -> FieldArray:
+    """A tagged operation, like `rsqrt`, that `sigmoid` undoes."""
+    raw = _tagged("logit", x)
+    pairs = zip(raw.bits.ravel().tolist(), x.bits.ravel().tolist(), strict=True)
+    _LOGITS.update((bits, given) for bits, given in pairs if bits < _MARK)
+    return raw
 
 
 def concatenate(arrays: Sequence[FieldArray], axis: int = 0) -> FieldArray:
@@ -334,6 +349,10 @@ def _tagged(tag: str, x: FieldArray) -> FieldArray:
 LOG2_E = np.uint32(_tagged("log2(e)", FieldArray(np.zeros((), np.uint32))).bits)
 LN_2 = np.uint32(pow(int(LOG2_E & _LOW), -1, P) | pow(int(LOG2_E >> 16), -1, Q) << 16)
 """The payloads of log2(e) and ln(2)."""
+
+
+_LOGITS: dict[int, int] = {}
+"""What `logit` has returned, and of what."""
 
 
 class Field:

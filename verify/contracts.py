@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
 
-from ..kernels.variants import Kernel
 from ..specs.budget import Budget, budget
 from ..specs.contract import CONTRACTS, TOKEN_CONTRACTS, PrecisionContract, Rounding
 from ..specs.inputs import generate
@@ -39,8 +38,16 @@ def contract_of(kernel: Any, case: Case) -> PrecisionContract:
 
 
 def promises_ieee_products(kernel: Any, case: Case) -> bool:
-    """Whether fp32 operands of products must not be rounded: our kernels promise it, where the solver is not told otherwise."""
-    return isinstance(kernel, Kernel) and (case.config is None or case.config.solver == "ieee")
+    """Whether fp32 operands of products must not be rounded: a kernel promises it that does not declare otherwise, where the
+    solver is not told otherwise."""
+    declared = getattr(kernel, "fp32_operand", None) is not None
+    return not declared and (case.config is None or case.config.solver == "ieee")
+
+
+def is_ours(kernel: Any) -> bool:
+    """Whether a kernel promises what only our op does beyond the rule: fp64 without Triton, and that bad calls are refused
+    in one line that names the argument. Somebody else's function promises neither, unless it takes `check_values`."""
+    return not hasattr(kernel, "convention") or bool(kernel.trusting)
 
 
 @lru_cache(maxsize=16)

@@ -78,9 +78,10 @@ def cu_seqlens(problem: Problem, device: torch.device | str = "cpu") -> torch.Te
 def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
     """Call the kernel; with `gradients`, pull (do, dht) back through it. Returns outputs by name.
 
-    Raises KernelRaised if it raises, or answers with a wrong shape or dtype.
+    Raises KernelRaised if it raises, answers with a wrong shape or dtype, or has torch write to what it was given.
     """
     leaves = dict(made)
+    before = {name: tensor._version for name, tensor in made.items()}
     if gradients:
         leaves |= {name: made[name].detach().requires_grad_() for name in GRADIENTS if name in made}
     with torch.set_grad_enabled(gradients):
@@ -93,20 +94,26 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
         if gradients:
             wanted = [name for name in GRADIENTS if name in made]
             flowing = [(o, made["do"])] + ([(ht, made["dht"])] if ht is not None and "dht" in made else [])
+            if not case.problem.T:
+                flowing = [(output, gradient) for output, gradient in flowing if output.requires_grad]
             try:
                 pulled = torch.autograd.grad(
                     [output for output, _ in flowing],
                     [leaves[name] for name in wanted],
                     [gradient for _, gradient in flowing],
                     allow_unused=True,
-                )
+                ) if flowing else [None] * len(wanted)  # fmt: skip
             except Exception as error:
                 raise _raised(kernel, "backward", error) from error
             for name, gradient in zip(wanted, pulled, strict=True):
+                if gradient is None and _is_zero(case.problem, name):
+                    gradient = torch.zeros_like(made[name])
                 if gradient is None:
                     raise KernelRaised(f"{kernel.name} returns no gradient for {name}", "contract")
                 _check_like(kernel, GRADIENTS[name], gradient, made[name].shape, made[name].dtype)
                 outputs[GRADIENTS[name]] = gradient
+    if written := [name for name, tensor in made.items() if tensor._version != before[name]]:
+        raise KernelRaised(f"{kernel.name} modifies its input {', '.join(written)}", "memory")
     return {name: tensor.detach() for name, tensor in outputs.items()}
 
 
@@ -144,6 +151,17 @@ def _with_gaps(name: str, tensor: torch.Tensor) -> torch.Tensor:
     view = buffer[..., : source.shape[-2], 1 : 1 + source.shape[-1]]
     view.copy_(source)
     return view.transpose(1, 2) if head_major else view
+
+
+def _is_zero(problem: Problem, name: str) -> bool:
+    """Whether a gradient is 0 whatever the inputs, so that torch may find that no output depends on the input.
+
+    Without tokens nothing matters but the state, if it comes out again. A first token has nothing to decay or to erase.
+    """
+    if not problem.T:
+        return name != "h0" or not problem.final_state
+    alone = not problem.initial_state and all(length <= 1 for _, _, length in problem.sequences)
+    return alone and (name in ("g", "A_log", "dt_bias") or (name == "b" and problem.rule.write != "tied"))
 
 
 def _raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:

@@ -94,11 +94,11 @@ class Harness:
                 outputs = execute.run(kernel, case, made, gradients=wanted)
             except KernelRaised as error:
                 if exact.unsupported:
-                    raise Unsupported("; ".join(dict.fromkeys(exact.unsupported))) from error
+                    raise Unsupported(_reasons(exact.unsupported)) from error
                 raise
         _require_in_bounds(self._forbidden(exact.faults))
         if exact.unsupported:
-            raise Unsupported("; ".join(dict.fromkeys(exact.unsupported)))
+            raise Unsupported(_reasons(exact.unsupported))
         return ExactRun(
             outputs={name: unpack(bits) for name, bits in execute.payloads(outputs).items()},
             narrowings=tuple(dict.fromkeys(exact.narrowings)),
@@ -143,6 +143,12 @@ class Harness:
             raise Unsupported("there is no address space for tensors of this size") from error
         return tuple(watched.faults)
 
+    def require(self, problem: Problem) -> None:
+        """That the kernel takes a problem made of one that it takes. Raises Unsupported with its reason."""
+        answer = self.kernel.accepts(problem)
+        if answer is not True:
+            raise Unsupported(str(answer or "not accepted"))
+
     def _trusting(self) -> Any:
         """The kernel, told not to look at the values it is given."""
         return replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
@@ -162,6 +168,12 @@ def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:
     if floats.g is not None and np.isneginf(floats.g).any():
         drawn["g"] = FieldArray(np.where(np.isneginf(floats.g), NEG_INF, drawn["g"].bits))
     return replace(floats, **drawn)
+
+
+def _reasons(operations: Sequence[str]) -> str:
+    """The first of the operations that the algebra has no answer for; the others often follow from it."""
+    more = len(operations) - 1
+    return f"exact arithmetic has no {operations[0]}" + (f" (and {more} more)" if more else "")
 
 
 def _require_in_bounds(faults: Sequence[Any]) -> None:

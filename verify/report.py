@@ -134,11 +134,15 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
             rule,
             Text(f"{held}/{len(row)}", style="green" if held == len(row) else "red"),
             str(sum(v.problems for v in row)),
-            f"{_largest(ratios):.3f}" if ratios else "-",
+            _short(_largest(ratios)) if ratios else "-",
             "stored" if cached == len(row) else f"{sum(v.seconds for v in row if not v.cached):.1f} s",
             Text(", ".join(f"{v.property}: {v.kind or v.status}" for v in row if v.status != "held")),
         )
     return table
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio < 1e4 else f"{ratio:.1e}"
 
 
 def _largest(ratios: Iterable[float]) -> float:

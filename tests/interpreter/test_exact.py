@@ -311,6 +311,32 @@ def test_torch_solves_normalises_and_activates():
     assert not s.unsupported
 
 
+def test_torch_in_float64_carries_payloads():
+    x = field.random(np.random.default_rng(2), (3, 4))
+    a = payload_tensor(x).requires_grad_()
+    with session("exact", memory=True) as s:
+        wide = a.double()
+        square = wide @ wide.T * torch.full((), 0.5, dtype=torch.float64) + torch.ones(3, 3, dtype=torch.float64)
+        mixed = torch.zeros(3, 4).add_(wide)
+        square.float().sum().backward()
+    assert wide.dtype == square.dtype == torch.float64
+    assert same(field_array(square), (x @ x.T) * 0.5 + 1.0).all() and same(field_array(mixed), x).all()
+    assert same(field_array(a.grad), x.sum(0).reshape(1, 4).broadcast_to((3, 4))).all()
+    assert not s.unsupported
+
+
+def test_a_sigmoid_undoes_a_logit():
+    x = field.random(np.random.default_rng(3), (20,))
+    a = payload_tensor(x).requires_grad_()
+    with session("exact") as s:
+        raw = ((a.double() / 2).logit() / 3 - 0.25).float()
+        back = 2 * (3 * (raw + 0.25)).sigmoid()
+        back.sum().backward()
+    assert same(field_array(back), x).all() and not same(field_array(raw), x).any()
+    assert same(field_array(a.grad), FieldArray(np.zeros(20, np.uint32)) + 1.0).all()
+    assert not s.unsupported
+
+
 def test_torch_outside_the_algebra_is_named():
     x = payload_tensor(field.random(np.random.default_rng(0), (4,)))
     with session("exact") as s:

@@ -156,6 +156,17 @@ def test_fresh_memory_is_poisoned_and_zeros_are_not():
         assert s.damaged() == ["torch.empty (5, 7): 1 elements around it were overwritten"]
 
 
+def test_autograd_may_write_into_slices_of_fresh_memory():
+    x = torch.arange(12.0).reshape(3, 4).requires_grad_()
+    with session(memory=True) as s:
+        o = torch.zeros(3, 4)
+        for i in range(3):
+            o[i] = x[i] + x[i]
+        (dx,) = torch.autograd.grad(o, x, x.detach())
+        assert s.damaged() == []
+    assert torch.equal(dx, 2 * x)
+
+
 @triton.jit
 def scalar_kernel(x, n, o):
     i = tl.program_id(0)

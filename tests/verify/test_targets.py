@@ -11,13 +11,16 @@ import pytest
 from typer.testing import CliRunner
 
 from deltaproof.results.calibration import tau
+from deltaproof.specs.contract import CONTRACTS
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import corpus, targets
 from deltaproof.verify.case import Case
-from deltaproof.verify.check import Cell, judge
+from deltaproof.verify.check import Cell, judge, judge_case
 from deltaproof.verify.cli import app
+from deltaproof.verify.contracts import promises_ieee_products
 from deltaproof.verify.harness import Harness
+from deltaproof.verify.outcome import Outcome
 from deltaproof.verify.plan import Selection, plan, unsupported
 from deltaproof.verify.profiles import PROFILES
 from deltaproof.verify.properties import load as load_property
@@ -90,6 +93,64 @@ def test_a_try_shows_what_a_signature_does_not():
     assert kernel.differentiable and not kernel.needs_triton
 
 
+def outcome(function: str, prop: str, **options: Any) -> Outcome:
+    """One small problem of Gated DeltaNet."""
+    loaded = targets.load(f"toy_targets:{function}")
+    problem = Problem(rule=RULES["gdn"], **{"B": 2, "T": 4, "K": 3, "V": 2, "seed": 4, **options})
+    (kernel,) = loaded.kernels.values()
+    harness = Harness(kernel=kernel, kernels=loaded.kernels, tau=tau())
+    return judge_case(load_property(prop), Case(problem=problem, config=kernel.configs(problem)[0]), harness)
+
+
+NO_STATES: dict[str, Any] = {"initial_state": False, "final_state": False}
+
+
+@pytest.mark.parametrize("prop", ["equality", "error", "hand_off", "linearity", "relative", "identities"])
+def test_plain_torch_that_writes_into_slices_is_judged_right(prop: str):
+    right = outcome("plain_gdn", prop)
+    assert right.status == "held", right.message
+
+
+@pytest.mark.parametrize("prop", ["equality", "error"])
+def test_plain_torch_in_fp64_with_the_names_of_model_code_is_judged_right(prop: str):
+    right = outcome("wide_gdn", prop, **NO_STATES)
+    assert right.status == "held", right.message
+
+
+def test_plain_torch_that_is_wrong_fails():
+    wrong = outcome("stale_gdn", "equality", **NO_STATES)
+    assert (wrong.status, wrong.kind) == ("failed", "structure")
+    assert wrong.place is not None and wrong.place.token == 1
+
+
+@pytest.mark.parametrize("prop", ["equality", "error"])
+def test_torch_that_writes_to_its_inputs_fails(prop: str):
+    wrong = outcome("meddling_gdn", prop, **NO_STATES)
+    assert (wrong.status, wrong.kind) == ("failed", "memory")
+    assert "modifies its input q" in wrong.message
+
+
+@pytest.mark.parametrize(("prop", "reason"), [("packing", "no packed batch"), ("chunk_invariance", "a single config")])
+def test_what_a_function_cannot_be_asked_is_not_held_against_it(prop: str, reason: str):
+    told = outcome("plain_gdn", prop)
+    assert told.status == "unsupported" and reason in told.message
+
+
+def test_answers_to_bad_calls_are_judged_of_who_declares_to_check_its_input():
+    (kernel,) = targets.load("toy_targets:plain_gdn").kernels.values()
+    selection = Selection(target="toy", rules=("gdn",), properties=("hostile_input",))
+    (told,) = unsupported(selection, {"plain_gdn": kernel}, every_rule=True)
+    assert "declares no checks of its input" in told.notes[0]
+    (checked,) = targets.load("toy_targets:checked_kda").kernels.values()
+    assert unsupported(replace(selection, rules=("kda",)), {"checked_kda": checked}, every_rule=True) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"initial_state": False}, {"final_state": False}])
+def test_without_tokens_no_gradient_is_as_good_as_zeros(options: dict[str, Any]):
+    right = outcome("plain_gdn", "equality", T=0, **options)
+    assert right.status == "held", right.message
+
+
 def test_properties_that_cannot_be_judged_are_reported_with_the_reason():
     (kernel,) = targets.load("toy_targets:delta").kernels.values()
     selection = Selection(target="toy", rules=tuple(RULES), properties=("adjoint", "memory", "causality"))
@@ -109,12 +170,20 @@ def test_a_rule_asked_for_by_name_and_not_computed_is_reported():
 
 
 @pytest.mark.parametrize(("kernel", "prop"), [("states_v_first", "equality"), ("states_v_first", "error"),
-                                              ("raw_beta", "error"), ("bounded_gate", "error")])  # fmt: skip
+                                              ("raw_beta", "error"), ("bounded_gate", "error"),
+                                              ("raw_beta", "equality"), ("bounded_gate", "equality")])  # fmt: skip
 def test_options_of_a_convention_are_undone_in_the_call(kernel: str, prop: str):
     held = verdict("toy_targets:KERNELS", prop, kernel=kernel)
     assert held.status == "held"
     assert held.problems > 1
     assert any("not judged" in note for note in held.notes)
+
+
+def test_who_declares_rounded_operands_promises_no_ieee_products():
+    (kernel,) = targets.load("toy_targets:checked_kda").kernels.values()
+    case = Case(problem=Problem(rule=RULES["kda"]), config=None)
+    assert promises_ieee_products(kernel, case)
+    assert not promises_ieee_products(replace(kernel, fp32_operand=CONTRACTS["bf16"].operand), case)
 
 
 def test_a_gate_outside_the_range_of_an_option_is_declined():
@@ -192,3 +261,20 @@ def test_what_is_known_good_of_flash_linear_attention(fla: targets.Target):
     assert fla.known_good(fla.kernels["chunk_kda"], ordinary) is True
     assert fla.known_good(fla.kernels["chunk_kda/safe_gate"], ordinary) is not True
     assert fla.known_good(fla.kernels["chunk_kda"], replace(ordinary, regime="strong", seed=3)) is not True
+
+
+def test_options_that_a_package_does_not_have_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    target = targets.load("toy_targets:delta")
+    lacking = replace(target, not_offered={"safe_gate": ("delta",), "lower_bound": ()})
+    monkeypatch.setattr(targets, "load", lambda name: lacking)
+    path = tmp_path / "report.json"
+    arguments = ["all", "--target", "toy_targets:delta", "--profile", "quick", "--property", "adjoint"]
+    done = CliRunner().invoke(app, [*arguments, "--json", str(path)])
+    assert "safe_gate is not offered by delta" in done.stdout and "lower_bound" not in done.stdout
+    assert json.loads(path.read_text())["environment"]["not offered"] == "safe_gate is not offered by delta"
+
+
+def test_what_functions_of_flash_linear_attention_lack_is_told(fla: targets.Target):
+    assert "chunk_gated_delta_rule" in fla.not_offered["safe_gate"]
+    for option, names in fla.not_offered.items():
+        assert not any(f"{name}/{option}" in fla.kernels for name in names)

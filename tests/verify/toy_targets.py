@@ -85,6 +85,53 @@ def bounded_gate(
     return gated_delta_rule(q, k, v, lower_bound * (A_log.exp()[:, None] * shifted).sigmoid())[0]
 
 
+def checked_kda(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, check_values: bool = True) -> Tensor:
+    """KDA that refuses bad calls."""
+    return kernels.gated_delta_rule(q, k, v, g, beta, check_values=check_values)[0]
+
+
+def plain_gdn(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor | None = None,
+    output_final_state: bool = False, stale: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Gated DeltaNet token by token in fp32, into slices of an output made before; no packed batches."""
+    dtype = q.dtype
+    q, k, v, g, beta = (x.float() for x in (q, k, v, g, beta))
+    state = q.new_zeros((q.shape[0], *q.shape[2:], v.shape[-1])) if initial_state is None else initial_state
+    o = torch.zeros_like(v)
+    for t in range(q.shape[1]):
+        decayed = state * g[:, t].exp()[..., None, None]
+        read = torch.einsum("bhk,bhkv->bhv", k[:, t], state if stale else decayed)
+        state = decayed + k[:, t, :, :, None] * (beta[:, t, :, None] * (v[:, t] - read))[:, :, None]
+        o[:, t] = torch.einsum("bhk,bhkv->bhv", q[:, t], state) * q.shape[-1] ** -0.5
+    return o.to(dtype), state if output_final_state else None
+
+
+def stale_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet that reads the state before it has decayed."""
+    return plain_gdn(q, k, v, g, beta, stale=True)[0]
+
+
+def wide_gdn(query: Tensor, key: Tensor, value: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet in fp64, under the names of model code."""
+    state = query.new_zeros((query.shape[0], *query.shape[2:], value.shape[-1]), dtype=torch.float64)
+    q, k, v, g, beta = (x.double() for x in (query, key, value, g, beta))
+    rows = []
+    for t in range(q.shape[1]):
+        state = state * g[:, t].exp()[..., None, None]
+        error = beta[:, t, :, None] * (v[:, t] - (k[:, t, :, None] @ state)[:, :, 0])
+        state = state + k[:, t, :, :, None] * error[:, :, None]
+        rows.append((q[:, t, :, None] @ state)[:, :, 0] * q.shape[-1] ** -0.5)
+    return torch.stack(rows, 1).to(query.dtype) if rows else torch.zeros_like(value)
+
+
+def meddling_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet for inference that scales the caller's own queries."""
+    with torch.no_grad():
+        q.mul_(1.0)
+        return plain_gdn(q, k, v, g, beta)[0]
+
+
 def unreadable(x: Tensor, y: Tensor) -> Tensor:
     return x + y
 

@@ -105,9 +105,13 @@ def judge_all(
             interrupted = True
     seconds = time.monotonic() - started
     print_report(stdout, verdicts, seconds)
+    for line in judged.absences():
+        stdout.print(line, style="yellow", soft_wrap=True, highlight=False)
     document = Document.of(verdicts, place, seconds)
-    if judged.version is not None:
-        document = replace(document, environment={**document.environment, "target": judged.version})
+    told = {} if judged.version is None else {"target": judged.version}
+    if judged.not_offered:
+        told["not offered"] = "; ".join(judged.absences())
+    document = replace(document, environment={**document.environment, **told})
     write_reports(document, json_path=json_path, html=html, junit=junit)
     if interrupted:
         stderr.print("interrupted: these verdicts are kept, and the same command goes on from here")

@@ -44,6 +44,8 @@ def markdown(document: Document) -> Iterator[str]:
     yield from _found(failed)
     yield from _listed("Held", [v for v in verdicts if v.status == "held" and v.kernel != "oracle"])
     yield from _listed("Not judged", [v for v in verdicts if v.status == "unsupported"])
+    if absent := environment.get("not offered"):
+        yield from ("", "## Not offered", "", *(f"- {line}" for line in absent.split("; ")))
     if notes := _declared(verdicts):
         yield from ("", "## Declared by the target, and not judged", "", *(f"- {note}" for note in notes))
 

@@ -15,11 +15,14 @@ def list_everything(target: TargetOption = OWN) -> None:
     from ...specs.regimes import REGIMES
     from ...specs.relatives import OUTSIDE, SYSTEMS
     from ..properties import load
+    from ..targets import load as load_target
 
     _section("kernels", {
         name: "forward and backward" if kernel.differentiable else "forward"
         for name, kernel in kernels_of(target).items()
     })  # fmt: skip
+    for line in load_target(target).absences():
+        stdout.print(f"  ({line})", soft_wrap=True, markup=False, highlight=False)
     _section(
         "rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()}
     )

@@ -81,7 +81,8 @@ class Allocations:
         span = 0 if 0 in shape else 1 + sum(step * (size - 1) for step, size in zip(stride, shape, strict=True))
         buffer = torch.empty(margin + span + margin, dtype=dtype)
         patterns(buffer).fill_(poison_of(buffer))
-        tensor = buffer.as_strided(shape, stride, margin)
+        # At the beginning of a storage: autograd takes it that a tensor which it has made lies there.
+        tensor = torch.from_numpy(patterns(buffer).numpy()[margin:]).view(dtype).as_strided(shape, stride)
         around = torch.ones(buffer.shape, dtype=torch.bool)
         _distinct(around.as_strided(shape, stride, margin)).fill_(False)
         return Placed(name, tensor, buffer, around, None)

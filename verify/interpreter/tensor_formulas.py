@@ -47,6 +47,12 @@ def _softplus_backward(grad: FieldArray, x: FieldArray, beta: float, threshold: 
     return grad * field.sigmoid(x)
 
 
+def _logit(x: FieldArray, eps: float | None = None) -> FieldArray:
+    if eps is not None:
+        raise NotImplementedError
+    return field.logit(x)
+
+
 def _scaled_add(z: FieldArray, product: FieldArray, beta: float = 1, alpha: float = 1) -> FieldArray:
     return z * beta + product * alpha
 
@@ -96,6 +102,8 @@ FORMULAS: dict[str, Callable[..., FieldArray]] = {
     "sqrt": field.sqrt,
     "sigmoid": field.sigmoid,
     "sigmoid_backward": lambda grad, y: grad * y * (1 - y),
+    "logit": _logit,
+    "logit_backward": lambda grad, x, eps=None: grad / (x * (1 - x)),
     "logaddexp": lambda x, y: y + field.softplus(x - y),
     "softplus": _softplus,
     "softplus_backward": _softplus_backward,

@@ -1,7 +1,7 @@
 """Exact arithmetic in torch: what host code does to payload tensors between two kernels, autograd's additions included.
 
-float32 tensors carry payloads. Operators that only move elements run as they are, those with a formula run in the
-field, and anything else is recorded as unsupported and gives OUTSIDE.
+float32 tensors carry payloads, and so do the float64 tensors that are made of them. Operators that only move elements run
+as they are, those with a formula run in the field, and anything else is recorded as unsupported and gives OUTSIDE.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ...specs import field
 from ...specs.field import OUTSIDE, FieldArray
 from .custom_ops import body
 from .memory import patterns
-from .payloads import field_array, payload_tensor
+from .payloads import CARRIERS, field_array, payload_tensor
 from .records import Records, host_place
 from .shadow import Shadow
 from .tensor_formulas import FORMULAS, INDEXING
@@ -83,19 +83,21 @@ class ExactTensors(TorchDispatchMode):
         in_place = name.endswith("_") and name[:-1] in FORMULAS
         formula = name[:-1] if in_place else name
         target = args[0] if in_place else kwargs.get("out")
-        result = self._compute(formula, args, kwargs) if all(x.dtype == torch.float32 for x in floats) else None
+        dtype = kwargs.get("dtype") or (_common(floats) if target is None else target.dtype)
+        exact = all(x.dtype in CARRIERS for x in floats) and dtype in CARRIERS
+        result = self._compute(formula, args, kwargs, dtype) if exact else None
         if result is None:
             return self._lose(name, func(*args, **kwargs))
         return torch.empty_like(result).copy_(result) if target is None else target.copy_(result)
 
-    def _compute(self, name: str, args: Any, kwargs: Any) -> torch.Tensor | None:
+    def _compute(self, name: str, args: Any, kwargs: Any, dtype: torch.dtype) -> torch.Tensor | None:
         """The result of an operator in the field, or None where the field has none."""
-        if name not in FORMULAS or kwargs.get("dtype") not in (None, torch.float32):
+        if name not in FORMULAS:
             return None
         operand = _value if name in INDEXING else _operand
         named = {key: operand(value) for key, value in kwargs.items() if key not in ("dtype", "out")}
         try:
-            return payload_tensor(FORMULAS[name](*map(operand, args), **named))
+            return payload_tensor(FORMULAS[name](*map(operand, args), **named), dtype)
         except NotImplementedError:
             return None
 
@@ -104,9 +106,9 @@ class ExactTensors(TorchDispatchMode):
         value = _number(name, args, kwargs)
         if not _is_float(out) or isinstance(value, torch.Tensor):
             return out
-        if out.dtype != torch.float32:
+        if out.dtype not in CARRIERS:
             return self._lose(name, out)
-        bits = int(field.constant_bits(float(value)).view(np.int32))
+        bits = _pattern(field.constant_bits(float(value)), out.dtype)
         if name == "eye":
             patterns(out).mul_(0).fill_diagonal_(bits)
         elif name.startswith("masked"):
@@ -122,15 +124,15 @@ class ExactTensors(TorchDispatchMode):
             if not complete:
                 self._records.add_unsupported(f"torch conversion from {source.dtype}", host_place())
             values = FieldArray(bits)
-        elif source.dtype == torch.float32:
+        elif source.dtype in CARRIERS:
             values = field_array(source)
         else:
             values = field.integers(source.numpy())
-        if dtype == torch.float32:
-            return torch.empty(source.shape).copy_(payload_tensor(values))
+        if dtype in CARRIERS:
+            return torch.empty(source.shape, dtype=dtype).copy_(payload_tensor(values, dtype))
         if dtype not in _HALVES:
             return self._lose("conversion", source.to(dtype))
-        if source.dtype == torch.float32:
+        if source.dtype in CARRIERS:
             self._records.add_narrowing(host_place())
         out = torch.full(source.shape, torch.nan, dtype=dtype)
         self._shadow.store(Shadow.addresses(out), values.bits)
@@ -145,8 +147,8 @@ class ExactTensors(TorchDispatchMode):
     def _lose(self, name: str, out: Any) -> Any:
         self._records.add_unsupported(f"torch.{name}", host_place())
         for tensor in filter(_is_float, tree_leaves(out)):
-            if tensor.dtype == torch.float32:
-                patterns(tensor).fill_(int(OUTSIDE.view(np.int32)))
+            if tensor.dtype in CARRIERS:
+                patterns(tensor).fill_(_pattern(OUTSIDE, tensor.dtype))
             else:
                 tensor.fill_(torch.nan)
         return out
@@ -154,6 +156,17 @@ class ExactTensors(TorchDispatchMode):
 
 def _is_float(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def _pattern(payload: np.uint32, dtype: torch.dtype) -> int:
+    """A payload as the signed integer of the size of a float that carries it."""
+    return int(payload) if dtype == torch.float64 else int(payload.view(np.int32))
+
+
+def _common(floats: list[torch.Tensor]) -> torch.dtype:
+    """The type of a result: a float64 counts, but as a scalar among tensors."""
+    counted = [x for x in floats if x.dim()] or floats
+    return torch.float64 if any(x.dtype == torch.float64 for x in counted) else torch.float32
 
 
 def _converts(source: torch.dtype, target: torch.dtype | None) -> bool:

@@ -9,22 +9,24 @@ from ...specs.problem import Problem
 from ..case import Case
 from ..compare import unequal
 from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
+from ..outcome import Outcome, Unsupported, held
 from .base import Property
 
 
 def check(case: Case, harness: Harness) -> Outcome:
     """The drawn configuration against one of each chunk size, then against the recurrent kernel of the target."""
     problem, inputs = case.problem, field_inputs(case.problem)
-    drawn = harness.exact(case, inputs).outputs
     by_chunk = {config.chunk_size: config for config in reversed(harness.kernel.configs(problem))}
-    for config in by_chunk.values():
-        if config == case.config:
-            continue
+    configs = [config for config in by_chunk.values() if config != case.config]
+    kernels = _recurrent(harness, problem)
+    if not configs and not kernels:
+        raise Unsupported("has a single configuration, and no token-by-token kernel to agree with")
+    drawn = harness.exact(case, inputs).outputs
+    for config in configs:
         other = harness.exact(replace(case, config=config), inputs).outputs
         if wrong := unequal(problem, drawn, other, f"configuration {config.token} disagrees", "structure"):
             return wrong
-    for kernel in _recurrent(harness, problem):
+    for kernel in kernels:
         token_by_token = replace(case, config=kernel.configs(problem)[0])
         other = harness.with_kernel(kernel).exact(token_by_token, inputs, gradients=False).outputs
         forward = {name: drawn[name] for name in ("o", "ht") if name in drawn}

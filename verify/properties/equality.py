@@ -31,7 +31,7 @@ def check(case: Case, harness: Harness) -> Outcome:
         )
     if run.rounded_dots and promises_ieee_products(harness.kernel, case):
         lines = ", ".join(f"{file}:{line}" for file, line in run.rounded_dots)
-        return Outcome(status="failed", kind="precision", message=f"fp32 products are rounded to tf32 at {lines}")
+        return Outcome(status="failed", kind="precision", message=f"fp32 operands of products are rounded at {lines}")
     return held()
 
 

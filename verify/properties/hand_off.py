@@ -22,6 +22,8 @@ def check(case: Case, harness: Harness) -> Outcome:
     heads, tails = _split(problem)
     first = replace(case, problem=_part(problem, heads, final_state=True))
     second = replace(case, problem=_part(problem, tails, initial_state=True))
+    harness.require(first.problem)
+    harness.require(second.problem)
     before, after = _positions(problem, heads, tails)
 
     state = harness.exact(first, replace(take_tokens(inputs, before), dht=None), gradients=False).outputs["ht"]

@@ -8,6 +8,7 @@ from typing import Any
 from ...specs.inputs import generate
 from ...specs.problem import Problem
 from ..case import Case
+from ..contracts import is_ours
 from ..execute import arguments, tensors
 from ..harness import Harness
 from ..hostile_calls import BAD_CALLS, BadCall
@@ -26,7 +27,9 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 
 def applies(kernel: Any, problem: Problem) -> str | None:
-    """Without tokens or columns there is little to spoil."""
+    """Who promises no such answers cannot break the promise. Without tokens there is little to spoil."""
+    if not is_ours(kernel):
+        return "declares no checks of its input (an argument `check_values` would)"
     return None if problem.T else "no tokens"
 
 

@@ -17,6 +17,8 @@ from .base import Property
 def check(case: Case, harness: Harness) -> Outcome:
     """A plain batch is packed and compared with itself; a packed one with its sequences."""
     problem, inputs = case.problem, field_inputs(case.problem)
+    if problem.lengths is None:
+        harness.require(pack(problem, inputs)[0])
     whole = harness.exact(case, inputs).outputs
     if problem.lengths is None:
         flat_problem, flat = pack(problem, inputs)

@@ -20,7 +20,7 @@ from ...specs.contract import TOKEN_CONTRACTS, PrecisionContract, Rounding
 from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
 from ..case import Case
-from ..contracts import SITES, contract_of
+from ..contracts import SITES, contract_of, is_ours
 from ..execute import TORCH_DTYPES
 from ..harness import Harness
 from ..outcome import KernelRaised, Outcome, held, place
@@ -46,11 +46,12 @@ def check(case: Case, harness: Harness) -> Outcome:
     problem, kernel = case.problem, harness.kernel
     call, truth = posed(problem)
     op = partial(kernel.run, config=case.config)
-    exact = not kernel.needs_triton
+    exact = not kernel.needs_triton and is_ours(kernel)
     dtype = torch.float64 if exact else TORCH_DTYPES[problem.dtype]
     contract = _FP64 if exact else contract_of(kernel, case)
     kind = "structure" if exact else "instability" if problem.dtype == "fp32" else "precision"
-    cuts = [] if problem.lengths is not None else _cuts(problem, decode=exact)
+    handed_on = kernel.accepts(replace(problem, initial_state=True, final_state=True)) is True
+    cuts = _cuts(problem, decode=exact) if problem.lengths is None and handed_on else []
     try:
         whole = harness.watched(
             lambda: run(problem, call, op, dtype, gradients=kernel.differentiable, device=harness.device)
@@ -134,6 +135,8 @@ def applies(kernel: Any, problem: Problem) -> str | None:
         return "an option of the op, not of a system"
     if problem.H != problem.HV and not system.grouped:
         return f"{system.title} has no grouped heads"
+    if kernel.accepts(replace(problem, final_state=True)) is not True:
+        return "a system always asks for its final state"
     if problem.dtype not in ("fp32", "bf16"):
         return "systems are judged in fp32 and bf16"
     if problem.B * problem.T * problem.HV > MOST_TOKENS or max(problem.K, problem.V) > MOST_CHANNELS:

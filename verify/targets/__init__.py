@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -42,6 +42,7 @@ class Target:
     storable: verdicts may be kept, since the store's key covers all sources that the kernels are made of.
     version: what was judged, for reports: distribution and version where there is one.
     ambiguous: why `--rule` is needed, where a signature does not tell the rule; None where it does.
+    not_offered: options of the field, and the functions of the package that do not have them, which is no fault.
     known_good: True, or the reason why a kernel is not known to be right on a problem; calibration keeps to what is.
     """
 
@@ -50,7 +51,12 @@ class Target:
     storable: bool = False
     version: str | None = None
     ambiguous: str | None = None
+    not_offered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known_good: Callable[[Any, Problem], bool | str] = _always
+
+    def absences(self) -> list[str]:
+        """`not_offered` in words, a line per option."""
+        return [f"{option} is not offered by {', '.join(names)}" for option, names in self.not_offered.items() if names]
 
 
 def load(name: str) -> Target:

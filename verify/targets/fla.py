@@ -8,8 +8,9 @@ Every option that changes how a function is called has a kernel of its own, name
     allow_neg_eigval the erase gate is passed as the logit that gives it, over [0, 2]
 
 `use_qk_l2norm_in_kernel`, `use_gate_in_kernel` and grouped value heads are options of the problem.
-What the table says follows the functions' documentation in 0.6.0; an option that the installed version does not take is
-left out. How the package is made to run without a GPU is in `interpreted`.
+What the table says follows the functions' documentation in 0.6.0. An option that a function of the installed version
+does not take is reported as not offered; an erase gate of up to 2 is then passed as it is. How the package is made to
+run without a GPU is in `interpreted`.
 """
 
 from __future__ import annotations
@@ -43,14 +44,17 @@ _GATE: frozenset[Option] = frozenset(("gate",))
 _CHUNK: frozenset[Option] = frozenset(("chunk_size",))
 
 
+OPTIONS = ("safe_gate", "lower_bound", "state_v_first", "allow_neg_eigval")
+"""Arguments that make a kernel of their own of every function that takes them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """One function of the package. variants: its options that are kernels of their own."""
+    """One function of the package."""
 
     name: str
     rule: str
     options: frozenset[Option] = frozenset()
-    variants: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     chunk_sizes: tuple[int, ...] = (64,)
     grouped: bool = False
@@ -61,29 +65,25 @@ class Function:
 _BETA = {"b": "beta"}
 
 FUNCTIONS: tuple[tuple[str, Function], ...] = (
-    ("gdn2", Function(name="chunk_gdn2", rule="gdn2", options=_L2NORM | _GATE,
-                      variants=("safe_gate", "lower_bound", "state_v_first"))),
+    ("gdn2", Function(name="chunk_gdn2", rule="gdn2", options=_L2NORM | _GATE)),
     ("gdn2", Function(name="fused_recurrent_gdn2", rule="gdn2", options=_L2NORM | _GATE, grouped=True,
-                      variants=("lower_bound", "state_v_first"), differentiable=False)),
+                      differentiable=False)),
     ("kda", Function(name="chunk_kda", rule="kda", names=_BETA, options=_L2NORM | _GATE | _CHUNK, chunk_sizes=(64, 32),
-                     variants=("safe_gate", "lower_bound", "state_v_first", "allow_neg_eigval"), grouped=True)),
+                     grouped=True)),
     ("kda", Function(name="fused_recurrent_kda", rule="kda", names=_BETA, options=_L2NORM | _GATE, grouped=True,
-                     variants=("lower_bound", "state_v_first", "allow_neg_eigval"), differentiable=False)),
+                     differentiable=False)),
     ("gated_delta_rule", Function(name="chunk_gated_delta_rule", rule="gdn", names=_BETA, grouped=True,
-                                  options=_L2NORM | _GATE | _CHUNK, chunk_sizes=(64, 16, 32),
-                                  variants=("state_v_first", "allow_neg_eigval"))),
+                                  options=_L2NORM | _GATE | _CHUNK, chunk_sizes=(64, 16, 32))),
     ("gated_delta_rule", Function(name="fused_recurrent_gated_delta_rule", rule="gdn", names=_BETA, grouped=True,
-                                  options=_L2NORM | _GATE, variants=("state_v_first", "allow_neg_eigval"),
-                                  differentiable=False)),
+                                  options=_L2NORM | _GATE, differentiable=False)),
     ("delta_rule", Function(name="chunk_delta_rule", rule="delta_rule", names=_BETA, options=_L2NORM | _CHUNK,
                             chunk_sizes=(64, 16, 32), dtypes=("bf16", "fp16"))),
     ("delta_rule", Function(name="fused_recurrent_delta_rule", rule="delta_rule", names=_BETA, options=_L2NORM)),
-    ("gla", Function(name="chunk_gla", rule="gla", variants=("state_v_first",))),
-    ("gla", Function(name="fused_recurrent_gla", rule="gla", names={"g": "gk"}, variants=("state_v_first",))),
+    ("gla", Function(name="chunk_gla", rule="gla")),
+    ("gla", Function(name="fused_recurrent_gla", rule="gla", names={"g": "gk"})),
     ("simple_gla", Function(name="chunk_simple_gla", rule="mamba2", names={"w": ""}, options=_CHUNK,
-                            chunk_sizes=(64, 16, 32), variants=("state_v_first",))),
-    ("simple_gla", Function(name="fused_recurrent_simple_gla", rule="mamba2", names={"w": ""},
-                            variants=("state_v_first",))),
+                            chunk_sizes=(64, 16, 32))),
+    ("simple_gla", Function(name="fused_recurrent_simple_gla", rule="mamba2", names={"w": ""})),
 )  # fmt: skip
 """(module of fla.ops, function), for every function that is judged. mamba2's write gate is part of the values."""
 
@@ -102,7 +102,16 @@ def load() -> Target:
     for module, function in FUNCTIONS:
         found = getattr(modules[module], function.name)
         kernels |= {kernel.name: kernel for kernel in _kernels(found, function, version)}
-    return Target(name=FLA, kernels=kernels, version=f"fla-core {version}", known_good=known_good)
+    return Target(
+        name=FLA,
+        kernels=kernels,
+        version=f"fla-core {version}",
+        known_good=known_good,
+        not_offered={
+            option: tuple(one.name for _, one in FUNCTIONS if f"{one.name}/{option}" not in kernels)
+            for option in OPTIONS
+        },
+    )
 
 
 def known_good(kernel: Any, problem: Problem) -> bool | str:
@@ -132,7 +141,7 @@ def _kernels(function: Any, declared: Function, version: str) -> list[Adapted]:
     parameters = inspect.signature(function).parameters
     found = [base]
     labels = [declared.name]
-    for variant in declared.variants:
+    for variant in OPTIONS:
         if variant in parameters:
             found.append(_variant(base, variant, chunkwise="safe_gate" in parameters))
             labels.append(f"{declared.name}/{variant}")

@@ -20,6 +20,7 @@ from ..case import Case
 from . import Target
 from .convention import Adapted, Convention, Option, adapt
 
+_TENSORS: dict[str, tuple[str, ...]] = {"q": ("q", "query"), "k": ("k", "key"), "v": ("v", "value")}
 _NAMES: dict[str, tuple[str, ...]] = {"g": ("g", "gk"), "b": ("b", "beta"), "w": ("w",)}
 """Our gates, and what they are called in the signatures that are understood."""
 _ARGUMENTS: dict[Option, tuple[str, ...]] = {
@@ -65,10 +66,10 @@ def read(name: str, function: Callable[..., Any]) -> Convention:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise ValueError(f"target {name!r} has no signature that could be read") from None
-    known = {"q", "k", "v"}.union(*_NAMES.values(), *_ARGUMENTS.values())
+    known = set().union(*_TENSORS.values(), *_NAMES.values(), *_ARGUMENTS.values())
     named = {k: p for k, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     required = [k for k, p in named.items() if p.default is p.empty]
-    missing = [k for k in ("q", "k", "v") if k not in named]
+    missing = [tensor for tensor, theirs in _TENSORS.items() if not named.keys() & set(theirs)]
     strange = [k for k in required if k not in known]
     if missing or strange:
         wrong = f"takes no {', '.join(missing)}" if missing else f"requires {', '.join(strange)}"
@@ -84,7 +85,8 @@ def read(name: str, function: Callable[..., Any]) -> Convention:
     options: set[Option] = {option for option, words in _ARGUMENTS.items() if set(words) <= named.keys()}
     if "use_gate_in_kernel" in named and anything:
         options.add("gate")
-    passed: Mapping[str, str] = {gate: theirs for gate, theirs in names.items() if gate != theirs}
+    tensors = {tensor: next(n for n in theirs if n in named) for tensor, theirs in _TENSORS.items()}
+    passed: Mapping[str, str] = {ours: theirs for ours, theirs in (tensors | names).items() if ours != theirs}
     if "w" not in names and "mamba2" in rules:
         passed = {**passed, "w": ""}
     return Convention(
