@@ -20,6 +20,7 @@ class FlaEntry:
     kernel: name of the jitted function. autotune_key: as FLA's `AutotuneKey.build` gives it (numbers, strings,
     booleans, None).
     kwargs: the block sizes. timing: milliseconds, median and quantiles; empty if it was never timed.
+    checked: what it has been checked for, in words; FLA reads over it.
     """
 
     kernel: str
@@ -29,6 +30,7 @@ class FlaEntry:
     num_stages: int
     num_ctas: int = 1
     timing: tuple[float, ...] = ()
+    checked: str = ""
 
 
 def to_fla(entries: Iterable[FlaEntry], triton: str) -> dict[str, str]:
@@ -57,6 +59,7 @@ def _text(kernel: str, entries: list[FlaEntry], triton: str) -> str:
             "autotune_key": list(entry.autotune_key),
             "config": _config(entry),
             "best_timing": list(entry.timing),
+            **({"checked": entry.checked} if entry.checked else {}),
         }
         for entry in entries
     }

@@ -1,11 +1,10 @@
-"""The run: every configuration that FLA offers for its kernels, compiled for a GPU, and one of them chosen for each kernel."""
+"""The run: every configuration that FLA offers for its kernels, compiled for a GPU, and one chosen for each that passes."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,36 +19,46 @@ from ...specs.gpus import Gpu
 from ..binary import Compilation
 from ..cache import Cache
 from ..compile_stage import COMPILE_SECONDS, PLAN_SECONDS
-from ..cost import occupancy, parameters
 from ..pool import Workers
-from ..rejection import HEAVY_SPILL, excess, family
 from ..toolchain import triton_version
 from ..tune import Hooks
-from . import pretend, work
-from .calls import calls
+from . import gate, pretend, work
+from .calls import OPS, calls
+from .settle import Judge, Refusal, Settled, settle
+from .slots import Place, Slot, slots
+from .verdicts import Verdicts
 
-SCHEMA = 1
-KNOWN_BAD = {
-    ("sm_100", "chunk_gdn2_bwd_kernel_wy_dqkg_fused"): (
-        lambda choice: dict(choice.kwargs).get("BK") == 32 and choice.num_warps != 2,
-        "illegal memory access (flash-linear-attention issue 1109)",
-    ),
-}
-"""What must not be launched although FLA offers it: by architecture and kernel, with the source."""
+SCHEMA = 2
+GATES = "interpreter: passed; device: owed"
+"""What has been checked of every entry."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What a run came to. entries: chosen. rejected: how many configurations left, by reason. left: not compiled in time."""
+    """What a run came to.
+
+    entries: chosen; evidence: of each, names of the answers of the gate. kernels: sites in calls, those of `failed` without a
+    configuration. rejected: how many configurations left after compiling, by reason. left: not compiled in time.
+    checked: how many block sizes the gate judged; refused: those that it did not let pass.
+    """
 
     path: Path
-    entries: list[FlaEntry]
     kernels: int
     ran: int
     cached: int
     rejected: dict[str, int]
     left: int
+    entries: list[FlaEntry] = field(default_factory=list)
+    evidence: list[tuple[str, ...]] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    checked: int = 0
+    owed: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a kernel has no configuration, and more time would not give it one."""
+        return bool(self.failed and not self.left) or any(one.everything for one in self.refused)
 
 
 def tune_fla(
@@ -58,13 +67,13 @@ def tune_fla(
 ) -> Outcome:  # fmt: skip
     """Compile, reject, choose and write `fla/<gpu>.json`. Raises TableError where FLA is not there, or not for this GPU."""
     deadline = math.inf if budget is None else time.monotonic() + budget
-    _require(gpu)
+    _require(gpu, rules)
     store, arch = Cache(folder=cache, warn=hooks.warn), gpu.arch.name
     some = calls(rules, dtypes, sizes)
     with Workers(jobs, partial(pretend.become, facts(gpu), "", _site())) as workers:
         hooks.progress.begin("recording launches", len(some))
         tasks: list[work.Task] = []
-        keys: dict[tuple[Any, str, int], list[tuple[Any, ...]]] = {}
+        keys: dict[Place, list[tuple[Any, ...]]] = {}
         for index, result in workers.run(work.tasks, [(call, arch) for call in some], PLAN_SECONDS):
             if isinstance(result, str):
                 raise TableError(f"recording the launches of {some[index]} ended in a {result}")
@@ -91,10 +100,39 @@ def tune_fla(
             store.put(order[index].name, result)
             found[order[index].name] = result
             hooks.progress.step(f"{order[index].call} {order[index].kernel}")
-    outcome = _choose(gpu, tasks, keys, found, out / "fla" / f"{gpu.slug}.json")
-    outcome.ran, outcome.cached = len(found) - cached, cached
+    made, rejected, left = slots(gpu, tasks, keys, found)
+    package = pretend.where()
+    assert package is not None
+    verdicts = Verdicts(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
+    with gate.judges(jobs, facts(gpu), _site()) as workers:
+        settled = settle(made, tasks, _judge(workers, verdicts, hooks))
+    outcome = Outcome(
+        path=out / "fla" / f"{gpu.slug}.json", kernels=len(keys), ran=len(found) - cached, cached=cached,
+        rejected={reason: count for reason, count in sorted(rejected.items()) if count}, left=left,
+        checked=settled.checked, owed=len(settled.chosen), refused=settled.refused,
+    )  # fmt: skip
+    _fill(outcome, made, settled, verdicts)
     replace(outcome.path, _text(gpu, outcome))
     return outcome
+
+
+def _judge(workers: Workers, verdicts: Verdicts, hooks: Hooks) -> Judge:
+    """Answers to questions, each asked once: of an earlier run, or from workers."""
+    known: dict[gate.Question, gate.Answer] = {}
+
+    def judge(questions: Sequence[gate.Question]) -> Mapping[gate.Question, gate.Answer]:
+        new = [question for question in questions if question not in known]
+        known.update({question: answer for question in new if (answer := verdicts.get(question))})
+        waiting = [question for question in new if question not in known]
+        names = {question: verdicts.name(question) for question in waiting}
+        hooks.progress.begin("verifying", len(waiting))
+        for answer in gate.ask(waiting, workers):
+            verdicts.put(answer, names[answer.question])
+            known[answer.question] = answer
+            hooks.progress.step(str(answer.question.call))
+        return known
+
+    return judge
 
 
 def facts(gpu: Gpu) -> pretend.Facts:
@@ -112,11 +150,12 @@ def export(out: Path, gpu: Gpu) -> dict[str, str]:
     document = parse(path.read_text(encoding="utf-8"), str(path))
     try:
         if document["schema"] != SCHEMA or document["gpu"] != gpu.slug:
-            raise ValueError("another schema or GPU")
+            raise ValueError(f"another schema or GPU; run `autotune --target fla --gpu {gpu.slug}` again")
         entries = [
             FlaEntry(
                 kernel=row["kernel"], autotune_key=tuple(row["key"]), kwargs=_numbers(row["kwargs"]),
                 num_warps=int(row["num_warps"]), num_stages=int(row["num_stages"]), num_ctas=int(row["num_ctas"]),
+                checked=_passed(row),
             )
             for row in document["entries"]
         ]  # fmt: skip
@@ -129,7 +168,7 @@ def prove(
     gpu: Gpu, folder: Path, rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]
 ) -> dict[str, list[str]]:
     """What FLA, in its strict mode, finds in a folder and what it does not, for the representative calls."""
-    _require(gpu)
+    _require(gpu, rules)
     some = calls(rules, dtypes, sizes)
     found: dict[str, list[str]] = {"found": [], "missing": []}
     with Workers(1, partial(pretend.become, facts(gpu), str(folder.resolve()), _site())) as workers:
@@ -141,90 +180,46 @@ def prove(
     return found
 
 
-def _choose(
-    gpu: Gpu, tasks: Sequence[work.Task], keys: Mapping[tuple[Any, str, int], list[tuple[Any, ...]]],
-    found: Mapping[str, Compilation], path: Path,
-) -> Outcome:  # fmt: skip
-    groups: dict[tuple[Any, str, int], list[work.Task]] = defaultdict(list)
-    for task in tasks:
-        groups[task.call, task.kernel, task.order].append(task)
-    outcome = Outcome(path=path, entries=[], kernels=len(groups), ran=0, cached=0, rejected=defaultdict(int), left=0)
-    chosen: dict[tuple[str, str], FlaEntry] = {}
-    for place, group in sorted(groups.items()):
-        left = _sift(gpu, group, found, outcome)
-        if not left:
-            outcome.failed.append(f"{place[0]}: {place[1]}")
+def _fill(outcome: Outcome, made: Sequence[Slot], settled: Settled, verdicts: Verdicts) -> None:
+    """The entries of what was chosen, in order, and what was not."""
+    rows: dict[tuple[str, str], tuple[FlaEntry, tuple[str, ...]]] = {}
+    for number, slot in enumerate(made):
+        task = settled.chosen.get(number)
+        if task is None:
+            outcome.failed += [f"{call}: {kernel}" for call, kernel, _ in slot.places]
             continue
-        best = min(left, key=lambda task: (_score(task, found[task.name], gpu), found[task.name].registers, task.place))
-        for key in keys[place]:
+        some = [settled.answers[call] for call in sorted({call for call, _, _ in slot.places})]
+        evidence = tuple(verdicts.name(answer.question)[:16] for answer in some)
+        for key in slot.keys:
             entry = FlaEntry(
-                kernel=best.kernel, autotune_key=key, kwargs=dict(best.choice.kwargs), num_warps=best.choice.num_warps,
-                num_stages=best.choice.num_stages, num_ctas=best.choice.num_ctas,
+                kernel=task.kernel, autotune_key=key, kwargs=dict(task.choice.kwargs), num_warps=task.choice.num_warps,
+                num_stages=task.choice.num_stages, num_ctas=task.choice.num_ctas, checked=GATES,
             )  # fmt: skip
-            # Some keys say less than what is launched: the first choice stands, as it does in FLA.
-            chosen.setdefault((entry.kernel, json.dumps(key)), entry)
-    outcome.entries = [chosen[place] for place in sorted(chosen)]
-    outcome.rejected = dict(sorted(outcome.rejected.items()))
-    return outcome
-
-
-def _sift(gpu: Gpu, group: Sequence[work.Task], found: Mapping[str, Compilation], outcome: Outcome) -> list[work.Task]:
-    """What is left of a kernel's configurations: compiled, not known to be bad, fitting, and not spilling if others do not."""
-    left: list[work.Task] = []
-    codes: set[str] = set()
-    for task in group:
-        binary = found.get(task.name)
-        bad = KNOWN_BAD.get((gpu.arch.name, task.kernel))
-        if binary is None:
-            outcome.left += 1
-        elif bad and bad[0](task.choice):
-            outcome.rejected["known bad"] += 1
-        elif binary.outcome != "compiled":
-            outcome.rejected[binary.outcome] += 1
-        elif excess(binary, gpu.arch):
-            outcome.rejected["resources"] += 1
-        elif binary.code in codes:
-            outcome.rejected["duplicate"] += 1
-        else:
-            codes.add(binary.code)
-            left.append(task)
-    least = min((found[task.name].stack for task in left), default=0)
-    light = [task for task in left if found[task.name].stack < max(HEAVY_SPILL, least + 1)]
-    outcome.rejected["spill"] += len(left) - len(light)
-    return light
-
-
-def _score(task: work.Task, binary: Compilation, gpu: Gpu) -> float:
-    """Relative time: the same work, split over the programs of the launch, in waves over the multiprocessors.
-
-    A warp uses one of four tensor cores; slower instructions take longer; stack traffic is work besides. It ranks by what the
-    binary shows, and knows nothing of memory or latency.
-    """
-    resident = occupancy(binary, gpu.arch)
-    if not resident:
-        return math.inf
-    sharing = min(resident, math.ceil(task.programs / gpu.sm_count))
-    waves = math.ceil(task.programs / (gpu.sm_count * sharing))
-    busy = min(1.0, sharing * task.choice.num_warps / 4)
-    products, name = parameters()["products"], family(binary, gpu.arch)
-    slower = name == "mma" and gpu.arch.families[0] != "mma"
-    rate = products["mma_where_slower" if slower else name] if name else 1.0
-    return waves * sharing / task.programs / busy / rate * (1 + binary.stack / 512)
+            rows[entry.kernel, json.dumps(key)] = entry, evidence
+    outcome.entries = [rows[place][0] for place in sorted(rows)]
+    outcome.evidence = [rows[place][1] for place in sorted(rows)]
 
 
 def _text(gpu: Gpu, outcome: Outcome) -> str:
     """The document: one entry a line."""
     head = {"schema": SCHEMA, "gpu": gpu.slug, "fla": _version(), "triton": triton_version(),
-            "how": "compiled and ranked by resources, not timed"}  # fmt: skip
+            "how": "compiled, ranked by resources, and not timed; block sizes judged in the interpreter",
+            "refused": [refusal(one) for one in outcome.refused]}  # fmt: skip
     rows = [
         json.dumps({
             "kernel": entry.kernel, "key": list(entry.autotune_key), "kwargs": dict(entry.kwargs),
             "num_warps": entry.num_warps, "num_stages": entry.num_stages, "num_ctas": entry.num_ctas,
+            "gates": entry.checked, "evidence": list(evidence),
         })
-        for entry in outcome.entries
+        for entry, evidence in zip(outcome.entries, outcome.evidence, strict=True)
     ]  # fmt: skip
     lines = [f"{json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
     return "{\n" + "\n".join(lines) + '\n"entries": [\n' + ",\n".join(rows) + "\n]\n}\n"
+
+
+def refusal(one: Refusal) -> dict[str, Any]:
+    """As JSON values."""
+    return {"call": str(one.call), "kernel": one.kernel, "kwargs": dict(one.kwargs), "reason": one.reason}
 
 
 def _numbers(kwargs: Mapping[str, Any]) -> dict[str, int]:
@@ -233,7 +228,16 @@ def _numbers(kwargs: Mapping[str, Any]) -> dict[str, int]:
     return dict(kwargs)
 
 
-def _require(gpu: Gpu) -> None:
+def _passed(row: Mapping[str, Any]) -> str:
+    """Which gates an entry has passed. Raises ValueError for one that was not checked at all."""
+    if row["gates"] != GATES or not isinstance(row["evidence"], list) or not row["evidence"]:
+        raise ValueError(f"{row['kernel']} has not passed the gate")
+    return GATES
+
+
+def _require(gpu: Gpu, rules: Sequence[str]) -> None:
+    if other := [rule for rule in rules if rule not in OPS]:
+        raise TableError(f"--target fla: rule {other[0]!r}; accepted: {', '.join(OPS)}")
     if gpu.arch.backend != "cuda":
         raise TableError(f"--target fla: {gpu.slug} is no NVIDIA GPU, and FLA's offers for others are not known here")
     if pretend.where() is None:

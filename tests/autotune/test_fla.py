@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,13 @@ from typer.testing import CliRunner
 from deltaproof.autotune.binary import Compilation
 from deltaproof.autotune.cache import Cache
 from deltaproof.autotune.cli import app
-from deltaproof.autotune.fla import pretend, target, work
-from deltaproof.autotune.fla.calls import Call, Choice, calls
-from deltaproof.autotune.pool import Workers
+from deltaproof.autotune.compile_stage import Progress
+from deltaproof.autotune.fla import pretend, summary, target, work
+from deltaproof.autotune.fla.calls import Call, Choice
+from deltaproof.autotune.fla.gate import Answer, Question
+from deltaproof.autotune.fla.settle import Settled, settle
+from deltaproof.autotune.fla.slots import Slot, slots
+from deltaproof.autotune.fla.verdicts import Verdicts
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.strict import TableError
 from deltaproof.specs.gpus import gpu
@@ -23,11 +29,14 @@ H100 = gpu("h100")
 CALL = Call(rule="gdn", dtype="bf16", size=64)
 
 
-def task(place: int, warps: int, *, kernel: str = "one", programs: int = 1000) -> work.Task:
+PACKED = Call(rule="gdn", dtype="bf16", size=64, packed=True)
+KEYS = [(16, "torch.bfloat16"), (8, "torch.bfloat16")]
+
+
+def task(place: int, warps: int = 4, *, kernel: str = "one", programs: int = 1000, call: Call = CALL) -> work.Task:
     choice = Choice(kwargs=(("BK", 32 * (1 + place % 2)),), num_warps=warps, num_stages=2, num_ctas=1)
-    return work.Task(
-        call=CALL, kernel=kernel, order=0, place=place, choice=choice, name=f"{kernel} {place}", programs=programs
-    )
+    name = f"{kernel} {place}{' packed' if call.packed else ''}"
+    return work.Task(call=call, kernel=kernel, order=0, place=place, choice=choice, name=name, programs=programs)
 
 
 def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024, warps: int = 4) -> Compilation:
@@ -37,36 +46,142 @@ def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024
     )  # fmt: skip
 
 
-def choose(found: dict[str, Compilation], tasks: list[work.Task], slug: str = "h100") -> target.Outcome:
-    keys = {(CALL, one.kernel, 0): [(16, "torch.bfloat16"), (8, "torch.bfloat16")] for one in tasks}
-    return target._choose(gpu(slug), tasks, keys, found, Path("unused"))
+def choose(
+    found: dict[str, Compilation], tasks: list[work.Task], slug: str = "h100"
+) -> tuple[list[Slot], dict[str, int]]:
+    keys = {(one.call, one.kernel, 0): KEYS for one in tasks}
+    made, rejected, _ = slots(gpu(slug), tasks, keys, found)
+    return made, {reason: count for reason, count in rejected.items() if count}
 
 
 def test_what_does_not_fit_spills_or_repeats_another_is_not_chosen():
     tasks = [task(0, 4), task(1, 4), task(2, 4), task(3, 2)]
     found = {"one 0": binary("a", shared=10**6), "one 1": binary("b", stack=4096), "one 2": binary("c"),
              "one 3": binary("c", warps=2)}  # fmt: skip
-    outcome = choose(found, tasks)
-    assert {entry.num_warps for entry in outcome.entries} == {4}
-    assert {entry.autotune_key[0] for entry in outcome.entries} == {8, 16}, "under the keys of its siblings too"
-    assert outcome.rejected == {"resources": 1, "duplicate": 1, "spill": 1}
+    [slot], rejected = choose(found, tasks)
+    assert [one.place for one in slot.ranked] == [2]
+    assert set(slot.keys) == set(KEYS), "under the keys of its siblings too"
+    assert rejected == {"resources": 1, "duplicate": 1, "spill": 1}
 
 
 def test_fast_tensor_cores_win_and_a_budget_leaves_kernels_without():
-    outcome = choose({"one 0": binary("a", warps=2), "one 1": binary("b")}, [task(0, 2), task(1, 4)])
-    assert {entry.num_warps for entry in outcome.entries} == {4}
-    short = choose({"one 0": binary("a")}, [task(0, 4), task(0, 4, kernel="other")])
-    assert {entry.kernel for entry in short.entries} == {"one"}
-    assert (short.left, len(short.failed)) == (1, 1)
+    [slot], _ = choose({"one 0": binary("a", warps=2), "one 1": binary("b")}, [task(0, 2), task(1, 4)])
+    assert [one.choice.num_warps for one in slot.ranked] == [4, 2]
+    tasks = [task(0), task(0, kernel="other")]
+    made, _, left = slots(H100, tasks, {(CALL, one.kernel, 0): KEYS for one in tasks}, {"one 0": binary("a")})
+    assert {slot.kernel for slot in made if slot.ranked} == {"one"}
+    assert left == 1
 
 
 def test_what_is_known_to_be_bad_is_not_chosen():
     kernel = "chunk_gdn2_bwd_kernel_wy_dqkg_fused"
     tasks = [task(0, 4, kernel=kernel), task(1, 4, kernel=kernel)]
     found = {one.name: binary(code) for one, code in zip(tasks, "ab", strict=True)}
-    outcome = choose(found, tasks, "b200")
-    assert outcome.rejected["known bad"] == 1
-    assert {entry.kwargs["BK"] for entry in outcome.entries} == {64}
+    [slot], rejected = choose(found, tasks, "b200")
+    assert rejected == {"known bad": 1}
+    assert [dict(one.choice.kwargs)["BK"] for one in slot.ranked] == [64]
+
+
+def test_calls_that_fla_cannot_tell_apart_get_what_fits_both():
+    tasks = [task(place, call=call) for call in (CALL, PACKED) for place in (0, 1)]
+    found = {one.name: binary("abcd"[number]) for number, one in enumerate(tasks)}
+    [slot], _ = choose(found | {"one 0 packed": binary("c", shared=10**6)}, tasks)
+    assert slot.places == ((CALL, "one", 0), (PACKED, "one", 0))
+    assert [one.place for one in slot.ranked] == [1]
+
+
+class Judge:
+    """Answers as if the given block sizes of the given kernels were wrong; `together`: only when all of them are there."""
+
+    def __init__(self, *wrong: tuple[str, int], together: bool = False) -> None:
+        self.wrong, self.asked, self.quantify = wrong, list[Question](), all if together else any
+
+    def __call__(self, questions: Sequence[Question]) -> Mapping[Question, Answer]:
+        self.asked += questions
+        return {question: self.answer(question) for question in questions}
+
+    def answer(self, question: Question) -> Answer:
+        chosen = {kernel: dict(kwargs)["BK"] for (kernel, _), kwargs in question.choices}
+        wrong = self.wrong and self.quantify(chosen.get(kernel) == size for kernel, size in self.wrong)
+        return Answer(question=question, held=not wrong, detail="wrong" if wrong else "right")
+
+
+def settled(judge: Judge, kernels: str = "ab", some: Sequence[Call] = (CALL,)) -> tuple[Settled, dict[str, int]]:
+    """With BK = 32 first among what is offered, and 64 best; kernels of several calls share their keys."""
+    tasks = [task(place, kernel=kernel, call=call) for call in some for kernel in kernels for place in (0, 1)]
+    made = [
+        Slot(
+            places=tuple((call, kernel, 0) for call in some), keys=((1,),),
+            ranked=(task(1, kernel=kernel), task(0, kernel=kernel)),
+        )
+        for kernel in kernels
+    ]  # fmt: skip
+    outcome = settle(made, tasks, judge)
+    return outcome, {made[number].kernel: dict(one.choice.kwargs)["BK"] for number, one in outcome.chosen.items()}
+
+
+def test_what_holds_is_asked_once_for_all_kernels_of_a_call():
+    judge = Judge()
+    outcome, chosen = settled(judge, some=(CALL, PACKED))
+    assert chosen == {"a": 64, "b": 64}
+    assert [question.call for question in judge.asked] == [CALL, PACKED]
+    assert (outcome.checked, outcome.refused) == (2, [])
+    assert outcome.answers.keys() == {CALL, PACKED}
+
+
+@pytest.mark.parametrize("kernels", ["ab", "abc"])
+def test_a_wrong_block_size_is_refused_with_its_reason_and_the_next_one_is_taken(kernels: str):
+    outcome, chosen = settled(Judge(("b", 64)), kernels)
+    assert chosen == dict.fromkeys(kernels, 64) | {"b": 32}
+    assert [(one.kernel, one.kwargs, one.reason[:5]) for one in outcome.refused] == [("b", (("BK", 64),), "wrong")]
+    assert outcome.checked == len(kernels) + 1
+    assert all(answer.held for answer in outcome.answers.values())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ([("a", 32), ("b", 32), ("c", 64)], {"a": 64, "b": 64, "c": 32, "d": 64}),
+        ([("a", 64), ("b", 64)], {"a": 32, "b": 32, "c": 64, "d": 64}),
+    ],
+)
+def test_a_fault_is_not_blamed_on_others(wrong: list[tuple[str, int]], right: dict[str, int]):
+    outcome, chosen = settled(Judge(*wrong), "abcd")
+    assert chosen == right
+    assert {one.kernel for one in outcome.refused} == {kernel for kernel, size in wrong if size == 64}
+
+
+def test_a_call_that_fails_whatever_is_chosen_leaves_its_kernels_without():
+    outcome, chosen = settled(Judge(("b", 32), ("b", 64)))
+    assert not chosen
+    assert all(one.everything and one.reason == "wrong" for one in outcome.refused)
+
+
+def test_choices_that_only_fail_together_are_not_written_together():
+    outcome, chosen = settled(Judge(("a", 64), ("b", 64), together=True))
+    assert chosen == {"a": 32, "b": 64}
+    assert "right with {'BK': 32}" in outcome.refused[0].reason
+
+
+def test_answers_are_kept_by_everything_that_they_depend_on_and_read_with_suspicion(tmp_path: Path):
+    package, warned = tmp_path / "package", list[str]()
+    package.mkdir()
+    (package / "kernel.py").write_text("x = 1\n")
+    store = Verdicts(folder=tmp_path / "kept", facts=target.facts(H100), package=package, warn=warned.append)
+    question = Question(call=CALL, choices=((("a", 0), (("BK", 64),)),))
+    for final in (False, True):
+        answer = Answer(question=question, held=False, detail="wrong", final=final)
+        store.put(answer, store.name(question))
+        assert store.get(question) == (answer if final else None), "what crashed or hung is tried again"
+    assert store.get(question.but(("a", 0), (("BK", 32),))) is None
+    [path] = (tmp_path / "kept").rglob("*.json")
+    for damaged in ("", "{}", "[]", '{"schema": 1, "name": "other", "held": true, "detail": ""}'):
+        path.write_text(damaged)
+        assert store.get(question) is None
+        assert "judging again" in warned.pop() and not warned
+    (package / "kernel.py").write_text("x = 2 \n")
+    assert store.get(question) is None
+    assert not warned, "another source is another name"
 
 
 def test_export_says_what_to_run_first_and_refuses_what_no_run_wrote(tmp_path: Path):
@@ -77,10 +192,17 @@ def test_export_says_what_to_run_first_and_refuses_what_no_run_wrote(tmp_path: P
     assert "--target fla" in result.stderr
     (tmp_path / "fla").mkdir()
     path = tmp_path / "fla" / "h100-sxm.json"
-    good = {"schema": 1, "gpu": "h100-sxm", "triton": "3.7.1", "entries": []}
-    row = {"kernel": "../../evil", "key": [1], "kwargs": {}, "num_warps": 1, "num_stages": 1, "num_ctas": 1}
-    for damaged in ("", "[]", "{}", json.dumps(good | {"schema": 2}), json.dumps(good | {"entries": [row]}),
-                    json.dumps(good | {"entries": [row | {"kernel": "k", "kwargs": {"BK": "x"}}]})):  # fmt: skip
+    good = {"schema": 2, "gpu": "h100-sxm", "triton": "3.7.1", "entries": []}
+    row = {"kernel": "k", "key": [1], "kwargs": {}, "num_warps": 1, "num_stages": 1, "num_ctas": 1,
+           "gates": target.GATES, "evidence": ["0123456789abcdef"]}  # fmt: skip
+    path.write_text(json.dumps(good | {"entries": [row]}))
+    assert json.loads(target.export(tmp_path, H100)["k.json"])["default_config"]["num_warps"] == 1
+    unchecked = {name: value for name, value in row.items() if name != "gates"}
+    for damaged in ("", "[]", "{}", json.dumps(good | {"schema": 1}),
+                    *(json.dumps(good | {"entries": [wrong]}) for wrong in (
+                        row | {"kernel": "../../evil"}, row | {"kwargs": {"BK": "x"}}, row | {"evidence": []},
+                        row | {"gates": "none"}, unchecked,
+                    ))):  # fmt: skip
         path.write_text(damaged)
         with pytest.raises(TableError) as error:
             target.export(tmp_path, H100)
@@ -99,33 +221,89 @@ needs_fla = pytest.mark.skipif(
 )
 
 
-@needs_fla
-def test_fla_itself_finds_every_kernel_in_strict_mode_and_benchmarks_none(tmp_path: Path):
-    """With compilations that are made up: what is under test is that keys, files and configurations are what FLA looks for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run over FLA's kernels: where it wrote, what it came to, and how many questions its gate asked."""
 
-    outcome = target.tune_fla(
-        H100, ["gdn"], ["bf16"], [64], jobs=1, out=tmp_path, cache=prepared(tmp_path / "cache"), budget=0.0, hooks=Hooks()
-    )  # fmt: skip
+    folder: Path
+    outcome: target.Outcome
+    asked: int
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A run over a copy of FLA whose output kernel is wrong where K is taken in blocks of 128, the best otherwise."""
+    original = pretend.where()
+    assert original is not None
+    folder = tmp_path_factory.mktemp("planted")
+    package = folder / "site" / "fla"
+    shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for about in original.parent.glob("f*la*-*.dist-info"):
+        shutil.copytree(about, package.parent / about.name)
+    source = package / "ops" / "common" / "chunk_o.py"
+    here = "    if USE_G:\n        g += bos * HV + i_h\n"
+    assert here in source.read_text()
+    fault = "    if BK == 128:\n        b_o = b_o * 0.5\n"
+    source.write_text(source.read_text().replace(here, fault + here, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(package.parent))
+        patch.setattr(pretend, "where", lambda: package)
+        yield tuned(folder)
+
+
+def tuned(folder: Path) -> Run:
+    """With compilations that are made up, each another program: nothing about them is under test here."""
+    asked: list[int] = []
+    progress = Progress(begin=lambda title, total: asked.append(total if title == "verifying" else 0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Cache, "get", lambda cache, key: made_up(key))
+        outcome = target.tune_fla(
+            H100, ["gdn"], ["bf16"], [64], jobs=1, out=folder, cache=folder / "cache", budget=0.0,
+            hooks=Hooks(progress=progress),
+        )  # fmt: skip
+    return Run(folder=folder, outcome=outcome, asked=sum(asked))
+
+
+def made_up(name: str) -> Compilation:
+    return Compilation(outcome="compiled", seconds=0.0, registers=64, threads=128, code=name[:32])
+
+
+@needs_fla
+@pytest.mark.timeout(900)
+def test_a_fault_planted_in_one_block_size_is_refused_and_the_next_one_is_written(planted: Run):
+    outcome = planted.outcome
     assert not outcome.failed
-    for name, text in target.export(tmp_path, H100).items():
-        (tmp_path / "configs").mkdir(exist_ok=True)
-        (tmp_path / "configs" / name).write_text(text)
-    found = target.prove(H100, tmp_path / "configs", ["gdn"], ["bf16"], [64])
+    assert [(one.kernel, dict(one.kwargs)["BK"]) for one in outcome.refused] == [("chunk_fwd_kernel_o", 128)] * len(
+        outcome.refused
+    )
+    assert "times its budget" in outcome.refused[0].reason
+    sizes = {entry.kwargs["BK"] for entry in outcome.entries if entry.kernel == "chunk_fwd_kernel_o"}
+    assert sizes
+    assert 128 not in sizes
+    assert json.loads(outcome.path.read_text())["refused"][0]["kernel"] == "chunk_fwd_kernel_o"
+    gate = summary.document("h100-sxm", outcome)["gate"]
+    assert gate["failed"] == len(outcome.refused) > 0
+    assert gate["checked"] == gate["owed"] + gate["failed"]
+    assert any(f"{gate['failed']} failed" in line for line in summary.lines(outcome))
+
+
+@needs_fla
+@pytest.mark.timeout(900)
+def test_what_was_judged_is_not_judged_again(planted: Run):
+    assert planted.asked
+    written = planted.outcome.path.read_text()
+    assert tuned(planted.folder).asked == 0
+    assert planted.outcome.path.read_text() == written
+
+
+@needs_fla
+@pytest.mark.timeout(900)
+def test_fla_itself_finds_every_kernel_in_strict_mode_and_benchmarks_none(planted: Run, tmp_path: Path):
+    for name, text in target.export(planted.folder, H100).items():
+        (tmp_path / name).write_text(text)
+        assert all(entry["checked"] == target.GATES for entry in json.loads(text)["autotune_entries"].values())
+    found = target.prove(H100, tmp_path, ["gdn"], ["bf16"], [64])
     assert found["found"]
     assert not found["missing"]
-    victim = next((tmp_path / "configs").glob("*kkt_solve*"))
-    victim.unlink()
-    assert target.prove(H100, tmp_path / "configs", ["gdn"], ["bf16"], [64])["missing"]
-
-
-def prepared(folder: Path) -> Path:
-    """A cache that knows every compilation, so that none is run."""
-    some = calls(["gdn"], ["bf16"], [64])
-    start = partial(pretend.become, target.facts(H100), "", target._site())
-    with Workers(1, start) as workers:
-        for _, result in workers.run(work.tasks, [(call, H100.arch.name) for call in some], 300):
-            assert not isinstance(result, str), result
-            for one in result[0]:
-                made = Compilation(outcome="compiled", seconds=0.0, registers=64, threads=128, code=one.name[:32])
-                Cache(folder=folder).put(one.name, made)
-    return folder
+    next(tmp_path.glob("*kkt_solve*")).unlink()
+    assert target.prove(H100, tmp_path, ["gdn"], ["bf16"], [64])["missing"]

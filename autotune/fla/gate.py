@@ -1,0 +1,146 @@
+"""The gate for FLA's kernels: calls with the chosen block sizes, judged in the interpreter before any of them is written.
+
+The interpreter sees what a block size changes: which elements a program reads, and in which order they are summed. Warps,
+pipelining and the compiler it cannot see: the gate on the device is still owed, and every entry says so. All choices of a
+call are judged together, as they will run. FLA's default paths lose strong decays whatever the configuration, so the inputs
+are those on which they are known to be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+from ..pool import Workers
+from . import pretend
+from .calls import OPS, Call
+from .forced import Kwargs, Site, forced
+
+if TYPE_CHECKING:
+    from ...verify.case import Case
+
+SECONDS = 1800.0
+"""After which a question counts as hanging; the largest take a minute of an idle core."""
+
+HARD = ("collinear", "growth", "strong")
+"""Regimes beside the ordinary one; a rule meets those that it has, and that FLA's default path is known to be right on."""
+LENGTHS = (0, 1, 64, 67)
+"""Of a packed batch: nothing, a token, a whole chunk, and a chunk and a bit."""
+TOKENS, FEW_TOKENS = 130, 20
+"""Two chunks of 64 and a tail; less than one, where there are many heads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Does a call, forward and backward, compute what its rule says when its kernels run with these block sizes?
+
+    choices: every autotuned kernel of the call, sorted, and its block sizes.
+    """
+
+    call: Call
+    choices: tuple[tuple[Site, Kwargs], ...]
+
+    def but(self, site: Site, kwargs: Kwargs) -> Question:
+        """The same question with another choice for one kernel."""
+        return replace(self, choices=tuple(sorted((dict(self.choices) | {site: kwargs}).items())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """held: every case passed. detail: what was judged, or the first failure with the token that replays its problem.
+
+    final: it will be the same the next time; False of what crashed or hung.
+    """
+
+    question: Question
+    held: bool
+    detail: str
+    final: bool = True
+
+
+def ask(some: Sequence[Question], workers: Workers, timeout: float = SECONDS) -> Iterator[Answer]:
+    """Answers, as they are found, from processes of `judges` that may crash or hang; either is a failure."""
+    for index, result in workers.run(judge, [(question,) for question in some], timeout):
+        if isinstance(result, str):
+            result = Answer(question=some[index], held=False, detail=f"{result} in the interpreter", final=False)
+        yield result
+
+
+def judges(jobs: int, facts: pretend.Facts, site: str) -> Workers:
+    """Processes that judge: they interpret, and FLA takes them for ones with the GPU, since the paths that it takes depend on
+    it."""
+    return Workers(jobs, partial(pretend.become, facts, "", site), interpret=True)
+
+
+def judge(question: Question) -> Answer:
+    """Error budgets, and addresses and races, up to the first failure."""
+    from ...results.calibration import tau
+    from ...verify.case import Replay
+    from ...verify.check import judge_case
+    from ...verify.harness import Harness
+    from ...verify.properties import load
+
+    counts: dict[str, int] = {}
+    worst = 0.0
+    kernel = _kernel(question.call)
+    for prop, case in _cases(question, kernel):
+        with forced(dict(question.choices)) as state:
+            outcome = judge_case(load(prop), case, Harness(kernel=state.around(kernel), tau=tau()))
+        token = Replay(prop=prop, kernel=kernel.name, case=case).token
+        if outcome.status != "held":
+            return Answer(question=question, held=False, detail=f"{outcome.status}: {outcome.message} in {token}")
+        if missed := sorted(site for site, _ in question.choices if site not in state.reached):
+            detail = f"{len(missed)} kernels were never launched, the first of them {missed[0][0]}, in {token}"
+            return Answer(question=question, held=False, detail=detail)
+        counts[prop] = counts.get(prop, 0) + 1
+        worst = max(worst, outcome.ratio or 0.0)
+    judged = ", ".join(f"{prop} {count}" for prop, count in counts.items())
+    return Answer(question=question, held=True, detail=f"{judged}; worst error {worst:.3g} of the budget")
+
+
+@lru_cache(maxsize=4)
+def _kernel(call: Call) -> Any:
+    """The op as `verify --target fla` judges it; with fp32, its products take tf32 wherever it asks for that by name.
+
+    Raises TableError for an FLA that cannot be judged.
+    """
+    from ...results.strict import TableError
+    from ...specs.contract import FP32, Rounding
+    from ...verify.targets import FLA, load
+
+    try:
+        kernel = load(FLA).kernels[OPS[call.rule][1]]
+    except ValueError as error:
+        raise TableError(f"--target fla: {error}") from None
+    return replace(kernel, fp32_operand=Rounding(unit=2.0**-11, quantum=FP32.quantum))
+
+
+def _cases(question: Question, kernel: Any) -> Iterator[tuple[str, Case]]:
+    """(property, case), the cheap ones first. Heads are one more than a program takes, so that there are two."""
+    from ...specs.problem import Problem
+    from ...specs.rule import RULES
+    from ...verify.case import Case
+    from ...verify.strategies import regimes_of
+    from ...verify.targets.fla import known_good
+
+    call, rule = question.call, RULES[question.call.rule]
+    together = max((dict(kwargs).get("BH", 1) for _, kwargs in question.choices), default=1)
+    lengths = LENGTHS if call.packed else None
+    problem = Problem(
+        rule=rule,
+        dtype=call.dtype,  # pyright: ignore[reportArgumentType]
+        K=call.size,
+        V=call.size,
+        T=sum(lengths or (TOKENS,)),
+        lengths=lengths,
+        qk_l2norm=True,
+        initial_state=False,
+        final_state=False,
+    )
+    heads = replace(problem, H=together + 1, HV=together + 1, T=FEW_TOKENS, lengths=(3, 17) if call.packed else None)
+    hard = [replace(problem, regime=name) for name in HARD if name in regimes_of(rule)]
+    asked = [("error", problem), *(("error", one) for one in hard if known_good(kernel, one) is True)]
+    for prop, one in [*asked, ("error", heads), ("memory", problem)]:
+        yield prop, Case(problem=one, config=kernel.configs(one)[0])
