@@ -72,8 +72,9 @@ wheelhouse:
 	$(PYTHON) -m pip download --no-deps --only-binary=:all: --implementation cp --python-version $(WHEEL_PYTHON) \
 	  $(addprefix --platform ,$(WHEEL_PLATFORMS)) --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
 
-bench: setup
-	$(BIN)/python tests/bench/side_by_side.py $(ARGS)
+bench: setup $(VENV)/peers/fla-core-0.6.0
+	export PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0; \
+	$(BIN)/python tests/bench/side_by_side.py $(ARGS); \
 	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-timer=time.process_time --benchmark-group-by=group \
 	  --benchmark-columns=min,median,iqr,rounds
 
@@ -89,13 +90,8 @@ PEER_ARGS ?= --profile quick --property memory --property causality --property e
   --kernel '*_gdn2' --kernel '*_kda' --kernel '*_rule' --kernel '*_gla' --kernel '*/safe_gate'
 EINOPS := einops==0.8.2
 
-peers-%: setup
+peers-%: setup $(VENV)/peers/fla-core-%
 	site=$(CURDIR)/$(VENV)/peers/fla-core-$*; report=results/peers/fla-core-$*; mkdir -p results/peers; \
-	if [ ! -d $$site ]; then \
-	  rm -rf $$site.part; \
-	  $(BIN)/python -m pip install --no-deps --target $$site.part fla-core==$* $(EINOPS); \
-	  mv $$site.part $$site; \
-	fi; \
 	code=0; PYTHONPATH=$$site $(BIN)/verify all --target fla $(PEER_ARGS) $(ARGS) \
 	  --json $$report.json --html $$report.html || code=$$?; \
 	if [ $$code -le 1 ]; then \
@@ -103,6 +99,11 @@ peers-%: setup
 	  $(BIN)/verify findings $$report.json > $$report.md || true; \
 	fi; \
 	exit $$code
+
+$(VENV)/peers/fla-core-%: | setup
+	rm -rf $@.part
+	$(BIN)/python -m pip install --no-deps --target $@.part fla-core==$* $(EINOPS)
+	mv $@.part $@
 
 setup: $(STAMP)
 
