@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from ...results.atomic import replace
+from ...results.kept import Kept
 from ..interruption import heed
 from . import work
 from .plan import Piece
 from .work import Compiled, Named, Target
 
-SCHEMA = 1
 COMPILE_SECONDS = 300.0
 """After which a compilation counts as hanging."""
 _TRIES = 2
@@ -30,33 +27,11 @@ _TRIES = 2
 OnStep = Callable[[str], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """Compilations on disk, one JSON file each, keyed by all that they depend on. `warn` is told of unreadable files."""
+class Store(Kept[Compiled]):
+    """Compilations under a folder."""
 
-    folder: Path
-    warn: Callable[[str], None] = field(default=lambda message: None)
-
-    def get(self, key: str) -> Compiled | None:
-        """What is known under a key; None if there is nothing that can be read."""
-        path = self._path(key)
-        try:
-            entry = json.loads(path.read_bytes())
-            if entry["schema"] != SCHEMA or entry["key"] != key:
-                raise ValueError("another schema or key")
-            return Compiled.from_json(entry["compiled"])
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            self.warn(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); compiling again")
-            return None
-
-    def put(self, key: str, compiled: Compiled) -> None:
-        """Keep a compilation. Raises OSError, and then what was there before stands."""
-        replace(self._path(key), json.dumps({"schema": SCHEMA, "key": key, "compiled": compiled.to_json()}))
-
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.json"
+    __slots__ = ()
+    kind, name, again, schema = Compiled, "compiled", "compiling again", 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,61 @@
+"""Results that need not be found again: one JSON file each, written whole or not at all, and read with suspicion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from .atomic import replace
+
+
+class Storable(Protocol):
+    """What can be kept. `from_json` raises ValueError for what `to_json` did not give."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    @classmethod
+    def from_json(cls, record: Any) -> Self: ...
+
+
+T = TypeVar("T", bound=Storable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept(Generic[T]):
+    """Reads and writes results under `folder`, by a key that stands for all that they depend on.
+
+    warn: told, in one line, of files that cannot be used. kind: of the results. name: theirs in a file. again: what happens
+    instead of reading one that cannot be used.
+    """
+
+    folder: Path
+    warn: Callable[[str], None] = lambda message: None
+
+    kind: ClassVar[type[Storable]]
+    name: ClassVar[str]
+    again: ClassVar[str]
+    schema: ClassVar[int]
+
+    def get(self, key: str) -> T | None:
+        """What is known under a key; None if there is nothing that can be read."""
+        path = self._path(key)
+        try:
+            entry = json.loads(path.read_bytes())
+            if entry["schema"] != self.schema or entry["key"] != key:
+                raise ValueError("another schema or key")
+            return self.kind.from_json(entry[self.name])  # pyright: ignore[reportReturnType]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self.warn(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); {self.again}")
+            return None
+
+    def put(self, key: str, result: T) -> None:
+        """Keep a result. Raises OSError, and then what was there before stands."""
+        replace(self._path(key), json.dumps({"schema": self.schema, "key": key, self.name: result.to_json()}))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / key[:2] / f"{key}.json"
