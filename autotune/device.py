@@ -197,10 +197,10 @@ def _call(family: Family, sizes: Sizes, config: LaunchConfig, device: str = "cud
     import torch
 
     from ..kernels import gated_delta_rule
-    from ..kernels.launches import DTYPES
+    from ..specs.dtypes import TORCH_DTYPES
     from ..specs.rule import RULES
 
-    rule, dtype = RULES[family.rule], DTYPES[family.dtype]  # pyright: ignore[reportArgumentType]
+    rule, dtype = RULES[family.rule], TORCH_DTYPES[family.dtype]  # pyright: ignore[reportArgumentType]
     sequences, heads = sizes.split
     generator = torch.Generator(device).manual_seed(0)
 

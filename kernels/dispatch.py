@@ -12,11 +12,12 @@ import triton
 from ..results import lookup
 from ..results.default import safe_default
 from ..results.gpus import identify
+from ..specs.dtypes import TORCH_DTYPES
 from ..specs.rule import RULES
 from .checks import CallShape
 from .config import variant_of
 
-_DTYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_DTYPES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _log = logging.getLogger("deltaproof.dispatch")
 
 

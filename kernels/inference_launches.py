@@ -7,12 +7,13 @@ from functools import partial
 
 import torch
 
+from ..specs.dtypes import TORCH_DTYPES
 from ..specs.problem import DType
 from ..specs.rule import Rule
 from .compiling import Launch, record
 from .config import LaunchConfig, Tile
 from .inference_call import InferenceCall
-from .launches import DTYPES, RECORDED, Sizes
+from .launches import RECORDED, Sizes
 from .stages.fused import infer_fused
 from .stages.packed import infer_packed
 from .stages.pool import walk_pool
@@ -93,7 +94,7 @@ def _call(
     packed: bool,
     sizes: Sizes,
 ) -> InferenceCall:
-    kind = DTYPES[dtype]
+    kind = TORCH_DTYPES[dtype]
     tokens, heads, sequences = sizes.tokens, sizes.heads, sizes.sequences
     empty = partial(_empty, dtype=kind)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..specs.dtypes import TORCH_DTYPES
 from ..specs.problem import DType
 from ..specs.rule import Rule
 from . import staged
@@ -15,8 +16,6 @@ from .config import LaunchConfig
 from .stages.activate import activate, activate_grad
 from .stages.normalise import l2norm, l2norm_grad
 from .stages.tokens import walk_tokens
-
-DTYPES: dict[DType, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ def op_launches(
 
     Raises ValueError for another op, RuntimeError under TRITON_INTERPRET.
     """
-    call = _call(rule, DTYPES[dtype], K, V, config, sizes)
+    call = _call(rule, TORCH_DTYPES[dtype], K, V, config, sizes)
 
     def train() -> None:
         o, ht, aqk, a = staged.forward(call, final=True)
@@ -83,7 +82,7 @@ def op_launches(
 
 def first_stage_launches(rule: Rule, dtype: DType, K: int, sizes: Sizes = RECORDED) -> list[Launch]:
     """Launches of the optional first stage, forward and backward: normalisation, and the decay's activation if there is one."""
-    call = _call(rule, DTYPES[dtype], K, K, LaunchConfig(), sizes)
+    call = _call(rule, TORCH_DTYPES[dtype], K, K, LaunchConfig(), sizes)
 
     def run() -> None:
         l2norm(call.q)

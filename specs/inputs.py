@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .draws import Draw, Generator, normal, scaled
+from .dtypes import TORCH_DTYPES
 from .problem import DType, Problem
 from .regimes import REGIMES
 
@@ -100,8 +101,7 @@ def generate(problem: Problem) -> Inputs:
 
 def rounded(x: np.ndarray, dtype: DType) -> np.ndarray:
     """float64 values rounded to nearest in `dtype`, as float64."""
-    to = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
-    return torch.from_numpy(np.ascontiguousarray(x)).to(to).to(torch.float64).numpy()
+    return torch.from_numpy(np.ascontiguousarray(x)).to(TORCH_DTYPES[dtype]).to(torch.float64).numpy()
 
 
 def _stream(problem: Problem, tensor: str) -> np.random.Generator:

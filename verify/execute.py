@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..specs.dtypes import TORCH_DTYPES
 from ..specs.inputs import Inputs, generate
 from ..specs.problem import Problem
 from .case import Case
 from .outcome import KernelRaised
 
-TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP32_INPUTS = ("g", "h0", "A_log", "dt_bias", "dht")
 """Tensors that are fp32 whatever the problem's dtype."""
 GRADIENTS = {name: f"d{name}" for name in ("q", "k", "v", "g", "b", "w", "h0", "A_log", "dt_bias")}

@@ -117,7 +117,9 @@ def make(call: Call) -> None:
     """Run a call forward and backward on tensors without content, launching through whatever JITFunction.run is."""
     import torch
 
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[call.dtype]
+    from ...specs.dtypes import TORCH_DTYPES
+
+    dtype = TORCH_DTYPES[call.dtype]
     B, T, H, D = call.batch, call.tokens, call.heads, call.size
 
     def tensor(*channels: int, kind: torch.dtype = dtype) -> torch.Tensor:

@@ -17,11 +17,11 @@ import torch
 
 from ...specs.budget import ratios
 from ...specs.contract import TOKEN_CONTRACTS, PrecisionContract, Rounding
+from ...specs.dtypes import TORCH_DTYPES
 from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
 from ..case import Case
 from ..contracts import SITES, contract_of, is_ours
-from ..execute import TORCH_DTYPES
 from ..harness import Harness
 from ..outcome import KernelRaised, Outcome, held, place
 from ..relatives import posed, run, run_in_parts
