@@ -9,8 +9,8 @@ import torch
 from . import inference, library
 from . import torch_first_stage as plain
 from .checks import check, may_read
-from .chunk_tables import ChunkIndices, check_chunk_indices, chunk_size_of
-from .config import LaunchConfig, variant_of
+from .chunk_tables import ChunkIndices, check_chunk_indices
+from .config import LaunchConfig, chunk_size_of, variant_of
 from .dispatch import choose_config
 from .torch_chunkwise import gated_delta_rule_torch
 

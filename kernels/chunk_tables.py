@@ -61,11 +61,6 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
     return ChunkIndices(cu_seqlens=own, tokens=tokens, layouts={size: make_layout(own, tokens, size) for size in sizes})
 
 
-def chunk_size_of(token: str) -> int:
-    """The chunk size that the token of a configuration names, without reading the rest of it: a traced call can do that."""
-    return int(token.partition(",")[0].removeprefix("c"))
-
-
 def check_chunk_indices(
     indices: ChunkIndices, cu_seqlens: Tensor | None, tokens: int, device: torch.device, *, readable: bool
 ) -> None:

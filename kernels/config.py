@@ -11,8 +11,13 @@ Variant = Literal["split", "packed", "fused"]
 
 
 def variant_of(token: str) -> str:
-    """The variant that the token of a configuration names, without reading the rest of it."""
+    """The variant that the token of a configuration names: by text alone, since a traced call reads it."""
     return next((setting[8:] for setting in token.split(",") if setting.startswith("variant=")), "split")
+
+
+def chunk_size_of(token: str) -> int:
+    """The chunk size that the token of a configuration names: by text alone, since a traced call reads it."""
+    return int(token.partition(",")[0].removeprefix("c"))
 
 
 def kernel_of(op: str, token: str) -> str:
