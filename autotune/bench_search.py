@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..results.strict import TableError
+from ..verify.workers import Failure, Workers
 from .compile_stage import Progress
-from .pool import Workers
 from .search import Trials, draw, plain, search
 from .study import Config, Space, Timing
 
@@ -48,8 +48,8 @@ def bench(folder: Path, *, seeds: int, budget: int, jobs: int, progress: Progres
     with Workers(jobs, _nothing) as workers:
         for index, scores in workers.run(replay, tasks, SECONDS):
             path, method, some, _ = tasks[index]
-            if isinstance(scores, str):
-                raise TableError(f"{path}: a replay of {method} ended in a {scores}")
+            if isinstance(scores, Failure):
+                raise TableError(f"{path}: a replay of {method} ended in a {scores.outcome}")
             for point, score in zip(some, scores, strict=True):
                 found.setdefault((path, method, point), []).append(score)
             progress.step(f"{path.name} {method}")

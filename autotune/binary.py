@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from ..results.strict import DIGEST, NAME, Fields
+
 Outcome = Literal["compiled", "compile", "timeout", "crash"]
 """It compiled; the compiler refused it; it did not end in time; it took the compiling process down."""
+
+
+_TEXT = re.compile(r"(?s).{0,10000}")
+_MOST = 1 << 24
+"""No program has as much of anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,8 @@ class Compilation:
             raise ValueError(f"outcome {self.outcome!r} is not one of {', '.join(get_args(Outcome))}")
         if (self.outcome == "compiled") != bool(self.code):
             raise ValueError(f"outcome {self.outcome!r} with machine code {self.code!r}")
+        if self.outcome == "compiled" and not self.threads:
+            raise ValueError("a program without threads")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,15 +52,18 @@ class Compilation:
     @classmethod
     def from_json(cls, record: Any) -> Compilation:
         """Reads `to_json` back. Raises ValueError for anything else."""
-        try:
-            found = cls(**record)
-            sizes = (found.shared, found.registers, found.stack, found.threads)
-            numbers = (found.seconds, found.cpu, *sizes, *found.tensor_core.values())
-            texts = (found.detail, found.code)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"not a compilation: {error}") from None
-        if any(type(number) not in (int, float) or number < 0 for number in numbers) or any(
-            not isinstance(text, str) for text in texts
-        ):
-            raise ValueError("not a compilation: a figure is no number, or a text no text")
+        fields = Fields(record, "not a compilation")
+        products = fields.object("tensor_core")
+        found = fields.made(
+            cls,
+            outcome=fields.choice("outcome", get_args(Outcome)),
+            seconds=fields.number("seconds"),
+            cpu=fields.number("cpu"),
+            detail=fields.text("detail", _TEXT, empty=True),
+            tensor_core={name: products.whole(name) for name in products.names if NAME.fullmatch(name)},
+            code=fields.text("code", DIGEST, empty=True),
+            **{name: fields.whole(name, most=_MOST) for name in ("shared", "registers", "stack", "threads")},
+        )
+        products.end()
+        fields.end()
         return found

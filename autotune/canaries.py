@@ -1,8 +1,8 @@
 """After a change of Triton or of the driver: a few entries are tried again, instead of everything.
 
-On the GPU itself canaries are gated and timed again, beside the safe default; what was found is recorded, so that these entries
-count as timed under the new versions. Anywhere else they are compiled again: equal machine code is equal time, and what
-differs says what is owed.
+On the GPU itself canaries are gated and timed again. A gate that fails is recorded, and ends the entry; a time only warns: a
+few configurations under new versions say nothing of those that they were chosen from. Anywhere else canaries are compiled again:
+equal machine code is equal time, and what differs says what is owed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from dataclasses import dataclass, field
 
 from ..kernels.config import LaunchConfig
 from ..results.entry import TableEntry
-from ..results.record import Compiled, Measured, Record
+from ..results.record import Compiled, Measured, Record, record_digest
 from ..results.table import Table
 from ..specs.gpus import Architecture, Gpu
+from ..verify.compile import process
+from ..verify.workers import Failure, Workers
 from . import compiler
 from .binary import Compilation
 from .compile_stage import COMPILE_SECONDS
-from .device import PROTOCOL, Sizes, Timed
+from .device import Sizes, Timed
 from .insight import family_of, point_of
 from .points import Point, points_of
-from .pool import Workers
 from .rejection import excess
 from .turns import Bench, Verdicts
 
@@ -95,36 +96,19 @@ def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, c
 
 
 def retime(some: Sequence[TableEntry], records: Sequence[Record], bench: Bench) -> Verdict:
-    """Gate and time the canaries and the safe default in turns, and record it."""
+    """Gate and time the canaries, and compare them with the measurements that they are in the table for."""
     verdict = Verdict()
     for entry in some:
         family, size = family_of(entry.key), Sizes(tokens=entry.key.tokens, heads=entry.key.heads)
-        best, default = LaunchConfig.parse(entry.config), family.default
-        name = f"{entry.key} {entry.config}"
-        then = _last(entry, records)
-        verdicts = Verdicts(bench, family)
-        rounds: dict[LaunchConfig, list[Timed]] = {}
-        for _ in range(ROUNDS):
-            for config in dict.fromkeys((best, default)):
-                timed = bench.timer(family, size, config, None) if verdicts.passed(config) else "gate"
-                if not isinstance(timed, str):
-                    rounds.setdefault(config, []).append(timed)
-                elif config == best and config not in rounds:
-                    verdict.lines.append(f"{name}: no longer runs ({timed})")
-        if best not in rounds:
+        config, name = LaunchConfig.parse(entry.config), f"{entry.key} {entry.config}"
+        passed = Verdicts(bench, family).passed(config)
+        rounds = [bench.timer(family, size, config, None) if passed else "gate" for _ in range(ROUNDS)]
+        timed = [one for one in rounds if isinstance(one, Timed)]
+        if not timed:
             verdict.dead += 1
+            verdict.lines.append(f"{name}: no longer runs ({rounds[0]})")
             continue
-        for config, found in rounds.items():
-            samples = tuple(sample for one in found for sample in one.samples)
-            clocks = tuple(clock for one in found for clock in one.clocks)
-            bench.record(
-                Measured(
-                    key=entry.key, **bench.about(family, config), samples=samples,
-                    clocks=clocks if len(clocks) == len(samples) else (), device=bench.device.name, protocol=PROTOCOL,
-                    resources=entry.resources,
-                )
-            )  # fmt: skip
-        now = statistics.median(sample for one in rounds[best] for sample in one.samples)
+        now, then = statistics.median(sample for one in timed for sample in one.samples), _measured(entry, records)
         if then is None:
             verdict.changed += 1
             verdict.lines.append(f"{name}: {now:.4g} ms; it was never timed before")
@@ -141,12 +125,12 @@ def compile_here(arch: Architecture, jobs: int) -> Compile:
     """Compiles with the Triton that is installed, past every cache."""
 
     def compile(points: Sequence[Point]) -> Sequence[Compilation]:
-        with Workers(jobs, compiler.start) as workers:
+        with Workers(jobs, process.start) as workers:
             ended = dict(
                 workers.run(compiler.compile_point, [(point, arch.target) for point in points], COMPILE_SECONDS)
             )
         return [
-            found if isinstance(found := ended[index], Compilation) else Compilation(outcome=found, seconds=0.0)
+            Compilation(outcome=found.outcome, seconds=0.0) if isinstance(found := ended[index], Failure) else found
             for index in range(len(points))
         ]
 
@@ -163,6 +147,7 @@ def _differences(stage: str, then: Compiled, now: Compilation) -> list[str]:
     return [f"{stage}: other machine code{', ' + changed if changed else ', the same resources'}"]
 
 
-def _last(entry: TableEntry, records: Sequence[Record]) -> Measured | None:
-    found = [one for one in records if isinstance(one, Measured) and (one.key, one.config) == (entry.key, entry.config)]
-    return found[-1] if found else None
+def _measured(entry: TableEntry, records: Sequence[Record]) -> Measured | None:
+    """What an entry's time is from."""
+    found = (one for one in records if isinstance(one, Measured) and (one.key, one.config) == (entry.key, entry.config))
+    return next((one for one in found if record_digest(one) == entry.measurement), None)

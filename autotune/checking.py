@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..results.kernel_digest import kernel_digests
-from ..results.table import read_table
 from ..specs.gpus import Gpu
 from .canaries import canaries, compile_here, recompile, retime
 from .device import Device
@@ -18,10 +17,11 @@ def check_table(
     ledger: Ledger, gpu: Gpu, device_of: Callable[[Gpu], Device | None], *, forced: bool, jobs: int
 ) -> tuple[list[str], bool]:
     """(what was found, whether it holds). Raises TableError for a table or records that cannot be read."""
-    table, derived = read_table(ledger.table_path), ledger.table()
+    table, derived = ledger.written(), ledger.table()
     stale = [entry for entry in table.entries if kernel_digests().get(entry.key.op) != entry.kernel]
     if stale:
-        return [f"{len(stale)} of {len(table.entries)} entries were made for other kernel sources: never served"], False
+        made = f"{len(stale)} of {len(table.entries)} entries were made for other kernel sources"
+        return [f"{made}, and are never served: run `autotune --gpu {gpu.slug}`"], False
     if table != derived:
         return [f"{ledger.table_path} is not what its records amount to: run `autotune --gpu {gpu.slug}`"], False
     lines = [f"{len(table.entries)} entries, as their records say, for the kernels as they are"]
@@ -39,6 +39,7 @@ def check_table(
         with bench_of(gpu, device, lambda record: ledger.add([record])) as bench:
             verdict = retime(some, ledger.records, bench)
         ledger.write_table()
+        ledger.write_portfolio()
     else:
         verdict = recompile(some, ledger.records, gpu, compile_here(gpu.arch, jobs))
     lines += verdict.lines

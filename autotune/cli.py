@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from ..specs.gpus import Gpu, gpus
 from ..verify.one_line import OneLineGroup
+from ..verify.version import VersionOption
 from .commandline import (
     FAILED,
     INTERRUPTED,
+    BudgetOption,
     DimOption,
     DtypeOption,
     Format,
@@ -28,25 +31,27 @@ from .commandline import (
     errors,
     gpu_of,
     ledger_of,
+    needs_table,
     progress,
     seconds_of,
     selection,
     stderr,
     stdout,
     usage,
+    writable,
     write,
 )  # fmt: skip
 
 EXAMPLES = """
 Examples:
 
-  autotune --gpu H100                            compile for an H100 that is not here, and write its table
+  autotune --gpu H100                      no H100 here: compile for it
 
-  autotune --gpu MI300X --rule kda --dim 128     one rule, one head dimension
+  autotune --gpu H100 --rule kda --dim 64  one rule, one size
 
-  autotune --gpu H100 --budget 30m               what 30 minutes reach; the same command goes on from there
+  autotune --gpu H100 --budget 30m         the same command goes on
 
-  autotune report --gpu H100                     summary, and a page with what was rejected and why
+  autotune report --gpu H100               what was rejected, and why
 
 Exit codes: 0 done, and everything in the table passed the gate; 1 something failed; 2 bad usage; 130 interrupted.
 """
@@ -66,7 +71,10 @@ def tune_all(
     dtype: DtypeOption = None,
     dim: DimOption = None,
     mode: Annotated[Mode, typer.Option(help="auto: measure if that GPU is here, else compile.")] = Mode.auto,
-    budget: Annotated[str | None, typer.Option(help="Time for compiling and measuring, e.g. 90s, 30m, 2h.")] = None,
+    budget: BudgetOption = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Configurations to time per kind and size of call; 100 by default.")
+    ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database that workers share: sqlite:///FILE or postgresql://USER@HOST/NAME.")
     ] = None,
@@ -80,19 +88,23 @@ def tune_all(
             "--target", help="fla: flash-linear-attention's kernels, compiled and judged in the interpreter only."
         ),
     ] = Target.deltaproof,
+    version: VersionOption = False,
 ) -> None:
     """Make or extend the table of a GPU."""
     if context.invoked_subcommand is not None:
+        _hand_on(context)
         return
     if gpu is None:
         usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(gpus()))
     target = gpu_of(gpu)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
     seconds = None if budget is None else seconds_of(budget)
+    from .ledger import default_out
+
     if kernels is Target.fla:
         if mode is Mode.measure or op or storage:
             usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
-        _tune_fla(target, rules, dtypes, dims, jobs, out, seconds, json_path)
+        _tune_fla(target, rules, dtypes, dims, jobs, writable(out or default_out()), seconds, json_path)
     device = None if mode is Mode.compile else device_of(target)
     if mode is Mode.measure and device is None:
         usage(
@@ -101,15 +113,15 @@ def tune_all(
 
     from . import tune
     from .cache import default_folder
-    from .ledger import default_out
     from .storage import address_of
 
     with errors():
         if storage is not None:
             address_of(storage)
     request = tune.Request(
-        gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs, out=out or default_out(),
-        cache=default_folder(), budget=seconds, device=device, storage=storage,
+        gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs,
+        out=writable(out or default_out()), cache=default_folder(), budget=seconds, device=device, storage=storage,
+        trials=trials or tune.TRIALS,
     )  # fmt: skip
     how = f"measuring on {device.name}" if device else "nothing is timed, and every entry says so (tier C)"
     stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
@@ -126,7 +138,7 @@ def tune_all(
 @app.command()
 def worker(
     storage: Annotated[str, typer.Option("--storage", help="The URL that `autotune --gpu X --storage URL` was given.")],
-    budget: Annotated[str | None, typer.Option(help="Time for compiling and measuring, e.g. 90s, 30m, 2h.")] = None,
+    budget: BudgetOption = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
     or 1,
     out: OutOption = None,
@@ -136,6 +148,8 @@ def worker(
     from .summary import print_summary
     from .worker import join
 
+    if out is not None:
+        writable(out)
     with errors(), progress() as hooks:
         reports = join(storage, device_of=device_of, jobs=jobs, out=out, budget=seconds, hooks=hooks)
     for report in reports:
@@ -170,12 +184,15 @@ def report(
     html: Annotated[Path | None, typer.Option("--html", help="The page; <out>/reports/<gpu>.html by default.")] = None,
 ) -> None:
     """Summary of a GPU's records, and one self-contained page."""
-    from .report import page, print_records
+    from .report import outdated, page, print_records
 
     with errors():
         ledger = ledger_of(gpu_of(gpu), out)
         if not ledger.records:
             usage(f"no records in {ledger.folder}; run `autotune --gpu {gpu}` first")
+        if line := outdated(ledger):
+            stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)
+            raise typer.Exit(FAILED)
         path = html or ledger.table_path.parent.parent / "reports" / f"{ledger.gpu.slug}.html"
         print_records(stdout, ledger)
         write(path, page(ledger))
@@ -198,7 +215,9 @@ def check(
 
     target = gpu_of(gpu)
     with errors():
-        lines, holds = check_table(ledger_of(target, out), target, device_of, forced=canaries, jobs=jobs)
+        ledger = ledger_of(target, out)
+        needs_table(ledger)
+        lines, holds = check_table(ledger, target, device_of, forced=canaries, jobs=jobs)
     for line in lines:
         stdout.print(line, soft_wrap=True, markup=False)
     raise typer.Exit(0 if holds else FAILED)
@@ -216,26 +235,39 @@ def export(
     ] = None,
 ) -> None:
     """Hand a GPU's table to other programs."""
+    target = gpu_of(gpu)
     if to is Format.fla:
-        _export_fla(gpu_of(gpu), source, out)
+        _export_fla(target, source, out)
     from ..results.export_python import to_python
     from ..results.export_t4 import to_t4
-    from ..results.table import read_table
+    from ..results.kernel_digest import kernel_digests
+    from .plural import counted
 
     with errors():
-        ledger = ledger_of(gpu_of(gpu), source)
-        table = read_table(ledger.table_path)
+        ledger = ledger_of(target, source)
+        needs_table(ledger)
+        written, digests = ledger.written(), kernel_digests()
+        # What was made for other kernel sources is never looked up, so it is not handed on either.
+        entries = tuple(entry for entry in written.entries if entry.kernel == digests.get(entry.key.op))
+        if stale := len(written.entries) - len(entries):
+            verb = "was" if stale == 1 else "were"
+            line = f"left out: {counted(stale, 'entry')} of {len(written.entries)} {verb} made for other kernel sources"
+            stderr.print(f"{line}; run `autotune --gpu {target.slug}`", soft_wrap=True, markup=False)
+        if not entries:
+            stderr.print(f"autotune: nothing to export in {ledger.table_path}", soft_wrap=True, markup=False)
+            raise typer.Exit(FAILED)
         if to is Format.python:
-            files = {f"{table.gpu.replace('-', '_')}.py": to_python(table)}
+            files = {f"{target.slug.replace('-', '_')}.py": to_python(replace(written, entries=entries))}
         else:
+            records = [record for record in ledger.records if record.kernel == digests.get(record.key.op)]
             files = {
-                f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(ledger.records, entry.key), indent=1)
-                + "\n"
-                for entry in table.entries
+                f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(records, entry.key), indent=1) + "\n"
+                for entry in entries
             }
+        writable(out)
         for name, text in files.items():
             write(out / name, text)
-    stdout.print(f"{len(files)} files in {out}", soft_wrap=True, markup=False)
+    stdout.print(f"{counted(len(files), 'file')} in {out}", soft_wrap=True, markup=False)
 
 
 @app.command("import")
@@ -276,17 +308,16 @@ def bench_search(
 
 
 def _tune_fla(
-    target: Gpu, rules: list[str], dtypes: list[str], dims: list[int], jobs: int, out: Path | None,
+    target: Gpu, rules: list[str], dtypes: list[str], dims: list[int], jobs: int, out: Path,
     budget: float | None, json_path: Path | None,
 ) -> NoReturn:  # fmt: skip
     from .cache import default_folder
     from .fla import summary
     from .fla.target import tune_fla
-    from .ledger import default_out
 
     with errors(), progress() as hooks:
         outcome = tune_fla(
-            target, rules, dtypes, dims, jobs=jobs, out=out or default_out(), cache=default_folder(), budget=budget,
+            target, rules, dtypes, dims, jobs=jobs, out=out, cache=default_folder(), budget=budget,
             hooks=hooks,
         )  # fmt: skip
     for line in summary.lines(outcome):
@@ -298,16 +329,33 @@ def _tune_fla(
 
 def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
     from .fla.target import export as fla_files
-    from .ledger import default_out
+    from .plural import counted
 
     with errors():
-        files = fla_files(source or default_out(), target)
+        files = fla_files(source, target)
+    writable(out)
     for name, text in files.items():
         write(out / name, text)
     stdout.print(
-        f"{len(files)} files in {out}: FLA_CONFIG_DIR={out} FLA_CACHE_MODE=strict", soft_wrap=True, markup=False
+        f"{counted(len(files), 'file')} in {out}: FLA_CONFIG_DIR={out} FLA_CACHE_MODE=strict",
+        soft_wrap=True,
+        markup=False,
     )
     raise typer.Exit(0)
+
+
+def _hand_on(context: typer.Context) -> None:
+    """Give the subcommand a --gpu that stands before it; end with one line for any other option there, or if it takes none."""
+    name = str(context.invoked_subcommand)
+    command: Any = context.command
+    takes = {parameter.name for parameter in command.commands[name].params}
+    for parameter in command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if parameter.name != "gpu" or "gpu" not in takes:
+            usage(f"{parameter.opts[0]} before {name} is for tuning; options of {name} come after it")
+    context.default_map = {name: {"gpu": context.params["gpu"]}} if context.params["gpu"] else None
 
 
 def main() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -57,7 +59,21 @@ DtypeOption = Annotated[list[str] | None, typer.Option("--dtype", help="bf16 by 
 DimOption = Annotated[
     list[int] | None, typer.Option("--dim", help="K = V; 64, 128 and 256 by default; may be repeated.")
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="Folder of tables and records.", file_okay=False)]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of tables and records; by default results/ in a checkout, where the shipped ones are, and the user's "
+        "data folder otherwise.",
+        file_okay=False,
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", help="Time for compiling and measuring, e.g. 90s, 30m, 2h; verifying and writing come on top."
+    ),
+]
 
 
 def gpu_of(name: str) -> Gpu:
@@ -102,19 +118,49 @@ def seconds_of(text: str) -> float:
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+def needs_table(ledger: Ledger) -> None:
+    """End with one line where no table was ever written."""
+    if not os.path.lexists(ledger.table_path):
+        usage(f"no table {ledger.table_path}; run `autotune --gpu {ledger.gpu.slug}` first")
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be; end with one line where nothing can be written into it, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        usage(f"--out {folder}: cannot write there: {error.strerror}")
+
+
 def usage(message: str) -> NoReturn:
     stderr.print(f"autotune: {' '.join(message.split())}", soft_wrap=True, markup=False)
     raise typer.Exit(USAGE)
 
 
 def write(path: Path, text: str) -> None:
+    """Replace a file whole, where it is a link the file behind it; what is no file, a pipe or a device, is written to."""
     from ..results.atomic import replace
 
     try:
-        replace(path, text)
+        if _is_stdout(path):
+            typer.echo(text, nl=False)
+        elif path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            replace(Path(os.path.realpath(path)), text)
     except OSError as error:
         stderr.print(f"autotune: cannot write {path}: {error.strerror}", soft_wrap=True, markup=False)
         raise typer.Exit(FAILED) from None
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether it is what this command prints to, by whatever name; opened anew it would be written over."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..results.strict import TableError
 from ..specs.gpus import Architecture
+from ..verify.workers import Failure, Workers
 from . import compiler
 from .binary import Compilation
 from .cache import Cache
 from .points import Family, Point, breadth_first
-from .pool import Workers
 
 PLAN_SECONDS = 600.0
 COMPILE_SECONDS = 300.0
@@ -81,8 +82,10 @@ def compile_points(
     arguments = [(point, arch.target) for point in order]
     for index, result in workers.run(compiler.compile_point, arguments, timeout, deadline):
         point = order[index]
-        outcome = result if isinstance(result, Compilation) else _failed(result, timeout)
-        cache.put(tasks[point], outcome)
+        outcome = _failed(result, timeout) if isinstance(result, Failure) else result
+        # A crash or a timeout may be this machine's fault: the next run tries again.
+        if outcome.outcome in ("compiled", "compile"):
+            cache.put(tasks[point], outcome)
         _take(found, waiting.pop(tasks[point]), outcome, on_point)
         progress.step(str(point))
         busy, cpu, ran = busy + outcome.seconds, cpu + outcome.cpu, ran + 1
@@ -103,8 +106,8 @@ def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progres
     progress.begin("recording launches", len(groups))
     names: dict[Point, str] = {}
     for index, result in workers.run(compiler.name_points, [(group, arch.target) for group in groups], PLAN_SECONDS):
-        if isinstance(result, str):
-            raise RuntimeError(f"recording the launches of {groups[index][0].family} ended in a {result}")
+        if isinstance(result, Failure):
+            raise TableError(f"recording the launches of {groups[index][0].family} ended in a {result.outcome}")
         names.update(zip(groups[index], result, strict=True))
         progress.step(str(groups[index][0].family))
     by_name: dict[str, list[Point]] = defaultdict(list)
@@ -119,7 +122,7 @@ def _take(found: dict[Point, Compilation], sharing: list[Point], outcome: Compil
         on_point(point, outcome)
 
 
-def _failed(word: str, timeout: float) -> Compilation:
-    if word == "timeout":
+def _failed(failure: Failure, timeout: float) -> Compilation:
+    if failure.outcome == "timeout":
         return Compilation(outcome="timeout", seconds=timeout, detail=f"no end after {timeout:g} s")
     return Compilation(outcome="crash", seconds=0.0, detail="the compiling process died, twice")

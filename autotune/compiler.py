@@ -7,37 +7,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..verify.compile.process import Target, compile_clean
 from .binary import Compilation
 
 if TYPE_CHECKING:
     from ..kernels.compiling import Launch
     from .points import Family, Point
 
-Target = tuple[str, int | str, int]
-"""(backend, architecture, threads per warp)"""
+OUT_OF_MEMORY = 75
+"""Exit code of a process that ran out of memory, or whose assembler was killed, as the kernel does when it runs out."""
+_KILLED = re.compile(r"error code (-9|137)\b")
 
 _launches: dict[tuple[Family, str], dict[str, Launch]] = {}
-_scratch: Path
-
-
-def start() -> None:
-    """Prepare a process to compile."""
-    import torch
-    from triton import knobs
-
-    global _scratch
-    torch.set_num_threads(1)
-    # Triton would keep every binary; we keep the figures only.
-    _scratch = Path(tempfile.mkdtemp(prefix="triton-"))
-    knobs.cache.dir = str(_scratch)
 
 
 def name_points(points: Sequence[Point], target: Target) -> list[str]:
@@ -53,23 +40,25 @@ def name_points(points: Sequence[Point], target: Target) -> list[str]:
 
 
 def compile_point(point: Point, target: Target) -> Compilation:
-    """Compile one point. What the compiler refuses is an outcome; a full disk or a missing tool raises OSError."""
-    from triton.backends.compiler import GPUTarget
+    """Compile one point, as `compiled` does."""
+    return compiled(_launch(point), target, point.tile.num_warps)
 
-    from ..kernels.compiling import compile_launch
 
-    launch = _launch(point)
+def compiled(launch: Launch, target: Target, num_warps: int) -> Compilation:
+    """Compile a launch. What the compiler refuses is an outcome; a full disk or a missing tool raises OSError.
+
+    Where memory ends, the process does: that says something of this machine, nothing of the launch.
+    """
     started, used = time.monotonic(), _cpu()
     try:
-        binary = compile_launch(launch, GPUTarget(*target))
+        binary = compile_clean(launch, target)
     except OSError:
         raise
     except Exception as error:
+        if isinstance(error, MemoryError) or _KILLED.search(str(error)):
+            os._exit(OUT_OF_MEMORY)
         detail = f"{type(error).__name__}: {error}"[-500:]
         return Compilation(outcome="compile", seconds=_since(started), cpu=round(_cpu() - used, 3), detail=detail)
-    finally:
-        for path in _scratch.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
     return Compilation(
         outcome="compiled",
         seconds=_since(started),
@@ -77,7 +66,7 @@ def compile_point(point: Point, target: Target) -> Compilation:
         shared=binary.shared,
         registers=binary.registers,
         stack=binary.stack,
-        threads=point.tile.num_warps * target[2],
+        threads=num_warps * target[2],
         tensor_core=binary.tensor_core,
         code=hashlib.sha256(binary.code).hexdigest()[:32],
     )

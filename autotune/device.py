@@ -6,22 +6,29 @@ Nothing here has run on a GPU yet: the protocol is as designed, and unmeasured.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import statistics
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from ..kernels.config import LaunchConfig
+    from ..specs.gpus import Gpu
     from .gate import Answer, Question
     from .points import Family
+    from .timings import Sample
 
-PROTOCOL = "events-2"
-"""CUDA events around the whole op; the last-level cache flushed, and the device kept busy until all launches are queued,
-before each sample; the first sample dropped."""
+PROTOCOL = "events-3"
+"""CUDA events around the whole op, after a tenth of a second of running it; the last-level cache flushed, and the device kept
+busy until all launches are queued, before each sample; samples of a device that throttles taken again, a few times."""
+FINALS_PROTOCOL = f"{PROTOCOL}-finals"
+"""The same, of a few configurations in turns."""
 SAMPLES = 7
 HOPELESS = 1.3
 """A configuration whose first two samples are this many times the best is not timed further."""
+THROTTLED = 0.9
+"""A clock below this part of the run's median is one of a device that throttles."""
 
 Failure = Literal["memory", "resources", "compile"]
 """Too little memory on the device; more shared memory or registers than it has; the compiler refuses it."""
@@ -29,21 +36,33 @@ Failure = Literal["memory", "resources", "compile"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """The GPU of this process. memory_gib: as it reports it. driver: the version of the CUDA driver's interface."""
+    """The GPU of this process, by what it reports. driver: its version; "api-" and that of its interface if only that is known.
+
+    Limits in bytes and 32-bit registers, None where torch does not tell. clock_mhz: the highest.
+    """
 
     name: str
     arch: str
     sm_count: int
     memory_gib: float
     driver: str
+    shared_per_block: int | None = None
+    shared_per_sm: int | None = None
+    registers_per_sm: int | None = None
+    l2_bytes: int | None = None
+    clock_mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timed:
-    """Milliseconds sample by sample, and beside each the MHz of the multiprocessors; no clocks where nobody tells them."""
+    """Milliseconds sample by sample, and beside each the MHz of the multiprocessors; no clocks where nobody tells them.
+
+    queued: whether all launches were queued before they ran, in every sample.
+    """
 
     samples: tuple[float, ...]
     clocks: tuple[float, ...] = ()
+    queued: bool = True
 
     @property
     def pruned(self) -> bool:
@@ -70,15 +89,50 @@ def present() -> Device | None:
     if not torch.cuda.is_available():
         return None
     facts = torch.cuda.get_device_properties(0)
-    arch = facts.gcnArchName.partition(":")[0] if torch.version.hip else f"sm_{facts.major}{facts.minor}"
-    driver = str(torch.version.hip or getattr(torch._C, "_cuda_getDriverVersion")())  # noqa: B009
+    kilohertz = getattr(facts, "clock_rate", None)
     return Device(
         name=facts.name,
-        arch=arch,
+        arch=facts.gcnArchName.partition(":")[0] if torch.version.hip else f"sm_{facts.major}{facts.minor}",
         sm_count=facts.multi_processor_count,
         memory_gib=facts.total_memory / 2**30,
-        driver=driver,
+        driver=_driver(),
+        shared_per_block=getattr(facts, "shared_memory_per_block_optin", None) or None,
+        shared_per_sm=getattr(facts, "shared_memory_per_multiprocessor", None) or None,
+        registers_per_sm=getattr(facts, "regs_per_multiprocessor", None) or None,
+        l2_bytes=getattr(facts, "L2_cache_size", None) or None,
+        clock_mhz=kilohertz / 1e3 if kilohertz else None,
     )
+
+
+def as_it_is(gpu: Gpu, device: Device) -> Gpu:
+    """What is known of a GPU, corrected by what the device says of itself."""
+    arch = replace(
+        gpu.arch,
+        shared_per_block=device.shared_per_block or gpu.arch.shared_per_block,
+        shared_per_sm=device.shared_per_sm or gpu.arch.shared_per_sm,
+        registers_per_sm=device.registers_per_sm or gpu.arch.registers_per_sm,
+    )
+    return replace(
+        gpu,
+        arch=arch,
+        sm_count=device.sm_count,
+        l2_mib=device.l2_bytes / 2**20 if device.l2_bytes else gpu.l2_mib,
+        clock_mhz=device.clock_mhz or gpu.clock_mhz,
+    )
+
+
+def _driver() -> str:
+    """The driver's version where NVIDIA's management library tells it; else that of the interface it offers, labelled so."""
+    import torch
+
+    from .timings import nvml_of
+
+    if torch.version.hip:
+        return str(torch.version.hip)
+    if nvml := nvml_of():
+        version = nvml.nvmlSystemGetDriverVersion()
+        return version.decode() if isinstance(version, bytes) else str(version)
+    return f"api-{getattr(torch._C, '_cuda_getDriverVersion')()}"  # noqa: B009
 
 
 def start() -> None:
@@ -89,10 +143,10 @@ def start() -> None:
 
 
 def judge(question: Question) -> Answer:
-    """The gate on the device: the interpreter's cases as compiled code, and the same bits on every repeat."""
-    from .gate import judge_on
+    """The gate on the device."""
+    from .gate import judge_on_device
 
-    answer = judge_on(question, "cuda")
+    answer = judge_on_device(question)
     if not answer.held:
         _end_if_poisoned()
     return answer
@@ -111,14 +165,17 @@ def time_config(
 
     try:
         return _timed(_call(family, sizes, config), flush_bytes, best)
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return "memory"
     except OutOfResources:
         return "resources"
-    except RuntimeError:
-        # The context may be poisoned: a fresh process takes the next configuration.
-        os._exit(1)
+    except RuntimeError as error:
+        failure = "memory" if isinstance(error, torch.OutOfMemoryError) else _failure(error)
+        if failure is None:
+            # The context may be poisoned: a fresh process takes the next configuration.
+            os._exit(1)
+        if failure == "memory":
+            torch.cuda.empty_cache()
+        _end_if_poisoned()
+        return failure
     except Exception:
         # Errors of Triton's compiler share no base class with anything.
         _end_if_poisoned()
@@ -133,52 +190,56 @@ def hopeless(samples: Sequence[float], best: float | None) -> bool:
 def _timed(call: Callable[[], object], flush_bytes: int, best: float | None) -> Timed:
     import torch
 
+    from .timings import Stopwatch
+
     call()  # compiles
     torch.cuda.synchronize()
-    began = time.perf_counter()
-    call()
-    queued = time.perf_counter() - began
-    torch.cuda.synchronize()
-    cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 0)
-    flush = torch.empty(max(flush_bytes, 2 * cache), dtype=torch.int8, device="cuda")
-    clock = _clock()
-    samples: list[float] = []
-    clocks: list[float] = []
-    for index in range(SAMPLES + 1):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        flush.zero_()
-        # Without this a short op would wait for its launches, and their time be measured instead of its own.
-        torch.cuda._sleep(int(_CYCLES_PER_SECOND * 2 * queued))
-        begin.record()
-        call()
-        end.record()
-        megahertz = clock()
-        torch.cuda.synchronize()
-        if index:
-            samples.append(begin.elapsed_time(end))
-            clocks += [megahertz] if megahertz else []
-        if hopeless(samples, best):
+    watch = Stopwatch(flush_bytes)
+    watch.warm(call)
+    kept: list[Sample] = []
+    redos = SAMPLES
+    while len(kept) < SAMPLES:
+        sample = watch.sample(call)
+        if redos and _throttled(sample):
+            redos -= 1
+            continue
+        kept.append(sample)
+        # A device that is slower than it was would make anything look hopeless.
+        if hopeless([one.milliseconds for one in kept], best) and not any(map(_throttled, kept)):
             break
-    return Timed(samples=tuple(samples), clocks=tuple(clocks) if len(clocks) == len(samples) else ())
+    clocks = tuple(one.megahertz for one in kept if one.megahertz)
+    _clocks.extend(clocks)
+    return Timed(
+        samples=tuple(one.milliseconds for one in kept), clocks=clocks if len(clocks) == len(kept) else (),
+        queued=all(one.queued for one in kept),
+    )  # fmt: skip
 
 
-_CYCLES_PER_SECOND = 2.0e9
-"""About what multiprocessors run at."""
+_clocks: deque[float] = deque(maxlen=50 * SAMPLES)
+"""Of the samples that this process took last."""
 
 
-def _clock() -> Callable[[], float | None]:
-    """Reads the multiprocessors' clock in MHz; None where nvidia-ml-py is not installed or knows no such device."""
-    try:
-        import pynvml  # pyright: ignore[reportMissingImports]
-        import torch
+def _throttled(sample: Sample) -> bool:
+    """Whether the device ran slower than it does in this run: too hot, or short of power."""
+    if sample.megahertz is None or not _clocks:
+        return False
+    return sample.megahertz < THROTTLED * statistics.median(_clocks)
 
-        pynvml.nvmlInit()
-        identity = str(torch.cuda.get_device_properties(0).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(identity if identity.startswith("GPU-") else f"GPU-{identity}")
-        pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)
-    except Exception:  # NVML has a class for every error, and none of them matters here
-        return lambda: None
-    return lambda: float(pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM))
+
+def _failure(error: RuntimeError) -> Failure | None:
+    """What a launch or a compilation failed of, where the device can be in order after it; None for anything else."""
+    text = str(error).casefold()
+    return next((failure for words, failure in _FAILURES.items() if words in text), None)
+
+
+_FAILURES: Mapping[str, Failure] = {
+    "out of memory": "memory",
+    "out of resource": "resources",
+    "too many resources requested": "resources",
+    "passmanager::run failed": "compile",
+    "failed to translate": "compile",
+}
+"""By words of Triton's and of the driver's messages, which come as plain RuntimeErrors."""
 
 
 def _end_if_poisoned() -> None:

@@ -1,6 +1,6 @@
-"""The gate without a GPU: the arithmetic that a configuration stands for, judged in the interpreter.
+"""The gate: is what a configuration stands for right? In the interpreter before it is ranked, on the device before it is timed.
 
-Chunk size, solver and variant change what is computed; tiles change only what is read when, which the interpreter sees too.
+Variant, chunk size and solver change what is computed; tiles change what is read and written when. The interpreter sees both.
 Warps, pipelining and the compiler it cannot see: the gate on the device is still owed, and the entry says so.
 """
 
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..kernels.config import LaunchConfig, kernel_of
-from .pool import Workers
+from ..verify.workers import Failure, Workers, one_thread
 
 if TYPE_CHECKING:
+    from ..specs.problem import Problem
     from ..verify.case import Case
+    from .points import Family
 
 SECONDS = 600.0
 """After which a gate counts as hanging."""
@@ -26,71 +28,100 @@ REGIMES = (
 """Hard inputs; a rule meets those that it has."""
 
 
+Subject = tuple[str, str, str, int, int, str]
+"""op, rule, element type, K, V and a configuration's token: what a verdict is about. K and V are 0 for all."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """Do these configurations, which share variant, chunk size and solver, compute what the rule says in this dtype?"""
+    """Is what these configurations stand for right?
+
+    With K = V = 0: do they, which share variant, chunk size and solver, compute what the rule says in this dtype?
+    With the head dimensions of a call: does the one configuration that will be served to it reach every element, and no other?
+    """
 
     op: str
     rule: str
     dtype: str
+    K: int = 0
+    V: int = 0
     configs: tuple[LaunchConfig, ...]
 
     @property
-    def head(self) -> str:
-        """Variant, chunk size and solver, as a token: what the verdict is about."""
+    def token(self) -> str:
+        """Of the configuration; of variant, chunk size and solver alone where that is what is asked about."""
         first = self.configs[0]
+        if self.K:
+            return first.token
         return LaunchConfig(variant=first.variant, chunk_size=first.chunk_size, solver=first.solver).token
+
+    @property
+    def subject(self) -> Subject:
+        return self.op, self.rule, self.dtype, self.K, self.V, self.token
 
     @property
     def kernel(self) -> str:
         """Its name in `kernels.KERNELS`."""
-        return kernel_of(self.op, self.head)
+        return kernel_of(self.op, self.token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """held: every case passed. detail: what was judged, or the first failure with the token that replays it."""
+    """held: every case passed. detail: what was judged, or the first failure with the token that replays it.
+
+    final: it will be the same the next time; False of what crashed, hung or could not be judged.
+    """
 
     question: Question
     held: bool
     detail: str
+    final: bool = True
 
 
-def questions(configs: Iterable[tuple[str, str, str, LaunchConfig]]) -> list[Question]:
-    """Questions for (op, rule, dtype, configuration)s, one for each variant, chunk size and solver, sorted."""
-    grouped: dict[tuple[str, ...], set[LaunchConfig]] = {}
-    for op, rule, dtype, config in configs:
-        head = Question(op=op, rule=rule, dtype=dtype, configs=(config,)).head
-        grouped.setdefault((op, rule, dtype, head), set()).add(config)
+def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[Question]:
+    """What to ask of configurations that are to be served: of each as it stands, and of the arithmetic that some share."""
+    placed, shared = set[Question](), dict[Subject, set[LaunchConfig]]()
+    for family, config in served:
+        arithmetic, own = asked_of(family, config)
+        placed.add(own)
+        shared.setdefault(arithmetic.subject, set()).add(config)
     return [
-        Question(op=op, rule=rule, dtype=dtype, configs=tuple(sorted(some, key=lambda config: config.token)))
-        for (op, rule, dtype, _), some in sorted(grouped.items())
+        *(
+            Question(op=op, rule=rule, dtype=dtype, configs=tuple(sorted(some, key=lambda config: config.token)))
+            for (op, rule, dtype, *_), some in sorted(shared.items())
+        ),
+        *sorted(placed, key=lambda question: question.subject),
     ]
+
+
+def asked_of(family: Family, config: LaunchConfig) -> tuple[Question, Question]:
+    """About its arithmetic, and about the configuration as it stands."""
+    about = {"op": family.op, "rule": family.rule, "dtype": family.dtype, "configs": (config,)}
+    return Question(**about), Question(**about, K=family.K, V=family.V)
 
 
 def ask(some: Sequence[Question], jobs: int, timeout: float = SECONDS) -> Iterator[Answer]:
     """Answers, as they are found, from processes that may crash or hang; either is a failure."""
-    with Workers(jobs, start, interpret=True) as workers:
+    with Workers(jobs, one_thread, interpret=True) as workers:
         for index, result in workers.run(judge, [(question,) for question in some], timeout):
-            if isinstance(result, str):
-                result = Answer(question=some[index], held=False, detail=f"{result} in the interpreter")
+            if isinstance(result, Failure):
+                result = Answer(
+                    question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
+                )
             yield result
 
 
-def start() -> None:
-    """Prepare a process to judge."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def judge(question: Question) -> Answer:
-    """Equality with the recurrence, addresses, and the error budget in hard regimes; up to the first failure."""
-    return judge_on(question, "cpu")
+    """In the interpreter, up to the first failure."""
+    return _judge(question, "cpu", _arithmetic(question) if not question.K else _placement(question))
 
 
-def judge_on(question: Question, device: str) -> Answer:
-    """The same on "cpu", in the interpreter, or on "cuda", where what the compiled kernels can show is judged instead."""
+def judge_on_device(question: Question) -> Answer:
+    """As compiled, for the head dimensions of the question, on the GPU of this process."""
+    return _judge(question, "cuda", _compiled(question))
+
+
+def _judge(question: Question, device: str, cases: Iterable[tuple[str, Case]]) -> Answer:
     from ..kernels import KERNELS as OURS
     from ..results.calibration import tau
     from ..verify.case import Replay
@@ -102,36 +133,79 @@ def judge_on(question: Question, device: str) -> Answer:
     harness = Harness(kernel=OURS[name], kernels=OURS, tau=tau(), device=device)
     counts: dict[str, int] = {}
     worst = 0.0
-    for prop, case in _cases(question, device):
+    for prop, case in cases:
         outcome = judge_case(load(prop), case, harness)
         replay = Replay(prop=prop, kernel=name, case=case).token
         if outcome.status != "held":
-            return Answer(question=question, held=False, detail=f"{outcome.status}: {outcome.message} in {replay}")
+            detail = f"{outcome.status}: {outcome.message} in {replay}"
+            return Answer(question=question, held=False, detail=detail, final=outcome.status != "error")
         counts[prop] = counts.get(prop, 0) + 1
         worst = max(worst, outcome.ratio or 0.0)
     judged = ", ".join(f"{prop} {count}" for prop, count in counts.items())
-    return Answer(question=question, held=True, detail=f"{judged}; worst error {worst:.3g} of the budget")
+    rounded = f"; worst error {worst:.3g} of the budget" if "error" in counts else ""
+    return Answer(question=question, held=True, detail=judged + rounded)
 
 
-def _cases(question: Question, device: str) -> Iterator[tuple[str, Case]]:
-    """(property, case): two chunks and a tail, head dimensions off every block, grouped heads; configurations in turn."""
-    from ..specs.problem import Problem
-    from ..specs.rule import RULES
+def _arithmetic(question: Question) -> Iterator[tuple[str, Case]]:
+    """Equality over two chunks and a tail, and the error budget in hard regimes; configurations in turn."""
     from ..verify.case import Case
+
+    problem = _problem(question, T=2 * question.configs[0].chunk_size + 1)
+    asked = [("equality", replace(problem, dtype="fp32")), *(("error", one) for one in _hard(question))]
+    for index, (prop, one) in enumerate(asked):
+        yield prop, Case(problem=one, config=question.configs[index % len(question.configs)])
+
+
+def _placement(question: Question) -> Iterator[tuple[str, Case]]:
+    """Equality, then addresses and races, on a packed batch with an empty sequence, one token, and a chunk and a bit."""
+    from ..verify.case import Case
+
+    (config,) = question.configs
+    ragged = replace(_ragged(question), K=question.K, V=question.V)
+    yield "equality", Case(problem=replace(ragged, dtype="fp32"), config=config)
+    yield "memory", Case(problem=ragged, config=config)
+
+
+def _compiled(question: Question) -> Iterator[tuple[str, Case]]:
+    """The same bits on every repeat, also with programs on several multiprocessors and many trips through every loop; then
+    error budgets, as served and in hard regimes."""
+    from ..verify.case import Case
+
+    (config,) = question.configs
+    served = {"K": question.K, "V": question.V}
+    many = _problem(question, T=8 * config.chunk_size + 1, B=4, H=4, HV=8, **served)
+    near = _problem(question, T=config.chunk_size + 5, **served)
+    asked = [
+        ("memory", replace(_ragged(question), **served)),
+        ("determinism", replace(_ragged(question), **served)),
+        ("determinism", many),
+        *(("error", replace(near, regime=name)) for name in ("ordinary", "mixed")),
+        *(("error", one) for one in _hard(question)),
+    ]
+    for prop, one in asked:
+        yield prop, Case(problem=one, config=config)
+
+
+def _hard(question: Question) -> list[Problem]:
+    """A chunk and a bit in every hard regime that the rule has."""
+    from ..specs.rule import RULES
     from ..verify.strategies import regimes_of
 
-    rule, chunk = RULES[question.rule], question.configs[0].chunk_size
-    regimes = [name for name in REGIMES if name in regimes_of(rule)]
-    shape = {"rule": rule, "H": 1, "HV": 2, "K": 40, "V": 24}
-    packed = (0, 1, chunk, chunk + 3)
-    long = Problem(**shape, T=2 * chunk + 1)
-    ragged = Problem(**shape, dtype=question.dtype, T=sum(packed), lengths=packed)  # pyright: ignore[reportArgumentType]
-    here = (
-        [("equality", long), ("equality", replace(ragged, dtype="fp32")), ("memory", ragged)]
-        if device == "cpu"
-        else [("determinism", ragged), ("determinism", replace(long, dtype=question.dtype))]
-    )
-    hard = [replace(long, dtype=question.dtype, T=chunk + 5, regime=name) for name in regimes]
-    asked = [*here, *(("error", problem) for problem in hard)]
-    for index, (prop, problem) in enumerate(asked):
-        yield prop, Case(problem=problem, config=question.configs[index % len(question.configs)])
+    problem = _problem(question, T=question.configs[0].chunk_size + 5)
+    has = regimes_of(RULES[question.rule])
+    return [replace(problem, regime=name) for name in REGIMES if name in has]
+
+
+def _ragged(question: Question) -> Problem:
+    chunk = question.configs[0].chunk_size
+    lengths = (0, 1, chunk + 3)
+    return _problem(question, T=sum(lengths), lengths=lengths)
+
+
+def _problem(question: Question, **settings: Any) -> Problem:
+    """Grouped heads, and head dimensions off every block, unless said otherwise."""
+    from ..specs.problem import Problem
+    from ..specs.rule import RULES
+
+    usual = {"rule": RULES[question.rule], "dtype": question.dtype, "H": 1, "HV": 2, "K": 40, "V": 24}
+    return Problem(**usual | settings)

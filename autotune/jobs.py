@@ -13,16 +13,17 @@ from sqlalchemy.exc import IntegrityError
 from ..results.strict import TableError, parse
 from .storage import JOBS, Storage
 
-SCHEMA = 1
+SCHEMA = 2
 LISTS: Mapping[str, type] = {"ops": str, "rules": str, "dtypes": str, "dims": int}
 
 Job = dict[str, Any]
-"""gpu: a slug; ops, rules, dtypes, dims: lists, as a run takes them."""
+"""gpu: a slug; trials; ops, rules, dtypes, dims: lists; all as a run takes them."""
 
 
-def post(storage: Storage, gpu: str, **lists: Sequence[str] | Sequence[int]) -> None:
+def post(storage: Storage, gpu: str, trials: int, **lists: Sequence[str] | Sequence[int]) -> None:
     """Write down a job; once, however often it is posted."""
-    text = json.dumps({"schema": SCHEMA, "gpu": gpu} | {name: sorted(lists[name]) for name in LISTS}, sort_keys=True)
+    job = {"schema": SCHEMA, "gpu": gpu, "trials": trials} | {name: sorted(lists[name]) for name in LISTS}
+    text = json.dumps(job, sort_keys=True)
     row = {"job": hashlib.sha256(text.encode()).hexdigest(), "request": text}
 
     def attempt() -> None:
@@ -47,7 +48,7 @@ def jobs(storage: Storage) -> list[Job]:
 
 def _read(text: str, where: str) -> Job:
     job = parse(text, f"{where}: a job")
-    if not isinstance(job, dict) or job.get("schema") != SCHEMA or set(job) != {"schema", "gpu", *LISTS}:
+    if not isinstance(job, dict) or job.get("schema") != SCHEMA or set(job) != {"schema", "gpu", "trials", *LISTS}:
         raise TableError(f"{where}: a job of another version, or none at all")
     for name, kind in LISTS.items():
         values = job[name]
@@ -55,5 +56,7 @@ def _read(text: str, where: str) -> Job:
             raise TableError(f"{where}: a job whose {name} are no list of {kind.__name__}")
     if not isinstance(job["gpu"], str):
         raise TableError(f"{where}: a job without a GPU")
+    if type(job["trials"]) is not int or job["trials"] < 1:
+        raise TableError(f"{where}: a job whose trials are no positive number")
     del job["schema"]
     return job

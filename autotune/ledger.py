@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -10,11 +10,12 @@ from ..results.derive import derive
 from ..results.gpus import Gpu
 from ..results.journal import append, read_journals
 from ..results.kernel_digest import kernel_digests
-from ..results.places import user_tables
+from ..results.places import named, user_tables
 from ..results.portfolio import portfolio
-from ..results.record import Record, record_to_line
-from ..results.table import EVERYWHERE, Table, write_table
+from ..results.record import Gated, Measured, Ranking, Record, Unexplored, record_to_line
+from ..results.table import EVERYWHERE, Table, read_table, write_table
 from .cache import PACKAGE, is_checkout
+from .vetting import read_record, vetted
 
 
 def default_out() -> Path:
@@ -32,7 +33,7 @@ class Ledger:
         self.gpu = gpu
         self.folder = out / "records" / gpu.slug
         self.table_path = out / "tables" / f"{gpu.slug}.json"
-        journal = read_journals(self.folder)
+        journal = read_journals(self.folder, read_record)
         self.torn = journal.torn
         self.records = list(journal.records)
 
@@ -40,9 +41,9 @@ class Ledger:
         """Append what is new, and wait until it is on disk. Raises OSError."""
         fresh: dict[str, list[Record]] = {}
         for record in records:
-            line = record_to_line(record)
-            if line not in self._lines:
-                self._lines.add(line)
+            line, subject = record_to_line(record), _subject(record)
+            if self._last.get(subject) != line:
+                self._last[subject] = line
                 self.records.append(record)
                 fresh.setdefault(record.key.op, []).append(record)
         for op, some in fresh.items():
@@ -50,7 +51,12 @@ class Ledger:
 
     def table(self) -> Table:
         """What every record on disk amounts to, for the kernels as they are now."""
-        return derive(read_journals(self.folder).records, self.gpu, kernel_digests())
+        return derive(read_journals(self.folder, read_record).records, self.gpu, kernel_digests())
+
+    def written(self) -> Table:
+        """The table on disk. Raises TableError for one that is not there, is damaged or is another GPU's."""
+        where = str(self.table_path)
+        return vetted(named(self.gpu.slug, read_table(self.table_path), where), where)
 
     def write_table(self) -> Table:
         """Replace the table by what the records amount to. Raises OSError."""
@@ -72,5 +78,20 @@ class Ledger:
         return table
 
     @cached_property
-    def _lines(self) -> set[str]:
-        return set(map(record_to_line, self.records))
+    def _last(self) -> dict[Hashable, str]:
+        return {_subject(record): record_to_line(record) for record in self.records}
+
+
+def _subject(record: Record) -> Hashable:
+    """What a record has the last word on; the same one may have it again later, as when a driver comes back.
+
+    Any other record is known for good.
+    """
+    match record:
+        case Ranking() | Unexplored():
+            return type(record), record.key, record.kernel
+        case Gated(where="interpreter"):
+            return type(record), record.key, record.kernel, record.config
+        case Measured():
+            return type(record), record.key, record.kernel, record.config, record.protocol
+    return record_to_line(record)

@@ -1,188 +1,121 @@
 """`autotune --mode measure`: gate, time and search on the GPU that is here. Written to the design; it has not met a GPU yet.
 
-Per family and size of call: what the cost model ranks first is timed outside the search; then the search runs over the
-likeliest tiles of every stage, judged by the time of the whole op; then the finalists are timed in turns, so that drift hits
-them all alike. Any number of workers, one for each GPU, may share the work through a storage.
+Breadth first, since a budget may end at any time: the portfolio of every family, at the most used size of call before the
+others; then a search for every family, again by size. Any number of workers, one for each GPU, may share the work through a
+storage.
 """
 
 from __future__ import annotations
 
-import json
-import statistics
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import product
-from zlib import crc32
-
-import numpy as np
+from importlib.util import find_spec
+from math import log2
 
 from ..kernels.config import LaunchConfig
-from ..kernels.space import op_tiles
 from ..results.gpus import identify
-from ..results.record import Measured, Record, record_to_line
+from ..results.key import Key
+from ..results.record import Measured, Record
 from ..specs.gpus import Gpu
 from ..verify.interruption import heed
+from ..verify.workers import Failure, Workers
 from . import device
 from .binary import Compilation
-from .claims import Round
-from .cost import estimate
-from .device import SAMPLES, Device, Sizes, Timed
-from .gate import Answer, Question
-from .points import Family, Point, config_of
-from .pool import Workers
-from .ranking import Ranked, resources, sizes, whole
-from .search import Spent, search
+from .contest import Contest, Plan
+from .device import Device, Sizes, Timed
+from .gate import Answer, Question, Subject
+from .points import Family, Point, points_of
+from .ranking import Ranked, sizes
 from .storage import Storage, open_storage
-from .study import Config, Space, Study
-from .turns import Bench, Turns, Verdicts, records_of
+from .turns import Bench, Verdicts
 
 SECONDS = 600.0
 """After which a gate or a timing counts as hanging; compiling is part of both."""
 TRIALS = 100
-"""Configurations timed per family and size of call."""
-FINALISTS = 8
-ROUNDS = 3
-FINALS = "finalists"
-"""The one task of comparing them."""
-TILES = {"chunk_fwd": 6, "chunk_train": 3}
-"""Tiles per stage, chunk size and solver that the search may choose from: the whole product must stay enumerable."""
+"""Configurations timed per family and size of call, unless it is said otherwise."""
+REFERENCE = (4096, 32)
+"""The (tokens, heads) that most calls are taken to be near: what is closest to it is measured first."""
 
 
 def measure(
     bench: Bench,
-    family: Family,
+    ranked: Mapping[Family, Sequence[Ranked]],
     kept: Mapping[Point, Compilation],
-    ranked: Sequence[Ranked],
     *,
     deadline: float,
     known: Sequence[Record] = (),
+    refused: Collection[Subject] = (),
+    standing: Mapping[Key, LaunchConfig] | None = None,
     storage: Storage | None = None,
+    trials: int = TRIALS,
     seed: int = 0,
+    after_each: Callable[[], object] = lambda: None,
 ) -> int:
-    """Time a family at every size of call; the number of sizes that were left when time was up (of time.monotonic()).
+    """Time families at every size of call; the number of (family, size) left when time was up (of time.monotonic()).
 
-    known: earlier records: what was measured on this device with this toolchain is not timed again. storage: where other
-    workers may be at the same; a size is done when its finalists are, whoever timed them.
+    known: earlier records: what was measured on this device with this toolchain is not timed again. refused: what the
+    interpreter found wrong. standing: what is served at a key now, by times that may be of another driver or Triton: ours take
+    over once they include it. storage: where other workers may be at the same; a size is done when its finalists are, whoever
+    timed them. trials: configurations per family and size, at most. after_each: called after every visit.
     """
-    storage = storage or open_storage(None)
-    verdicts = Verdicts(bench, family, known)
-    left = list(sizes())
+    timed: dict[Key, list[Measured]] = defaultdict(list)
+    for record in known:
+        if isinstance(record, Measured) and bench.current(record):
+            timed[record.key].append(record)
+    plan = Plan(
+        bench=bench, storage=storage or open_storage(None), kept=kept, timed=timed, refused=frozenset(refused),
+        deadline=deadline, trials=trials, seed=seed,
+    )  # fmt: skip
+    verdicts = {family: Verdicts(bench, family, known) for family in ranked}
+    points = {family: digest(family, kept) for family in ranked}
+    served = standing or {}
+    left = [
+        Contest(
+            plan=plan, family=family, size=Sizes(tokens=tokens, heads=heads), verdicts=verdicts[family],
+            portfolio=_portfolio(family, few, kept, served.get(family.key(tokens, heads))), points=points[family],
+        )
+        for tokens, heads in by_use()
+        for family, few in ranked.items()
+    ]  # fmt: skip
+    for contest in left:
+        if time.monotonic() < deadline:
+            contest.open()
+            after_each()
     while left and time.monotonic() < deadline:
         before = len(left)
-        for tokens, heads in list(left):
-            if _one_size(bench, family, Sizes(tokens=tokens, heads=heads), kept, ranked, verdicts,
-                         deadline=deadline, known=known, storage=storage, seed=seed):  # fmt: skip
-                left.remove((tokens, heads))
-        if len(left) == before:
+        for contest in list(left):
+            if time.monotonic() < deadline and contest.decide():
+                left.remove(contest)
+                after_each()
+        if len(left) == before and time.monotonic() < deadline:
             # Others are at the rest.
             heed()
-            time.sleep(min(1.0, storage.beat))
+            time.sleep(min(1.0, plan.storage.beat))
     return len(left)
 
 
-def _one_size(
-    bench: Bench,
-    family: Family,
-    size: Sizes,
-    kept: Mapping[Point, Compilation],
-    ranked: Sequence[Ranked],
-    verdicts: Verdicts,
-    *,
-    deadline: float,
-    known: Sequence[Record],
-    storage: Storage,
-    seed: int,
-) -> bool:
-    """Whether the size is done: searched, and its finalists compared."""
-    name = bench.round_name(family, size)
-    round, finals = Round(storage, name), Round(storage, f"{name} finalists")
-    space, configs = candidates(family, kept, bench.gpu, size)
-    portfolio = [one.config for one in ranked]
-    turns = Turns(
-        bench, family, size, round=round, configs=configs, need=lambda config: resources(family, config, kept),
-        verdicts=verdicts, limit=min(TRIALS, len(space.feasible)) + len({*portfolio} - {*configs.values()}),
-        deadline=deadline,
-    )  # fmt: skip
-    key = family.key(size.tokens, size.heads)
-    here = [one for one in known if isinstance(one, Measured) and one.key == key and bench.current(one)]
-    study: list[Study] = []
-
-    def open_study() -> Study:
-        # Every worker's proposals should be its own.
-        own = (seed + crc32(round.owner.encode()) * (storage.name != "memory")) % 2**32
-        studies = storage.studies if storage.name != "memory" else None
-        study.append(Study(space, seed=own, storage=studies, name=name, again=storage.again))
-        outside = {turns.point(config) for config in portfolio}
-        study[0].fill({point: timing for point, timing in turns.timings.items() if point not in outside})
-        return study[0]
-
-    if over := finals.results().get(FINALS):
-        turns.refresh()
-        for record in records_of(over):
-            bench.record(record)
-        return True
-    with round.alive(lambda: study[0].beat() if study else None), finals.alive():
-        turns.know({one.config: one for one in here}.values())
-        try:
-            for config in portfolio:
-                turns.time(config)
-        except Spent:
-            pass
-        search(space, turns, seed=seed, study=open_study)
-        if time.monotonic() > deadline or finals.take(FINALS) != "mine":
-            return False
-        try:
-            if turns.adopt():
-                finals.release(FINALS)
-                return False
-            records = _finalists(bench, turns)
-        except BaseException:
-            finals.release(FINALS)
-            raise
-        return finals.finish(FINALS, json.dumps([record_to_line(record) for record in records]))
+def _portfolio(
+    family: Family, few: Sequence[Ranked], kept: Mapping[Point, Compilation], served: LaunchConfig | None
+) -> list[LaunchConfig]:
+    """What the cost model likes, and what is served now if it was compiled here."""
+    here = served is not None and all(point in kept for point in points_of(family, served))
+    return list(dict.fromkeys([*(one.config for one in few), *([served] if served and here else [])]))
 
 
-def _finalists(bench: Bench, turns: Turns) -> list[Measured]:
-    """Time the best few in turns, so that drift hits them all alike; their samples join those that they have."""
-    timed = [record for record in turns.found.values() if record]
-    best = sorted(timed, key=lambda record: (statistics.median(record.samples), record.config))[:FINALISTS]
-    if all(len(record.samples) > SAMPLES for record in best):
-        return []  # they were compared before, in a run whose storage is gone
-    more: dict[str, list[Timed]] = {record.config: [] for record in best}
-    for _ in range(ROUNDS):
-        for record in best:
-            if timed := turns.once_more(LaunchConfig.parse(record.config)):
-                more[record.config].append(timed)
-    joined = []
-    for record in best:
-        rounds = more[record.config]
-        clocks = (*record.clocks, *(clock for one in rounds for clock in one.clocks))
-        samples = (*record.samples, *(sample for one in rounds for sample in one.samples))
-        joined.append(replace(record, samples=samples, clocks=clocks if len(clocks) == len(samples) else ()))
-        bench.record(joined[-1])
-    return joined
+def digest(family: Family, kept: Mapping[Point, Compilation]) -> str:
+    """Names the points of a family that were kept: equal names, equal candidates."""
+    words = sorted(str(point) for point in kept if point.family == family)
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
-def candidates(
-    family: Family, kept: Mapping[Point, Compilation], gpu: Gpu, size: Sizes
-) -> tuple[Space, dict[Config, LaunchConfig]]:
-    """The search space at one size: per variant, chunk size and solver the tiles of each stage that the cost model likes best."""
-    tokens, heads = np.array([size.tokens]), np.array([size.heads])
-    of_family = {point: binary for point, binary in kept.items() if point.family == family}
-    cost = {point: float(estimate(point, binary, gpu, tokens, heads)[0]) for point, binary in of_family.items()}
-    configs: dict[Config, LaunchConfig] = {}
-    for stages in whole(family, of_family):
-        likely = [sorted(points, key=lambda point: cost[point])[: TILES[family.op]] for points in stages.values()]
-        for chosen in product(*likely):
-            config = config_of(chosen)
-            settings = (config.variant, config.chunk_size, config.solver)
-            configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
-    names = ("variant", "chunk_size", "solver", *op_tiles(family.op))
-    columns = zip(*configs, strict=True) if configs else ((),) * len(names)
-    parameters = {name: tuple(dict.fromkeys(column)) for name, column in zip(names, columns, strict=True)}
-    return Space(parameters=parameters, feasible=tuple(configs)), configs
+def by_use() -> list[tuple[int, int]]:
+    """Every (tokens, heads), the nearest to REFERENCE first."""
+    return sorted(
+        sizes(), key=lambda size: sum(abs(log2(here / there)) for here, there in zip(size, REFERENCE, strict=True))
+    )
 
 
 def find(gpu: Gpu) -> Device | None:
@@ -195,43 +128,36 @@ def find(gpu: Gpu) -> Device | None:
     return None
 
 
-def measure_all(
-    gpu: Gpu,
-    present: Device,
-    ranked: Mapping[Family, Sequence[Ranked]],
-    kept: Mapping[Point, Compilation],
-    known: Sequence[Record],
-    record: Callable[[Record], object],
-    *,
-    deadline: float,
-    storage: Storage | None,
-    step: Callable[[str], object] = lambda text: None,
-) -> int:
-    """Measure every family on the device `present`; the number of families and sizes that were left when time was up."""
-    with bench_of(gpu, present, record, step) as bench:
-        return sum(
-            measure(bench, family, kept, few, deadline=deadline, known=known, storage=storage)
-            for family, few in ranked.items()
-        )
-
-
 @contextmanager
 def bench_of(
     gpu: Gpu,
     present: Device,
     record: Callable[[Record], object],
     step: Callable[[str], object] = lambda text: None,
+    warn: Callable[[str], object] = lambda text: None,
+    *,
+    start: Callable[[], None] = device.start,
 ) -> Iterator[Bench]:
-    """The device `present`, in a child process that may crash or hang."""
-    flush = int(2 * gpu.l2_mib * 2**20)
-    with Workers(1, device.start) as workers:
+    """The device `present`, in a child process that may crash or hang. start: prepares the child."""
+    if present.arch.startswith("sm_") and find_spec("pynvml") is None:
+        warn(
+            "nvidia-ml-py is not installed (deltaproof[nvml]): samples come without clocks, and throttling goes unseen"
+        )
+    flush, told = int(2 * gpu.l2_mib * 2**20), False
+    with Workers(1, start) as workers:
 
         def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | str:
             ((_, timed),) = workers.run(device.time_config, [(family, size, config, flush, best)], SECONDS)
-            return timed
+            nonlocal told
+            if isinstance(timed, Timed) and not timed.queued and not told:
+                told = True
+                warn(f"{family} {config.token}: its times are also those of its launches, as it waits for the device")
+            return timed.outcome if isinstance(timed, Failure) else timed
 
         def judge(question: Question) -> Answer:
             ((_, answer),) = workers.run(device.judge, [(question,)], SECONDS)
-            return Answer(question=question, held=False, detail=answer) if isinstance(answer, str) else answer
+            if isinstance(answer, Failure):
+                return Answer(question=question, held=False, detail=answer.outcome)
+            return answer
 
         yield Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record, step=step)

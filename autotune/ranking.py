@@ -44,12 +44,8 @@ def sizes() -> list[tuple[int, int]]:
     return list(product(TOKENS, HEADS))
 
 
-def rank(
-    family: Family, kept: Mapping[Point, Compilation], gpu: Gpu, *, also: Sequence[LaunchConfig] = ()
-) -> list[Ranked]:
+def rank(family: Family, kept: Mapping[Point, Compilation], gpu: Gpu) -> list[Ranked]:
     """The safe default first, if its stages were compiled, then the configurations that lose least where they lose most.
-
-    also: configurations to estimate besides, where their stages were kept.
 
     For every chunk size and solver the best tile of each stage is found for each size of call by itself: stages add up, so
     that this is the whole product space. Empty if some stage has no point for any chunk size.
@@ -67,13 +63,11 @@ def rank(
         for size in range(len(grid)):
             chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
             totals.setdefault(config_of(chosen.values()), sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
-    for config in (family.default, *also):
-        members = points_of(family, config)
-        if all(point in times for point in members):
-            totals.setdefault(config, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
-    few = _few(totals, family.default)
+    members = points_of(family, family.default)
+    if all(point in times for point in members):
+        totals.setdefault(family.default, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
     found = []
-    for config in (*few, *(config for config in also if config in totals and config not in few)):
+    for config in _few(totals, family.default):
         milliseconds = {size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)}
         found.append(Ranked(config=config, milliseconds=milliseconds, resources=resources(family, config, kept)))
     return found

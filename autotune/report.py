@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as Grid
 
 from ..results.entry import TableEntry
 from ..results.kernel_digest import kernel_digests
@@ -19,6 +18,9 @@ from ..specs.gpus import gpu as find_gpu
 from ..verify.page import render
 from . import insight, plots
 from .ledger import Ledger
+from .plural import counted
+from .points import Family
+from .summary import LEGEND, WORTH, grid, short, worth
 
 _LIST = 12
 """Rejections shown per reason; the records have them all."""
@@ -64,35 +66,43 @@ class Findings:
         return dict(sorted(found.items()))
 
     @cached_property
-    def subjects(self) -> dict[tuple[str, str, str, int, int], list[TableEntry]]:
-        """Entries by op, rule, dtype and head dimensions."""
-        found: dict[tuple[str, str, str, int, int], list[TableEntry]] = {}
+    def subjects(self) -> dict[Family, list[TableEntry]]:
+        found: dict[Family, list[TableEntry]] = {}
         for entry in self.table.entries:
-            key = entry.key
-            found.setdefault((key.op, key.rule, key.dtype, key.K, key.V), []).append(entry)
+            found.setdefault(insight.family_of(entry.key), []).append(entry)
         return found
+
+
+def outdated(ledger: Ledger) -> str | None:
+    """One line if nothing of what is there was made for the kernels as they are."""
+    if Findings.of(ledger).records:
+        return None
+    count = len(ledger.written().entries) if ledger.table_path.exists() else 0
+    what = counted(count, "entry") if count else counted(len(ledger.records), "record")
+    return f"{what}, all made for other kernel sources: run `autotune --gpu {ledger.gpu.slug}`"
 
 
 def print_records(console: Console, ledger: Ledger) -> None:
     """Rejections by stage and reason, coverage by family, gates that failed."""
     found = Findings.of(ledger)
     names = sorted({reason for counts in found.reasons.values() for reason in counts})
-    rejections = Grid("stage", "compiled", *names, header_style="bold")
+    rejections = grid("stage", "compiled", *names)
     stages = Counter(record.stage for record in found.compiled)
     for stage in sorted({*stages, *found.reasons}):
         counts = found.reasons.get(stage, Counter())
         rejections.add_row(stage, str(stages[stage]), *(str(counts[name] or "") for name in names))
     console.print(rejections)
-    coverage = Grid("family", "entries", "tiers", "configurations", "default loses", header_style="bold")
-    for (op, rule, dtype, K, V), entries in found.subjects.items():
+    console.print()
+    coverage = grid("family", "entries", "tiers", *WORTH)
+    for subject, entries in found.subjects.items():
         tiers = ", ".join(f"{count} {tier}" for tier, count in sorted(Counter(entry.tier for entry in entries).items()))
-        losses = [entry.default_loss for entry in entries if entry.default_loss is not None]
-        lost = f"{min(losses):.0%} to {max(losses):.0%}" if losses else "unknown"
-        name = f"{op} {rule} {dtype} K={K} V={V}"
-        coverage.add_row(name, str(len(entries)), tiers, str(len({entry.config for entry in entries})), lost)
+        coverage.add_row(short(subject), str(len(entries)), tiers, *worth(entries))
     console.print(coverage)
+    console.print(LEGEND, soft_wrap=True, markup=False)
+    if others := len(ledger.records) - len(found.records):
+        console.print(f"left out: {counted(others, 'record')} made for other kernel sources", markup=False)
     for left in found.table.left:
-        console.print(f"left by a budget: {left.count} points of {left.key}", soft_wrap=True, markup=False)
+        console.print(f"left by a budget: {counted(left.count, 'point')} of {left.key}", soft_wrap=True, markup=False)
     for gate in found.gates:
         if not gate.held:
             console.print(f"failed the gate: {gate.key} {gate.config}: {gate.detail}", soft_wrap=True, markup=False)
@@ -106,8 +116,8 @@ def page(ledger: Ledger) -> str:
         for reason in sorted({record.reason for record in found.rejected})
     }
     times = insight.predicted(found.compiled, gpu)
-    subjects = {" ".join(map(str, subject[:4])): entries for subject, entries in found.subjects.items()}
-    compiling = {plots.short(family): steps for family, steps in insight.compile_history(times).items()}
+    subjects = found.subjects
+    compiling = insight.compile_history(times)
     timing = insight.timing_history(found.measured)
     widths = Counter(entry.key.heads for entry in found.table.entries)
     return render(
@@ -117,8 +127,8 @@ def page(ledger: Ledger) -> str:
         examples=examples,
         counts=Counter(record.reason for record in found.rejected),
         losses=[
-            (name, plots.losses(entries, of="default_loss"), plots.losses(entries, of="neighbour_loss"))
-            for name, entries in subjects.items()
+            (short(family), plots.losses(entries, of="default_loss"), plots.losses(entries, of="neighbour_loss"))
+            for family, entries in subjects.items()
         ],
         rejections=plots.rejections(found.compiled, found.reasons) if found.compiled else "",
         stacks=plots.stacks(found.compiled) if found.compiled else "",

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -117,6 +118,14 @@ def address_of(url: str) -> sql.URL:
     if address.drivername not in ("sqlite", "postgresql+psycopg"):
         raise TableError(f"--storage {address.render_as_string(hide_password=True)!r}; {_FORMS}")
     return address
+
+
+def is_missing_file(url: str) -> bool:
+    """Whether it names a file that is not there. Raises TableError as `address_of` does."""
+    address = address_of(url)
+    if address.drivername != "sqlite" or not address.database or address.query:
+        return False
+    return not Path(address.database).exists()
 
 
 TABLES = sql.MetaData()

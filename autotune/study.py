@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,7 @@ CANDIDATES = 64
 class Study:
     """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
 
+    name: of the study, to which a digest of the parameters is added, since Optuna refuses a study whose values have changed.
     again: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
     what cannot be and what fails as infeasible, what was tried before as failed, since the time of the best, told again and
     again, would draw the model to it alone.
@@ -74,8 +76,9 @@ class Study:
         self._space, self._again = space, again
         self._running: int | None = None
         self._choices = [_choices(values) for values in space.parameters.values()]
+        own = name and f"{name} {_digest(space)}"
         self.optuna: optuna.Study = again(
-            lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=name, load_if_exists=True)
+            lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=own, load_if_exists=True)
         )
         if isinstance(storage, optuna.storages.RDBStorage):
             # What dead workers left running would weigh on the model as if it were bad.
@@ -180,6 +183,12 @@ class Study:
     def _places(self, config: Config) -> dict[str, Any]:
         rows = zip(self._space.parameters.items(), self._choices, config, strict=True)
         return {name: choices[values.index(value)] for (name, values), choices, value in rows if len(values) > 1}
+
+
+def _digest(space: Space) -> str:
+    """Names the parameters and their values, order included."""
+    text = repr([(name, list(values)) for name, values in space.parameters.items()])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _choices(values: Sequence[Any]) -> tuple[Any, ...]:

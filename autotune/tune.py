@@ -6,37 +6,42 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..kernels.config import LaunchConfig
 from ..results import gpus as limits
 from ..results.kernel_digest import kernel_digests
 from ..results.record import Compiled as CompiledRecord
-from ..results.record import Estimated, Gated, Record, Rejected, Unexplored
+from ..results.record import Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
 from ..results.table import Table
 from ..specs.gpus import Gpu
-from . import compiler, gate, jobs
+from ..verify.compile import process
+from ..verify.workers import Workers
+from . import gate, jobs
 from .binary import Compilation
 from .cache import Cache
 from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
-from .device import Device
+from .device import Device, as_it_is
 from .ledger import Ledger
-from .measure import TRIALS, measure_all
+from .measure import TRIALS, bench_of, measure
+from .plural import counted
 from .points import Family, Point, StageCount, enumerate_points, families
-from .pool import Workers
 from .ranking import Ranked, rank, sizes
 from .rejection import Sifted, sift
 from .storage import Storage, open_storage
 from .toolchain import triton_version
+
+COMPILING, JUDGING = 0.3, 0.5
+"""Shares of a budget after which compiling, and judging in the interpreter, leave the rest to the GPU where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
 
-    device: the GPU if it is here, and is to be measured. storage: URL of the database of studies, claims and jobs; None for
-    a file under `out`, which only measuring needs.
+    trials: configurations timed per family and size of call, at most. device: the GPU if it is here, and is to be measured.
+    storage: URL of the database of studies, claims and jobs; None for a file under `out`, which only measuring needs.
     """
 
     gpu: Gpu
@@ -51,6 +56,7 @@ class Request:
     timeout: float = COMPILE_SECONDS
     device: Device | None = None
     storage: str | None = None
+    trials: int = TRIALS
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,8 +92,9 @@ class Report:
 def tune(request: Request, hooks: Hooks) -> Report:
     """Make or extend the table of a GPU. Raises TableError for records that cannot be read, OSError for a full disk."""
     started = time.monotonic()
-    deadline = math.inf if request.budget is None else started + request.budget
-    arch = request.gpu.arch
+    budget = math.inf if request.budget is None else request.budget
+    target = as_it_is(request.gpu, request.device) if request.device else request.gpu
+    arch = target.arch
     ledger = Ledger(request.out, limits.resolve(request.gpu.slug))
     storage = _storage(request)
     if ledger.torn:
@@ -96,17 +103,19 @@ def tune(request: Request, hooks: Hooks) -> Report:
     points, counts = _enumerate(wanted, request.gpu)
     total, removed = sum(count.total for count in counts), sum(count.removed.total() for count in counts)
     hooks.say(
-        f"space: {total} combinations in {len(wanted)} families, {removed} left out by constraints, {len(points)} to compile"
+        f"space: {counted(total, 'combination')} in {counted(len(wanted), 'family')}, {removed} left out by constraints, "
+        f"{len(points)} to compile"
     )
 
     def keep(point: Point, compilation: Compilation) -> None:
         ledger.add([_record(point, compilation)])
 
     cache = Cache(folder=request.cache, warn=hooks.warn)
-    with Workers(request.jobs, compiler.start) as workers:
+    with Workers(request.jobs, process.start) as workers:
         compiled = compile_points(
             points, arch, workers, cache,
-            on_point=keep, progress=hooks.progress, deadline=deadline, timeout=request.timeout,
+            on_point=keep, progress=hooks.progress, timeout=request.timeout,
+            deadline=started + (COMPILING if request.device else 1.0) * budget,
         )  # fmt: skip
     hooks.say(_spent(compiled, request.jobs))
     sifted = sift(compiled.found, arch)
@@ -115,23 +124,44 @@ def tune(request: Request, hooks: Hooks) -> Report:
     hooks.say(_sifted(sifted))
     ranked = {}
     for family in wanted:
-        ranked[family] = rank(family, sifted.kept, request.gpu, also=_estimated_before(family, ledger))
-        ledger.add(_estimates(family, ranked[family]))
-    answers = _gate(ranked, request, ledger, hooks)
+        ranked[family] = rank(family, sifted.kept, target)
+        if ranked[family] or family not in compiled.left:
+            ledger.add(_estimates(family, ranked[family]))
+    answers = _gate(
+        ranked, request, ledger, hooks, deadline=started + JUDGING * budget if request.device else math.inf
+    )  # fmt: skip
     if request.device:
-        hooks.progress.begin("measuring", len(wanted) * len(sizes()) * TRIALS)
-        left = measure_all(
-            request.gpu, request.device, ranked, sifted.kept, list(ledger.records), lambda record: ledger.add([record]),
-            deadline=deadline, storage=storage or _own_storage(request), step=hooks.progress.step,
-        )  # fmt: skip
+        storage = storage or _own_storage(request)
+        with bench_of(target, request.device, lambda one: ledger.add([one]), hooks.progress.step, hooks.warn) as bench:
+            hooks.progress.begin("measuring", len(wanted) * len(sizes()) * request.trials)
+            left = measure(
+                bench, ranked, sifted.kept, deadline=started + budget, known=list(ledger.records), storage=storage,
+                standing={one.key: LaunchConfig.parse(one.config) for one in ledger.table().entries if one.tier in "AB"},
+                refused={answer.question.subject for answer in answers if not answer.held}, trials=request.trials,
+                after_each=_sparingly(ledger.write_table),
+            )  # fmt: skip
         hooks.say(f"measured on {request.device.name}" + (f"; the budget left {left} sizes of calls" if left else ""))
     table = ledger.write_table()
     if everywhere := ledger.write_portfolio():
-        hooks.say(f"portfolio: {len(everywhere.entries)} configurations that fit every known GPU")
+        hooks.say(f"portfolio: {counted(len(everywhere.entries), 'entry')} for any known GPU")
     return Report(
         request=request, counts=counts, compiled=compiled, sifted=sifted, ranked=ranked, answers=answers, table=table,
         table_path=ledger.table_path, seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+def _sparingly(do: Callable[[], object]) -> Callable[[], None]:
+    """Do it whenever asked to, unless that would take more than a tenth of the time."""
+    due = 0.0
+
+    def maybe() -> None:
+        nonlocal due
+        began = time.monotonic()
+        if began >= due:
+            do()
+            due = time.monotonic() + 10 * (time.monotonic() - began)
+
+    return maybe
 
 
 def _storage(request: Request) -> Storage | None:
@@ -139,7 +169,10 @@ def _storage(request: Request) -> Storage | None:
     if request.storage is None:
         return None
     storage = open_storage(request.storage)
-    jobs.post(storage, request.gpu.slug, ops=request.ops, rules=request.rules, dtypes=request.dtypes, dims=request.dims)
+    jobs.post(
+        storage, request.gpu.slug, request.trials,
+        ops=request.ops, rules=request.rules, dtypes=request.dtypes, dims=request.dims,
+    )  # fmt: skip
     return storage
 
 
@@ -208,86 +241,83 @@ def _unexplored(wanted: Sequence[Family], left: Mapping[Family, int], ledger: Le
     return found
 
 
-def _estimated_before(family: Family, ledger: Ledger) -> list[LaunchConfig]:
-    """Configurations that earlier runs estimated: they are estimated again, so that one model speaks for all."""
-    kernel, keys = kernel_digests()[family.op], {family.key(tokens, heads) for tokens, heads in sizes()}
-    tokens = {
-        record.config
-        for record in ledger.records
-        if isinstance(record, Estimated) and record.kernel == kernel and record.key in keys
-    }
-    return [LaunchConfig.parse(token) for token in sorted(tokens)]
-
-
 def _estimates(family: Family, few: Sequence[Ranked]) -> list[Record]:
-    return [
+    """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
+    about = {"kernel": kernel_digests()[family.op], "triton": triton_version()}
+    found = [
         Estimated(
-            key=family.key(tokens, heads),
-            config=ranked.config.token,
-            kernel=kernel_digests()[family.op],
-            triton=triton_version(),
-            milliseconds=milliseconds,
+            key=family.key(tokens, heads), config=ranked.config.token, **about, milliseconds=milliseconds,
             resources=ranked.resources,
         )
         for ranked in few
         for (tokens, heads), milliseconds in ranked.milliseconds.items()
-    ]
+    ]  # fmt: skip
+    name = hashlib.sha256(" ".join(map(record_digest, found)).encode()).hexdigest()[:16]
+    return [*(replace(one, ranking=name) for one in found), Ranking(key=family.key(), **about, ranking=name)]
 
 
 def _gate(
-    ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks
+    ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
 ) -> list[gate.Answer]:
-    """Judge what the table will hold, except what was judged before by the same sources."""
+    """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
     from ..verify.store import source_digest
 
-    asked = gate.questions(
-        (family.op, family.rule, family.dtype, one.config) for family, few in ranked.items() for one in few
-    )
+    asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
     known = {record.detail.rpartition(" ")[2]: record for record in ledger.records if isinstance(record, Gated)}
     answers, waiting = [], []
     for question in asked:
         record = known.get(_evidence(question, source_digest()))
         if record:
+            ledger.add([record])  # so that it has the last word, whatever was judged since
             answers.append(gate.Answer(question=question, held=record.held, detail=record.detail))
         else:
             waiting.append(question)
     hooks.progress.begin("verifying", len(waiting))
     for answer in gate.ask(waiting, request.jobs):
         question = answer.question
+        # What is not final is recorded without the name that would spare the next run the question.
+        evidence = f"; evidence {_evidence(question, source_digest())}" if answer.final else ""
         ledger.add([
             Gated(
-                key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=0, V=0).key(),
-                config=question.head,
+                key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key(),
+                config=question.token,
                 kernel=kernel_digests()[question.op],
                 triton=triton_version(),
                 where="interpreter",
                 held=answer.held,
-                detail=f"{answer.detail[:400]}; evidence {_evidence(question, source_digest())}",
+                detail=answer.detail[:400] + evidence,
             )
         ])  # fmt: skip
         answers.append(answer)
-        hooks.progress.step(f"{question.op} {question.rule} {question.head}")
+        hooks.progress.step(_words(question))
+        if time.monotonic() > deadline:
+            break
     failed = [answer for answer in answers if not answer.held]
-    hooks.say(f"gate (interpreter): {len(answers) - len(failed)} of {len(asked)} chunk sizes and solvers held, "
+    hooks.say(f"gate (interpreter): {len(answers) - len(failed)} of {len(asked)} questions answered well, "
               f"{len(asked) - len(waiting)} known before; the gate on the device is still owed")  # fmt: skip
     for answer in failed:
-        hooks.warn(f"gate: {answer.question.op} {answer.question.rule} {answer.question.head}: {answer.detail}")
+        hooks.warn(f"gate: {_words(answer.question)}: {answer.detail}")
     return answers
+
+
+def _words(question: gate.Question) -> str:
+    return " ".join(filter(None, (question.op, question.rule, f"K={question.K}" * bool(question.K), question.token)))
 
 
 def _evidence(question: gate.Question, sources: str) -> str:
     """Names a question as judged by these sources: equal names, equal answers."""
-    words = (sources, question.op, question.rule, question.dtype, *(config.token for config in question.configs))
+    words = (sources, *map(str, question.subject), *(config.token for config in question.configs))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def _spent(compiled: Compiled, jobs: int) -> str:
-    line = f"compiled: {compiled.ran} kernels, {compiled.cached} known before"
+    line = f"compiled: {counted(compiled.ran, 'kernel')}, {compiled.cached} known before"
     if compiled.ran:
         inside = compiled.busy / max(compiled.wall * jobs, 1e-9)
-        line += f"; {compiled.wall:.0f} s, {inside:.0%} of {jobs} processes' time in the compiler, {compiled.cpu:.0f} s of CPU"
+        line += f"; {compiled.wall:.0f} s, {inside:.0%} of the time of {counted(jobs, 'process')} in the compiler"
+        line += f", {compiled.cpu:.0f} s of CPU"
     if compiled.left:
-        line += f"; the budget left {sum(compiled.left.values())} points"
+        line += f"; the budget left {counted(sum(compiled.left.values()), 'point')}"
     return line
 
 
@@ -297,6 +327,7 @@ def _sifted(sifted: Sifted) -> str:
     removed = reasons.count("spill") + reasons.count("duplicate")
     share = removed / sifted.launchable if sifted.launchable else 0.0
     return (
-        f"left after compiling: {len(sifted.kept)} points; rejected: {parts or 'none'}; {share:.0%} of {sifted.launchable} "
-        f"launchable ones spill or repeat another; {len(sifted.warned)} lost the fastest tensor-core instructions"
+        f"left after compiling: {counted(len(sifted.kept), 'point')}; rejected: {parts or 'none'}; {share:.0%} of "
+        f"{sifted.launchable} launchable ones spill or repeat another; {len(sifted.warned)} lost the fastest tensor-core "
+        f"instructions"
     )

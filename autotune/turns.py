@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..kernels.config import LaunchConfig
 from ..results.gpus import Resources
 from ..results.kernel_digest import kernel_digests
-from ..results.record import Gated, Measured, Record, Rejected, record_from_line, record_to_line
+from ..results.record import Gated, Measured, Record, Rejected, record_to_line
 from ..results.strict import TableError, parse
 from ..specs.gpus import Gpu
 from .claims import Round
-from .device import PROTOCOL, SAMPLES, Device, Sizes, Timed
-from .gate import Answer, Question
+from .device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Sizes, Timed
+from .gate import Answer, Question, asked_of
 from .points import Family
 from .search import Spent, Trials
 from .study import Config, Timing
 from .toolchain import triton_version
+from .vetting import read_record
 
 GOOD_FOR_NO_SIZE = ("timeout", "crash", "compile", "resources")
 """Failures that take a configuration out at every size of call."""
 
 Timer = Callable[[Family, Sizes, LaunchConfig, float | None], Timed | str]
-"""Samples and clocks, or a word of `results.record.Reason`: memory, timeout or crash."""
+"""Samples and clocks, or a word of `results.record.Reason`: memory, resources, compile, timeout or crash.
+
+The last argument is the milliseconds of the best so far, None where nothing is to be stopped early."""
 Judge = Callable[[Question], Answer]
 
 
@@ -53,11 +57,16 @@ class Bench:
         }
 
     def current(self, record: Record) -> bool:
-        """Whether a record was made on this kind of device with these kernels and this toolchain, and so still counts."""
+        """Whether a record was made on this kind of device with these kernels and this toolchain, and so still counts.
+
+        A time is of one of our two protocols besides: taken alone, or in turns with the other finalists.
+        """
         same = (record.kernel, record.triton, record.driver)
         if same != (kernel_digests().get(record.key.op), triton_version(), self.device.driver):
             return False
-        return not isinstance(record, Measured) or (record.device, record.protocol) == (self.device.name, PROTOCOL)
+        if not isinstance(record, Measured):
+            return True
+        return record.device == self.device.name and record.protocol in (PROTOCOL, FINALS_PROTOCOL)
 
     def round_name(self, family: Family, size: Sizes) -> str:
         """Equal for workers whose timings compare: anything else is another round, and another study."""
@@ -95,7 +104,7 @@ class Verdicts:
         """The gate on the device, before anything is timed."""
         if config not in self._passed:
             family, bench = self._family, self._bench
-            question = Question(op=family.op, rule=family.rule, dtype=family.dtype, configs=(config,))
+            _, question = asked_of(family, config)
             answer = bench.judge(question)
             about = bench.about(family, config)
             gate = Gated(key=family.key(), **about, where="device", held=answer.held, detail=answer.detail)
@@ -111,7 +120,8 @@ class Verdicts:
 class Turns(Trials):
     """Trials that workers share. `configs` says which launch configuration a point of the space is.
 
-    samples, clocks: of every configuration that was timed, by whomever.
+    need: resources of a configuration, None for one whose stages were not compiled here. found: what is known of every
+    configuration, of the space or not, whoever timed it; None for one that cannot be timed.
     """
 
     def __init__(
@@ -122,7 +132,7 @@ class Turns(Trials):
         *,
         round: Round,
         configs: Mapping[Config, LaunchConfig],
-        need: Callable[[LaunchConfig], Resources],
+        need: Callable[[LaunchConfig], Resources | None],
         verdicts: Verdicts,
         limit: int,
         deadline: float,
@@ -156,14 +166,21 @@ class Turns(Trials):
             raise Spent
         return self._timing(config) if config in self.found else None
 
-    def once_more(self, config: LaunchConfig) -> Timed | None:
-        """Time what was timed before; None if it fails now, and then it is out."""
+    def once_more(self, config: LaunchConfig) -> Timed | Rejected:
+        """Time what was timed before; if it fails now, why it is out."""
         timed = self._bench.timer(self._family, self._size, config, None)
-        if isinstance(timed, str):
-            self._bench.record(self._rejected(config, timed))
-            return None
         self._bench.step(f"{self._family} {config.token}, once more")
-        return timed
+        return self._rejected(config, timed) if isinstance(timed, str) else timed
+
+    def measured(self, config: LaunchConfig, times: Sequence[Timed], protocol: str, resources: Resources) -> Measured:
+        """The record of a configuration that was timed so often, in that way."""
+        samples = tuple(sample for one in times for sample in one.samples)
+        clocks = tuple(clock for one in times for clock in one.clocks)
+        return Measured(
+            key=self._family.key(self._size.tokens, self._size.heads), **self._bench.about(self._family, config),
+            samples=samples, clocks=clocks if len(clocks) == len(samples) else (), device=self._bench.device.name,
+            protocol=protocol, resources=resources,
+        )  # fmt: skip
 
     def point(self, config: LaunchConfig) -> Config | None:
         """Where a configuration is in the space, if it is."""
@@ -171,11 +188,11 @@ class Turns(Trials):
 
     def know(self, records: Iterable[Measured]) -> None:
         """Share what was timed before, so that nobody does it again."""
+        self.refresh()
         for record in records:
             config = LaunchConfig.parse(record.config)
-            if self._round.take(config.token) == "mine":
+            if config not in self.found and self._round.take(config.token) == "mine":
                 self._end(config, [record, *self._verdicts.gate(config)])
-        self.refresh()
 
     def refresh(self) -> None:
         """Take over what other workers found."""
@@ -185,16 +202,20 @@ class Turns(Trials):
                 records = records_of(result)
                 for record in records:
                     self._bench.record(record)
-                self._note(LaunchConfig.parse(task), records)
-        pending = {LaunchConfig.parse(task) for task in self._round.pending()}
+                self._note(config_of_task(task), records)
+        pending = {config_of_task(task) for task in self._round.pending()}
         self.busy = {self._points[config] for config in pending if config in self._points}
 
     def adopt(self) -> bool:
         """Finish what dead workers left; whether others are still at work."""
         waiting = False
         for task, free in self._round.pending().items():
+            config = config_of_task(task)
             if free and self._round.take(task) == "mine":
-                self._do(LaunchConfig.parse(task))
+                if self._need(config) is None:
+                    self._round.release(task)  # whoever compiles it may try it again
+                else:
+                    self._do(config)
             else:
                 waiting = True
         self.refresh()
@@ -225,17 +246,13 @@ class Turns(Trials):
         if not self._verdicts.passed(config):
             return self._verdicts.gate(config)
         gate = self._verdicts.gate(config)
-        best = min((timing.milliseconds for timing in self.timings.values()), default=None)
+        best = min((statistics.median(record.samples) for record in self.found.values() if record), default=None)
         timed = self._bench.timer(self._family, self._size, config, best)
-        about = self._bench.about(self._family, config)
-        key = self._family.key(self._size.tokens, self._size.heads)
         if isinstance(timed, str):
             return [*gate, self._rejected(config, timed)]
-        measured = Measured(
-            key=key, **about, samples=timed.samples, clocks=timed.clocks, device=self._bench.device.name,
-            protocol=PROTOCOL, resources=self._need(config),
-        )  # fmt: skip
-        return [*gate, measured]
+        need = self._need(config)
+        assert need is not None
+        return [*gate, self.measured(config, [timed], PROTOCOL, need)]
 
     def _rejected(self, config: LaunchConfig, reason: str) -> Rejected:
         key = self._family.key(self._size.tokens, self._size.heads)
@@ -258,9 +275,17 @@ class Turns(Trials):
         return Timing(samples=record.samples, pruned=len(record.samples) < SAMPLES) if record else Timing()
 
 
+def config_of_task(task: str) -> LaunchConfig:
+    """What a task of a round is to time. Raises TableError for one that no worker named."""
+    try:
+        return LaunchConfig.parse(task)
+    except ValueError as error:
+        raise TableError(f"a task in the storage is {error}") from None
+
+
 def records_of(result: str) -> list[Record]:
     """The records that another worker found. Raises TableError for what no worker wrote."""
     lines = parse(result, "a result in the storage")
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise TableError("a result in the storage is no list of records")
-    return [record_from_line(line, "a record in the storage") for line in lines]
+    return [read_record(line, "a record in the storage") for line in lines]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from .cache import default_folder
 from .device import Device
 from .jobs import jobs as read_jobs
 from .ledger import default_out
-from .storage import open_storage
+from .storage import is_missing_file, open_storage
 from .tune import Hooks, Report, Request, tune
 
 
@@ -27,23 +29,31 @@ def join(
 ) -> list[Report]:
     """Take part in every job of a storage that is for the GPU of this machine; `device_of` tells whether one is.
 
-    Raises TableError where there is no such job, or no job at all.
+    budget: seconds for all of them together, None for no end. Raises TableError where there is no such job, or no job at all.
     """
-    storage = open_storage(url)
-    waiting = read_jobs(storage)
+    # Opening a file that is not there would leave an empty database behind.
+    storage = None if is_missing_file(url) else open_storage(url)
+    waiting = [] if storage is None else read_jobs(storage)
     if not waiting:
-        raise TableError(f"nothing to do in {storage.name}: `autotune --gpu NAME --storage URL` puts work there")
+        name = url if storage is None else storage.name
+        raise TableError(f"nothing to do in {name}: `autotune --gpu NAME --storage URL` puts work there")
     names = sorted({str(job["gpu"]) for job in waiting})
     devices = {name: device_of(_gpu(name)) for name in names}
     if not any(devices.values()):
         raise TableError(f"the jobs in that storage are for {', '.join(names)}, and this machine has no such GPU")
+    deadline = math.inf if budget is None else time.monotonic() + budget
     reports = []
     for job in waiting:
         if device := devices[job["gpu"]]:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                hooks.say(f"the budget left this job and what follows it: {job['gpu']}, {', '.join(job['rules'])}")
+                break
             hooks.say(f"joining: {job['gpu']}, {', '.join(job['ops'])} of {', '.join(job['rules'])}")
             request = Request(
                 gpu=find_gpu(job["gpu"]), ops=job["ops"], rules=job["rules"], dtypes=job["dtypes"], dims=job["dims"],
-                jobs=jobs, out=out or default_out(), cache=default_folder(), budget=budget, device=device, storage=url,
+                jobs=jobs, out=out or default_out(), cache=default_folder(), budget=None if math.isinf(left) else left,
+                device=device, storage=url, trials=job["trials"],
             )  # fmt: skip
             reports.append(tune(request, hooks))
     return reports

@@ -15,6 +15,8 @@ from .table import EVERYWHERE
 
 MinTier = Literal["A", "B", "C"]
 
+RULES = ("linear", "mamba2", "gla", "delta_rule", "gdn", "kda", "gdn2")
+"""Those of the kernels of this package (`specs.rule.RULES`, which is not to be imported here)."""
 REFERENCE = (8192, 64)
 """Tokens and heads whose answer stands for all where batch and length are to be ignored."""
 
@@ -46,8 +48,10 @@ def answer_query(
             raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more")
     if kernel_digest is None:
         digests = kernel_digests()
-        if op not in digests:
+        if op not in tuple(digests):
             raise ValueError(f"op={op!r}; accepted: {', '.join(digests)}, or any other with its kernel_digest")
+        if rule not in RULES:
+            raise ValueError(f"rule={rule!r}; accepted: {', '.join(RULES)}, or any other with its kernel_digest")
         kernel_digest = digests[op]
     device = resolve(gpu)
     wanted = (varlen, state, l2norm, gate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .default import safe_default
@@ -108,7 +108,7 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
         config=safe_default(query.key.dtype, query.key.K),
         tier="default",
         source="default",
-        reason=f"{asked}: no entry{_why(passed)}; the safe default",
+        reason=f"{asked}: no entry{_why(passed)}{_lower(query, own, relatives, everywhere, passed)}; the safe default",
         expected_loss=_default_loss(query, own),
     )
 
@@ -136,7 +136,7 @@ def _usable(query: Query, shelf: Shelf, passed: list[str], *, same_gpu: bool) ->
         elif too_much := excess(entry.resources, query.gpu):
             passed.append(too_much)
         elif not _trusted(query, entry, same_gpu=same_gpu):
-            passed.append(f"below tier {query.min_tier}")
+            passed.append(_below(query))
         else:
             yield distance, slug, entry
 
@@ -172,6 +172,22 @@ def _why(passed: list[str]) -> str:
     """The reasons that were met, each with how often."""
     reasons = [f"{passed.count(reason)} {reason}" for reason in dict.fromkeys(passed)]
     return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _lower(
+    query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf], passed: list[str]
+) -> str:
+    """The tier that would have to be asked for to be served an entry, if that is what kept one from it."""
+    if any(reason == _below(query) for reason in passed):
+        for tier in TIERS[TIERS.index(query.min_tier) + 1 : TIERS.index("C") + 1]:
+            found = choose(replace(query, min_tier=tier), own, relatives, everywhere)
+            if found.entry:
+                return f"; min_tier={tier!r} would serve {found.config}"
+    return ""
+
+
+def _below(query: Query) -> str:
+    return f"below tier {query.min_tier}"
 
 
 def _subject(key: Key) -> _Subject:

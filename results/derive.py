@@ -19,7 +19,8 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Mapping[str, str]) -> T
     """The table that the records of a GPU amount to, for the kernels of these digests (by op).
 
     At each key the fastest configuration that was verified on the device and timed (tier A); where there is none, the
-    one that is predicted to be the fastest of those that nothing speaks against (tier C). Equal records, equal table.
+    one that the last ranking predicts to be the fastest of those that nothing speaks against (tier C). Equal records,
+    equal table.
     """
     records = list(records)
     evidence = weigh(records, kernels)
@@ -31,7 +32,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Mapping[str, str]) -> T
         costs = measured if measured[key] else estimated
         if costs[key]:
             best = fastest(costs[key])
-            gate, verdict = evidence.gate(key, best.config)
+            gate, verdict = evidence.gate(key, best.config, best.record.triton)
             entries.append(
                 TableEntry(
                     key=key,

@@ -59,7 +59,7 @@ def lookup(
         query = (*query, varlen, state, l2norm, gate, kernel_digest, tables)
     try:
         return _ANSWERS[query]
-    except KeyError:
+    except (KeyError, TypeError):  # TypeError: what cannot be hashed makes no sense, and answer_query says which it is
         from .answer import answer_query
 
         answer = answer_query(*query)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from .entry import Gate
 from .gpus import Resources
 from .key import Key
-from .record import Estimated, Gated, Measured, Record, Rejected, record_digest
+from .record import Estimated, Gated, Measured, Ranking, Record, Rejected, record_digest
 
 _Claim = tuple[str, str, str, int, int, str]
 """op, rule, dtype, K, V, config; K or V may be 0, for all."""
@@ -38,14 +38,18 @@ TIE = 0.01
 class Evidence:
     """What the records of one GPU amount to; made by `weigh`.
 
-    A failure on a device, and any rejection, is for good: it takes a configuration out for every size and option,
-    because one that is wrong once (a race, say) is not one to launch. The interpreter gives the same answer every
-    time, so there the last one counts. Running out of memory is a matter of the one key.
+    A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option,
+    because one that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it
+    may accept. In the interpreter two things must hold, the arithmetic of variant, chunk size and solver (recorded for
+    K = V = 0) and the configuration as it stands at its head dimensions; it gives the same answer every time, so the last
+    one counts. Running out of memory is a matter of the one key. What was refused stage by stage the ranking has heeded.
     """
 
     _rounds: dict[Key, dict[_Setting, dict[str, Measured]]] = field(default_factory=dict)
-    _guesses: dict[Key, dict[str, Estimated]] = field(default_factory=dict)
+    _guesses: dict[tuple[Key, str], dict[str, Estimated]] = field(default_factory=dict)
+    _rankings: dict[Key, str] = field(default_factory=dict)
     _out: set[_Claim] = field(default_factory=set)
+    _refused: set[tuple[str, _Claim]] = field(default_factory=set)
     _out_of_memory: set[tuple[Key, str]] = field(default_factory=set)
     _passed: dict[tuple[str, _Claim], str] = field(default_factory=dict)
     _failed: set[tuple[str, _Claim]] = field(default_factory=set)
@@ -53,29 +57,30 @@ class Evidence:
     @property
     def keys(self) -> list[Key]:
         """Every key with a time or a prediction, sorted."""
-        return sorted(self._rounds.keys() | self._guesses.keys())
+        return sorted(self._rounds.keys() | {key for key, _ in self._guesses})
 
-    def gate(self, key: Key, config: str) -> tuple[Gate, str]:
-        """How far verification of a configuration got, and the digest of the record that says so."""
+    def gate(self, key: Key, config: str, triton: str) -> tuple[Gate, str]:
+        """How far verification of a configuration got, for this Triton, and the digest of the record that says so."""
         exact = list(_claims(key, config))
-        broad = [*exact, *_claims(key, _head(config))]
-        out = (key, config) in self._out_of_memory or any(claim in self._out for claim in exact)
+        out = (key, config) in self._out_of_memory or any(
+            claim in self._out or (triton, claim) in self._refused for claim in exact
+        )
         if out or any(("device", claim) in self._failed for claim in exact):
             return "failed", ""
-        if any(("interpreter", claim) in self._failed for claim in broad):
+        own, arithmetic = _claim(key, config), _claim(replace(key, K=0, V=0), _head(config))
+        if any(("interpreter", claim) in self._failed for claim in (own, arithmetic)):
             return "failed", ""
-        places: tuple[tuple[Gate, list[_Claim]], ...] = (("device", exact), ("interpreter", broad))
-        for where, claims in places:
-            for claim in claims:
-                if verdict := self._passed.get((where, claim)):
-                    return where, verdict
-        return "owed", ""
+        for claim in exact:
+            if verdict := self._passed.get(("device", claim)):
+                return "device", verdict
+        verdict = self._passed.get(("interpreter", own))
+        return ("interpreter", verdict) if verdict and ("interpreter", arithmetic) in self._passed else ("owed", "")
 
     def measured(self, key: Key) -> dict[str, Cost]:
         """Every configuration that was verified on the device and timed at this key, in one comparable round.
 
-        Times of different devices or toolchains do not compare. A later round takes over once it has timed the winner
-        of the one before it, so that a round that was cut short does not.
+        Times of different devices or toolchains do not compare. A later round, and a round is as late as its last
+        timing, takes over once it has timed the winner of the one before it, so that one that was cut short does not.
         """
         standing: dict[str, Cost] = {}
         for times in self._rounds.get(key, {}).values():
@@ -84,18 +89,19 @@ class Evidence:
                     config=config, milliseconds=statistics.median(time.samples), resources=time.resources, record=time
                 )
                 for config, time in times.items()
-                if self.gate(key, config)[0] == "device"
+                if self.gate(key, config, time.triton)[0] == "device"
             }
             if costs and (not standing or fastest(standing).config in costs):
                 standing = costs
         return standing
 
     def estimated(self, key: Key) -> dict[str, Cost]:
-        """Every configuration with a prediction at this key that nothing speaks against."""
+        """Every configuration that the last ranking predicts at this key, and that passed verification."""
+        ranking = self._rankings.get(replace(key, tokens=0, heads=0), "")
         return {
             config: Cost(config=config, milliseconds=guess.milliseconds, resources=guess.resources, record=guess)
-            for config, guess in self._guesses.get(key, {}).items()
-            if self.gate(key, config)[0] != "failed"
+            for config, guess in self._guesses.get((key, ranking), {}).items()
+            if self.gate(key, config, guess.triton)[0] in ("device", "interpreter")
         }
 
 
@@ -108,13 +114,19 @@ def weigh(records: Iterable[Record], kernels: Mapping[str, str]) -> Evidence:
         match record:
             case Measured():
                 setting = (record.device, record.triton, record.driver, record.protocol)
-                evidence._rounds.setdefault(record.key, {}).setdefault(setting, {})[record.config] = record
+                rounds = evidence._rounds.setdefault(record.key, {})
+                rounds[setting] = rounds.pop(setting, {})
+                rounds[setting][record.config] = record
             case Estimated():
-                evidence._guesses.setdefault(record.key, {})[record.config] = record
+                evidence._guesses.setdefault((record.key, record.ranking), {})[record.config] = record
+            case Ranking():
+                evidence._rankings[record.key] = record.ranking
             case Rejected(reason="memory"):
                 evidence._out_of_memory.add((record.key, record.config))
-            case Rejected() if record.reason != "duplicate":
+            case Rejected(reason="crash" | "timeout" | "gate", stage=""):
                 evidence._out.add(_claim(record.key, record.config))
+            case Rejected(stage="") if record.reason != "duplicate":
+                evidence._refused.add((record.triton, _claim(record.key, record.config)))
             case Gated():
                 claim = record.where, _claim(record.key, record.config)
                 if record.where == "interpreter":

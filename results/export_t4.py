@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from .key import Key
-from .record import Compiled, Estimated, Gated, Measured, Record, Rejected
+from .record import Compiled, Estimated, Gated, Measured, Ranking, Record, Rejected
 from .strict import TableError
 
 VERSION = "1.0.0"
@@ -68,14 +68,19 @@ def to_t4(
 ) -> dict[str, Any]:
     """A T4 document with everything that is known of the configurations of one key, the last word on each.
 
-    Where nothing was timed, what was estimated stands as a measurement of that name, and there are no runtimes.
+    Where nothing was timed, what the last ranking estimated stands as a measurement of that name, and there are no
+    runtimes.
     """
+    records = list(records)
+    rankings = [one.ranking for one in records if isinstance(one, Ranking) and _same_subject(one.key, key)]
     results: dict[str, dict[str, Any]] = {}
     compile_seconds: dict[str, float] = {}
     for record in records:
         if _same_subject(record.key, key):
             if isinstance(record, Compiled):
                 compile_seconds[record.config] = compile_seconds.get(record.config, 0.0) + record.seconds
+            elif isinstance(record, Estimated) and record.ranking != (rankings[-1] if rankings else ""):
+                continue
             elif (result := _result(record, key)) is not None:
                 results[record.config] = {"configuration": dict(parameters(record.config))} | result
     for config, result in results.items():

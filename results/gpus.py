@@ -74,7 +74,7 @@ def resolve(name: str) -> Gpu:
 
     Raises ValueError listing the known.
     """
-    wanted = _plain(name)
+    wanted = _plain(name) if isinstance(name, str) else None
     for gpu in known_gpus().values():
         if wanted in (_plain(gpu.slug), *map(_plain, gpu.aliases)):
             return gpu

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .record import Record, record_from_line, record_to_line
 from .strict import TableError
+
+Read = Callable[[str, str], Record]
+"""Makes a record of a line, or raises TableError, in which the second argument names the place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ def append(path: Path, records: Iterable[Record]) -> None:
             raise
 
 
-def read_journal(path: Path) -> Journal:
+def read_journal(path: Path, read: Read = record_from_line) -> Journal:
     """Every record of a journal; none if there is no such file.
 
     Raises TableError naming the line that cannot be read.
@@ -71,16 +74,16 @@ def read_journal(path: Path) -> Journal:
     for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
         where = f"{path}: line {number}"
         try:
-            records.append(record_from_line(line.decode(), where))
+            records.append(read(line.decode(), where))
         except UnicodeDecodeError as error:
             raise TableError(f"{where}: not UTF-8 text ({error.reason})") from None
     torn = f"{path}: the last line is torn ({len(rest)} bytes of a record that was never finished)" if rest else None
     return Journal(records=tuple(records), torn=torn)
 
 
-def read_journals(folder: Path) -> Journal:
-    """Every journal of a GPU, files in the order of their names. Raises TableError."""
-    journals = [read_journal(path) for path in sorted(folder.glob("*.jsonl"))]
+def read_journals(folder: Path, read: Read = record_from_line) -> Journal:
+    """Every journal of a GPU, files in the order of their names, read as `read_journal` does. Raises TableError."""
+    journals = [read_journal(path, read) for path in sorted(folder.glob("*.jsonl"))]
     torn = "; ".join(journal.torn for journal in journals if journal.torn)
     return Journal(records=tuple(record for journal in journals for record in journal.records), torn=torn or None)
 

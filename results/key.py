@@ -43,7 +43,7 @@ class Key:
 
     def __post_init__(self) -> None:
         for name, text in (("op", self.op), ("rule", self.rule)):
-            if not NAME.fullmatch(text):
+            if not isinstance(text, str) or not NAME.fullmatch(text):
                 raise ValueError(f"{name}={text!r} is not a name")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r}; accepted: {', '.join(DTYPES)}")

@@ -44,16 +44,17 @@ def find_tables(slug: str, first: str | os.PathLike[str] | None = None) -> tuple
 def _in_folder(folder: Path, slug: str) -> list[Table]:
     path = folder / f"{slug}.json"
     # A folder, a pipe or a dangling link of that name is not "no table": read_table says what it is.
-    return [_named(slug, read_table(path), str(path))] if os.path.lexists(path) else []
+    return [named(slug, read_table(path), str(path))] if os.path.lexists(path) else []
 
 
 def _packaged(slug: str) -> list[Table]:
     file = packaged("tables") / f"{slug}.json"
     where = f"packaged tables/{slug}.json"
-    return [_named(slug, loads(file.read_text(encoding="utf-8"), where), where)] if file.is_file() else []
+    return [named(slug, loads(file.read_text(encoding="utf-8"), where), where)] if file.is_file() else []
 
 
-def _named(slug: str, table: Table, where: str) -> Table:
+def named(slug: str, table: Table, where: str) -> Table:
+    """The table, if it is that of the GPU that its file is named for. Raises TableError."""
     if table.gpu != slug:
         raise TableError(f"{where}: field 'gpu' is {table.gpu!r}, but the file is named for {slug!r}")
     return table

@@ -42,7 +42,7 @@ def _safest(subject: Key, places: list[_Place], kernel: str) -> TableEntry | Non
     if not choices:
         return None
     worst, _, config, need = min(choices, key=lambda choice: choice[:3])
-    gates = [evidence.gate(key, config) for evidence, key, _ in places]
+    gates = [evidence.gate(key, config, costs[config].record.triton) for evidence, key, costs in places]
     gate, verdict = max(gates, key=lambda gate: ("device", "interpreter", "owed").index(gate[0]))
     return TableEntry(
         key=subject,

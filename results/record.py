@@ -1,4 +1,4 @@
-"""What was found out about one configuration: compiled, rejected, gated, estimated or measured.
+"""What was found out about one configuration: compiled, rejected, gated, estimated, ranked or measured.
 
 Tables are derived from these.
 """
@@ -55,7 +55,7 @@ class Compiled(About):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected(About):
-    """It left, for good.
+    """It left. stage: the part of it that did not survive compiling, "" for all of it.
 
     detail: one line. For `memory` only this key is at fault, otherwise every size and option of it.
     """
@@ -85,13 +85,25 @@ class Gated(About):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimated(About):
-    """The cost model's prediction for the whole op on a GPU that was not there. milliseconds: predicted."""
+    """The cost model's prediction for the whole op on a GPU that was not there. milliseconds: predicted.
+
+    ranking: the one that it is part of.
+    """
 
     milliseconds: float
     resources: Resources
+    ranking: str = ""
 
     def __post_init__(self) -> None:
         _require_size(self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking(About):
+    """From here on the estimates that name this ranking count for the key, and no others. Its config is "-"."""
+
+    config: str = "-"
+    ranking: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +133,7 @@ class Unexplored(About):
     count: int
 
 
-Record = Compiled | Rejected | Gated | Estimated | Measured | Unexplored
+Record = Compiled | Rejected | Gated | Estimated | Ranking | Measured | Unexplored
 KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in get_args(Record)}
 
 
@@ -173,6 +185,8 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "where": lambda row, name: row.choice(name, ("device", "interpreter")),
     "held": Fields.flag,
     "milliseconds": Fields.number,
+    # The first estimates did not name their ranking.
+    "ranking": lambda row, name: row.text(name, DIGEST, empty=True) if name in row.names else "",
     "samples": Fields.numbers,
     "clocks": Fields.numbers,
     "device": Fields.prose,

@@ -10,8 +10,8 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/+-]{0,119}")
-"""Ops, rules, GPUs, versions."""
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,119}")
+"""Ops, rules, GPUs, versions. Files are named for some of them, so that none may name another folder."""
 CONFIG = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.,=:+-]{0,399}")
 """A launch configuration as a token."""
 DIGEST = re.compile(r"[0-9a-f]{16,64}")
@@ -83,11 +83,11 @@ class Fields:
             self._fail(name, value, "true or false")
         return value
 
-    def whole(self, name: str, least: int = 0) -> int:
-        """An integer, `least` or more."""
+    def whole(self, name: str, least: int = 0, most: int = _LARGEST) -> int:
+        """An integer from `least` to `most`."""
         value = self._take(name)
-        if type(value) is not int or not least <= value <= _LARGEST:
-            self._fail(name, value, f"an integer of {least} or more")
+        if type(value) is not int or not least <= value <= most:
+            self._fail(name, value, f"an integer of {least} or more" + (f", {most} at most" if most < _LARGEST else ""))
         return value
 
     def number(self, name: str) -> float:

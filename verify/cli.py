@@ -21,21 +21,22 @@ from .commands.mutants import mutants
 from .commands.replay import replay
 from .commands.report import report
 from .one_line import OneLineGroup
+from .version import VersionOption
 
 EXAMPLES = """
 Examples:
 
-  verify all                                     before merging: every kernel, rule and property
+  verify all                       before merging: everything
 
-  verify all --profile quick                     while editing: two rules for every kernel and property
+  verify all --profile quick       while editing: a minute or two
 
-  verify all --rule kda                          everything about one rule
+  verify all --rule kda            everything about one rule
 
-  verify all --kernel 'chunk_*' --property error --property equality --json report.json
+  verify all --kernel 'chunk_*' --property error --property equality
 
-  verify all --html report.html --junit report.xml    one page for people, and JUnit for CI
+  verify all --html report.html --junit report.xml
 
-  verify replay 'equality@chunk_train/staged[c64]@gdn2:fp32:b1:t17:h1x1:k16:v16:ordinary:s0'
+  verify replay report.json        its counterexamples, or a token's
 
   verify explain gdn2:bf16:b1:t64:h1x1:k32:v32:collinear:s0
 
@@ -46,6 +47,13 @@ app = typer.Typer(
     cls=OneLineGroup, help="Is it right? Judge kernels of the gated delta rule family against oracles.",
     epilog=EXAMPLES, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
+
+
+@app.callback()
+def every(version: VersionOption = False) -> None:
+    """What stands before a subcommand."""
+
+
 app.command("all", epilog=EXAMPLES)(judge_all)
 app.command("list")(list_everything)
 app.command("replay")(replay)

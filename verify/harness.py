@@ -33,11 +33,15 @@ class ExactRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundsRun:
-    """What the memory checks saw: accesses that are not allowed, elements never written by output, overwritten inputs."""
+    """What the memory checks saw: accesses that are not allowed, elements never written by output, overwritten inputs.
+
+    changed: outputs that depend on what lies beside the inputs, where accesses cannot be watched.
+    """
 
     faults: tuple[Any, ...]
     unwritten: dict[str, int]
     damaged: tuple[str, ...]
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,8 @@ class Harness:
 
     def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
         """Run forward, and backward where there is one, with every buffer guarded. Raises KernelRaised."""
+        if self.device != "cpu":
+            return self._strays(case, inputs)
         from .interpreter import session
 
         made = execute.tensors(case.problem, inputs)
@@ -124,6 +130,13 @@ class Harness:
             unwritten={name: count for name, tensor in outputs.items() if (count := guarded.unwritten(tensor))},
             damaged=tuple(guarded.damaged()),
         )
+
+    def _strays(self, case: Case, inputs: Inputs) -> BoundsRun:
+        from .red_zones import strays
+
+        made = execute.tensors(case.problem, inputs, place=lambda tensor: tensor.to(self.device))
+        found = strays(lambda some: execute.run(self.kernel, case, some, gradients=self.kernel.differentiable), made)
+        return BoundsRun(faults=(), unwritten=found.unwritten, damaged=found.damaged, changed=found.changed)
 
     def offsets(self, case: Case) -> tuple[Any, ...]:
         """Faults of the last program of every launch on tensors of the problem's size, which no memory needs to hold.

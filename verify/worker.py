@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +12,6 @@ from .profiles import PROFILES
 from .properties import load
 from .targets import load as load_target
 from .verdict import Verdict
-
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Set for every child: cells run side by side, one thread each, so that sums have one order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +30,23 @@ class Task:
     only: Case | None = None
 
 
-def start(parent: int) -> None:
-    """Prepare a child. It ends when its parent is gone, which a killed parent could not tell it."""
-    import torch
-
-    torch.set_num_threads(1)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def run(task: Task) -> Verdict:
-    """The verdict of one cell."""
+    """The verdict of one cell, or the error that kept it from being judged."""
+    try:
+        return _judged(task)
+    except Exception as error:
+        return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def not_judged(cell: Cell, note: str) -> Verdict:
+    """The verdict of a cell that is nobody's fault."""
+    return Verdict(
+        kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
+        arithmetic=load(cell.property).arithmetic, status="error", problems=0, seconds=0.0, notes=(note,),
+    )  # fmt: skip
+
+
+def _judged(task: Task) -> Verdict:
     cell = task.cell
     prop = load(cell.property)
     kernels = load_target(cell.target).kernels

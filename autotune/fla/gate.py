@@ -9,11 +9,11 @@ are those on which they are known to be right.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from ..pool import Workers
+from ...verify.workers import Failure, Workers
 from . import pretend
 from .calls import OPS, Call
 from .forced import Kwargs, Site, forced
@@ -59,12 +59,30 @@ class Answer:
     detail: str
     final: bool = True
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Answer:
+        """Reads `to_json` back. Raises ValueError for anything else."""
+        try:
+            asked = record["question"]
+            choices = tuple((tuple(site), tuple(map(tuple, kwargs))) for site, kwargs in asked["choices"])
+            found = cls(**record | {"question": Question(call=Call(**asked["call"]), choices=choices)})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an answer: {error}") from None
+        if [type(value) for value in (found.held, found.detail, found.final)] != [bool, str, bool]:
+            raise ValueError("not an answer: neither held nor failed, or without detail")
+        return found
+
 
 def ask(some: Sequence[Question], workers: Workers, timeout: float = SECONDS) -> Iterator[Answer]:
     """Answers, as they are found, from processes of `judges` that may crash or hang; either is a failure."""
     for index, result in workers.run(judge, [(question,) for question in some], timeout):
-        if isinstance(result, str):
-            result = Answer(question=some[index], held=False, detail=f"{result} in the interpreter", final=False)
+        if isinstance(result, Failure):
+            result = Answer(
+                question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
+            )
         yield result
 
 

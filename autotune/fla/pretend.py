@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..compiler import start as start_compiling
+from ...verify.compile.process import start as start_compiling
 
 PACKAGE = "fla"
 Facts = tuple[str, str, int, int]

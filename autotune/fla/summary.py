@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..plural import counted
 from .target import Outcome, refusal
 
 SCHEMA = 1
@@ -12,14 +13,14 @@ SCHEMA = 1
 def lines(outcome: Outcome) -> list[str]:
     rejected = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.items() if count)
     found = [
-        f"compiled: {outcome.ran} kernels, {outcome.cached} known before; rejected: {rejected or 'none'}",
+        f"compiled: {counted(outcome.ran, 'kernel')}, {outcome.cached} known before; rejected: {rejected or 'none'}",
         f"gate (interpreter): {outcome.checked} block sizes of kernels checked, {len(outcome.refused)} failed; the gate on "
         f"the device is still owed for the {outcome.owed} chosen",
         f"{outcome.kernels - len(outcome.failed)} of {outcome.kernels} kernels have a configuration, under "
         f"{len(outcome.entries)} keys, in {outcome.path} (compiled and ranked by resources; nothing was timed)",
     ]
     if outcome.left:
-        found.append(f"the budget left {outcome.left} configurations: the same command goes on from there")
+        found.append(f"the budget left {counted(outcome.left, 'configuration')}: the same command goes on from there")
     found += [f"failed the gate: {one.kernel} {dict(one.kwargs)}: {one.reason}" for one in outcome.refused]
     return found + [f"no configuration: {name}" for name in outcome.failed]
 

@@ -14,12 +14,15 @@ from typing import Any
 
 from ...results.atomic import replace
 from ...results.export_fla import FlaEntry, to_fla
+from ...results.packaged import packaged
 from ...results.strict import TableError, parse
 from ...specs.gpus import Gpu
+from ...verify.workers import Failure, Workers
 from ..binary import Compilation
 from ..cache import Cache
 from ..compile_stage import COMPILE_SECONDS, PLAN_SECONDS
-from ..pool import Workers
+from ..ledger import default_out
+from ..plural import counted
 from ..toolchain import triton_version
 from ..tune import Hooks
 from . import gate, pretend, work
@@ -75,12 +78,13 @@ def tune_fla(
         tasks: list[work.Task] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         for index, result in workers.run(work.tasks, [(call, arch) for call in some], PLAN_SECONDS):
-            if isinstance(result, str):
-                raise TableError(f"recording the launches of {some[index]} ended in a {result}")
+            if isinstance(result, Failure):
+                raise TableError(f"recording the launches of {some[index]} ended in a {result.outcome}")
             tasks += result[0]
             keys |= {(some[index], kernel, order): listed for kernel, order, listed in result[1]}
             hooks.progress.step(str(some[index]))
-        hooks.say(f"FLA {_version()}: {len(keys)} kernels of {len(some)} calls, {len(tasks)} configurations")
+        hooks.say(f"FLA {_version()}: {counted(len(keys), 'kernel')} of {counted(len(some), 'call')}, "
+                  f"{counted(len(tasks), 'configuration')}")  # fmt: skip
         found: dict[str, Compilation] = {}
         waiting: dict[str, work.Task] = {}
         # Every kernel's first configurations before any kernel's last, in case a budget ends.
@@ -93,10 +97,10 @@ def tune_fla(
         cached, order = len(found), list(waiting.values())
         hooks.progress.begin("compiling", len(order))
         for index, result in workers.run(
-            work.compile_task, [(task, arch) for task in order], COMPILE_SECONDS, deadline
+            work.compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
         ):
-            if isinstance(result, str):
-                result = Compilation(outcome="timeout" if result == "timeout" else "crash", seconds=0.0)
+            if isinstance(result, Failure):
+                result = Compilation(outcome=result.outcome, seconds=0.0)
             store.put(order[index].name, result)
             found[order[index].name] = result
             hooks.progress.step(f"{order[index].call} {order[index].kernel}")
@@ -122,12 +126,12 @@ def _judge(workers: Workers, verdicts: Verdicts, hooks: Hooks) -> Judge:
 
     def judge(questions: Sequence[gate.Question]) -> Mapping[gate.Question, gate.Answer]:
         new = [question for question in questions if question not in known]
-        known.update({question: answer for question in new if (answer := verdicts.get(question))})
+        names = {question: verdicts.key(question) for question in new}
+        known.update({question: answer for question in new if (answer := verdicts.get(names[question]))})
         waiting = [question for question in new if question not in known]
-        names = {question: verdicts.name(question) for question in waiting}
         hooks.progress.begin("verifying", len(waiting))
         for answer in gate.ask(waiting, workers):
-            verdicts.put(answer, names[answer.question])
+            verdicts.put(names[answer.question], answer)
             known[answer.question] = answer
             hooks.progress.step(str(answer.question.call))
         return known
@@ -139,16 +143,21 @@ def facts(gpu: Gpu) -> pretend.Facts:
     return gpu.arch.name, gpu.aliases[0] if gpu.aliases else gpu.slug, gpu.sm_count, gpu.arch.shared_per_block
 
 
-def export(out: Path, gpu: Gpu) -> dict[str, str]:
-    """FLA's files by name, from what a run wrote. Raises TableError where there is none, or what is there is damaged."""
-    path = out / "fla" / f"{gpu.slug}.json"
+def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
+    """FLA's files by name, from what a run wrote to `out`, by default where runs write, else from what ships.
+
+    Raises TableError where there is none, or what is there is damaged.
+    """
+    path = (out or default_out()) / "fla" / f"{gpu.slug}.json"
+    if out is None and not path.is_file():
+        path = packaged("fla") / path.name
     if not path.is_file():
         raise TableError(
             f"FLA's files hold configurations of FLA's own kernels, and {path} is not there: run `autotune --target fla "
             f"--gpu {gpu.slug}` first"
         )
-    document = parse(path.read_text(encoding="utf-8"), str(path))
     try:
+        document = parse(path.read_text(encoding="utf-8"), str(path))
         if document["schema"] != SCHEMA or document["gpu"] != gpu.slug:
             raise ValueError(f"another schema or GPU; run `autotune --target fla --gpu {gpu.slug}` again")
         entries = [
@@ -160,6 +169,8 @@ def export(out: Path, gpu: Gpu) -> dict[str, str]:
             for row in document["entries"]
         ]  # fmt: skip
         return to_fla(entries, str(document["triton"]))
+    except TableError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise TableError(f"{path}: not what a run wrote ({error})") from None
 
@@ -173,8 +184,8 @@ def prove(
     found: dict[str, list[str]] = {"found": [], "missing": []}
     with Workers(1, partial(pretend.become, facts(gpu), str(folder.resolve()), _site())) as workers:
         for index, result in workers.run(work.prove, [(call,) for call in some], PLAN_SECONDS):
-            if isinstance(result, str):
-                raise TableError(f"{some[index]}: trying FLA's loader ended in a {result}")
+            if isinstance(result, Failure):
+                raise TableError(f"{some[index]}: trying FLA's loader ended in a {result.outcome}")
             found["found"] += result[0]
             found["missing"] += [f"{some[index]}: {kernel}" for kernel in result[1]]
     return found
@@ -189,7 +200,7 @@ def _fill(outcome: Outcome, made: Sequence[Slot], settled: Settled, verdicts: Ve
             outcome.failed += [f"{call}: {kernel}" for call, kernel, _ in slot.places]
             continue
         some = [settled.answers[call] for call in sorted({call for call, _, _ in slot.places})]
-        evidence = tuple(verdicts.name(answer.question)[:16] for answer in some)
+        evidence = tuple(verdicts.key(answer.question)[:16] for answer in some)
         for key in slot.keys:
             entry = FlaEntry(
                 kernel=task.kernel, autotune_key=key, kwargs=dict(task.choice.kwargs), num_warps=task.choice.num_warps,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import time
 from dataclasses import dataclass
 from typing import Any
 
-from .. import compiler
+from ...verify.compile.process import Target
 from ..binary import Compilation
+from ..compiler import compiled
 from . import pretend
 from .calls import Call, Choice, Site, siblings, sites
 
@@ -59,28 +57,10 @@ def tasks(call: Call, arch: str) -> tuple[list[Task], Keys]:
     return found, [(kernel, order, some) for (kernel, order), some in keys.items()]
 
 
-def compile_task(task: Task, arch: str) -> Compilation:
-    """Compile it. What the compiler refuses is an outcome; a full disk or a missing tool raises OSError."""
-    from ...kernels.compiling import compile_launch
-
+def compile_task(task: Task, target: Target) -> Compilation:
+    """Compile it, as `compiler.compiled` does."""
     site: Site = next(site for site in sites(task.call) if (site.kernel, site.order) == (task.kernel, task.order))
-    launch = list(site.launches.values())[task.place]
-    started, used = time.monotonic(), sum(os.times()[:4])
-    try:
-        binary = compile_launch(launch, pretend.target(arch))
-    except OSError:
-        raise
-    except Exception as error:
-        detail = f"{type(error).__name__}: {error}"[-500:]
-        return Compilation(outcome="compile", seconds=round(time.monotonic() - started, 3), detail=detail)
-    finally:
-        for path in compiler._scratch.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
-    return Compilation(
-        outcome="compiled", seconds=round(time.monotonic() - started, 3), cpu=round(sum(os.times()[:4]) - used, 3),
-        shared=binary.shared, registers=binary.registers, stack=binary.stack, threads=task.choice.num_warps * 32,
-        tensor_core=binary.tensor_core, code=hashlib.sha256(binary.code).hexdigest()[:32],
-    )  # fmt: skip
+    return compiled(list(site.launches.values())[task.place], target, task.choice.num_warps)
 
 
 def prove(call: Call) -> tuple[list[str], list[str]]:

@@ -1,25 +1,40 @@
-"""A PostgreSQL server of this machine's own packages, started for a test and stopped after it."""
+"""A real PostgreSQL server, started for a test and stopped after it: the machine's own, else the one that pgserver brings."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 USER = "deltaproof"
 
 
-def programs() -> Path | None:
-    """The folder with initdb and pg_ctl, which distributions keep off the path; None if they are not installed."""
+def programs(folder: Path) -> Path:
+    """The folder with initdb and pg_ctl, which distributions keep off the path; or a copy of pgserver's in `folder`."""
     found = shutil.which("initdb")
     places = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))[::-1]
-    return next((place for place in places if (place / "initdb").exists() and (place / "pg_ctl").exists()), None)
+    if place := next((place for place in places if (place / "initdb").exists() and (place / "pg_ctl").exists()), None):
+        return place
+    packaged = find_spec("pgserver")
+    assert packaged and packaged.origin, "no PostgreSQL: install the distribution's, or pgserver"
+    # Whoever runs the server may not be let into the environment that it came with.
+    for part in Path(packaged.origin).parent.parent.glob("pgserver*"):
+        shutil.copytree(part, folder / part.name)
+    return folder / "pgserver" / "pginstall" / "bin"
+
+
+def user() -> str | None:
+    """Who runs the server where root runs the tests: PostgreSQL will not be root's."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in known) if os.getuid() == 0 else None
 
 
 class Server:
@@ -27,7 +42,7 @@ class Server:
 
     def __init__(self, bin: Path, folder: Path) -> None:
         self._bin, self._data = bin, folder / "data"
-        self._as: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
+        self._as: dict[str, Any] = {"user": user(), "group": pwd.getpwnam(user() or "").pw_gid} if user() else {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
@@ -58,12 +73,12 @@ class Server:
 
 
 @contextmanager
-def server(bin: Path) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     try:
-        if os.getuid() == 0:
-            shutil.chown(folder, "postgres", "postgres")
-        found = Server(bin, folder)
+        if owner := user():
+            shutil.chown(folder, owner, pwd.getpwnam(owner).pw_gid)
+        found = Server(programs(folder), folder)
         found.start()
         try:
             yield found

@@ -36,6 +36,8 @@ def damaged() -> list[bytes]:
         b"", text[: len(text) // 2].encode(), b"\xff\xfe\x00", b"[]", b"null", b"[" * 100_000,
         json.dumps(good | {"schema": 2}).encode(), json.dumps(good | {"key": "other"}).encode(),
         wrong(registers="__import__('os').system('true')"), wrong(registers=-1), wrong(stack=True), wrong(extra=1),
+        wrong(seconds=float("nan")), wrong(seconds=float("inf")), wrong(cpu=-1), wrong(shared=1.5), wrong(registers=2**60),
+        wrong(threads=0), wrong(code="zz"), wrong(tensor_core={"a b": 1}), wrong(tensor_core={"mma": 0.5}),
         wrong(outcome="fine"), wrong(tensor_core=[1]), wrong(code=""), wrong(code=7), wrong(detail=None),
     ]  # fmt: skip
 

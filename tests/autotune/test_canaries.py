@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import FAMILY, ask_none, compile_all, compile_one
 
 from deltaproof.autotune import checking, gate, tune
 from deltaproof.autotune.canaries import MOST, canaries, recompile, retime
-from deltaproof.autotune.device import Device, Timed
+from deltaproof.autotune.device import PROTOCOL, Device, Timed
 from deltaproof.autotune.gate import Answer
 from deltaproof.autotune.ledger import Ledger
+from deltaproof.autotune.toolchain import triton_version
 from deltaproof.autotune.turns import Bench
-from deltaproof.results.gpus import resolve
+from deltaproof.results.entry import TableEntry
+from deltaproof.results.gpus import Resources, resolve
 from deltaproof.results.kernel_digest import kernel_digests
-from deltaproof.results.record import Measured
+from deltaproof.results.record import Gated, Measured
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")
@@ -87,16 +91,64 @@ def bench(ledger: Ledger, milliseconds: float, *, right: bool = True) -> Bench:
     )  # fmt: skip
 
 
-def test_on_the_gpu_they_are_gated_and_timed_again_and_that_is_recorded(ledger: Ledger):
+def test_what_was_never_timed_is_said_to_be_so(ledger: Ledger):
     some = canaries(ledger.table(), kernel_digests())
-    first = retime(some, ledger.records, bench(ledger, 1.0))
-    assert first.changed == len(some), "never timed before"
-    assert {entry.tier for entry in ledger.table().entries if entry.key in {one.key for one in some}} == {"A"}
-    again = [entry for entry in ledger.table().entries if entry.tier == "A"]
-    assert retime(again, ledger.records, bench(ledger, 1.03)).same == len(again)
-    slower = retime(again, ledger.records, bench(ledger, 1.2))
-    assert slower.changed == len(again)
-    wrong = retime(again, ledger.records, bench(ledger, 1.0, right=False))
-    assert wrong.dead == len(again)
-    assert any(isinstance(record, Measured) and record.driver == "14.0" for record in ledger.records)
-    assert FAMILY.op == "chunk_fwd"
+    assert retime(some, ledger.records, bench(ledger, 1.0)).changed == len(some)
+    assert ledger.table().entries and all(entry.tier == "C" for entry in ledger.table().entries)
+
+
+@pytest.fixture
+def timed(ledger: Ledger) -> Ledger:
+    """Three configurations at one size, under another driver: the best, one that is nearly as good, and the default."""
+    about: dict[str, Any] = {"kernel": kernel_digests()[FAMILY.op], "triton": triton_version(), "driver": "13.0"}
+    for config, milliseconds in (("c32", 1.0), ("c16", 1.02), ("c64", 2.0)):
+        ledger.add([
+            Gated(key=FAMILY.key(), config=config, **about, where="device", held=True),
+            Measured(key=FAMILY.key(2048, 16), config=config, **about, samples=(milliseconds,) * 7, device=DEVICE.name,
+                     protocol=PROTOCOL, resources=Resources(shared=1024, registers=8192, threads=128)),
+        ])  # fmt: skip
+    ledger.write_table()
+    return ledger
+
+
+def answers(ledger: Ledger) -> list[TableEntry]:
+    """The table on disk, but for which gate was the last."""
+    return [replace(entry, verdict="ab" * 8) for entry in ledger.written().entries]
+
+
+def test_on_the_gpu_times_only_warn(timed: Ledger, monkeypatch: pytest.MonkeyPatch):
+    """The default is now the faster one of the two; what c16 takes now nobody knows."""
+    now = {"c32": 5.0, "c64": 0.5}
+    present = replace(
+        bench(timed, 1.0), timer=lambda family, size, config, best: Timed(samples=(now[config.token],) * 7)
+    )
+    monkeypatch.setattr(checking, "canaries", lambda table, kernels: [one for one in table.entries if one.tier == "A"])
+    monkeypatch.setattr(checking, "bench_of", lambda *_: nullcontext(present))
+    before = answers(timed)
+    lines, holds = checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)
+    assert holds
+    assert any("c32: 5 ms, +400.0% of what it was" in line for line in lines)
+    assert "1 of 1 canaries are not what they were" in lines[-1]
+    assert answers(timed) == before
+    now["c32"] = 1.01
+    assert "as they were" in checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)[0][-1]
+
+
+def test_on_the_gpu_what_is_wrong_now_is_out(timed: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checking, "canaries", lambda table, kernels: [one for one in table.entries if one.tier == "A"])
+    monkeypatch.setattr(checking, "bench_of", lambda *_: nullcontext(bench(timed, 1.0, right=False)))
+    lines, holds = checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)
+    assert not holds
+    assert "no longer run" in lines[-1]
+    assert [entry.config for entry in timed.written().entries if entry.tier == "A"] == ["c16"]
+
+
+def test_times_under_a_driver_that_comes_back_have_the_last_word_again(timed: Ledger):
+    first = [record for record in timed.records if isinstance(record, Measured)]
+    timed.add(replace(record, driver="14.0", samples=(3.0,) * 7) for record in first)
+    assert {entry.driver for entry in timed.table().entries if entry.tier == "A"} == {"14.0"}
+    timed.add(first)
+    assert {(entry.driver, entry.config) for entry in timed.table().entries if entry.tier == "A"} == {("13.0", "c32")}
+    count = len(timed.records)
+    timed.add(first)
+    assert len(timed.records) == count

@@ -19,6 +19,7 @@ invoke = CliRunner().invoke
         (["--gpu", "H1000"], ["H1000", "specs/gpus.toml", *gpus()]),
         ([], ["--gpu", *gpus()]),
         (["--gpu", "H100", "--budget", "soon"], ["soon", "30m"]),
+        (["--gpu", "H100", "--trials", "0"], ["--trials", "1"]),
         (["--gpu", "H100", "--rule", "gdn3"], ["gdn3", "gdn2"]),
         (["--gpu", "H100", "--op", "chunk"], ["chunk_fwd", "chunk_train"]),
         (["--gpu", "H100", "--dim", "512"], ["512", "256"]),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+from collections import deque
+from collections.abc import Iterable
 from types import SimpleNamespace
 
 import pytest
 
-from deltaproof.autotune import device
+from deltaproof.autotune import device, timings
 from deltaproof.autotune.device import HOPELESS, SAMPLES, Sizes, hopeless
 from deltaproof.autotune.points import Family
 from deltaproof.kernels.config import LaunchConfig
+from deltaproof.specs.gpus import gpu
 
 
 @pytest.mark.parametrize("op", ["chunk_fwd", "chunk_train"])
@@ -37,59 +41,135 @@ def test_sizes_become_sequences_and_heads():
 
 
 class Cuda:
-    """As much of torch.cuda as the protocol uses; `order` is what was queued."""
+    """As much of torch.cuda as the protocol uses; `order` is what was queued, and the clock goes on with every call.
 
-    def __init__(self, times: list[float]) -> None:
+    times: milliseconds of samples. dry: how often the device gets to the beginning before all is queued.
+    """
+
+    def __init__(self, times: Iterable[float] = (), dry: int = 0, clocks: Iterable[float] = ()) -> None:
         self.order: list[str] = []
-        self._times = iter(times)
+        self.held: list[int] = []
+        self.seconds = 0.0
+        self._times, self._dry, self._clocks = iter(times), dry, iter(clocks)
+
+    def call(self) -> None:
+        self.order.append("call")
+        self.seconds += 0.003
 
     def synchronize(self) -> None:
         self.order.append("wait")
 
     def _sleep(self, cycles: int) -> None:
-        assert cycles >= 0
+        self.held.append(cycles)
         self.order.append("sleep")
 
     def get_device_properties(self, index: int):
-        return SimpleNamespace(L2_cache_size=1000)
+        return SimpleNamespace(L2_cache_size=1000, uuid="1234")
 
     def Event(self, enable_timing: bool):
         assert enable_timing
         return SimpleNamespace(
-            record=lambda: self.order.append("event"), elapsed_time=lambda other: next(self._times)
+            record=lambda: self.order.append("event"), elapsed_time=lambda other: next(self._times), query=self.passed
         )  # fmt: skip
 
+    def passed(self) -> bool:
+        self.order.append("ask")
+        self._dry -= 1
+        return self._dry >= 0
 
-def timed(
-    monkeypatch: pytest.MonkeyPatch, times: list[float], best: float | None
-) -> tuple[device.Timed, Cuda, list[int]]:
-    import torch
-
-    cuda, sizes = Cuda(times), []
-
-    def empty(size: int, **_: object):
-        sizes.append(size)
-        return SimpleNamespace(zero_=lambda: cuda.order.append("flush"))
-
-    monkeypatch.setattr(torch, "cuda", cuda)
-    monkeypatch.setattr(torch, "empty", empty)
-    return device._timed(lambda: cuda.order.append("call"), 500, best), cuda, sizes
+    def megahertz(self, handle: str, kind: int) -> float:
+        assert handle == "GPU-1234"
+        return next(self._clocks)
 
 
-def test_the_protocol(monkeypatch: pytest.MonkeyPatch):
-    """Compile, warm up; then flush, hold the device until all is queued, and time; the first sample is dropped."""
-    found, cuda, sizes = timed(monkeypatch, [float(i) for i in range(SAMPLES)], None)
+@pytest.fixture
+def timed(monkeypatch: pytest.MonkeyPatch):
+    """Times a call on a made-up device: (what was found, sizes of what was allocated)."""
+
+    def timed(cuda: Cuda, best: float | None = None) -> tuple[device.Timed, list[int]]:
+        import torch
+
+        sizes: list[int] = []
+
+        def empty(size: int, **_: object):
+            sizes.append(size)
+            return SimpleNamespace(zero_=lambda: cuda.order.append("flush"))
+
+        monkeypatch.setattr(torch, "cuda", cuda)
+        monkeypatch.setattr(torch, "empty", empty)
+        monkeypatch.setattr(timings.time, "perf_counter", lambda: cuda.seconds)
+        return device._timed(cuda.call, 500, best), sizes
+
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    monkeypatch.setattr(device, "_clocks", deque())
+    return timed
+
+
+SAMPLE = ["call", "wait", "flush", "sleep", "event", "call", "event", "ask", "wait"]
+
+
+def test_the_protocol(timed):
+    """Compile, warm up; then queue once, flush, hold the device until all is queued, and time."""
+    cuda = Cuda([float(i) for i in range(SAMPLES)])
+    found, sizes = timed(cuda)
     assert found.samples == tuple(float(i) for i in range(SAMPLES))
+    assert found.queued
     assert not found.clocks
     assert sizes == [2000], "twice the device's own cache, where that is more"
-    assert cuda.order[:4] == ["call", "wait", "call", "wait"]
-    assert cuda.order[4:] == ["flush", "sleep", "event", "call", "event", "wait"] * (SAMPLES + 1)
+    assert cuda.order[-len(SAMPLE) * SAMPLES :] == SAMPLE * SAMPLES
+    warm = cuda.order[: -len(SAMPLE) * SAMPLES]
+    assert warm[:3] == ["call", "wait", "wait"]
+    assert 0.003 * warm.count("call") >= 0.1
+    assert cuda.held == pytest.approx([timings.CYCLES_PER_SECOND * 0.006] * SAMPLES), "twice as long as queueing takes"
 
 
-def test_the_hopeless_are_stopped_after_two_samples(monkeypatch: pytest.MonkeyPatch):
-    found, *_ = timed(monkeypatch, [5.0] * SAMPLES, 1.0)
+def test_a_sample_that_waited_for_its_launches_is_taken_again(timed):
+    cuda = Cuda(itertools.count(), dry=3)
+    found, _ = timed(cuda)
+    assert found.samples == tuple(range(3, 3 + SAMPLES))
+    assert found.queued
+    assert cuda.held[:4] == pytest.approx([cuda.held[0] * 2**i for i in range(4)]), "held for longer each time"
+
+
+def test_a_call_that_waits_for_the_device_itself_says_so(timed):
+    found, _ = timed(Cuda(itertools.count(), dry=10**6))
+    assert len(found.samples) == SAMPLES
+    assert not found.queued
+
+
+def test_the_hopeless_are_stopped_after_two_samples(timed):
+    found, _ = timed(Cuda([5.0] * SAMPLES), 1.0)
     assert found.samples == (5.0, 5.0)
     assert found.pruned
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch):
+    def nvml(cuda: Cuda) -> Cuda:
+        fake = SimpleNamespace(
+            NVML_CLOCK_SM=1, NVMLError=KeyError, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=lambda name: name,
+            nvmlDeviceGetClockInfo=cuda.megahertz, nvmlSystemGetDriverVersion=lambda: "570.86.10",
+        )  # fmt: skip
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        return cuda
+
+    return nvml
+
+
+def test_samples_of_a_device_that_throttles_are_taken_again_a_few_times(timed, nvml):
+    device._clocks.extend([1980.0] * 20)
+    # Asked once whether there are clocks, then before and after each sample.
+    found, _ = timed(nvml(Cuda(map(float, itertools.count()), clocks=[1980, *[1980, 1500] * 2, *[1980] * 100])), 0.1)
+    assert found.samples == (2.0, 3.0), "hopeless, and both at full speed"
+    assert found.clocks == (1980.0, 1980.0)
+    found, _ = timed(nvml(Cuda([1.0] * 99, clocks=itertools.repeat(1500.0))), 0.1)
+    assert found.clocks == (1500.0,) * SAMPLES, "kept in the end, with its clocks, and not judged by them"
+    assert not found.pruned
+
+
+def test_the_first_samples_of_a_process_have_nothing_to_be_compared_with(timed, nvml):
+    found, _ = timed(nvml(Cuda([1.0] * SAMPLES, clocks=itertools.repeat(1500.0))))
+    assert found.clocks == (1500.0,) * SAMPLES
 
 
 def test_an_error_of_the_device_ends_the_process_and_others_do_not(monkeypatch: pytest.MonkeyPatch):
@@ -112,25 +192,50 @@ def test_an_error_of_the_device_ends_the_process_and_others_do_not(monkeypatch: 
 
     monkeypatch.setattr(os, "_exit", exit)
     monkeypatch.setattr(torch, "cuda", SimpleNamespace(empty_cache=lambda: None))
-    monkeypatch.setattr(device, "_end_if_poisoned", lambda: None)
+    poisoned: list[bool] = []
+    monkeypatch.setattr(device, "_end_if_poisoned", lambda: os._exit(1) if poisoned else None)
     assert fails(torch.OutOfMemoryError("too much")) == "memory"
     assert fails(OutOfResources(300_000, 232_448, "shared memory")) == "resources"
     assert fails(TypeError("what a compiler says")) == "compile"
+    assert fails(RuntimeError("Triton Error [CUDA]: out of memory")) == "memory"
+    assert fails(RuntimeError("Triton Error [CUDA]: too many resources requested for launch")) == "resources"
+    assert fails(RuntimeError("PassManager::run failed")) == "compile"
+    poisoned.append(True)
+    with pytest.raises(Ended):
+        fails(RuntimeError("Triton Error [CUDA]: out of memory"))
+    poisoned.clear()
     with pytest.raises(Ended):
         fails(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
-def test_clocks_are_read_where_nvml_is(monkeypatch: pytest.MonkeyPatch):
+def test_clocks_are_not_read_where_nvml_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert timings.clock()() is None
+
+
+def test_what_a_device_says_of_itself_wins(monkeypatch: pytest.MonkeyPatch, nvml):
     import torch
 
-    nvml = SimpleNamespace(
-        NVML_CLOCK_SM=1, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=lambda name: name,
-        nvmlDeviceGetClockInfo=lambda handle, kind: 1980 if handle == "GPU-1234" else 0,
+    facts = SimpleNamespace(
+        name="NVIDIA H100", gcnArchName="", major=9, minor=0, multi_processor_count=114, total_memory=80 << 30,
+        shared_memory_per_block_optin=200_000, regs_per_multiprocessor=32768, L2_cache_size=30 << 20, clock_rate=1_500_000,
     )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    monkeypatch.setattr(
-        torch, "cuda", SimpleNamespace(get_device_properties=lambda index: SimpleNamespace(uuid="1234"))
-    )
-    assert device._clock()() == 1980.0
+    fake = SimpleNamespace(is_available=lambda: True, get_device_properties=lambda index: facts)
+    monkeypatch.setattr(torch, "cuda", fake)
+    nvml(Cuda())
+    found = device.present()
+    assert found
+    assert found.driver == "570.86.10"
+    h100 = gpu("h100")
+    here = device.as_it_is(h100, found)
+    assert (here.sm_count, here.l2_mib, here.clock_mhz) == (114, 30, 1500)
+    assert (here.arch.shared_per_block, here.arch.registers_per_sm) == (200_000, 32768)
+    assert here.arch.shared_per_sm == h100.arch.shared_per_sm, "what it does not say is as was known"
+
+
+def test_without_nvml_the_driver_is_that_of_its_interface(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert device._clock()() is None
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13000, raising=False)
+    assert device._driver() == "api-13000"

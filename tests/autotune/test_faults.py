@@ -5,24 +5,47 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from deltaproof.autotune import compiler
 from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.pool import Workers
+from deltaproof.autotune.compile_stage import COMPILE_SECONDS, compile_points
+from deltaproof.autotune.points import Family, Point
+from deltaproof.kernels.config import Tile
 from deltaproof.results.journal import read_journal
 from deltaproof.results.record import record_digest
+from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile import process
+from deltaproof.verify.workers import Failure, Workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def nothing() -> None:
     """Prepare nothing."""
+
+
+def eat() -> None:
+    """Take all the memory there is, and end as a compiler does that gets no more."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + (128 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    hoard: list[bytearray] = []
+    while len(hoard) < 1000:
+        try:
+            hoard.append(bytearray(8 << 20))
+        except MemoryError:
+            os.abort()
 
 
 def misbehave(how: str) -> str:
@@ -32,26 +55,44 @@ def misbehave(how: str) -> str:
         os._exit(3)
     if how == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
-    if how == "eats":
+    if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)  # as a machine does that has no memory left
+    if how == "eats":
+        eat()
     if how == "hungry":
         raise MemoryError
     return how
 
 
 def test_a_hang_or_a_crash_costs_one_task():
-    tasks = ["fine", "hang", "die", "well", "segfault", "eats", "good"]
+    tasks = ["fine", "hang", "die", "well", "segfault", "killed", "eats", "good"]
     with Workers(2, nothing) as workers:
         ended = dict(workers.run(misbehave, [(task,) for task in tasks], timeout=1.5))
     assert [ended[index] for index in range(len(tasks))] == [
         "fine",
-        "timeout",
-        "crash",
+        Failure(outcome="timeout"),
+        Failure(outcome="crash", code=3),
         "well",
-        "crash",
-        "crash",
+        Failure(outcome="crash", code=-signal.SIGSEGV),
+        Failure(outcome="crash", code=-signal.SIGKILL),
+        Failure(outcome="crash", code=-signal.SIGABRT),
         "good",
     ]
+
+
+def stumble(folder: Path, starts: int) -> None:
+    """Die the first few times."""
+    number = len(list(folder.iterdir()))
+    (folder / str(number)).touch()
+    if number < starts:
+        os._exit(1)
+
+
+def test_processes_that_cannot_start_are_started_again_a_few_times(tmp_path: Path):
+    with Workers(1, partial(stumble, tmp_path, 2)) as workers:
+        assert sorted(workers.run(misbehave, [("fine",), ("well",)], timeout=30)) == [(0, "fine"), (1, "well")]
+    with Workers(1, partial(stumble, tmp_path, 1000)) as workers, pytest.raises(BrokenProcessPool):
+        list(workers.run(misbehave, [("fine",)], timeout=30))
 
 
 def test_what_a_task_raises_passes_through():
@@ -63,6 +104,35 @@ def test_a_deadline_leaves_what_has_not_begun():
     with Workers(1, nothing) as workers:
         ended = list(workers.run(misbehave, [("fine",)] * 5, timeout=30, deadline=time.monotonic() - 1))
     assert len(ended) < 5
+
+
+def compile_badly() -> None:
+    """Prepare a process whose compiler never ends with one warp, takes all memory with two, and is quick with more."""
+    from deltaproof.kernels import launches  # noqa: F401  so that no task has to
+
+    def badly(launch, target):
+        warps = launch.options["num_warps"]
+        if warps == 1:
+            time.sleep(600)
+        if warps == 2:
+            eat()
+        return SimpleNamespace(shared=0, registers=warps, stack=0, tensor_core={}, code=b"")
+
+    process.start()
+    compiler.compile_clean = badly
+
+
+def test_a_compiler_that_hangs_or_takes_all_memory_costs_its_point(tmp_path: Path):
+    arch = gpu("a100").arch
+    family = Family(op="chunk_train", rule="gdn", dtype="bf16", K=32, V=32)
+    points = [
+        Point(family=family, stage="score_grads", chunk_size=16, solver="ieee", tile=Tile(block=32, num_warps=warps))
+        for warps in (1, 2, 4)
+    ]
+    with Workers(1, compile_badly) as workers:
+        done = compile_points(points, arch, workers, Cache(folder=tmp_path), timeout=4.0)
+    assert [done.found[point].outcome for point in points] == ["timeout", "crash", "compiled"]
+    assert COMPILE_SECONDS <= 600, "a hang costs minutes, not a run"
 
 
 WRITER = """
@@ -81,7 +151,7 @@ known = {record.code for record in read_journal(path).records}
 for number in range(250):
     name = f"{number:032x}"
     if cache.get(name * 2) is None:
-        cache.put(name * 2, Compilation(outcome="compiled", seconds=0.1, code=name))
+        cache.put(name * 2, Compilation(outcome="compiled", seconds=0.1, threads=32, code=name))
     if name not in known:
         append(path, [Compiled(key=key, config="c64", kernel="ab" * 8, stage="scores", code=name, stack=0, seconds=0.1,
                                resources=Resources(shared=0, registers=0, threads=0))])
@@ -125,17 +195,17 @@ def test_kill_at_random_moments_loses_nothing_that_was_written(tmp_path: Path):
 COMPILER = """
 import json, sys
 from pathlib import Path
-from deltaproof.autotune import compiler
 from deltaproof.autotune.cache import Cache
 from deltaproof.autotune.compile_stage import compile_points
 from deltaproof.autotune.points import Family, enumerate_points
-from deltaproof.autotune.pool import Workers
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile import process
+from deltaproof.verify.workers import Workers
 if __name__ == "__main__":
     arch = gpu("a100").arch
     family = Family(op="chunk_train", rule="gdn", dtype="bf16", K=32, V=32)
     cheap = [p for p in enumerate_points(family, arch)[0] if p.stage == "score_grads" and p.chunk_size == 16]
-    with Workers(1, compiler.start) as workers:
+    with Workers(1, process.start) as workers:
         done = compile_points(cheap, arch, workers, Cache(folder=Path(sys.argv[1])),
                               on_point=lambda point, found: print(found.outcome, flush=True))
     print(json.dumps({"ran": done.ran, "cached": done.cached, "points": len(cheap), "left": sum(done.left.values()),

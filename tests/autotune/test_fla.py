@@ -171,17 +171,49 @@ def test_answers_are_kept_by_everything_that_they_depend_on_and_read_with_suspic
     question = Question(call=CALL, choices=((("a", 0), (("BK", 64),)),))
     for final in (False, True):
         answer = Answer(question=question, held=False, detail="wrong", final=final)
-        store.put(answer, store.name(question))
-        assert store.get(question) == (answer if final else None), "what crashed or hung is tried again"
-    assert store.get(question.but(("a", 0), (("BK", 32),))) is None
+        store.put(store.key(question), answer)
+        assert store.get(store.key(question)) == (answer if final else None), "what crashed or hung is tried again"
+    assert store.get(store.key(question.but(("a", 0), (("BK", 32),)))) is None
     [path] = (tmp_path / "kept").rglob("*.json")
-    for damaged in ("", "{}", "[]", '{"schema": 1, "name": "other", "held": true, "detail": ""}'):
+    entry = json.loads(path.read_text())
+    wrong = [
+        {**entry, "key": "other"},
+        *({**entry, "answer": {**entry["answer"], name: None}} for name in entry["answer"]),
+    ]
+    for damaged in ("", "{}", "[]", *map(json.dumps, wrong)):
         path.write_text(damaged)
-        assert store.get(question) is None
+        assert store.get(store.key(question)) is None
         assert "judging again" in warned.pop() and not warned
     (package / "kernel.py").write_text("x = 2 \n")
-    assert store.get(question) is None
+    assert store.get(store.key(question)) is None
     assert not warned, "another source is another name"
+
+
+def test_export_falls_back_on_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mine, shipped = tmp_path / "mine", tmp_path / "shipped"
+    monkeypatch.setattr(target, "default_out", lambda: mine)
+    monkeypatch.setattr(target, "packaged", lambda name: shipped / name)
+    row = {"kernel": "k", "key": [1], "kwargs": {}, "num_stages": 1, "num_ctas": 1, "gates": target.GATES,
+           "evidence": ["0123456789abcdef"]}  # fmt: skip
+
+    def put(out: Path, warps: int) -> None:
+        document = {"schema": 2, "gpu": "h100-sxm", "triton": "3.7.1", "entries": [row | {"num_warps": warps}]}
+        (out / "fla").mkdir(parents=True)
+        (out / "fla" / "h100-sxm.json").write_text(json.dumps(document))
+
+    def exported(*arguments: str) -> int | None:
+        command = ["export", "--to", "fla", "--gpu", "H100", "--out", str(tmp_path / "out"), *arguments]
+        if code := CliRunner().invoke(app, command).exit_code:
+            assert code == 2
+            return None
+        return json.loads((tmp_path / "out" / "k.json").read_text())["default_config"]["num_warps"]
+
+    assert exported() is None
+    put(shipped, 2)
+    assert exported() == 2
+    assert exported("--from", str(mine)) is None, "a folder that was named is the only one that is looked into"
+    put(mine, 4)
+    assert exported() == 4
 
 
 def test_export_says_what_to_run_first_and_refuses_what_no_run_wrote(tmp_path: Path):

@@ -88,13 +88,23 @@ def open_study(path: Path) -> Study:
 
 
 def test_a_study_that_is_there_is_gone_on_with(tmp_path: Path):
+    url = f"sqlite:///{tmp_path / 'study.sqlite'}"
     first = search(SPACE, tried(14), seed=0, study=lambda: open_study(tmp_path / "study.sqlite"))
     known = dict(first.timings)
     second = search(SPACE, tried(20, timings=dict(known)), seed=0, study=lambda: open_study(tmp_path / "study.sqlite"))
     assert set(known) < set(second.timings)
-    study = optuna.load_study(study_name="gdn", storage=f"sqlite:///{tmp_path / 'study.sqlite'}")
+    (study,) = (optuna.load_study(study_name=name, storage=url) for name in optuna.get_all_study_names(url))
     assert not any(trial.state.name == "RUNNING" for trial in study.trials)
     assert any(trial.constraints for trial in study.trials)
+
+
+def test_another_space_is_another_study(tmp_path: Path):
+    wider = Space(parameters=PARAMETERS | {"block": (*PARAMETERS["block"], 256)}, feasible=EVERY)
+    for space in (SPACE, wider):
+        storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.sqlite'}")
+        study = Study(space, seed=0, storage=storage, name="gdn")
+        study.tell(study.ask()[0], timed(1.0))
+        assert len(study.optuna.trials) == 1
 
 
 def test_a_study_can_be_rebuilt_from_what_was_timed():

@@ -6,13 +6,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import FAMILY, ask_none, compile_all
+from synthetic import FAMILY, ask_none, compile_all, compile_one
 from typer.testing import CliRunner
 
 from deltaproof.autotune import gate, tune
+from deltaproof.autotune.binary import Compilation
 from deltaproof.autotune.cli import app
+from deltaproof.autotune.compile_stage import Compiled
 from deltaproof.autotune.ledger import Ledger
+from deltaproof.autotune.points import breadth_first, points_of
 from deltaproof.autotune.report import page
+from deltaproof.kernels.config import LaunchConfig
 from deltaproof.results import lookup
 from deltaproof.results.derive import derive
 from deltaproof.results.gpus import resolve
@@ -82,11 +86,48 @@ def test_a_gpu_that_nobody_tuned_for_gets_what_is_safe_everywhere(run, tmp_path:
     assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").source == "default", "it ran nowhere yet"
 
 
-def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run):
+def test_a_budget_leaves_work_says_so_and_the_next_run_finishes(run, tmp_path: Path):
     short = run(most=20)
     assert [(row.key, row.count) for row in short.table.left] == [(FAMILY.key(), sum(short.compiled.left.values()))]
     assert short.table.entries, "what is nearest to the default is compiled first"
-    assert not run().table.left
+    finished = run().table_path.read_bytes()
+    assert run(most=20).table == short.table, "and what is left is left again"
+    assert run().table_path.read_bytes() == finished
+    (tmp_path / "records" / "h100-sxm" / "chunk_fwd.jsonl").unlink()
+    assert run().table_path.read_bytes() == finished, "as if it had never been cut short"
+
+
+def test_a_budget_that_reaches_nothing_takes_nothing_away(run):
+    whole = run().table
+    assert run(most=0).table.entries == whole.entries
+
+
+def test_the_table_is_that_of_the_last_run_whatever_came_before(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another Triton refuses what the first had found best; then the first comes back."""
+    first = run()
+    best = {LaunchConfig.parse(entry.config) for entry in first.table.entries}
+    refused = {point for config in best for point in points_of(FAMILY, config) if not point.is_default}
+
+    def compile_less(points, *_, **hooks) -> Compiled:
+        found = {point: compile_one(point) for point in breadth_first(points)}
+        found |= dict.fromkeys(refused & found.keys(), Compilation(outcome="compile", seconds=0.1, detail="no longer"))
+        for point, binary in found.items():
+            hooks["on_point"](point, binary)
+        return Compiled(found=found, left={}, ran=len(found))
+
+    before = first.table_path.read_bytes()
+    with monkeypatch.context() as another:
+        another.setattr(tune, "triton_version", lambda: "99.0")
+        another.setattr(tune, "compile_points", compile_less)
+        second = tune.tune(first.request, tune.Hooks())
+        assert not second.failed
+        for entry in second.table.entries:
+            assert entry.triton == "99.0"
+            assert not refused & set(points_of(FAMILY, LaunchConfig.parse(entry.config))), entry.config
+        held = contents(tmp_path)
+        tune.tune(first.request, tune.Hooks())
+        assert contents(tmp_path) == held
+    assert run().table_path.read_bytes() == before
 
 
 def test_a_failed_gate_is_a_failed_run_and_its_configurations_are_not_served(
@@ -94,7 +135,9 @@ def test_a_failed_gate_is_a_failed_run_and_its_configurations_are_not_served(
     monkeypatch: pytest.MonkeyPatch,
 ):
     def refuse(questions, jobs):
-        return [gate.Answer(question=question, held=question.head == "c64", detail="no") for question in questions]
+        return [
+            gate.Answer(question=question, held=question.token.startswith("c64"), detail="no") for question in questions
+        ]
 
     monkeypatch.setattr(gate, "ask", refuse)
     report = run()

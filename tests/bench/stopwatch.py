@@ -1,7 +1,6 @@
 """Time, memory and error of calls, on a GPU or a CPU.
 
-On a GPU: the last-level cache is flushed and the device kept busy until the call's launches are queued, so that a short call
-is timed by its kernels; CUDA events around it. On a CPU: the processor time of this process where torch has one thread, which
+On a GPU: as the tuner does, by CUDA events. On a CPU: the processor time of this process where torch has one thread, which
 leaves out what other programs take meanwhile; else the time on the clock. Contestants take turns, a sample each per round, so
 that drift hits all alike.
 """
@@ -16,10 +15,9 @@ import torch
 from contestants import Answer, Call
 from shapes import Work
 
+from deltaproof.autotune import timings
 from deltaproof.kernels import gated_delta_rule
 
-CYCLES_PER_SECOND = 2.0e9
-"""About what multiprocessors run at."""
 CHECKED_HEADS = 2
 """Heads of the first sequence whose outputs are compared with fp64."""
 
@@ -29,29 +27,16 @@ class Stopwatch:
 
     def __init__(self, device: str) -> None:
         self._cuda = device == "cuda"
-        if self._cuda:
-            cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 64 << 20)
-            self._flush = torch.empty(2 * cache, dtype=torch.int8, device="cuda")
+        self._events = timings.Stopwatch() if self._cuda else None
 
     def sample(self, call: Callable[[], object]) -> float:
         """Milliseconds of one call."""
-        if not self._cuda:
-            clock = cpu_clock()
-            begun = clock()
-            call()
-            return 1e3 * (clock() - begun)
-        begun = time.perf_counter()
+        if self._events:
+            return self._events.sample(call).milliseconds
+        clock = cpu_clock()
+        begun = clock()
         call()
-        queued = time.perf_counter() - begun
-        torch.cuda.synchronize()
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        self._flush.zero_()
-        torch.cuda._sleep(int(CYCLES_PER_SECOND * (2 * queued + 1e-4)))
-        begin.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        return begin.elapsed_time(end)
+        return 1e3 * (clock() - begun)
 
     def peak(self, call: Callable[[], object]) -> int | None:
         """Bytes that a call allocates at most, beyond what was there; None on a CPU."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from deltaproof.results import forget
 from deltaproof.results.entry import TableEntry
 from deltaproof.results.gpus import Resources, resolve
 from deltaproof.results.key import Key
-from deltaproof.results.record import Estimated, Gated, Measured, Rejected
+from deltaproof.results.record import Estimated, Gated, Measured, Ranking, Record, Rejected
 from deltaproof.results.table import make_table, write_table
 
 KERNEL, OLD_KERNEL = "11" * 8, "22" * 8
@@ -60,15 +61,39 @@ def timed(config: str, *samples: float, **others: Any) -> Measured:
 
 def guessed(config: str, milliseconds: float, kernel: str = KERNEL, **others: Any) -> Estimated:
     need = Resources(shared=others.pop("shared", 1024), registers=others.pop("registers", 8192), threads=128)
-    return Estimated(key=key(**others), config=config, kernel=kernel, milliseconds=milliseconds, resources=need)
+    about = {name: others.pop(name) for name in ("triton", "ranking") if name in others}
+    return Estimated(
+        key=key(**others), config=config, kernel=kernel, milliseconds=milliseconds, resources=need, **about
+    )
+
+
+def ranking(name: str, kernel: str = KERNEL, **others: Any) -> Ranking:
+    return Ranking(key=key(tokens=0, heads=0, **others), kernel=kernel, ranking=name)
 
 
 def gated(config: str, held: bool = True, where: Any = "device", kernel: str = KERNEL, **others: Any) -> Gated:
     return Gated(key=key(tokens=0, heads=0, **others), config=config, kernel=kernel, where=where, held=held)
 
 
+def verified(records: Iterable[Record]) -> list[Record]:
+    """The records, after verdicts of the interpreter that let pass all that they predict."""
+    records = list(records)
+    places = {
+        (replace(one.key, tokens=0, heads=0), one.config, one.kernel) for one in records if isinstance(one, Estimated)
+    }
+    verdicts: list[Record] = []
+    for place, config, kernel in sorted(places):
+        head = ",".join(
+            part for part in config.split(",") if part[0] == "c" or part.startswith(("variant=", "solver="))
+        )
+        for about, token in ((replace(place, K=0, V=0), head), (place, config)):
+            verdicts.append(Gated(key=about, config=token, kernel=kernel, where="interpreter", held=True))
+    return verdicts + records
+
+
 def rejected(config: str, reason: Any, kernel: str = KERNEL, **others: Any) -> Rejected:
-    return Rejected(key=key(**others), config=config, kernel=kernel, reason=reason)
+    about = {name: others.pop(name) for name in ("triton", "stage") if name in others}
+    return Rejected(key=key(**others), config=config, kernel=kernel, reason=reason, **about)
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +104,9 @@ def make() -> SimpleNamespace:
         timed=timed,
         guessed=guessed,
         gated=gated,
+        ranking=ranking,
         rejected=rejected,
+        verified=verified,
         KERNEL=KERNEL,
         OLD_KERNEL=OLD_KERNEL,
         KERNELS=dict.fromkeys(("chunk_fwd", "chunk_train", "recurrent"), KERNEL),

@@ -18,7 +18,8 @@ H100 = resolve("H100")
 
 @pytest.fixture
 def table(make):
-    return lambda *records: derive(records, H100, make.KERNELS)
+    """Of records, all that they predict having passed in the interpreter unless they say otherwise."""
+    return lambda *records: derive(make.verified(records), H100, make.KERNELS)
 
 
 @pytest.fixture
@@ -42,17 +43,26 @@ def test_the_fastest_verified_configuration_wins(make, only):
 
 
 def test_without_times_the_best_prediction_is_tier_c(make, only):
-    entry = only(make.guessed("c64", 2.0), make.guessed("c32", 1.0), make.gated("c32", where="interpreter"))
+    entry = only(make.guessed("c64", 2.0), make.guessed("c32", 1.0))
     assert (entry.config, entry.tier, entry.gate, entry.measurement) == ("c32", "C", "interpreter", "")
-    assert only(make.guessed("c64", 2.0)).gate == "owed"
+    assert entry.verdict == record_digest(make.gated("c32", where="interpreter"))
 
 
-def test_a_gate_of_the_interpreter_holds_for_every_tile(make, only):
-    tiled = "c32,solver=tf32x3,states=16x4x1"
-    assert only(make.guessed(tiled, 1.0), make.gated("c32,solver=tf32x3", where="interpreter")).gate == "interpreter"
-    assert only(make.guessed(tiled, 1.0), make.gated("c32", where="interpreter")).gate == "owed"
-    assert only(make.guessed(tiled, 1.0), make.gated("c32,solver=tf32x3")).gate == "owed"
-    assert only(make.guessed(tiled, 1.0), make.gated("c32,solver=tf32x3", where="interpreter", K=0, V=0)).gate != "owed"
+def test_in_the_interpreter_both_the_arithmetic_and_the_configuration_itself_must_hold(make):
+    def served(*records):
+        guesses = [make.guessed("c64", 9.0), make.guessed(tiled, 1.0)]
+        rest = [gate for gate in make.verified(guesses) if getattr(gate, "config", "") not in (tiled, head)]
+        return derive([*rest, *guesses, *records], H100, make.KERNELS).entries[0].config
+
+    tiled, head = "c32,solver=tf32x3,states=16x4x1", "c32,solver=tf32x3"
+    own = make.gated(tiled, where="interpreter")
+    arithmetic = make.gated(head, where="interpreter", K=0, V=0)
+    assert served() == served(own) == served(arithmetic) == "c64"
+    assert served(own, arithmetic) == tiled
+    assert served(own, arithmetic, replace(own, held=False)) == "c64"
+    assert served(own, arithmetic, replace(arithmetic, held=False)) == "c64"
+    assert served(arithmetic, make.gated("c32,solver=tf32x3,states=32x4x1", where="interpreter")) == "c64"
+    assert served(arithmetic, make.gated(tiled, where="interpreter", K=64, V=64)) == "c64"
 
 
 @pytest.mark.parametrize("order", range(4))
@@ -60,11 +70,10 @@ def test_what_failed_once_is_out_for_good(make, only, order: int):
     good = [make.guessed("c64", 9.0)]
     for bad in (
         [make.gated("c32", held=False), make.gated("c32")],
-        [make.gated("c32", held=False, where="interpreter", V=0)],
         [make.gated("c32", held=False, K=0, V=0)],
         [make.gated("c32", held=False, options=("varlen",))],
         [make.rejected("c32", "crash", tokens=64)],
-        [make.rejected("c32", "spill", tokens=0, heads=0)],
+        [make.rejected("c32", "timeout", tokens=0, heads=0, triton="3.6.0")],
     ):
         records = [*good, make.guessed("c32", 1.0), make.timed("c32", 1.0), make.gated("c32"), *bad]
         random.Random(order).shuffle(records)
@@ -89,6 +98,29 @@ def test_running_out_of_memory_is_a_matter_of_the_one_size(make, table):
 
 def test_a_duplicate_is_not_wrong(make, only):
     assert only(make.guessed("c32", 1.0), make.rejected("c32", "duplicate")).config == "c32"
+
+
+def test_what_a_compiler_refused_another_version_of_it_may_accept(make, only):
+    records = [make.guessed("c64", 9.0, triton="3.9.0"), make.guessed("c32", 1.0, triton="3.9.0")]
+    assert only(*records, make.rejected("c32", "compile", triton="3.6.0")).config == "c32"
+    assert only(*records, make.rejected("c32", "compile", triton="3.9.0")).config == "c64"
+    times = [make.timed("c64", 2.0, triton="3.9.0"), make.timed("c32", 1.0, triton="3.9.0")]
+    gates = [make.gated("c64"), make.gated("c32")]
+    assert only(*times, *gates, make.rejected("c32", "resources", triton="3.6.0")).config == "c32"
+    assert only(*times, *gates, make.rejected("c32", "resources", triton="3.9.0")).config == "c64"
+
+
+def test_the_last_ranking_counts_and_no_other(make, table, only):
+    first, second = "aa" * 8, "bb" * 8
+    records = [make.guessed("c32", 1.0), make.guessed("c16", 2.0, ranking=first), make.ranking(first)]
+    assert only(*records).config == "c16"
+    records += [make.guessed("c64", 9.0, ranking=second)]
+    assert only(*records).config == "c16", "one that was cut short does not count yet"
+    records += [make.ranking(second)]
+    assert only(*records).config == "c64"
+    assert only(*records, make.ranking(first)).config == "c16", "and back"
+    assert only(*records, make.ranking(first, K=64), make.ranking(first, kernel=make.OLD_KERNEL)).config == "c64"
+    assert table(*records, make.ranking("cc" * 8)).entries == (), "one that found nothing"
 
 
 def test_nothing_of_older_kernels_counts(make, table, only):
@@ -118,6 +150,8 @@ def test_a_later_round_takes_over_once_it_has_timed_the_winner(make, only):
     assert (only(*gates, *first, *begun).config, only(*gates, *first, *begun).triton) == ("c32", "3.7.1")
     whole = [*begun, make.timed("c32", 3.0, triton="3.8.0"), make.timed("c64", 2.5, triton="3.8.0")]
     assert (only(*gates, *first, *whole).config, only(*gates, *first, *whole).triton) == ("c64", "3.8.0")
+    back = [make.timed("c64", 1.9), make.timed("c32", 0.9)]
+    assert (only(*gates, *first, *whole, *back).config, only(*gates, *first, *whole, *back).triton) == ("c32", "3.7.1")
 
 
 def test_the_loss_one_bucket_away_is_known_where_its_times_are(make, table):
@@ -147,6 +181,7 @@ def test_deriving_is_a_pure_function(make):
         for index, config in enumerate(("c16", "c32", "c64"))
         for place, (tokens, heads) in enumerate(sizes)
     ]
+    records = make.verified(records)
     text = dumps(derive(records, H100, make.KERNELS))
     assert dumps(derive(iter(records), H100, make.KERNELS)) == text
     assert dumps(derive(records[::-1], H100, make.KERNELS)) == text
@@ -155,11 +190,11 @@ def test_deriving_is_a_pure_function(make):
 
 def test_the_portfolio_loses_least_where_it_loses_most(make):
     def costs(**milliseconds: float):
-        return [make.guessed(config, cost) for config, cost in milliseconds.items()]
+        return make.verified(make.guessed(config, cost) for config, cost in milliseconds.items())
 
     records = {"h100-sxm": costs(c16=1.0, c32=1.2, c64=3.0), "a100-sxm": costs(c16=2.0, c32=1.1, c64=1.0)}
     (entry,) = portfolio(records, make.KERNELS).entries
-    assert (entry.config, entry.tier, entry.neighbour_loss, entry.gate) == ("c32", "portfolio", 0.2, "owed")
+    assert (entry.config, entry.tier, entry.neighbour_loss, entry.gate) == ("c32", "portfolio", 0.2, "interpreter")
     assert (entry.key.tokens, entry.key.heads) == (0, 0)
     (entry,) = portfolio({**records, "b200": costs(c16=1.0, c64=1.5)}, make.KERNELS).entries
     assert entry.config == "c16"
@@ -171,7 +206,7 @@ def test_the_portfolio_loses_least_where_it_loses_most(make):
 def test_the_portfolio_fits_every_known_gpu(make):
     # What an H100 has is too much for an MI300X.
     big, small = make.guessed("c32", 1.0, shared=200_000), make.guessed("c64", 5.0, shared=60_000)
-    (entry,) = portfolio({"h100-sxm": [big, small]}, make.KERNELS).entries
+    (entry,) = portfolio({"h100-sxm": make.verified([big, small])}, make.KERNELS).entries
     assert entry.config == "c64"
 
 

@@ -94,6 +94,16 @@ def test_t4_comes_back(make, records):
     assert len(document["results"]) == 5
 
 
+def test_t4_tells_of_the_last_ranking_alone(make):
+    first, last = "aa" * 8, "bb" * 8
+    some = [make.guessed("c64", 4.0), make.guessed("c32", 4.0, ranking=first), make.ranking(first)]
+    some += [make.guessed("c16", 1.0, ranking=last), make.ranking(last)]
+    (found,) = from_t4(to_t4(some, make.key()))
+    assert found.parameters == {"chunk_size": 16}
+    (found,) = from_t4(to_t4(some[:1], make.key()))
+    assert found.parameters == {"chunk_size": 64}
+
+
 def test_the_parameters_of_a_token():
     assert token_parameters("c64,solver=tf32,states=32x4x2") == {
         "chunk_size": 64,

@@ -12,6 +12,7 @@ from deltaproof.results.dispatch import _ANSWERS, lookup
 from deltaproof.results.gpus import Resources
 from deltaproof.results.kernel_digest import kernel_digests
 from deltaproof.results.strict import TableError
+from deltaproof.specs.rule import RULES
 
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
 
@@ -58,6 +59,11 @@ def test_what_was_only_compiled_must_be_asked_for(make, places, ask):
     refused = ask(min_tier="A")
     assert (refused.config, refused.source, refused.expected_loss) == ("c64", "default", 0.5)
     assert "2 below tier A" in refused.reason
+    assert "; min_tier='B' would serve c16; " in refused.reason
+    places(make.entry("C", config="c32"), make.entry("C", config="c16", tokens=4096))
+    assert "(2 below tier B); min_tier='C' would serve c32; the safe default" in ask().reason
+    places(make.entry("C", config="c32", kernel=make.OLD_KERNEL))
+    assert "would serve" not in ask().reason
 
 
 def test_times_under_other_versions_are_tier_b(make, places, ask):
@@ -176,6 +182,12 @@ def test_a_damaged_table_is_never_no_table(make, places, ask, tmp_path, monkeypa
         ({"K": "128"}, "K='128'"),
         ({"tokens": -1}, "tokens=-1"),
         ({"rule": "a b"}, "rule='a b'"),
+        ({"rule": None}, "rule=None"),
+        ({"gpu": None}, "unknown GPU None; known: a100-sxm"),
+        ({"dtype": None}, "dtype=None; accepted: fp32"),
+        ({"rule": "foo", "kernel_digest": None}, "rule='foo'; accepted: " + ", ".join(RULES)),
+        ({"rule": ["gdn2"], "kernel_digest": None}, "rule=['gdn2']; accepted: "),
+        ({"op": None, "kernel_digest": None}, "op=None; accepted: chunk_fwd"),
         ({"kernel_digest": None, "op": "chunk"}, "accepted: chunk_fwd, chunk_train, recurrent"),
     ],
 )

@@ -153,7 +153,8 @@ def some(make) -> list:
         compiled,
         refused,
         make.gated("c64", where="interpreter"),
-        make.guessed("c64", 0.5),
+        make.guessed("c64", 0.5, ranking="ab" * 8),
+        make.ranking("ab" * 8),
         make.timed("c64", 2),
         left,
     ]

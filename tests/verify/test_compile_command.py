@@ -34,8 +34,9 @@ from deltaproof.verify.compile.plan import (
     subjects,
     table_pieces,
 )
-from deltaproof.verify.compile.pool import Store
+from deltaproof.verify.compile.run import Job, Store, _compiled
 from deltaproof.verify.compile.work import Compiled, Named
+from deltaproof.verify.workers import Failure
 
 H100, A100, MI300X = gpu("H100"), gpu("A100"), gpu("MI300X")
 SUBJECT = Subject(kernel="chunk_fwd/split", rule="gdn", dtype="bf16", K=64, V=64)
@@ -240,6 +241,18 @@ def test_what_is_stored_is_read_back_and_damage_is_told(tmp_path: Path):
     (tmp_path / "ab" / "abc.json").write_text('{"schema": 1, "key": "abc", "compiled": {"outcome": "compiled"}}')
     assert store.get("abc") is None
     assert len(told) == 1
+
+
+def test_a_crash_or_a_hang_is_told_and_not_kept(tmp_path: Path):
+    ended = [Failure(outcome="crash", code=-9), Failure(outcome="timeout")]
+    workers: Any = SimpleNamespace(run=lambda task, tasks, seconds: enumerate(ended))
+    store, job = Store(folder=tmp_path), Job(piece=DEFAULT, launch=LAUNCH, target=H100.arch.target)
+    found = dict(_compiled(workers, {"abc": job, "abd": job}, store, lambda text: None))
+    assert found["abc"] == Compiled(
+        outcome="crash", seconds=0.0, detail="the compiling process died with code -9, twice"
+    )
+    assert found["abd"] == Compiled(outcome="timeout", seconds=300.0, detail="no end after 300 s")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
 
-  verify bytes                                   our forward kernels on gdn2, kda and gdn
+  verify bytes                           our kernels, three rules
 
-  verify bytes --target deltaproof --target fla  beside those of flash-linear-attention
+  verify bytes --target deltaproof --target fla     beside FLA's
 
-  verify bytes --decode --batch 64               one token for each of 64 sequences, states read and written
+  verify bytes --decode --batch 64       one token for 64 sequences
 """
 
 

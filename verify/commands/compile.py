@@ -39,13 +39,13 @@ FEW = "A100,H100,B200,MI300X"
 EXAMPLES = """
 Examples:
 
-  verify compile                                  the default and the tables' configurations, for four GPUs
+  verify compile                         what would run, on four GPUs
 
-  verify compile --gpu H100,rtx-4090 --rule kda   two GPUs, one rule
+  verify compile --gpu H100,rtx-4090 --rule kda
 
-  verify compile --gpu H100 --config c128,states=64x4x2 --dtype bf16 --dim 128
+  verify compile --gpu H100 --config c128,states=64x4x2 --dim 128
 
-  verify compile --gpu all --all                  every selectable configuration, for every GPU: hours
+  verify compile --gpu all --all         every choice and GPU: hours
 
 Exit codes: 0 everything compiles and fits, 1 something does not, 2 bad usage, 130 interrupted.
 """
@@ -95,9 +95,8 @@ def compile_all(
     except (ValueError, TableError) as error:
         usage(str(error))
 
-    from ..compile.pool import Store
     from ..compile.report import document, print_run
-    from ..compile.run import run
+    from ..compile.run import Store, run
 
     store = Store(
         folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)

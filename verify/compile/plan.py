@@ -56,6 +56,9 @@ class Piece:
     stage: str = ""
     why: str = "default"
 
+    def __str__(self) -> str:
+        return f"{self.subject} {self.config}"
+
 
 def kernel_names(patterns: Iterable[str]) -> list[str]:
     """Triton kernels, and the first stage, that any pattern selects. Raises ValueError for one that selects none."""

@@ -100,7 +100,7 @@ def _spills(findings: Iterable[Finding]) -> Iterable[str]:
         worst = max(group, key=lambda finding: finding.binary.stack)
         yield (
             f"{worst.gpu.slug} {worst.launch.kernel}: {len(group)} launches, at worst {worst.binary.stack} bytes of stack per "
-            f"thread beside {worst.binary.registers} registers, in {worst.piece.subject} {worst.piece.config}"
+            f"thread beside {worst.binary.registers} registers, in {worst.piece}"
         )
 
 
@@ -119,4 +119,4 @@ def _hazards(findings: Iterable[Finding]) -> list[str]:
 
 
 def _name(finding: Finding) -> str:
-    return f"{finding.gpu.slug} {finding.piece.subject} {finding.piece.config} {finding.launch.kernel}"
+    return f"{finding.gpu.slug} {finding.piece} {finding.launch.kernel}"

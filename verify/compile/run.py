@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import zip_longest
+from typing import TypeVar
 
+from ...results.kept import Kept
 from ...specs.gpus import Gpu
+from ..workers import Failure, Workers
+from . import process
 from .findings import Finding, judge
 from .hazards import Toolchain
 from .plan import Piece, Subject
-from .pool import Job, Store, compiled, named, processes
-from .work import Compiled, Named, ptxas_version
+from .process import Target
+from .work import Compiled, Named, compile_one, name, ptxas_version
+
+COMPILE_SECONDS = 300.0
+"""After which a compilation counts as hanging."""
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+
+class Store(Kept[Compiled]):
+    """Compilations under a folder."""
+
+    __slots__ = ()
+    kind, name, again, schema = Compiled, "compiled", "compiling again", 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One launch of a piece, to be compiled for a target."""
+
+    piece: Piece
+    launch: Named
+    target: Target
+
+    def key(self, triton: str) -> str:
+        """Name of the result: equal for launches that are one program, whichever call makes them."""
+        return hashlib.sha256("\0".join((triton, self.launch.source, repr(self.target))).encode()).hexdigest()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,16 +78,14 @@ def run(
     """
     progress = progress or Progress()
     triton = version("triton")
-    with processes(jobs) as pool:
+    with Workers(jobs, process.start) as workers:
         distinct = list(dict.fromkeys(piece for several in pieces.values() for piece in several))
         progress.begin("recording", len(distinct))
-        launches = named(pool, distinct, progress.step)
-        tools = {
-            target.arch.name: Toolchain(
-                triton=triton, ptxas=pool.schedule(ptxas_version, args=(target.arch.target,)).result()
-            )
-            for target in pieces
-        }
+        launches = _each(
+            workers, name, distinct, "recording the launches of", lambda piece: progress.step(str(piece.subject))
+        )
+        ptxas = _each(workers, ptxas_version, [target.arch.target for target in pieces], "asking for the assembler of")
+        tools = {target.arch.name: Toolchain(triton=triton, ptxas=ptxas[target.arch.target]) for target in pieces}
         work = {target: list(_jobs(target, several, launches)) for target, several in pieces.items()}
         # GPUs in turn, so that a run that is cut short has seen them all.
         waiting = {
@@ -70,7 +99,7 @@ def run(
         progress.begin("compiling", len(missing))
         # Interrupted, what is known is told, and the rest is counted as left.
         with suppress(KeyboardInterrupt):
-            known.update(compiled(pool, missing, store, progress.step))
+            known.update(_compiled(workers, missing, store, progress.step))
     findings = [
         finding
         for target, each in work.items()
@@ -93,3 +122,44 @@ def _jobs(target: Gpu, pieces: Sequence[Piece], launches: Mapping[Piece, Sequenc
             if (piece.subject, launch.source) not in seen:
                 seen.add((piece.subject, launch.source))
                 yield Job(piece=piece, launch=launch, target=target.arch.target)
+
+
+def _each(
+    workers: Workers,
+    task: Callable[[A], T],
+    arguments: Sequence[A],
+    doing: str,
+    on_end: Callable[[A], object] = lambda argument: None,
+) -> dict[A, T]:
+    """Results by argument. Raises RuntimeError for a process that died or hung."""
+    found: dict[A, T] = {}
+    for index, result in workers.run(task, [(argument,) for argument in arguments], COMPILE_SECONDS):
+        if isinstance(result, Failure):
+            raise RuntimeError(f"{doing} {arguments[index]} ended in a {result.outcome}")
+        found[arguments[index]] = result
+        on_end(arguments[index])
+    return found
+
+
+def _compiled(
+    workers: Workers, jobs: Mapping[str, Job], store: Store, on_step: Callable[[str], object]
+) -> Iterator[tuple[str, Compiled]]:
+    """(key, result) of every job, as they end; each is kept before it is told."""
+    keys = list(jobs)
+    tasks = [(job.piece, job.launch.index, job.target) for job in jobs.values()]
+    for index, result in workers.run(compile_one, tasks, COMPILE_SECONDS):
+        key, job = keys[index], jobs[keys[index]]
+        # A crash or a timeout may be this machine's fault: the next run tries again.
+        if isinstance(result, Failure):
+            result = _failed(result)
+        else:
+            store.put(key, result)
+        on_step(f"{job.launch.kernel} {job.piece.subject} {job.target[1]}")
+        yield key, result
+
+
+def _failed(failure: Failure) -> Compiled:
+    if failure.outcome == "timeout":
+        return Compiled(outcome="timeout", seconds=COMPILE_SECONDS, detail=f"no end after {COMPILE_SECONDS:g} s")
+    detail = f"the compiling process died with code {failure.code}, twice"
+    return Compiled(outcome="crash", seconds=0.0, detail=detail)

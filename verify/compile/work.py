@@ -6,24 +6,12 @@ Kernels are imported inside the functions: they must see a process that is not o
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
-import threading
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from .plan import Piece
-
-ENVIRONMENT = {"TRITON_INTERPRET": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Set before a process starts: Triton reads its flag when it decorates a kernel."""
-
-Target = tuple[str, int | str, int]
-"""(backend, architecture, threads per warp), as `triton.backends.compiler.GPUTarget` takes them"""
-
-_scratch: Path
+from .process import Target, compile_clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +69,6 @@ class Compiled:
         return found
 
 
-def start(parent: int) -> None:
-    """Prepare a process. It ends when its parent is gone, which a killed parent could not tell it."""
-    import torch
-    from triton import knobs
-
-    global _scratch
-    torch.set_num_threads(1)
-    # Triton would keep every binary; we keep the figures only.
-    _scratch = Path(tempfile.mkdtemp(prefix="deltaproof-triton-"))
-    knobs.cache.dir = str(_scratch)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        shutil.rmtree(_scratch, ignore_errors=True)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def ptxas_version(target: Target) -> str | None:
     """Version of the assembler that Triton uses for an NVIDIA architecture; None for another vendor's."""
     backend, arch, _ = target
@@ -145,24 +113,18 @@ def name(piece: Piece) -> list[Named]:
 
 def compile_one(piece: Piece, index: int, target: Target) -> Compiled:
     """Compile one launch of a piece. What the compiler refuses is an outcome; a full disk raises OSError."""
-    from triton.backends.compiler import GPUTarget
-
-    from ...kernels.compiling import compile_launch
     from .launches import launches_of
     from .traits import assembly_traits
 
     launch = launches_of(piece)[index]
     started = time.monotonic()
     try:
-        binary = compile_launch(launch, GPUTarget(*target))
+        binary = compile_clean(launch, target)
     except OSError:
         raise
     except Exception as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
         return Compiled(outcome="refused", seconds=_since(started), detail=detail)
-    finally:
-        for path in _scratch.iterdir():
-            shutil.rmtree(path, ignore_errors=True)
     return Compiled(
         outcome="compiled",
         seconds=_since(started),

@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pebble import ProcessExpired
-
 from ..case import Replay
 from ..check import judge_case
 from ..harness import Harness
-from ..interruption import heed
 from ..localise.locate import localise
 from ..properties import load
-from ..runner import child_pool
 from ..targets import load as load_target
+from ..workers import Failure, Workers, one_thread
 from .judge import Result
 from .pool import Setting
 from .sites import Mutant, transform_of
@@ -120,29 +116,16 @@ def _read(log: Path) -> dict[str, Located]:
 
 
 def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Located]:
-    with child_pool(jobs) as pool:
-        futures: dict[Any, Task] = {pool.schedule(run, args=(task,), timeout=HOPELESS): task for task in tasks}
-        pending = set(futures)
-        try:
-            while pending:
-                heed()
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield _located_of(future, futures[future])
-        except BaseException:
-            pool.stop()
-            raise
+    with Workers(jobs, one_thread, interpret=True) as workers:
+        for index, found in workers.run(run, [(task,) for task in tasks], HOPELESS, tries=1):
+            yield _nothing_named(tasks[index].mutant) if isinstance(found, Failure) else found
 
 
-def _located_of(future: Any, task: Task) -> Located:
-    try:
-        return future.result()
-    except (ProcessExpired, TimeoutError):
-        # It died or hung: nothing was named, which is wrong.
-        mutant = task.mutant
-        function = mutant.function.rpartition(":")[2]
-        return Located(id=mutant.id, stage=mutant.stage, function=function, operator=mutant.operator,
-                       named=None, right=False, chance=0.0, choices=0)  # fmt: skip
+def _nothing_named(mutant: Mutant) -> Located:
+    """It died or hung, which is wrong."""
+    function = mutant.function.rpartition(":")[2]
+    return Located(id=mutant.id, stage=mutant.stage, function=function, operator=mutant.operator,
+                   named=None, right=False, chance=0.0, choices=0)  # fmt: skip
 
 
 def summary(located: Sequence[Located]) -> dict[str, Any]:

@@ -8,15 +8,11 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pebble import ProcessExpired
-
-from ..interruption import heed
-from ..runner import child_pool
+from ..workers import Failure, Workers, one_thread
 from . import judge, peers
 from .exam import Question, relevant
 from .judge import Result
@@ -150,23 +146,9 @@ def read(log: Path, kind: type[Found]) -> dict[str, Found]:
 def _in_children(
     tasks: Sequence[tuple[Mutant, Task]], work: Callable[[Task], Found], crashed: Callable[[Mutant], Found], jobs: int
 ) -> Iterator[Found]:
-    with child_pool(jobs) as pool:
-        futures: dict[Any, Mutant] = {
-            pool.schedule(work, args=(task,), timeout=HOPELESS): mutant for mutant, task in tasks
-        }
-        pending = set(futures)
-        try:
-            while pending:
-                heed()
-                done, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    try:
-                        yield future.result()
-                    except (ProcessExpired, TimeoutError):
-                        yield crashed(futures[future])
-        except BaseException:
-            pool.stop()
-            raise
+    with Workers(jobs, one_thread, interpret=True) as workers:
+        for index, found in workers.run(work, [(task,) for _, task in tasks], HOPELESS, tries=1):
+            yield crashed(tasks[index][0]) if isinstance(found, Failure) else found
 
 
 def _hash(*words: str) -> str:

@@ -23,6 +23,8 @@ def check(case: Case, harness: Harness) -> Outcome:
         cause = f"{name} never written"
     elif run.damaged:
         message, cause = f"overwritten: {'; '.join(run.damaged)}", "overwritten"
+    elif run.changed:
+        message, cause = f"{', '.join(run.changed)}: changed by what lies beside the inputs", "read beside the inputs"
     else:
         return held()
     return Outcome(status="failed", kind="memory", message=message, cause=cause)
@@ -44,4 +46,5 @@ MEMORY = Property(
     check=check,
     pairs=True,
     calls=1.5,
+    on_device=True,
 )

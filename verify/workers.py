@@ -1,4 +1,4 @@
-"""A pool of processes that may crash or hang: every task ends with a result, or with the word for what became of it."""
+"""A pool of processes that may crash or hang: every task ends with a result, or with what became of it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,31 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from ..verify.interruption import heed
+from .interruption import heed
 
 T = TypeVar("T")
-Failure = Literal["timeout", "crash"]
 
 _TRIES = 2
-"""A process that dies may have been the victim of another's hunger for memory; a point is to blame the second time."""
+"""A process that dies may have been the victim of another's hunger for memory; a task is to blame the second time."""
+_TASKS = 250
+"""After which a process is replaced: Triton's compiler keeps about a megabyte of every kernel that it compiled."""
+_STARTS = 4
+"""A process that dies before it took a task breaks the whole pool; it is then started again this often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What became of a task without a result. code: of the process that died of it; negative for a signal."""
+
+    outcome: Literal["timeout", "crash"]
+    code: int | None = None
 
 
 class Workers:
@@ -44,9 +57,7 @@ class Workers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.stop()
-            self._pool.join()
+        self._stop()
         self._scratch.cleanup()
         os.environ.clear()
         os.environ.update(self._before)
@@ -55,48 +66,60 @@ class Workers:
         self,
         task: Callable[..., T],
         arguments: Iterable[tuple[Any, ...]],
-        timeout: float,
+        timeout: float | None,
         deadline: float = float("inf"),
+        *,
+        tries: int = _TRIES,
     ) -> Iterator[tuple[int, T | Failure]]:
         """(index, result or failure) of every task, as they end; what has not begun at `deadline` (monotonic) is left out.
 
-        timeout: seconds from the start of a task, after which its process is killed. Whatever a task raises passes through.
+        timeout: seconds from the start of a task, after which its process is killed. tries: deaths after which a task is given
+        up. Whatever a task raises passes through; BrokenProcessPool where processes end before they can take a task.
         """
         waiting = list(arguments)
         ended: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-        tries = [0] * len(waiting)
+        deaths, starts = [0] * len(waiting), 1
         running = {index: self._schedule(task, waiting, index, timeout, ended) for index in range(len(waiting))}
         while running:
             if time.monotonic() > deadline:
-                for index in [index for index, future in running.items() if future.cancel()]:
-                    running.pop(index)
+                # A cancelled future that runs would take its process with it.
+                begun = {index: future for index, future in running.items() if future.running() or not future.cancel()}
+                running = begun
             try:
                 # The timeout is how long an interruption may wait.
                 heed()
                 index, future = ended.get(timeout=0.5)
             except Empty:
                 continue
-            if running.pop(index, None) is None:
+            if running.get(index) is not future:
                 continue
+            running.pop(index)
             try:
                 yield index, future.result()
             except CancelledError:
                 continue
             except TimeoutError:
-                yield index, "timeout"
-            except ProcessExpired:
-                tries[index] += 1
-                if tries[index] < _TRIES:
+                yield index, Failure(outcome="timeout")
+            except ProcessExpired as error:
+                deaths[index] += 1
+                if deaths[index] < tries:
                     running[index] = self._schedule(task, waiting, index, timeout, ended)
                 else:
-                    yield index, "crash"
+                    yield index, Failure(outcome="crash", code=error.exitcode)
+            except BrokenProcessPool:
+                if starts == _STARTS:
+                    raise
+                starts += 1
+                self._stop()
+                left = (index, *running)
+                running = {other: self._schedule(task, waiting, other, timeout, ended) for other in left}
 
     def _schedule(
         self,
         task: Callable[..., Any],
         arguments: list[tuple[Any, ...]],
         index: int,
-        timeout: float,
+        timeout: float | None,
         ended: SimpleQueue[Any],
     ) -> Any:
         future = self._started().schedule(task, args=arguments[index], timeout=timeout)
@@ -107,11 +130,25 @@ class Workers:
         if self._pool is None:
             self._pool = ProcessPool(
                 max_workers=self._jobs,
+                max_tasks=_TASKS,
                 initializer=_begin,
                 initargs=(os.getpid(), self._scratch.name, self._start),
                 context=multiprocessing.get_context("spawn"),
             )
         return self._pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+
+def one_thread() -> None:
+    """Prepare a process for torch on a CPU: processes run side by side, and a sum on one thread has one order."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _begin(parent: int, scratch: str, start: Callable[[], None]) -> None:

@@ -1,0 +1,82 @@
+"""Records and tables that were read may be anybody's: whether they speak of what the kernels have, as the tuner assumes."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ..kernels.config import LaunchConfig
+from ..kernels.space import OP_STAGES
+from ..results.kernel_digest import kernel_digests
+from ..results.key import Key
+from ..results.record import (
+    Compiled,
+    Estimated,
+    Measured,
+    Ranking,
+    Record,
+    Rejected,
+    Unexplored,
+    record_from_line,
+)
+from ..results.strict import TableError
+from ..results.table import Table
+from ..specs.rule import RULES
+
+
+def read_record(line: str, where: str) -> Record:
+    """`record_from_line`, which refuses besides what nobody could have found of the kernels as they are. Raises TableError."""
+    record = record_from_line(line, where)
+    if _is_today_s(record.key, record.kernel):
+        try:
+            _vet(record)
+        except ValueError as error:
+            raise TableError(f"{where}: {error}") from None
+    return record
+
+
+def vetted(table: Table, where: str) -> Table:
+    """The table, if each of its entries can be launched with the kernels that it names. Raises TableError."""
+    for entry in table.entries:
+        if _is_today_s(entry.key, entry.kernel):
+            try:
+                _vet_names(entry.key, entry.config)
+            except ValueError as error:
+                raise TableError(f"{where}: entry {entry.key}: {error}") from None
+    return table
+
+
+def _is_today_s(key: Key, kernel: str) -> bool:
+    """What older kernels had is not known any more, and nothing is made of it."""
+    return kernel_digests().get(key.op) == kernel
+
+
+def _vet_names(key: Key, config: str) -> None:
+    if key.op not in OP_STAGES:
+        raise ValueError(f"op {key.op!r}; tuned are {', '.join(OP_STAGES)}")
+    if key.rule not in RULES:
+        raise ValueError(f"rule {key.rule!r}; known: {', '.join(RULES)}")
+    if (token := _token(config)) != config:
+        raise ValueError(f"configuration {config!r} is written {token!r}")
+
+
+def _vet(record: Record) -> None:
+    of_all = isinstance(record, Unexplored | Ranking)
+    _vet_names(record.key, "c64" if of_all else record.config)
+    match record:
+        case Compiled() | Rejected():
+            stages = {stage for some in OP_STAGES[record.key.op].values() for stage in some}
+            if record.stage not in stages and (record.stage or isinstance(record, Compiled)):
+                raise ValueError(f"stage {record.stage!r}; {record.key.op} has {', '.join(sorted(stages))}")
+            if isinstance(record, Compiled) and not (record.key.K and record.key.V and record.resources.threads):
+                raise ValueError("a program without threads or head dimensions")
+        case Measured() if not min(record.samples):
+            raise ValueError("a sample of 0 ms")
+        case Estimated() if not record.milliseconds:
+            raise ValueError("an estimate of 0 ms")
+        case _:
+            pass
+
+
+@lru_cache(maxsize=1 << 16)
+def _token(config: str) -> str:
+    return LaunchConfig.parse(config).token

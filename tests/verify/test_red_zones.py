@@ -1,0 +1,85 @@
+"""What a device cannot watch shows all the same: stray reads, stray writes and what is never written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deltaproof.kernels import KERNELS
+from deltaproof.specs.inputs import generate
+from deltaproof.specs.problem import Problem
+from deltaproof.specs.rule import RULES
+from deltaproof.verify import execute
+from deltaproof.verify.case import Case
+from deltaproof.verify.harness import Harness
+from deltaproof.verify.properties import load
+from deltaproof.verify.red_zones import Strays, strays
+
+NOTHING = Strays(unwritten={}, damaged=(), changed=())
+
+
+def beside(x: torch.Tensor, places: int) -> torch.Tensor:
+    """The element so many places behind the end of a contiguous tensor, or before its beginning."""
+    at = x.storage_offset() + (x.numel() - 1 + places if places > 0 else places)
+    return x.as_strided([1], [1], at)
+
+
+def doubled(made, *, reads: int = 0, writes: int = 0, skips: int = 0):
+    x = made["x"]
+    o = torch.empty_like(x)
+    o[skips:] = 2 * x[skips:]
+    if reads and x.untyped_storage().nbytes() > x.nbytes:
+        o[-1] += beside(x, reads)[0]
+    if writes and x.untyped_storage().nbytes() > x.nbytes:
+        beside(x, writes).fill_(1.0)
+    return {"o": o}
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        ({}, NOTHING),
+        ({"reads": 1}, Strays(unwritten={}, damaged=(), changed=("o",))),
+        ({"reads": -3}, Strays(unwritten={}, damaged=(), changed=("o",))),
+        ({"writes": 1}, Strays(unwritten={}, damaged=("x",), changed=())),
+        ({"writes": -40}, Strays(unwritten={}, damaged=("x",), changed=())),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_strays_is_found(fault, found, dtype):
+    x = torch.arange(1, 49, dtype=dtype)
+    assert strays(lambda made: doubled(made, **fault), {"x": x}) == found
+
+
+def test_what_is_never_written_is_counted():
+    assert strays(lambda made: doubled(made, skips=2), {"x": torch.ones(8)}).unwritten == {"o": 2}
+
+
+def test_views_keep_their_strides_and_torch_its_settings():
+    x = torch.arange(24.0).view(4, 6).t()[1:]
+    seen = []
+    strays(lambda made: (seen.append(made["x"]), {"o": made["x"].clone()})[1], {"x": x, "empty": torch.empty(0, 3)})
+    assert {tensor.stride() for tensor in seen} == {x.stride()} and all(torch.equal(tensor, x) for tensor in seen)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("name", ["chunk_train/staged", "recurrent/tokens"])
+def test_our_kernels_stray_nowhere(name: str):
+    problem = Problem(rule=RULES["gdn2"], H=1, HV=2, K=20, V=24, T=21, lengths=(0, 1, 20))
+    kernel = KERNELS[name]
+    case = Case(problem=problem, config=kernel.configs(problem)[0])
+    made = execute.tensors(problem, generate(problem))
+    assert strays(lambda some: execute.run(kernel, case, some, gradients=kernel.differentiable), made) == NOTHING
+
+
+def test_the_memory_property_says_so_on_a_device(monkeypatch: pytest.MonkeyPatch):
+    found = Strays(unwritten={}, damaged=(), changed=("o",))
+    monkeypatch.setattr("deltaproof.verify.red_zones.strays", lambda call, made: found)
+    problem = Problem(rule=RULES["gdn"], T=4)
+    harness = Harness(kernel=KERNELS["recurrent/tokens"], kernels=KERNELS, device="meta")
+    outcome = load("memory").check(Case(problem=problem), harness)
+    assert (outcome.status, outcome.kind, outcome.message) == (
+        "failed",
+        "memory",
+        "o: changed by what lies beside the inputs",
+    )

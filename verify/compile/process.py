@@ -1,0 +1,41 @@
+"""What every compiling process does: it starts without an interpreter, and leaves no binary behind."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ...kernels.compiling import Binary, Launch
+
+Target = tuple[str, int | str, int]
+"""(backend, architecture, threads per warp), as `triton.backends.compiler.GPUTarget` takes them"""
+
+_scratch: Path
+
+
+def start() -> None:
+    """Prepare a process of `Workers` to compile."""
+    import torch
+    from triton import knobs
+
+    global _scratch
+    torch.set_num_threads(1)
+    # Triton would keep every binary; we keep the figures only.
+    _scratch = Path(tempfile.mkdtemp(prefix="triton-"))
+    knobs.cache.dir = str(_scratch)
+
+
+def compile_clean(launch: Launch, target: Target) -> Binary:
+    """Compile a launch. Raises what the compiler does."""
+    from triton.backends.compiler import GPUTarget
+
+    from ...kernels.compiling import compile_launch
+
+    try:
+        return compile_launch(launch, GPUTarget(*target))
+    finally:
+        for path in _scratch.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
