@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from ..results.derive import derive
@@ -58,6 +59,16 @@ class Ledger:
         where = str(self.table_path)
         return vetted(named(self.gpu.slug, read_table(self.table_path), where), where)
 
+    def verdicts(self) -> Iterator[Gated]:
+        """What the interpreter said, which knows no GPU, for any GPU with records here; of this one last.
+
+        Raises TableError for another GPU's records that cannot be read.
+        """
+        others = (read_journals(folder).records for folder in self._everybodys() if folder != self.folder)
+        for record in chain(*others, self.records):
+            if isinstance(record, Gated) and record.where == "interpreter":
+                yield record
+
     def write_table(self) -> Table:
         """Replace the table by what the records amount to. Raises OSError."""
         table = self.table()
@@ -69,13 +80,17 @@ class Ledger:
 
         Raises OSError, and TableError for another GPU's records that cannot be read.
         """
-        folders = sorted(path for path in self.folder.parent.glob("*") if path.is_dir())
-        table = portfolio({folder.name: read_journals(folder).records for folder in folders}, kernel_digests())
+        table = portfolio(
+            {folder.name: read_journals(folder).records for folder in self._everybodys()}, kernel_digests()
+        )
         path = self.table_path.with_name(f"{EVERYWHERE}.json")
         if not table.entries and not path.exists():
             return None
         write_table(table, path)
         return table
+
+    def _everybodys(self) -> list[Path]:
+        return sorted(path for path in self.folder.parent.glob("*") if path.is_dir())
 
     @cached_property
     def _last(self) -> dict[Hashable, str]:

@@ -263,7 +263,7 @@ def _gate(
     from ..verify.store import source_digest
 
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
-    known = {record.detail.rpartition(" ")[2]: record for record in ledger.records if isinstance(record, Gated)}
+    known = {record.detail.rpartition(" ")[2]: record for record in ledger.verdicts()}
     answers, waiting = [], []
     for question in asked:
         record = known.get(_evidence(question, source_digest()))

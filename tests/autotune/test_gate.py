@@ -162,3 +162,18 @@ def test_a_deadline_lets_what_has_begun_end():
         list(workers.run(slow, [(0.0,)], timeout=60))
         ended = list(workers.run(slow, [(3.0,), (1.0,)], timeout=60, deadline=time.monotonic() + 1.0))
     assert ended == [(0, 3.0)]
+
+
+def test_what_the_interpreter_said_for_one_gpu_it_says_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Question] = []
+    monkeypatch.setattr(gate, "ask", lambda some, jobs: asked.extend(some) or ask_none(some, jobs))
+    monkeypatch.setattr(tune, "compile_points", compile_all)
+    for name in ("h100", "h200"):
+        asked.clear()
+        request = tune.Request(
+            gpu=gpu(name), ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64], jobs=1, out=tmp_path,
+            cache=tmp_path / "cache",
+        )  # fmt: skip
+        report = tune.tune(request, tune.Hooks())
+        assert {entry.gate for entry in report.table.entries} == {"interpreter"}
+        assert len(asked) < len(report.answers) or name == "h100"
