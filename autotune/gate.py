@@ -6,8 +6,10 @@ Warps, pipelining and the compiler it cannot see: the gate on the device is stil
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..kernels.config import LaunchConfig, kernel_of
@@ -76,6 +78,13 @@ class Answer:
     held: bool
     detail: str
     final: bool = True
+
+
+def sources() -> str:
+    """Digest of all that an answer depends on besides the question: this file says what is judged."""
+    from ..verify.store import source_digest
+
+    return hashlib.sha256(source_digest().encode() + Path(__file__).read_bytes()).hexdigest()
 
 
 def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[Question]:

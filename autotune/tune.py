@@ -260,13 +260,12 @@ def _gate(
     ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
 ) -> list[gate.Answer]:
     """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
-    from ..verify.store import source_digest
-
+    sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
     known = {record.detail.rpartition(" ")[2]: record for record in ledger.verdicts()}
     answers, waiting = [], []
     for question in asked:
-        record = known.get(_evidence(question, source_digest()))
+        record = known.get(_evidence(question, sources))
         if record:
             ledger.add([record])  # so that it has the last word, whatever was judged since
             answers.append(gate.Answer(question=question, held=record.held, detail=record.detail))
@@ -276,7 +275,7 @@ def _gate(
     for answer in gate.ask(waiting, request.jobs):
         question = answer.question
         # What is not final is recorded without the name that would spare the next run the question.
-        evidence = f"; evidence {_evidence(question, source_digest())}" if answer.final else ""
+        evidence = f"; evidence {_evidence(question, sources)}" if answer.final else ""
         ledger.add([
             Gated(
                 key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key(),
