@@ -29,7 +29,8 @@ WHEEL_PLATFORMS ?= $(foreach glibc,2_39 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17,
   manylinux2014_x86_64 manylinux1_x86_64
 HAVE ?= torch triton
 # Tools of this repository, and what they alone need.
-NOT_ON_GPU := ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx
+NOT_ON_GPU := ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx \
+  pgserver fasteners psutil
 PEER_PINS := fla-core==0.6.0 einops==0.8.2 nvidia-ml-py==13.615.71
 SITE := $(CURDIR)/.deltaproof/site
 empty :=

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from .entry import TableEntry
 from .evidence import Cost, Evidence, loss, weigh
-from .gpus import Resources, excess, known_gpus
+from .gpus import Gpu, Resources, excess, known_gpus
 from .key import Key
 from .record import Record
 from .table import Table, make_table
 
-_Place = tuple[Evidence, Key, dict[str, Cost]]
+_Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
 """A key on one GPU, and what is known to run there."""
 
 
@@ -19,30 +19,36 @@ def portfolio(records: Mapping[str, Iterable[Record]], kernels: Mapping[str, str
     """For every op, rule, dtype and head dimensions, one entry: the configuration that loses least where it loses most.
 
     records: by slug of the GPU; kernels: digests by op. Considered is what fits every known GPU and has a known cost at
-    every key of all the GPUs given. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries apart.
+    every key of all the GPUs given. What a program needs on one maker's GPUs says nothing of another's; an entry says what it
+    needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries apart.
     """
     places: dict[Key, list[_Place]] = {}
-    for _, rows in sorted(records.items()):
+    for slug, rows in sorted(records.items()):
         evidence = weigh(rows, kernels)
         for key in evidence.keys:
             if costs := evidence.measured(key) or evidence.estimated(key):
                 subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
-                places.setdefault(subject, []).append((evidence, key, costs))
+                places.setdefault(subject, []).append((known_gpus()[slug], evidence, key, costs))
     entries = (_safest(subject, found, kernels[subject.op]) for subject, found in places.items())
     return make_table(None, (entry for entry in entries if entry))
 
 
 def _safest(subject: Key, places: list[_Place], kernel: str) -> TableEntry | None:
     choices: list[tuple[float, int, str, Resources]] = []
-    for config in set.intersection(*(set(costs) for _, _, costs in places)):
-        need = _most(costs[config].resources for _, _, costs in places)
-        if not any(excess(need, gpu) for gpu in known_gpus().values()):
-            worst = max(loss(config, costs) or 0.0 for _, _, costs in places)
+    for config in set.intersection(*(set(costs) for *_, costs in places)):
+        needs = {
+            nvidia: _most(costs[config].resources for gpu, _, _, costs in places if _is_nvidia(gpu) == nvidia)
+            for nvidia in {_is_nvidia(gpu) for gpu, *_ in places}
+        }
+        known = [gpu for gpu in known_gpus().values() if _is_nvidia(gpu) in needs]
+        if not any(excess(needs[_is_nvidia(gpu)], gpu) for gpu in known):
+            worst = max(loss(config, costs) or 0.0 for *_, costs in places)
+            need = needs.get(True) or needs[False]
             choices.append((worst, need.registers, config, need))
     if not choices:
         return None
     worst, _, config, need = min(choices, key=lambda choice: choice[:3])
-    gates = [evidence.gate(key, config, costs[config].record.triton) for evidence, key, costs in places]
+    gates = [evidence.gate(key, config, costs[config].record.triton) for _, evidence, key, costs in places]
     gate, verdict = max(gates, key=lambda gate: ("device", "interpreter", "owed").index(gate[0]))
     return TableEntry(
         key=subject,
@@ -54,6 +60,10 @@ def _safest(subject: Key, places: list[_Place], kernel: str) -> TableEntry | Non
         resources=need,
         neighbour_loss=worst,
     )
+
+
+def _is_nvidia(gpu: Gpu) -> bool:
+    return gpu.arch.startswith("sm_")
 
 
 def _most(needs: Iterable[Resources]) -> Resources:

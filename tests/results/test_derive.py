@@ -210,6 +210,17 @@ def test_the_portfolio_fits_every_known_gpu(make):
     assert entry.config == "c64"
 
 
+def test_what_one_maker_s_gpus_need_is_not_asked_of_another_s(make):
+    ours = [make.guessed("c64", 1.0, registers=60_000), make.guessed("c32", 2.0, registers=30_000)]
+    theirs = [make.guessed("c64", 1.0, registers=131_072), make.guessed("c32", 9.0, registers=131_073)]
+    records = {"h100-sxm": make.verified(ours), "mi300x": make.verified(theirs)}
+    (entry,) = portfolio(records, make.KERNELS).entries
+    assert (entry.config, entry.resources.registers) == ("c64", 60_000)
+    assert portfolio({"h100-sxm": make.verified(ours), "mi300x": make.verified(theirs[1:])}, make.KERNELS).entries == ()
+    (entry,) = portfolio({"mi300x": make.verified(theirs)}, make.KERNELS).entries
+    assert entry.resources.registers == 131_072
+
+
 def test_resources_are_those_of_one_program():
     # 255 registers of 128 threads and 64 of 512 fit a register file; 255 of 512 would not.
     assert Resources.of([(100, 255, 128), (200, 64, 512)]) == Resources(shared=200, registers=32768, threads=512)
