@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..kernels.config import LaunchConfig
 from ..results import gpus as limits
-from ..results.kernel_digest import kernel_digests
-from ..results.record import Compiled as CompiledRecord
-from ..results.record import Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
 from ..results.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
 from ..verify.workers import Workers
-from . import gate, jobs
+from . import findings, gate, jobs
 from .binary import Compilation
 from .cache import Cache
 from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
@@ -30,7 +26,6 @@ from .points import Family, Point, StageCount, enumerate_points, families
 from .ranking import Ranked, rank, sizes
 from .rejection import Sifted, sift
 from .storage import Storage, open_storage
-from .toolchain import triton_version
 
 COMPILING, JUDGING = 0.3, 0.5
 """Shares of a budget after which compiling, and judging in the interpreter, leave the rest to the GPU where there is one."""
@@ -108,7 +103,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     )
 
     def keep(point: Point, compilation: Compilation) -> None:
-        ledger.add([_record(point, compilation)])
+        ledger.add([findings.compiled(point, compilation)])
 
     cache = Cache(folder=request.cache, warn=hooks.warn)
     with Workers(request.jobs, process.start) as workers:
@@ -119,14 +114,14 @@ def tune(request: Request, hooks: Hooks) -> Report:
         )  # fmt: skip
     hooks.say(_spent(compiled, request.jobs))
     sifted = sift(compiled.found, arch)
-    ledger.add(_rejected(sifted, compiled.found))
-    ledger.add(_unexplored(wanted, compiled.left, ledger))
+    ledger.add(findings.rejected(sifted, compiled.found))
+    ledger.add(findings.unexplored(wanted, compiled.left, ledger.records))
     hooks.say(_sifted(sifted))
     ranked = {}
     for family in wanted:
         ranked[family] = rank(family, sifted.kept, target)
         if ranked[family] or family not in compiled.left:
-            ledger.add(_estimates(family, ranked[family]))
+            ledger.add(findings.ranking(family, ranked[family]))
     answers = _gate(
         ranked, request, ledger, hooks, deadline=started + JUDGING * budget if request.device else math.inf
     )  # fmt: skip
@@ -192,70 +187,6 @@ def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[St
     return points, counts
 
 
-def _about(point: Point) -> dict[str, str]:
-    return {"config": point.config.token, "kernel": kernel_digests()[point.family.op], "triton": triton_version()}
-
-
-def _record(point: Point, compilation: Compilation) -> Record:
-    key = point.family.key()
-    if compilation.outcome != "compiled":
-        return Rejected(
-            key=key, **_about(point), reason=compilation.outcome, stage=point.stage, detail=compilation.detail
-        )
-    return CompiledRecord(
-        key=key,
-        **_about(point),
-        stage=point.stage,
-        resources=limits.Resources.of([(compilation.shared, compilation.registers, compilation.threads)]),
-        stack=compilation.stack,
-        tensor_core=tuple(sorted(compilation.tensor_core)),
-        code=compilation.code,
-        seconds=compilation.seconds,
-    )
-
-
-def _rejected(sifted: Sifted, found: Mapping[Point, Compilation]) -> list[Record]:
-    """What left after it had compiled; the rest was recorded when it failed to."""
-    return [
-        Rejected(key=point.family.key(), **_about(point), reason=left.reason, stage=point.stage, detail=left.detail)
-        for point, left in sifted.rejected.items()
-        if found[point].outcome == "compiled"
-    ]
-
-
-def _unexplored(wanted: Sequence[Family], left: Mapping[Family, int], ledger: Ledger) -> list[Record]:
-    """What a budget left, and the word that nothing is left any more where something was."""
-    before = {record.key: record for record in ledger.records if isinstance(record, Unexplored)}
-    found = []
-    for family in wanted:
-        last = before.get(family.key())
-        if left.get(family, 0) or (last and last.count):
-            found.append(
-                Unexplored(
-                    key=family.key(),
-                    kernel=kernel_digests()[family.op],
-                    triton=triton_version(),
-                    count=left.get(family, 0),
-                )
-            )
-    return found
-
-
-def _estimates(family: Family, few: Sequence[Ranked]) -> list[Record]:
-    """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
-    about = {"kernel": kernel_digests()[family.op], "triton": triton_version()}
-    found = [
-        Estimated(
-            key=family.key(tokens, heads), config=ranked.config.token, **about, milliseconds=milliseconds,
-            resources=ranked.resources,
-        )
-        for ranked in few
-        for (tokens, heads), milliseconds in ranked.milliseconds.items()
-    ]  # fmt: skip
-    name = hashlib.sha256(" ".join(map(record_digest, found)).encode()).hexdigest()[:16]
-    return [*(replace(one, ranking=name) for one in found), Ranking(key=family.key(), **about, ranking=name)]
-
-
 def _gate(
     ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
 ) -> list[gate.Answer]:
@@ -265,7 +196,7 @@ def _gate(
     known = {record.detail.rpartition(" ")[2]: record for record in ledger.verdicts()}
     answers, waiting = [], []
     for question in asked:
-        record = known.get(_evidence(question, sources))
+        record = known.get(findings.evidence(question, sources))
         if record:
             ledger.add([record])  # so that it has the last word, whatever was judged since
             answers.append(gate.Answer(question=question, held=record.held, detail=record.detail))
@@ -274,19 +205,7 @@ def _gate(
     hooks.progress.begin("verifying", len(waiting))
     for answer in gate.ask(waiting, request.jobs):
         question = answer.question
-        # What is not final is recorded without the name that would spare the next run the question.
-        evidence = f"; evidence {_evidence(question, sources)}" if answer.final else ""
-        ledger.add([
-            Gated(
-                key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key(),
-                config=question.token,
-                kernel=kernel_digests()[question.op],
-                triton=triton_version(),
-                where="interpreter",
-                held=answer.held,
-                detail=answer.detail[:400] + evidence,
-            )
-        ])  # fmt: skip
+        ledger.add([findings.judged(answer, sources)])
         answers.append(answer)
         hooks.progress.step(_words(question))
         if time.monotonic() > deadline:
@@ -301,12 +220,6 @@ def _gate(
 
 def _words(question: gate.Question) -> str:
     return " ".join(filter(None, (question.op, question.rule, f"K={question.K}" * bool(question.K), question.token)))
-
-
-def _evidence(question: gate.Question, sources: str) -> str:
-    """Names a question as judged by these sources: equal names, equal answers."""
-    words = (sources, *map(str, question.subject), *(config.token for config in question.configs))
-    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def _spent(compiled: Compiled, jobs: int) -> str:

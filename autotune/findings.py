@@ -1,0 +1,103 @@
+"""What a run found out, as records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..results.gpus import Resources
+from ..results.kernel_digest import kernel_digests
+from ..results.record import Compiled, Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
+from .binary import Compilation
+from .gate import Answer, Question
+from .points import Family, Point
+from .ranking import Ranked
+from .rejection import Sifted
+from .toolchain import triton_version
+
+
+def compiled(point: Point, compilation: Compilation) -> Record:
+    """What compiling a point came to."""
+    key = point.family.key()
+    if compilation.outcome != "compiled":
+        return Rejected(
+            key=key, **_about(point), reason=compilation.outcome, stage=point.stage, detail=compilation.detail
+        )
+    return Compiled(
+        key=key,
+        **_about(point),
+        stage=point.stage,
+        resources=Resources.of([(compilation.shared, compilation.registers, compilation.threads)]),
+        stack=compilation.stack,
+        tensor_core=tuple(sorted(compilation.tensor_core)),
+        code=compilation.code,
+        seconds=compilation.seconds,
+    )
+
+
+def rejected(sifted: Sifted, found: Mapping[Point, Compilation]) -> list[Record]:
+    """What left after it had compiled; the rest was recorded when it failed to."""
+    return [
+        Rejected(key=point.family.key(), **_about(point), reason=left.reason, stage=point.stage, detail=left.detail)
+        for point, left in sifted.rejected.items()
+        if found[point].outcome == "compiled"
+    ]
+
+
+def unexplored(wanted: Sequence[Family], left: Mapping[Family, int], known: Iterable[Record]) -> list[Record]:
+    """What a budget left, and the word that nothing is left any more where something was."""
+    before = {record.key: record for record in known if isinstance(record, Unexplored)}
+    found = []
+    for family in wanted:
+        last = before.get(family.key())
+        if left.get(family, 0) or (last and last.count):
+            found.append(
+                Unexplored(
+                    key=family.key(),
+                    kernel=kernel_digests()[family.op],
+                    triton=triton_version(),
+                    count=left.get(family, 0),
+                )
+            )
+    return found
+
+
+def ranking(family: Family, few: Sequence[Ranked]) -> list[Record]:
+    """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
+    about = {"kernel": kernel_digests()[family.op], "triton": triton_version()}
+    found = [
+        Estimated(
+            key=family.key(tokens, heads), config=ranked.config.token, **about, milliseconds=milliseconds,
+            resources=ranked.resources,
+        )
+        for ranked in few
+        for (tokens, heads), milliseconds in ranked.milliseconds.items()
+    ]  # fmt: skip
+    name = hashlib.sha256(" ".join(map(record_digest, found)).encode()).hexdigest()[:16]
+    return [*(replace(one, ranking=name) for one in found), Ranking(key=family.key(), **about, ranking=name)]
+
+
+def judged(answer: Answer, sources: str) -> Record:
+    """An answer of the interpreter. One that is not final has no evidence's name, so that the next run asks again."""
+    question = answer.question
+    named = f"; evidence {evidence(question, sources)}" if answer.final else ""
+    return Gated(
+        key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key(),
+        config=question.token,
+        kernel=kernel_digests()[question.op],
+        triton=triton_version(),
+        where="interpreter",
+        held=answer.held,
+        detail=answer.detail[:400] + named,
+    )
+
+
+def evidence(question: Question, sources: str) -> str:
+    """Names a question as judged by these sources: equal names, equal answers."""
+    words = (sources, *map(str, question.subject), *(config.token for config in question.configs))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _about(point: Point) -> dict[str, str]:
+    return {"config": point.config.token, "kernel": kernel_digests()[point.family.op], "triton": triton_version()}
