@@ -9,7 +9,7 @@ import pytest
 from synthetic import FAMILY, ask_none, compile_all, compile_one
 from typer.testing import CliRunner
 
-from deltaproof.autotune import gate, tune
+from deltaproof.autotune import findings, gate, tune
 from deltaproof.autotune.binary import Compilation
 from deltaproof.autotune.cli import app
 from deltaproof.autotune.compile_stage import Compiled
@@ -79,7 +79,7 @@ def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):
 
 def test_a_gpu_that_nobody_tuned_for_gets_what_is_safe_everywhere(run, tmp_path: Path):
     run()
-    call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "mi300x"}
+    call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "l40s"}
     answer = lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables")
     assert (answer.source, answer.tier) == ("portfolio", "portfolio")
     assert answer.expected_loss is not None
@@ -117,7 +117,7 @@ def test_the_table_is_that_of_the_last_run_whatever_came_before(run, tmp_path: P
 
     before = first.table_path.read_bytes()
     with monkeypatch.context() as another:
-        another.setattr(tune, "triton_version", lambda: "99.0")
+        another.setattr(findings, "triton_version", lambda: "99.0")
         another.setattr(tune, "compile_points", compile_less)
         second = tune.tune(first.request, tune.Hooks())
         assert not second.failed
