@@ -84,13 +84,21 @@ def gpu_of(name: str) -> Gpu:
 
 
 def device_of(target: Gpu) -> Device | None:
+    """The device of this machine if it is that GPU. One that breaks when it is asked is told of in a line, and is none."""
     # The driver's device files, since asking torch would take seconds where there is no GPU.
     files = (Path("/dev/kfd"), Path("/dev/dxg"))
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not any(file.exists() for file in files):
         return None
     from .measure import find
 
-    return find(target)
+    try:
+        return find(target)
+    except Exception as error:
+        # Whatever a driver, a torch without it or a full disk may raise.
+        name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        line = " ".join(f"autotune: a GPU seems to be here, but it cannot be used: {name}{error}".split())
+        stderr.print(line, soft_wrap=True, markup=False)
+        return None
 
 
 def ledger_of(target: Gpu, out: Path | None) -> Ledger:

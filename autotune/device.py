@@ -9,8 +9,10 @@ import os
 import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 if TYPE_CHECKING:
     from ..kernels.config import LaunchConfig
@@ -30,8 +32,15 @@ HOPELESS = 1.3
 THROTTLED = 0.9
 """A clock below this part of the run's median is one of a device that throttles."""
 
+_last_words: Path | None = None
+"""The file that a child leaves the reason of its end in."""
+
 Failure = Literal["memory", "resources", "compile"]
 """Too little memory on the device; more shared memory or registers than it has; the compiler refuses it."""
+
+
+class NoAnswer(OSError):
+    """The device or the machine is broken, so that nothing can be said of any configuration. One line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +151,34 @@ def start() -> None:
     torch.set_num_threads(1)
 
 
+def begin(start: Callable[[], None], last_words: Path) -> None:
+    """Prepare a child that leaves a word when it ends itself."""
+    global _last_words
+    _last_words = last_words
+    start()
+
+
+def alive() -> bool:
+    """True if the device computes a small product. Ends the process otherwise: a fresh one may be asked again."""
+    import torch
+
+    try:
+        halves = torch.full((64, 64), 0.5, device="cuda")
+        total = float((halves @ halves).sum().item())
+    except Exception as error:
+        _end(_told(error))
+    if total != 64 * 64 * 16:
+        _end(f"a product on the device sums to {total}, and to {64 * 64 * 16} if it is right")
+    return True
+
+
 def judge(question: Question) -> Answer:
     """The gate on the device."""
     from .gate import judge_on_device
 
     answer = judge_on_device(question)
     if not answer.held:
-        _end_if_poisoned()
+        _end_if_poisoned(answer.detail)
     return answer
 
 
@@ -171,14 +201,14 @@ def time_config(
         failure = "memory" if isinstance(error, torch.OutOfMemoryError) else _failure(error)
         if failure is None:
             # The context may be poisoned: a fresh process takes the next configuration.
-            os._exit(1)
+            _end(_told(error))
+        _end_if_poisoned(_told(error))
         if failure == "memory":
             torch.cuda.empty_cache()
-        _end_if_poisoned()
         return failure
-    except Exception:
+    except Exception as error:
         # Errors of Triton's compiler share no base class with anything.
-        _end_if_poisoned()
+        _end_if_poisoned(_told(error))
         return "compile"
 
 
@@ -242,15 +272,30 @@ _FAILURES: Mapping[str, Failure] = {
 """By words of Triton's and of the driver's messages, which come as plain RuntimeErrors."""
 
 
-def _end_if_poisoned() -> None:
-    """End the process if the device answers no more: whatever it judged next would fail for a reason not its own."""
+def _end_if_poisoned(after: str) -> None:
+    """End the process if the device answers no more: whatever it judged next would fail for a reason not its own.
+
+    after: what went wrong before, which is what the parent is told.
+    """
     import torch
 
     try:
         torch.cuda.synchronize()
         torch.zeros(1, device="cuda").item()
-    except RuntimeError:
-        os._exit(1)
+    except Exception:  # a torch without CUDA asserts that it has none
+        _end(after)
+
+
+def _end(words: str) -> NoReturn:
+    """End the process at once, as its destructors may hang, and leave the reason to its parent."""
+    if _last_words is not None:
+        with suppress(OSError):
+            _last_words.write_text(words, encoding="utf-8", errors="replace")
+    os._exit(1)
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _call(family: Family, sizes: Sizes, config: LaunchConfig, device: str = "cuda") -> Callable[[], object]:

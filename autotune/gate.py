@@ -1,4 +1,5 @@
-"""The gate: is what a configuration stands for right? In the interpreter before it is ranked, on the device before it is timed.
+"""The gate: is what a configuration stands for right? In the interpreter before it is served untimed, on the device before it is
+timed.
 
 Variant, chunk size and solver change what is computed; tiles change what is read and written when. The interpreter sees both.
 Warps, pipelining and the compiler it cannot see: the gate on the device is still owed, and the entry says so.
@@ -81,10 +82,12 @@ class Answer:
 
 
 def sources() -> str:
-    """Digest of all that an answer depends on besides the question: this file says what is judged."""
+    """Digest of all that an answer depends on besides the question: sources, this file, and what interprets them."""
+    from ..verify.document import installed_version
     from ..verify.store import source_digest
 
-    return hashlib.sha256(source_digest().encode() + Path(__file__).read_bytes()).hexdigest()
+    words = (source_digest(), Path(__file__).read_text(encoding="utf-8"), *map(installed_version, ("triton", "numpy")))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[Question]:

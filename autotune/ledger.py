@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..results.derive import derive
-from ..results.gpus import Gpu
+from ..results.gpus import Gpu, known_gpus
 from ..results.journal import append, read_journals
 from ..results.kernel_digest import kernel_digests
 from ..results.places import named, user_tables
@@ -64,7 +64,7 @@ class Ledger:
 
         Raises TableError for another GPU's records that cannot be read.
         """
-        others = (read_journals(folder).records for folder in self._everybodys() if folder != self.folder)
+        others = (read_journals(folder, read_record).records for folder in self._everybodys() if folder != self.folder)
         for record in chain(*others, self.records):
             if isinstance(record, Gated) and record.where == "interpreter":
                 yield record
@@ -90,7 +90,7 @@ class Ledger:
         return table
 
     def _everybodys(self) -> list[Path]:
-        return sorted(path for path in self.folder.parent.glob("*") if path.is_dir())
+        return [path for slug in sorted(known_gpus()) if (path := self.folder.parent / slug).is_dir()]
 
     @cached_property
     def _last(self) -> dict[Hashable, str]:

@@ -11,29 +11,39 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from math import log2
+from pathlib import Path
+from signal import Signals
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 from ..kernels.config import LaunchConfig
 from ..results.gpus import identify
 from ..results.key import Key
-from ..results.record import Measured, Record
+from ..results.record import Measured, Record, one_line
 from ..specs.gpus import Gpu
 from ..verify.interruption import heed
 from ..verify.workers import Failure, Workers
 from . import device
 from .binary import Compilation
 from .contest import Contest, Plan
-from .device import Device, Sizes, Timed
+from .device import Device, NoAnswer, Sizes, Timed
 from .gate import Answer, Question, Subject
 from .points import Family, Point, points_of
 from .ranking import Ranked, sizes
 from .storage import Storage, open_storage
 from .turns import Bench, Verdicts
 
+T = TypeVar("T")
+
 SECONDS = 600.0
 """After which a gate or a timing counts as hanging; compiling is part of both."""
+ALIVE_SECONDS = 120.0
+"""After which a device that is only asked whether it is there counts as hanging."""
 TRIALS = 100
 """Configurations timed per family and size of call, unless it is said otherwise."""
 REFERENCE = (4096, 32)
@@ -119,13 +129,16 @@ def by_use() -> list[tuple[int, int]]:
 
 
 def find(gpu: Gpu) -> Device | None:
-    """The device of this machine if it is that GPU, told by its properties and not by its name."""
+    """The device of this machine if it is that GPU, told by its properties and not by its name.
+
+    Raises NoAnswer if the process that asks it crashes or hangs.
+    """
     with Workers(1, device.start) as workers:
-        for _, found in workers.run(device.present, [()], SECONDS):
-            if isinstance(found, Device):
-                same = identify(found.arch, found.sm_count, found.memory_gib)
-                return found if same and same.slug == gpu.slug else None
-    return None
+        ((_, found),) = workers.run(device.present, [()], ALIVE_SECONDS)
+    if isinstance(found, Failure):
+        raise NoAnswer(f"the device of this machine cannot be asked what it is: {_told(found, '', ALIVE_SECONDS)}")
+    same = found and identify(found.arch, found.sm_count, found.memory_gib)
+    return found if same and same.slug == gpu.slug else None
 
 
 @contextmanager
@@ -138,26 +151,80 @@ def bench_of(
     *,
     start: Callable[[], None] = device.start,
 ) -> Iterator[Bench]:
-    """The device `present`, in a child process that may crash or hang. start: prepares the child."""
+    """The device `present`, in a child process that may crash or hang. start: prepares the child.
+
+    A crash or a hang is the configuration's only if a fresh child finds the device in order; timer and judge raise NoAnswer
+    if it does not.
+    """
     if present.arch.startswith("sm_") and find_spec("pynvml") is None:
         warn(
             "nvidia-ml-py is not installed (deltaproof[nvml]): samples come without clocks, and throttling goes unseen"
         )
     flush, told = int(2 * gpu.l2_mib * 2**20), False
-    with Workers(1, start) as workers:
+    with TemporaryDirectory(prefix="deltaproof-", ignore_cleanup_errors=True) as folder:
+        words = Path(folder) / "last-words"
+        with Workers(1, partial(device.begin, start, words)) as workers:
 
-        def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | str:
-            ((_, timed),) = workers.run(device.time_config, [(family, size, config, flush, best)], SECONDS)
-            nonlocal told
-            if isinstance(timed, Timed) and not timed.queued and not told:
-                told = True
-                warn(f"{family} {config.token}: its times are also those of its launches, as it waits for the device")
-            return timed.outcome if isinstance(timed, Failure) else timed
+            def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | str:
+                timed = _run(workers, words, device.time_config, family, size, config, flush, best)
+                nonlocal told
+                if isinstance(timed, Timed) and not timed.queued and not told:
+                    told = True
+                    warn(
+                        f"{family} {config.token}: its times are also those of its launches, as it waits for the device"
+                    )
+                return timed
 
-        def judge(question: Question) -> Answer:
-            ((_, answer),) = workers.run(device.judge, [(question,)], SECONDS)
-            if isinstance(answer, Failure):
-                return Answer(question=question, held=False, detail=answer.outcome)
-            return answer
+            def judge(question: Question) -> Answer:
+                answer = _run(workers, words, device.judge, question)
+                if isinstance(answer, str):
+                    return Answer(question=question, held=False, detail=answer)
+                if not answer.held and not answer.final:
+                    _ask_device(workers, words, answer.detail)
+                    warn(
+                        f"{question.token} could not be judged and is not timed in this run: {one_line(answer.detail)}"
+                    )
+                return answer
 
-        yield Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record, step=step)
+            yield Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record, step=step)
+
+
+def _run(workers: Workers, words: Path, task: Callable[..., T], *arguments: Any) -> T | str:
+    """What a task of the child comes to; "crash: why" or "timeout: why" where the device is still in order after it."""
+    words.unlink(missing_ok=True)
+    ((_, result),) = workers.run(task, [arguments], SECONDS)
+    if not isinstance(result, Failure):
+        return result
+    told = _told(result, _read(words), SECONDS)
+    _ask_device(workers, words, told)
+    return told
+
+
+def _ask_device(workers: Workers, words: Path, after: str) -> None:
+    """Raise NoAnswer unless the device still computes. A child that was in use may be to blame itself: the second is fresh."""
+    why = ""
+    for _ in range(2):
+        words.unlink(missing_ok=True)
+        try:
+            ((_, found),) = workers.run(device.alive, [()], ALIVE_SECONDS, tries=1)
+        except BrokenProcessPool:
+            why = "no process can be started"
+            break
+        if not isinstance(found, Failure):
+            return
+        why = _told(found, _read(words), ALIVE_SECONDS)
+    raise NoAnswer(one_line(f"the device does not answer ({why[:200]}), after {after}"))
+
+
+def _told(failure: Failure, words: str, seconds: float) -> str:
+    """In one line that begins with a word of `results.record.Reason`. words: those that the process left, if any."""
+    if failure.outcome == "timeout":
+        return f"timeout: no end within {seconds:.0f} s"
+    if not words:
+        code = failure.code or 0
+        words = f"killed by {Signals(-code).name}" if -code in set(Signals) else f"exit code {code}"
+    return one_line(f"{failure.outcome}: {words}")
+
+
+def _read(words: Path) -> str:
+    return words.read_text(encoding="utf-8", errors="replace") if words.exists() else ""

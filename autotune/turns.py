@@ -28,7 +28,7 @@ GOOD_FOR_NO_SIZE = ("timeout", "crash", "compile", "resources")
 """Failures that take a configuration out at every size of call."""
 
 Timer = Callable[[Family, Sizes, LaunchConfig, float | None], Timed | str]
-"""Samples and clocks, or a word of `results.record.Reason`: memory, resources, compile, timeout or crash.
+"""Samples and clocks, or a word of `results.record.Reason`: memory, resources, compile, timeout or crash; then maybe ": why".
 
 The last argument is the milliseconds of the best so far, None where nothing is to be stopped early."""
 Judge = Callable[[Question], Answer]
@@ -81,6 +81,8 @@ class Verdicts:
         self._bench, self._family = bench, family
         self._passed: dict[LaunchConfig, bool] = {}
         self._gates: dict[LaunchConfig, Gated] = {}
+        self.unjudged: set[LaunchConfig] = set()
+        """What could not be judged on a device in order: not timed in this run, and nothing is said against it."""
         for record in known:
             self.heed(record)
 
@@ -102,15 +104,18 @@ class Verdicts:
 
     def passed(self, config: LaunchConfig) -> bool:
         """The gate on the device, before anything is timed."""
-        if config not in self._passed:
+        if config not in self._passed and config not in self.unjudged:
             family, bench = self._family, self._bench
             _, question = asked_of(family, config)
             answer = bench.judge(question)
+            if not answer.held and not answer.final:
+                self.unjudged.add(config)
+                return False
             about = bench.about(family, config)
             gate = Gated(key=family.key(), **about, where="device", held=answer.held, detail=answer.detail)
             bench.record(gate)
             self.heed(gate)
-        return self._passed[config]
+        return self._passed.get(config, False)
 
     def gate(self, config: LaunchConfig) -> list[Record]:
         """What speaks for a configuration or against it: without that nobody else may use its times."""
@@ -227,7 +232,12 @@ class Turns(Trials):
         except BaseException:
             self._round.release(config.token)
             raise
-        self._end(config, records)
+        if records or config not in self._verdicts.unjudged:
+            self._end(config, records)
+        else:
+            # Another run may be able to judge it.
+            self._round.release(config.token)
+            self._note(config, [])
         self._bench.step(f"{self._family} {config.token}")
         return self._timing(config)
 
@@ -254,10 +264,11 @@ class Turns(Trials):
         assert need is not None
         return [*gate, self.measured(config, [timed], PROTOCOL, need)]
 
-    def _rejected(self, config: LaunchConfig, reason: str) -> Rejected:
+    def _rejected(self, config: LaunchConfig, told: str) -> Rejected:
+        reason, _, detail = told.partition(": ")
         key = self._family.key(self._size.tokens, self._size.heads)
         about = self._bench.about(self._family, config)
-        return Rejected(key=key, **about, reason=reason)  # pyright: ignore[reportArgumentType]
+        return Rejected(key=key, **about, reason=reason, detail=detail)  # pyright: ignore[reportArgumentType]
 
     def _note(self, config: LaunchConfig, records: list[Record]) -> None:
         measured = None

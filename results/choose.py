@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -18,8 +18,17 @@ BOUND = 3
 """How many steps away an entry may be from what was asked for; a step is a bucket of tokens or heads, or an option."""
 
 _Subject = tuple[str, str, str, int, int]
-Shelf = Mapping[_Subject, Sequence[tuple[str, TableEntry]]]
-"""Entries by op, rule, dtype, K and V, each with its GPU's slug, in order of precedence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """What some tables say, by op, rule, dtype, K and V.
+
+    entries: each with its GPU's slug, in order of precedence. refused: (configuration, kernel) that failed on those GPUs.
+    """
+
+    entries: Mapping[_Subject, Sequence[tuple[str, TableEntry]]]
+    refused: Mapping[_Subject, Set[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,24 +65,28 @@ class Query:
 
 
 def shelve(tables: Iterable[Table]) -> Shelf:
-    """The entries of these tables, arranged for `choose`; the first table has precedence."""
-    shelf: dict[_Subject, list[tuple[str, TableEntry]]] = {}
+    """What these tables say, arranged for `choose`; the first table has precedence."""
+    entries: dict[_Subject, list[tuple[str, TableEntry]]] = {}
+    refused: dict[_Subject, set[tuple[str, str]]] = {}
     for table in tables:
         for entry in table.entries:
-            shelf.setdefault(_subject(entry.key), []).append((table.gpu, entry))
-    return shelf
+            entries.setdefault(_subject(entry.key), []).append((table.gpu, entry))
+        for row in table.refused:
+            refused.setdefault(_subject(row.key), set()).add((row.config, row.kernel))
+    return Shelf(entries=entries, refused=refused)
 
 
 def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf]) -> Answer:
     """The configuration for a call, from the tables of its GPU, of others of its architecture, and of all GPUs.
 
     The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
-    else the safe default. Never an entry for other kernel sources, one that failed verification, or one that does not
-    fit the GPU. What is further away is loaded only when it is needed.
+    else the safe default. Never an entry for other kernel sources, a configuration that failed on this GPU, whoever else
+    it serves well, or one that does not fit the GPU. What is further away is loaded only when it is needed.
     """
     asked = f"{query.key} on {query.gpu.slug}"
     passed: list[str] = []
-    near = list(_usable(query, own, passed, same_gpu=True))
+    refused = {config for config, kernel in own.refused.get(_subject(query.key), ()) if kernel == query.kernel}
+    near = list(_usable(query, own, refused, passed, same_gpu=True))
     if near:
         distance, _, entry = min(near, key=lambda found: found[0])
         return Answer(
@@ -85,7 +98,7 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
             # What was measured is the loss one step away.
             expected_loss=0.0 if not distance else entry.neighbour_loss if distance == 1 else None,
         )
-    related = list(_usable(query, relatives(), passed, same_gpu=False))
+    related = list(_usable(query, relatives(), refused, passed, same_gpu=False))
     if related:
         _, slug, entry = min(related, key=lambda found: found[0])
         return Answer(
@@ -95,7 +108,7 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
             reason=f"{asked}: no entry{_why(passed)}; {slug} has the same architecture, and {entry.key}",
             entry=entry,
         )
-    for _, _, entry in _usable(query, everywhere(), passed, same_gpu=True):
+    for _, _, entry in _usable(query, everywhere(), refused, passed, same_gpu=True):
         return Answer(
             config=entry.config,
             tier="portfolio",
@@ -123,17 +136,19 @@ def steps(have: Key, want: Key) -> int:
     return sizes + len(set(have.options) ^ set(want.options))
 
 
-def _usable(query: Query, shelf: Shelf, passed: list[str], *, same_gpu: bool) -> Iterator[tuple[int, str, TableEntry]]:
+def _usable(
+    query: Query, shelf: Shelf, refused: Set[str], passed: list[str], *, same_gpu: bool
+) -> Iterator[tuple[int, str, TableEntry]]:
     """(distance, GPU, entry) of what is near enough and may be served; of the rest, why not, into `passed`."""
-    for slug, entry in shelf.get(_subject(query.key), ()):
+    for slug, entry in shelf.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:
             passed.append("out of bounds")
         elif entry.kernel != query.kernel:
             passed.append("stale (made for other kernel sources)")
-        elif entry.gate == "failed":
+        elif entry.gate == "failed" or entry.config in refused:
             passed.append("failed verification")
-        elif too_much := excess(entry.resources, query.gpu):
+        elif entry.tier != "portfolio" and (too_much := excess(entry.resources, query.gpu)):
             passed.append(too_much)
         elif not _trusted(query, entry, same_gpu=same_gpu):
             passed.append(_below(query))
@@ -161,7 +176,7 @@ def _default_loss(query: Query, shelf: Shelf) -> float | None:
     """What the nearest entry, of whatever tier, knows of the loss of the safe default."""
     known = [
         (steps(entry.key, query.key), entry.default_loss)
-        for _, entry in shelf.get(_subject(query.key), ())
+        for _, entry in shelf.entries.get(_subject(query.key), ())
         if entry.kernel == query.kernel and entry.default_loss is not None
     ]
     distance, found = min(known, default=(BOUND + 1, None))

@@ -10,7 +10,7 @@ from .evidence import Cost, fastest, loss, neighbours, weigh
 from .gpus import Gpu, excess
 from .key import Key
 from .record import Measured, Record, Unexplored, record_digest
-from .table import Left, Table, make_table
+from .table import Left, Refused, Table, make_table
 
 _Costs = dict[Key, dict[str, Cost]]
 
@@ -50,7 +50,8 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Mapping[str, str]) -> T
                     default_loss=loss(safe_default(key.dtype, key.K), costs[key]),
                 )
             )
-    return make_table(gpu, entries, _left(records, kernels))
+    refused = (Refused(key=key, config=config, kernel=kernels[key.op]) for key, config in evidence.refused)
+    return make_table(gpu, entries, _left(records, kernels), refused)
 
 
 def _fitting(costs: Mapping[str, Cost], gpu: Gpu) -> dict[str, Cost]:

@@ -13,8 +13,10 @@ from .record import Estimated, Gated, Measured, Ranking, Record, Rejected, recor
 
 _Claim = tuple[str, str, str, int, int, str]
 """op, rule, dtype, K, V, config; K or V may be 0, for all."""
-_Setting = tuple[str, str, str, str]
-"""device, triton, driver, protocol"""
+_Setting = tuple[str, str, str]
+"""device, triton, driver"""
+FINALS = "-finals"
+"""How the name of a protocol ends that times configurations in turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Evidence:
     one counts. Running out of memory is a matter of the one key. What was refused stage by stage the ranking has heeded.
     """
 
-    _rounds: dict[Key, dict[_Setting, dict[str, Measured]]] = field(default_factory=dict)
+    _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)
     _guesses: dict[tuple[Key, str], dict[str, Estimated]] = field(default_factory=dict)
     _rankings: dict[Key, str] = field(default_factory=dict)
     _out: set[_Claim] = field(default_factory=set)
@@ -58,6 +60,16 @@ class Evidence:
     def keys(self) -> list[Key]:
         """Every key with a time or a prediction, sorted."""
         return sorted(self._rounds.keys() | {key for key, _ in self._guesses})
+
+    @property
+    def refused(self) -> set[tuple[Key, str]]:
+        """(key without sizes, configuration) of all that failed on the device, hung or crashed it."""
+        claims = self._out | {claim for where, claim in self._failed if where == "device"}
+        return {
+            (Key(op=op, rule=rule, dtype=dtype, K=K, V=V), config)
+            for op, rule, dtype, K, V, config in claims
+            if K and V
+        }
 
     def gate(self, key: Key, config: str, triton: str) -> tuple[Gate, str]:
         """How far verification of a configuration got, for this Triton, and the digest of the record that says so."""
@@ -79,21 +91,29 @@ class Evidence:
     def measured(self, key: Key) -> dict[str, Cost]:
         """Every configuration that was verified on the device and timed at this key, in one comparable round.
 
-        Times of different devices or toolchains do not compare. A later round, and a round is as late as its last
-        timing, takes over once it has timed the winner of the one before it, so that one that was cut short does not.
+        Times of different devices or toolchains do not compare, nor do times taken in turns with those taken alone: where
+        finalists were timed in turns, only that counts. A later round, and a round is as late as its last timing, takes over
+        once it has timed the winner of the one before it, so that one that was cut short does not.
         """
         standing: dict[str, Cost] = {}
-        for times in self._rounds.get(key, {}).values():
-            costs = {
-                config: Cost(
-                    config=config, milliseconds=statistics.median(time.samples), resources=time.resources, record=time
-                )
-                for config, time in times.items()
-                if self.gate(key, config, time.triton)[0] == "device"
-            }
+        for protocols in self._rounds.get(key, {}).values():
+            finals = [protocol for protocol in protocols if protocol.endswith(FINALS)]
+            costs: dict[str, Cost] = {}
+            for protocol in [*(other for other in protocols if other not in finals), *finals]:
+                costs = self._costs(key, protocols[protocol]) or costs
             if costs and (not standing or fastest(standing).config in costs):
                 standing = costs
         return standing
+
+    def _costs(self, key: Key, times: Mapping[str, Measured]) -> dict[str, Cost]:
+        """Of what was timed and verified on the device."""
+        return {
+            config: Cost(
+                config=config, milliseconds=statistics.median(time.samples), resources=time.resources, record=time
+            )
+            for config, time in times.items()
+            if self.gate(key, config, time.triton)[0] == "device"
+        }
 
     def estimated(self, key: Key) -> dict[str, Cost]:
         """Every configuration that the last ranking predicts at this key, and that passed verification."""
@@ -113,10 +133,11 @@ def weigh(records: Iterable[Record], kernels: Mapping[str, str]) -> Evidence:
             continue
         match record:
             case Measured():
-                setting = (record.device, record.triton, record.driver, record.protocol)
+                evidence._out_of_memory.discard((record.key, record.config))
+                setting = (record.device, record.triton, record.driver)
                 rounds = evidence._rounds.setdefault(record.key, {})
                 rounds[setting] = rounds.pop(setting, {})
-                rounds[setting][record.config] = record
+                rounds[setting].setdefault(record.protocol, {})[record.config] = record
             case Estimated():
                 evidence._guesses.setdefault((record.key, record.ranking), {})[record.config] = record
             case Ranking():

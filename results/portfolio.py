@@ -18,33 +18,39 @@ _Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
 def portfolio(records: Mapping[str, Iterable[Record]], kernels: Mapping[str, str]) -> Table:
     """For every op, rule, dtype and head dimensions, one entry: the configuration that loses least where it loses most.
 
-    records: by slug of the GPU; kernels: digests by op. Considered is what fits every known GPU and has a known cost at
-    every key of all the GPUs given. What a program needs on one maker's GPUs says nothing of another's; an entry says what it
-    needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries apart.
+    records: by slug of the GPU; kernels: digests by op. Considered is what fits every known GPU, has a known cost at every key
+    of all the GPUs given, and failed on none. What a program needs on one maker's GPUs says nothing of another's; an entry says
+    what it needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries
+    apart.
     """
     places: dict[Key, list[_Place]] = {}
+    refused: set[tuple[Key, str]] = set()
     for slug, rows in sorted(records.items()):
         evidence = weigh(rows, kernels)
+        refused |= evidence.refused
         for key in evidence.keys:
             if costs := evidence.measured(key) or evidence.estimated(key):
                 subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
                 places.setdefault(subject, []).append((known_gpus()[slug], evidence, key, costs))
-    entries = (_safest(subject, found, kernels[subject.op]) for subject, found in places.items())
+    entries = (
+        _safest(subject, found, kernels[subject.op], {config for key, config in refused if key == subject})
+        for subject, found in places.items()
+    )
     return make_table(None, (entry for entry in entries if entry))
 
 
-def _safest(subject: Key, places: list[_Place], kernel: str) -> TableEntry | None:
+def _safest(subject: Key, places: list[_Place], kernel: str, refused: set[str]) -> TableEntry | None:
     choices: list[tuple[float, int, str, Resources]] = []
-    for config in set.intersection(*(set(costs) for *_, costs in places)):
+    for config in set.intersection(*(set(costs) for *_, costs in places)) - refused:
         needs = {
             nvidia: _most(costs[config].resources for gpu, _, _, costs in places if _is_nvidia(gpu) == nvidia)
             for nvidia in {_is_nvidia(gpu) for gpu, *_ in places}
         }
-        known = [gpu for gpu in known_gpus().values() if _is_nvidia(gpu) in needs]
-        if not any(excess(needs[_is_nvidia(gpu)], gpu) for gpu in known):
+        usual = needs.get(True) or needs[False]
+        # A maker whose GPUs nobody tuned for is taken to need what the other's do.
+        if not any(excess(needs.get(_is_nvidia(gpu), usual), gpu) for gpu in known_gpus().values()):
             worst = max(loss(config, costs) or 0.0 for *_, costs in places)
-            need = needs.get(True) or needs[False]
-            choices.append((worst, need.registers, config, need))
+            choices.append((worst, usual.registers, config, usual))
     if not choices:
         return None
     worst, _, config, need = min(choices, key=lambda choice: choice[:3])

@@ -72,7 +72,7 @@ class Rejected(About):
 class Gated(About):
     """It was verified.
 
-    A gate of the interpreter holds for every tile: its config may be chunk size and solver alone.
+    In the interpreter, with K = V = 0: the arithmetic of all configurations with this variant, chunk size and solver.
     """
 
     where: Literal["device", "interpreter"]

@@ -13,9 +13,9 @@ from .atomic import replace
 from .entry import TableEntry, entry_from_json, entry_to_json
 from .gpus import Gpu
 from .key import Key, key_from_json, key_to_json
-from .strict import NAME, Fields, TableError, parse
+from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
 
-SCHEMA = 1
+SCHEMA = 2
 EVERYWHERE = "portfolio"
 """The slug of the table that holds for every GPU."""
 
@@ -30,11 +30,20 @@ class Left:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Refused:
+    """A configuration that failed on this GPU at these head dimensions, whatever the sizes of calls. kernel: of what sources."""
+
+    key: Key
+    config: str
+    kernel: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """Every entry for one GPU. sm_count and memory_gib say which variant of the chip; 0 in the portfolio.
 
-    Raises ValueError unless entries and left are sorted by key and no key is there twice.
+    Raises ValueError unless entries and left are sorted by key and no key is there twice, and what was refused is sorted.
     """
 
     gpu: str
@@ -43,6 +52,7 @@ class Table:
     memory_gib: int
     entries: tuple[TableEntry, ...] = ()
     left: tuple[Left, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
     def __post_init__(self) -> None:
         for what, keys in (
@@ -54,6 +64,8 @@ class Table:
                     raise ValueError(
                         f"{what}: {after} {'is there twice' if before == after else f'comes after {before}'}"
                     )
+        if list(self.refused) != sorted(set(self.refused)):
+            raise ValueError("refused: not in order, or something is there twice")
         for entry in self.entries:
             if (entry.tier == "portfolio") != (self.gpu == EVERYWHERE):
                 raise ValueError(
@@ -61,7 +73,9 @@ class Table:
                 )
 
 
-def make_table(gpu: Gpu | None, entries: Iterable[TableEntry], left: Iterable[Left] = ()) -> Table:
+def make_table(
+    gpu: Gpu | None, entries: Iterable[TableEntry], left: Iterable[Left] = (), refused: Iterable[Refused] = ()
+) -> Table:
     """A sorted table for a GPU, or for every GPU if that is None. Raises ValueError as `Table` does."""
     return Table(
         gpu=gpu.slug if gpu else EVERYWHERE,
@@ -70,6 +84,7 @@ def make_table(gpu: Gpu | None, entries: Iterable[TableEntry], left: Iterable[Le
         memory_gib=gpu.memory_gib if gpu else 0,
         entries=tuple(sorted(entries, key=lambda entry: entry.key)),
         left=tuple(sorted(left, key=lambda row: row.key)),
+        refused=tuple(sorted(set(refused))),
     )
 
 
@@ -84,7 +99,8 @@ def dumps(table: Table) -> str:
     }
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in head.items()]
     left = [key_to_json(row.key) | {"count": row.count} for row in table.left]
-    lines += [_rows("left", left), _rows("entries", map(entry_to_json, table.entries))]
+    refused = [key_to_json(row.key) | {"config": row.config, "kernel": row.kernel} for row in table.refused]
+    lines += [_rows("left", left), _rows("refused", refused), _rows("entries", map(entry_to_json, table.entries))]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
@@ -100,6 +116,7 @@ def loads(text: str, where: str) -> Table:
         "sm_count": fields.whole("sm_count"),
         "memory_gib": fields.whole("memory_gib"),
         "left": tuple(map(_left, fields.objects("left", "row"))),
+        "refused": tuple(map(_refused, fields.objects("refused", "row"))),
         "entries": tuple(map(entry_from_json, fields.objects("entries", "entry"))),
     }
     fields.end()
@@ -139,5 +156,11 @@ def _rows(name: str, rows: Iterable[object]) -> str:
 
 def _left(fields: Fields) -> Left:
     row = Left(key=key_from_json(fields), count=fields.whole("count", 1))
+    fields.end()
+    return row
+
+
+def _refused(fields: Fields) -> Refused:
+    row = Refused(key=key_from_json(fields), config=fields.text("config", CONFIG), kernel=fields.text("kernel", DIGEST))
     fields.end()
     return row

@@ -17,7 +17,7 @@ ZONE_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strays:
-    """unwritten: elements of each output that nothing was written to. damaged: inputs beside which something was written.
+    """unwritten: wrong NaN by output, since allocations hold it. damaged: inputs in or beside which something was written.
 
     changed: outputs that depend on what lies beside the inputs.
     """
@@ -27,17 +27,23 @@ class Strays:
     changed: tuple[str, ...]
 
 
-def strays(call: Callable[[Tensors], Tensors], made: Tensors) -> Strays:
-    """Call three times; what becomes NaN that was not strayed. made: floating-point inputs."""
-    plain = call(made)
-    with _allocations_are_nan():
-        poisoned = call(made)
+def strays(call: Callable[[Tensors], Tensors], made: Tensors, nan_belongs: Callable[[], Tensors]) -> Strays:
+    """Call twice; what becomes NaN that should not has strayed. made: floating-point inputs.
+
+    nan_belongs: where NaN is right, by output; asked only if there is any. Another call could not tell: what it allocates
+    may hold NaN that an earlier one left there.
+    """
+    # Before any call: one that overwrites its inputs would find them overwritten already, and change nothing.
     zoned = {name: _between_zones(tensor) for name, tensor in made.items()}
-    outputs = call({name: tensor for name, (_, tensor) in zoned.items()})
+    before = {name: buffer.clone() for name, (buffer, _) in zoned.items()}
+    with _allocations_are_nan():
+        poisoned = _nan(call(made))
+        beside_nan = _nan(call({name: tensor for name, (_, tensor) in zoned.items()}))
+    right = nan_belongs() if any(bool(nan.any()) for nan in poisoned.values()) else {}
     return Strays(
-        unwritten=_became_nan(plain, poisoned),
-        damaged=tuple(name for name, (buffer, _) in zoned.items() if not _zones_are_whole(buffer)),
-        changed=tuple(_became_nan(plain, outputs)),
+        unwritten=_counts(poisoned, right),
+        damaged=tuple(name for name, (buffer, _) in zoned.items() if not _same_bits(buffer, before[name])),
+        changed=tuple(_counts(beside_nan, poisoned)),
     )
 
 
@@ -60,22 +66,29 @@ def _allocations_are_nan() -> Iterator[None]:
 
 
 def _between_zones(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A buffer of NaN, and the tensor's values in the middle of it, in its strides."""
+    """A buffer of NaN, and the tensor's values in the middle of it, in its strides and alignment."""
     zone = ZONE_BYTES // tensor.element_size()
     extent = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
     extent = extent if tensor.numel() else 0
-    buffer = torch.full([extent + 2 * zone], float("nan"), dtype=tensor.dtype, device=tensor.device)
-    view = buffer.as_strided(tensor.shape, tensor.stride(), zone)
+    start = zone + tensor.storage_offset() % zone
+    buffer = torch.full([start + extent + zone], float("nan"), dtype=tensor.dtype, device=tensor.device)
+    view = buffer.as_strided(tensor.shape, tensor.stride(), start)
     view.copy_(tensor)
     return buffer, view
 
 
-def _zones_are_whole(buffer: torch.Tensor) -> bool:
-    zone = ZONE_BYTES // buffer.element_size()
-    return bool(buffer[:zone].isnan().all() and buffer[buffer.numel() - zone :].isnan().all())
+def _same_bits(buffer: torch.Tensor, before: torch.Tensor) -> bool:
+    return torch.equal(buffer.view(torch.uint8), before.view(torch.uint8))
 
 
-def _became_nan(before: Tensors, after: Tensors) -> dict[str, int]:
-    """How many elements, of outputs that have some. Bits may differ: not every kernel adds up in one order."""
-    counts = {name: int((after[name].isnan() & ~tensor.isnan()).sum()) for name, tensor in before.items()}
+def _nan(outputs: Tensors) -> Tensors:
+    return {name: tensor.isnan() for name, tensor in outputs.items()}
+
+
+def _counts(nan: Tensors, allowed: Tensors) -> dict[str, int]:
+    """How many elements are NaN that may not be, of outputs that have some."""
+    counts = {
+        name: int((where & ~allowed[name].to(where.device) if name in allowed else where).sum())
+        for name, where in nan.items()
+    }
     return {name: count for name, count in counts.items() if count}

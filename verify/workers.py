@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, TimeoutError
+from concurrent.futures import CancelledError, Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -107,10 +107,10 @@ class Workers:
                 else:
                     yield index, Failure(outcome="crash", code=error.exitcode)
             except BrokenProcessPool:
+                self._stop()
                 if starts == _STARTS:
                     raise
                 starts += 1
-                self._stop()
                 left = (index, *running)
                 running = {other: self._schedule(task, waiting, other, timeout, ended) for other in left}
 
@@ -122,7 +122,13 @@ class Workers:
         timeout: float | None,
         ended: SimpleQueue[Any],
     ) -> Any:
-        future = self._started().schedule(task, args=arguments[index], timeout=timeout)
+        future: Future[Any]
+        try:
+            future = self._started().schedule(task, args=arguments[index], timeout=timeout)
+        except RuntimeError as error:
+            # The pool broke since the last task was taken; its other tasks may end without a word of it.
+            future = Future()
+            future.set_exception(BrokenProcessPool(str(error)))
         future.add_done_callback(lambda done: ended.put((index, done)))
         return future
 

@@ -1,4 +1,5 @@
-"""The child process that measures, on a stand-in for a device: whatever becomes of it, its parent learns in one word."""
+"""The child process that measures, on a stand-in for a device: whatever becomes of it, its parent learns in one line,
+and only what a device in order refuses is held against a configuration."""
 
 from __future__ import annotations
 
@@ -6,20 +7,25 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
+import typer
 from synthetic import FAMILY
 
-from deltaproof.autotune import device, gate, measure
-from deltaproof.autotune.device import SAMPLES, Device, Sizes, Timed
-from deltaproof.autotune.gate import Question, asked_of
-from deltaproof.autotune.turns import Bench
+from deltaproof.autotune import commandline, device, gate, measure
+from deltaproof.autotune.device import SAMPLES, Device, NoAnswer, Sizes, Timed
+from deltaproof.autotune.gate import Answer, Question, asked_of
+from deltaproof.autotune.turns import Bench, Verdicts
 from deltaproof.kernels.config import LaunchConfig
+from deltaproof.results.record import Gated, Record
 from deltaproof.specs.gpus import gpu
 
 HANGS, DIES, FULL, HUNGRY = (LaunchConfig(chunk_size=size) for size in (16, 32, 64, 128))
 FINE = LaunchConfig(chunk_size=64, solver="tf32")
+ODD = LaunchConfig(chunk_size=32, solver="tf32")
+"""Nobody can judge it."""
 SIZE = Sizes(tokens=33, heads=2)
 DEVICE = Device(name="a stand-in", arch="sm_90", sm_count=132, memory_gib=79.1, driver="13.0")
 
@@ -49,10 +55,14 @@ def pretend() -> None:
             samples.append(1e3 * (time.perf_counter() - began))
         return Timed(samples=tuple(samples))
 
-    def judged(question: Question) -> None:
+    def judged(question: Question) -> Answer:
+        if question.configs[0] == ODD:
+            return Answer(question=question, held=False, detail="error: nobody knows", final=False)
         device._call(FAMILY, SIZE, question.configs[0])()
+        return Answer(question=question, held=True, detail="made up")
 
-    device._call, device._timed, device._end_if_poisoned = call, timed, lambda: None
+    device._call, device._timed, device._end_if_poisoned = call, timed, lambda after: None
+    device.alive = lambda: True
     gate.judge_on_device = judged  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -65,10 +75,14 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(
-    ("config", "outcome"), [(DIES, "crash"), (FULL, "memory"), (HUNGRY, "crash"), (HANGS, "timeout")]
+    ("config", "outcome"),
+    [(DIES, "crash: killed by SIGSEGV"), (FULL, "memory"), (HUNGRY, "crash: RuntimeError: "), (HANGS, "timeout: ")],
 )
-def test_what_goes_wrong_is_told_in_a_word_and_the_next_is_timed(bench: Bench, config: LaunchConfig, outcome: str):
-    assert bench.timer(FAMILY, SIZE, config, None) == outcome
+def test_what_goes_wrong_is_told_in_a_line_and_the_next_is_timed(bench: Bench, config: LaunchConfig, outcome: str):
+    told = bench.timer(FAMILY, SIZE, config, None)
+    assert isinstance(told, str)
+    assert told.startswith(outcome)
+    assert "\n" not in told
     found = bench.timer(FAMILY, SIZE, FINE, None)
     assert isinstance(found, Timed)
     assert min(found.samples) > 0
@@ -78,7 +92,67 @@ def test_what_goes_wrong_is_told_in_a_word_and_the_next_is_timed(bench: Bench, c
 def test_a_gate_that_does_not_end_has_not_held(bench: Bench, config: LaunchConfig, outcome: str):
     answer = bench.judge(asked_of(FAMILY, config)[1])
     assert not answer.held
-    assert answer.detail == outcome
+    assert answer.final
+    assert answer.detail.partition(": ")[0] == outcome
+
+
+def pretend_broken() -> None:
+    """Prepare a child of a device that has gone."""
+    pretend()
+
+    def gone() -> None:
+        device._end("RuntimeError: no CUDA-capable device is detected")
+
+    device.alive = gone
+
+
+@pytest.mark.parametrize(("config", "why"), [(DIES, "crash: killed by SIGSEGV"), (ODD, "error: nobody knows")])
+def test_a_device_that_does_not_answer_is_held_against_no_configuration(config: LaunchConfig, why: str):
+    recorded: list[Record] = []
+    with (
+        measure.bench_of(gpu("h100"), DEVICE, recorded.append, start=pretend_broken) as bench,
+        pytest.raises(NoAnswer, match=f"no CUDA-capable device.* after {why}"),
+    ):
+        Verdicts(bench, FAMILY).passed(config)
+    assert not recorded
+
+
+def test_a_device_that_does_not_answer_ends_a_run_with_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(typer.Exit) as ended, commandline.errors():
+        raise NoAnswer("the device does not answer")
+    assert ended.value.exit_code == commandline.FAILED
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_what_cannot_be_judged_is_not_timed_and_nothing_is_said_against_it(bench: Bench):
+    recorded: list[Record] = []
+    verdicts = Verdicts(replace(bench, record=recorded.append), FAMILY)
+    assert not verdicts.passed(ODD)
+    assert not recorded
+    assert not verdicts.gate(ODD)
+    assert verdicts.passed(FINE)
+    assert [isinstance(record, Gated) and record.held for record in recorded] == [True]
+
+
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def raises() -> None:
+    raise AssertionError("no driver\nat all")
+
+
+@pytest.mark.parametrize(
+    ("present", "words"), [(dies, "killed by SIGSEGV"), (raises, "AssertionError: no driver at all")]
+)
+def test_a_device_that_breaks_when_it_is_asked_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], present: Callable[[], None], words: str
+):
+    monkeypatch.setattr(device, "present", present)
+    monkeypatch.setattr(commandline.Path, "glob", lambda *_: iter(["nvidia0"]))
+    assert commandline.device_of(gpu("h100")) is None
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
 
 
 def test_without_nvml_that_is_said_once(monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,8 @@ import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -193,7 +194,7 @@ def test_an_error_of_the_device_ends_the_process_and_others_do_not(monkeypatch: 
     monkeypatch.setattr(os, "_exit", exit)
     monkeypatch.setattr(torch, "cuda", SimpleNamespace(empty_cache=lambda: None))
     poisoned: list[bool] = []
-    monkeypatch.setattr(device, "_end_if_poisoned", lambda: os._exit(1) if poisoned else None)
+    monkeypatch.setattr(device, "_end_if_poisoned", lambda after: os._exit(1) if poisoned else None)
     assert fails(torch.OutOfMemoryError("too much")) == "memory"
     assert fails(OutOfResources(300_000, 232_448, "shared memory")) == "resources"
     assert fails(TypeError("what a compiler says")) == "compile"
@@ -206,6 +207,46 @@ def test_an_error_of_the_device_ends_the_process_and_others_do_not(monkeypatch: 
     poisoned.clear()
     with pytest.raises(Ended):
         fails(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+def end_of(monkeypatch: pytest.MonkeyPatch, path: Path, do: Callable[[], object]) -> str:
+    """The words that a child leaves when it ends itself."""
+
+    class Ended(BaseException):
+        pass
+
+    def exit(code: int) -> None:
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", exit)
+    monkeypatch.setattr(device, "_last_words", None)
+    device.begin(lambda: None, path)
+    with pytest.raises(Ended):
+        do()
+    return path.read_text()
+
+
+def test_a_torch_without_cuda_ends_the_child_and_not_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import torch
+
+    def synchronize() -> None:
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "cuda", SimpleNamespace(synchronize=synchronize))
+    words = end_of(monkeypatch, tmp_path / "words", lambda: device._end_if_poisoned("what was judged"))
+    assert words == "what was judged"
+
+
+def test_a_device_is_alive_if_its_product_is_right(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import torch
+
+    full = torch.full
+    monkeypatch.setattr(torch, "full", lambda size, value, device: full(size, value))
+    assert device.alive()
+    monkeypatch.setattr(torch, "full", lambda size, value, device: full(size, value + 1))
+    assert "if it is right" in end_of(monkeypatch, tmp_path / "wrong", device.alive)
+    monkeypatch.setattr(torch, "full", lambda size, value, device: 1 / 0)
+    assert "ZeroDivisionError" in end_of(monkeypatch, tmp_path / "raises", device.alive)
 
 
 def test_clocks_are_not_read_where_nvml_is_not(monkeypatch: pytest.MonkeyPatch):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pebble.pool.base_pool import PoolStatus
 
 from deltaproof.autotune import compiler
 from deltaproof.autotune.cache import Cache
@@ -91,8 +92,30 @@ def stumble(folder: Path, starts: int) -> None:
 def test_processes_that_cannot_start_are_started_again_a_few_times(tmp_path: Path):
     with Workers(1, partial(stumble, tmp_path, 2)) as workers:
         assert sorted(workers.run(misbehave, [("fine",), ("well",)], timeout=30)) == [(0, "fine"), (1, "well")]
-    with Workers(1, partial(stumble, tmp_path, 1000)) as workers, pytest.raises(BrokenProcessPool):
+
+
+def refuse(flag: Path) -> None:
+    """Die as long as the file is there."""
+    if flag.exists():
+        os._exit(1)
+
+
+def test_processes_that_never_start_are_started_again_for_the_next_run(tmp_path: Path):
+    flag = tmp_path / "refuse"
+    flag.touch()
+    with Workers(1, partial(refuse, flag)) as workers:
+        with pytest.raises(BrokenProcessPool):
+            list(workers.run(misbehave, [("fine",)], timeout=30))
+        flag.unlink()
+        assert list(workers.run(misbehave, [("fine",)], timeout=30)) == [(0, "fine")]
+
+
+def test_a_pool_that_broke_between_two_runs_is_started_again():
+    with Workers(1, nothing) as workers:
         list(workers.run(misbehave, [("fine",)], timeout=30))
+        assert workers._pool is not None
+        workers._pool._context.status = PoolStatus.ERROR
+        assert sorted(workers.run(misbehave, [("fine",), ("well",)], timeout=30)) == [(0, "fine"), (1, "well")]
 
 
 def test_what_a_task_raises_passes_through():

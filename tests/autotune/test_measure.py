@@ -61,7 +61,7 @@ class Fake:
         self.timed.append((size, config))
         self.families.append((family, size))
         if config.chunk_size == 16:
-            return "crash"
+            return "crash: made up"
         milliseconds = config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
         return Timed(samples=(milliseconds * (self.hot if finals else 1),) * SAMPLES)
 
@@ -123,8 +123,26 @@ def test_what_fails_the_gate_is_never_timed_and_what_crashes_is_recorded(fake: F
     assert any(isinstance(record, Gated) and not record.held for record in fake.records)
     crashed = [record for record in fake.records if isinstance(record, Rejected)]
     assert crashed
-    assert all(record.reason == "crash" and record.config.startswith("c16") for record in crashed)
+    assert {(record.reason, record.detail, record.config[:3]) for record in crashed} == {("crash", "made up", "c16")}
     assert len({record.config for record in crashed}) == len(crashed), "not tried again at another size"
+
+
+def test_what_could_not_be_judged_is_asked_about_again_by_the_next_run(fake: Fake, monkeypatch: pytest.MonkeyPatch):
+    storage, asked = open_storage(None), list[LaunchConfig]()
+
+    def unsure(question: Question) -> Answer:
+        asked.extend(question.configs)
+        final = question.configs[0] != FAMILY.default
+        return Answer(question=question, held=final, detail="nobody knows", final=final)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fake, "judge", unsure)
+        patched.setattr(fake, "time", lambda *_: Timed(samples=(1.0,) * SAMPLES))
+        assert fake.run(storage=storage) == 0
+    assert asked.count(FAMILY.default) == 1
+    assert not any(record.config == FAMILY.default.token for record in fake.records)
+    fake.run(storage=storage)
+    assert FAMILY.default in {config for _, config in fake.timed}
 
 
 def test_nothing_is_timed_twice_but_the_finalists(fake: Fake):

@@ -19,7 +19,7 @@ from deltaproof.results.entry import TableEntry
 from deltaproof.results.gpus import Resources, resolve
 from deltaproof.results.key import Key
 from deltaproof.results.record import Estimated, Gated, Measured, Ranking, Record, Rejected
-from deltaproof.results.table import make_table, write_table
+from deltaproof.results.table import Refused, make_table, write_table
 
 KERNEL, OLD_KERNEL = "11" * 8, "22" * 8
 
@@ -121,8 +121,10 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     monkeypatch.setattr("deltaproof.results.places.packaged", lambda name: tmp_path / "shipped" / name)
     forget()
 
-    def put(*entries: TableEntry, gpu: str | None = "H100", folder: str = "mine") -> Path:
-        table = make_table(resolve(gpu) if gpu else None, entries)
+    def put(
+        *entries: TableEntry, gpu: str | None = "H100", folder: str = "mine", refused: Iterable[Refused] = ()
+    ) -> Path:
+        table = make_table(resolve(gpu) if gpu else None, entries, refused=refused)
         write_table(table, tmp_path / folder / f"{table.gpu}.json")
         forget()
         return tmp_path / folder

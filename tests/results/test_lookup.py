@@ -12,6 +12,7 @@ from deltaproof.results.dispatch import _ANSWERS, lookup
 from deltaproof.results.gpus import Resources
 from deltaproof.results.kernel_digest import kernel_digests
 from deltaproof.results.strict import TableError
+from deltaproof.results.table import Refused
 from deltaproof.specs.rule import RULES
 
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
@@ -103,6 +104,24 @@ def test_else_a_gpu_of_the_same_architecture(make, places, ask):
     assert ask().config == "c32"
     places(make.entry(config="c16"))
     assert ask().source == "exact"
+
+
+def test_never_what_failed_on_this_gpu_whoever_else_it_serves_well(make, places, ask):
+    places(make.entry(config="c32"), gpu="H200")
+    places(make.entry("portfolio", config="c16", gate="device", tokens=0, heads=0), gpu=None)
+    assert ask().source == "architecture"
+
+    def failed(config: str, **others) -> Refused:
+        kernel = others.pop("kernel", make.KERNEL)
+        return Refused(key=make.key(tokens=0, heads=0, **others), config=config, kernel=kernel)
+
+    places(refused=[failed("c32")])
+    assert ask().source == "portfolio"
+    places(refused=[failed("c32"), failed("c16")])
+    answer = ask()
+    assert answer.source == "default" and "2 failed verification" in answer.reason
+    places(refused=[failed("c32", K=64), failed("c32", rule="kda"), failed("c32", kernel=make.OLD_KERNEL)])
+    assert ask().source == "architecture"
 
 
 def test_never_what_the_gpu_cannot_launch(make, places, ask):

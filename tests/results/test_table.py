@@ -16,7 +16,7 @@ from deltaproof.results.entry import TIERS, TableEntry
 from deltaproof.results.gpus import Resources, known_gpus, resolve
 from deltaproof.results.key import DTYPES, OPTIONS, Key, in_order
 from deltaproof.results.strict import TableError
-from deltaproof.results.table import Left, dumps, loads, make_table, read_table, write_table
+from deltaproof.results.table import Left, Refused, dumps, loads, make_table, read_table, write_table
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 digests = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)
@@ -61,12 +61,15 @@ rows = st.lists(entries(), max_size=5, unique_by=lambda entry: entry.key)
 left = st.lists(st.builds(Left, key=keys, count=st.integers(1, 500)), max_size=2, unique_by=lambda row: row.key)
 
 
-@given(st.sampled_from(list(known_gpus().values())), rows, left)
-def test_a_table_comes_back_as_it_went(gpu, entries, left):
-    table = make_table(gpu, entries, left)
+out = st.lists(st.builds(Refused, key=keys, config=st.sampled_from(("c16", "c64")), kernel=digests), max_size=3)
+
+
+@given(st.sampled_from(list(known_gpus().values())), rows, left, out)
+def test_a_table_comes_back_as_it_went(gpu, entries, left, out):
+    table = make_table(gpu, entries, left, out)
     text = dumps(table)
     assert loads(text, "here") == table
-    assert dumps(make_table(gpu, reversed(entries), reversed(left))) == text
+    assert dumps(make_table(gpu, reversed(entries), reversed(left), reversed(out))) == text
 
 
 def test_every_entry_has_a_line_of_its_own(make, tmp_path: Path):
@@ -109,10 +112,10 @@ def edited(text: str, place: tuple[str | int, ...], value: object) -> str:
     return json.dumps(document)
 
 
-@pytest.mark.parametrize("name", ["schema", "gpu", "arch", "sm_count", "memory_gib", "left", "entries"])
+@pytest.mark.parametrize("name", ["schema", "gpu", "arch", "sm_count", "memory_gib", "left", "refused", "entries"])
 @pytest.mark.parametrize("value", [..., None, True, -1, 1.5, "", {}, [[]], [None], "\n", "x\x1b[2J"])
 def test_no_field_of_a_table_is_optional_or_of_another_type(text: str, name: str, value: object):
-    rows = {"left": "row 0:", "entries": "entry 0:"}.get(name, "field")
+    rows = {"left": "row 0:", "refused": "row 0:", "entries": "entry 0:"}.get(name, "field")
     message = refused(edited(text, (name,), value))
     assert f"field {name!r}" in message or rows in message
 
@@ -139,8 +142,8 @@ def test_null_is_no_number_of_resources(text: str):
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "reads 1"),
-        (lambda text: text.replace('"schema": 1', '"schema": 1, "schema": 1'), "repeated"),
+        (lambda text: text.replace('"schema": 2', '"schema": 1'), "reads 2"),
+        (lambda text: text.replace('"schema": 2', '"schema": 2, "schema": 2'), "repeated"),
         (lambda text: text.replace('"tier": "A"', '"tier": "A", "note": ""'), "unknown field 'note'"),
         (lambda text: text.replace('"gate": "device"', '"gate": "owed"'), "verified on the device first"),
         (lambda text: text.replace('"tier": "A"', '"tier": "C"'), "only they, were timed"),
