@@ -24,8 +24,8 @@ from .claims import Round
 from .cost import estimate
 from .device import FINALS_PROTOCOL, PROTOCOL, Sizes, Timed
 from .gate import Subject, asked_of
-from .points import Family, Point, config_of, points_of
-from .ranking import resources, whole
+from .points import Family, Point, config_of
+from .ranking import compiled, resources, whole
 from .search import Spent, search
 from .storage import Storage
 from .study import Config, Space, Study
@@ -117,8 +117,7 @@ class Contest:
     def _turns(self, round: Round, configs: Mapping[Config, LaunchConfig], limit: int) -> Turns:
         def need(config: LaunchConfig) -> Resources | None:
             kept = self.plan.kept
-            compiled = all(point in kept for point in points_of(self.family, config))
-            return resources(self.family, config, kept) if compiled else None
+            return resources(self.family, config, kept) if compiled(self.family, config, kept) else None
 
         return Turns(
             self.plan.bench, self.family, self.size, round=round, configs=configs, need=need, verdicts=self.verdicts,

@@ -52,20 +52,13 @@ def unexplored(wanted: Sequence[Family], left: Mapping[Family, int], known: Iter
     for family in wanted:
         last = before.get(family.key())
         if left.get(family, 0) or (last and last.count):
-            found.append(
-                Unexplored(
-                    key=family.key(),
-                    kernel=kernel_digests()[family.op],
-                    triton=triton_version(),
-                    count=left.get(family, 0),
-                )
-            )
+            found.append(Unexplored(key=family.key(), **_made_by(family.op), count=left.get(family, 0)))
     return found
 
 
 def ranking(family: Family, few: Sequence[Ranked]) -> list[Record]:
     """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
-    about = {"kernel": kernel_digests()[family.op], "triton": triton_version()}
+    about = _made_by(family.op)
     found = [
         Estimated(
             key=family.key(tokens, heads), config=ranked.config.token, **about, milliseconds=milliseconds,
@@ -85,8 +78,7 @@ def judged(answer: Answer, sources: str) -> Record:
     return Gated(
         key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key(),
         config=question.token,
-        kernel=kernel_digests()[question.op],
-        triton=triton_version(),
+        **_made_by(question.op),
         where="interpreter",
         held=answer.held,
         detail=answer.detail[:400] + named,
@@ -99,5 +91,14 @@ def evidence(question: Question, sources: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
+def evidence_of(record: Gated) -> str:
+    """The name that `judged` gave its evidence; some other word where it gave none."""
+    return record.detail.rpartition(" ")[2]
+
+
 def _about(point: Point) -> dict[str, str]:
-    return {"config": point.config.token, "kernel": kernel_digests()[point.family.op], "triton": triton_version()}
+    return {"config": point.config.token, **_made_by(point.family.op)}
+
+
+def _made_by(op: str) -> dict[str, str]:
+    return {"kernel": kernel_digests()[op], "triton": triton_version()}

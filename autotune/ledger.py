@@ -60,12 +60,13 @@ class Ledger:
         return vetted(named(self.gpu.slug, read_table(self.table_path), where), where)
 
     def verdicts(self) -> Iterator[Gated]:
-        """What the interpreter said, which knows no GPU, for any GPU with records here; of this one last.
+        """What the interpreter said, which knows no GPU: for this one, then for others with records here, read when it comes to
+        them.
 
         Raises TableError for another GPU's records that cannot be read.
         """
         others = (read_journals(folder, read_record).records for folder in self._everybodys() if folder != self.folder)
-        for record in chain(*others, self.records):
+        for record in chain(list(self.records), chain.from_iterable(others)):
             if isinstance(record, Gated) and record.where == "interpreter":
                 yield record
 

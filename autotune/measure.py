@@ -33,8 +33,8 @@ from .binary import Compilation
 from .contest import Contest, Plan
 from .device import Device, NoAnswer, Sizes, Timed
 from .gate import Answer, Question, Subject
-from .points import Family, Point, points_of
-from .ranking import Ranked, sizes
+from .points import Family, Point
+from .ranking import Ranked, compiled, sizes
 from .storage import Storage, open_storage
 from .turns import Bench, Verdicts
 
@@ -111,8 +111,8 @@ def _portfolio(
     family: Family, few: Sequence[Ranked], kept: Mapping[Point, Compilation], served: LaunchConfig | None
 ) -> list[LaunchConfig]:
     """What the cost model likes, and what is served now if it was compiled here."""
-    here = served is not None and all(point in kept for point in points_of(family, served))
-    return list(dict.fromkeys([*(one.config for one in few), *([served] if served and here else [])]))
+    here = [served] if served and compiled(family, served, kept) else []
+    return list(dict.fromkeys([*(one.config for one in few), *here]))
 
 
 def digest(family: Family, kept: Mapping[Point, Compilation]) -> str:

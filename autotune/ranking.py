@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -77,6 +77,11 @@ def resources(family: Family, config: LaunchConfig, kept: Mapping[Point, Compila
     """What a configuration whose stages were kept needs, at most over them."""
     binaries = [kept[point] for point in points_of(family, config)]
     return Resources.of([(binary.shared, binary.registers, binary.threads) for binary in binaries])
+
+
+def compiled(family: Family, config: LaunchConfig, points: Container[Point]) -> bool:
+    """Whether all its stages are among these points."""
+    return all(point in points for point in points_of(family, config))
 
 
 def whole(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:

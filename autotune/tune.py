@@ -193,10 +193,17 @@ def _gate(
     """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
-    known = {record.detail.rpartition(" ")[2]: record for record in ledger.verdicts()}
+    names = {question: findings.evidence(question, sources) for question in asked}
+    unknown, known = set(names.values()), {}
+    for record in ledger.verdicts():
+        if not unknown:
+            break  # before the records of other GPUs are read for nothing
+        if (name := findings.evidence_of(record)) in unknown:
+            unknown.remove(name)
+            known[name] = record
     answers, waiting = [], []
     for question in asked:
-        record = known.get(findings.evidence(question, sources))
+        record = known.get(names[question])
         if record:
             ledger.add([record])  # so that it has the last word, whatever was judged since
             answers.append(gate.Answer(question=question, held=record.held, detail=record.detail))
