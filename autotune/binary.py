@@ -24,7 +24,9 @@ class Compilation:
 
     detail: the compiler's words where it failed. seconds: wall time. cpu: seconds of processor time, the assembler's included.
     shared: bytes per program. registers, stack (bytes, spills included): per thread. threads: per program.
-    tensor_core: instructions by family. code: digest of the machine code.
+    tensor_core: instructions by family. code: digest of the machine code. program: digest of the assembly without its line
+    tables. assembler: version of what assembled it, "" where that is the compiler itself. hazard: of the compiled code, in one
+    line; "" where none is known.
     """
 
     outcome: Outcome
@@ -37,6 +39,9 @@ class Compilation:
     threads: int = 0
     tensor_core: Mapping[str, int] = field(default_factory=dict)
     code: str = ""
+    program: str = ""
+    assembler: str = ""
+    hazard: str = ""
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
@@ -62,6 +67,9 @@ class Compilation:
             detail=fields.text("detail", _TEXT, empty=True),
             tensor_core={name: products.whole(name) for name in products.names if NAME.fullmatch(name)},
             code=fields.text("code", DIGEST, empty=True),
+            program=fields.text("program", DIGEST, empty=True),
+            assembler=fields.text("assembler", NAME, empty=True),
+            hazard=fields.text("hazard", _TEXT, empty=True),
             **{name: fields.whole(name, most=_MOST) for name in ("shared", "registers", "stack", "threads")},
         )
         products.end()

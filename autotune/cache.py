@@ -32,4 +32,4 @@ class Cache(Kept[Compilation]):
     """Compilations under a folder."""
 
     __slots__ = ()
-    kind, name, again, schema = Compilation, "compilation", "compiling again", 1
+    kind, name, again, schema = Compilation, "compilation", "compiling again", 2

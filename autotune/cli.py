@@ -224,6 +224,32 @@ def check(
 
 
 @app.command()
+def gate(
+    gpu: GpuOption,
+    out: OutOption = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
+    or 1,
+) -> None:
+    """Compile the configurations that a GPU's records rank, refuse those with a known hazard, and write the table again."""
+    from .compiled_gate import gate_table
+
+    target = gpu_of(gpu)
+    with errors(), progress() as hooks:
+        ledger = ledger_of(target, out)
+        needs_table(ledger)
+        outcome = gate_table(ledger, target, jobs=jobs, progress=hooks.progress)
+    for line in (*outcome.failed, *outcome.broken):
+        stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)
+    stdout.print(
+        f"compiled code: {outcome.asked - len(outcome.failed)} of {outcome.asked} configurations have no known hazard, "
+        f"{len(outcome.failed)} are refused; {len(outcome.table.entries)} entries in {ledger.table_path}",
+        soft_wrap=True,
+        markup=False,
+    )
+    raise typer.Exit(FAILED if outcome.broken else 0)
+
+
+@app.command()
 def export(
     to: Annotated[
         Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from ..kernels.config import LaunchConfig
 from ..results.gpus import Resources
 from ..results.kernel_digest import kernel_digests
 from ..results.record import Compiled, Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
@@ -32,6 +33,8 @@ def compiled(point: Point, compilation: Compilation) -> Record:
         stack=compilation.stack,
         tensor_core=tuple(sorted(compilation.tensor_core)),
         code=compilation.code,
+        program=compilation.program,
+        assembler=compilation.assembler,
         seconds=compilation.seconds,
     )
 
@@ -82,6 +85,19 @@ def judged(answer: Answer, sources: str) -> Record:
         where="interpreter",
         held=answer.held,
         detail=answer.detail[:400] + named,
+    )
+
+
+def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str, Compilation]) -> Gated:
+    """What the programs of a configuration, by stage, say of it. All of them have compiled."""
+    hazards = [f"{stage}: {binary.hazard}" for stage, binary in stages.items() if binary.hazard]
+    return Gated(
+        key=family.key(),
+        config=config.token,
+        **_made_by(family.op),
+        where="compiled",
+        held=not hazards,
+        detail="; ".join(hazards) or f"no known hazard in {', '.join(stages)}",
     )
 
 

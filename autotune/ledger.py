@@ -106,8 +106,8 @@ def _subject(record: Record) -> Hashable:
     match record:
         case Ranking() | Unexplored():
             return type(record), record.key, record.kernel
-        case Gated(where="interpreter"):
-            return type(record), record.key, record.kernel, record.config
+        case Gated(where="interpreter" | "compiled"):
+            return type(record), record.where, record.key, record.kernel, record.config
         case Measured():
             return type(record), record.key, record.kernel, record.config, record.protocol
     return record_to_line(record)

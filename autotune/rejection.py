@@ -41,7 +41,7 @@ class Sifted:
 
 
 def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
-    """Reject, in this order: what did not compile, what does not fit, duplicates, heavy spillers.
+    """Reject, in this order: what did not compile, what does not fit, what has a known hazard, duplicates, heavy spillers.
 
     A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
     all losses are stated against.
@@ -54,6 +54,8 @@ def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
             rejected[point] = Rejection(reason=binary.outcome, detail=binary.detail)
         elif too_much := excess(binary, arch):
             rejected[point] = Rejection(reason="resources", detail=too_much)
+        elif binary.hazard:
+            rejected[point] = Rejection(reason="race", detail=binary.hazard)
         else:
             groups[point.family, point.stage, point.chunk_size, point.solver][point] = binary
     kept: dict[Point, Compilation] = {}

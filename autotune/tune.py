@@ -18,6 +18,7 @@ from . import findings, gate, jobs
 from .binary import Compilation
 from .cache import Cache
 from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
+from .compiled_gate import judged
 from .device import Device, as_it_is
 from .ledger import Ledger
 from .measure import TRIALS, bench_of, measure
@@ -122,6 +123,9 @@ def tune(request: Request, hooks: Hooks) -> Report:
         ranked[family] = rank(family, sifted.kept, target)
         if ranked[family] or family not in compiled.left:
             ledger.add(findings.ranking(family, ranked[family]))
+    ledger.add(
+        judged([(family, one.config) for family, few in ranked.items() for one in few], compiled.found, request.gpu)
+    )
     answers = _gate(
         ranked, request, ledger, hooks, deadline=started + JUDGING * budget if request.device else math.inf
     )  # fmt: skip

@@ -40,11 +40,12 @@ TIE = 0.01
 class Evidence:
     """What the records of one GPU amount to; made by `weigh`.
 
-    A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option,
-    because one that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it
-    may accept. In the interpreter two things must hold, the arithmetic of variant, chunk size and solver (recorded for
-    K = V = 0) and the configuration as it stands at its head dimensions; it gives the same answer every time, so the last
-    one counts. Running out of memory is a matter of the one key. What was refused stage by stage the ranking has heeded.
+    A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option, because one
+    that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it may accept. In the
+    interpreter two things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the
+    configuration as it stands at its head dimensions; it gives the same answer every time, so the last one counts. So it is
+    with what the compiler makes of a configuration, which the next compiler may mend. Running out of memory is a matter of
+    the one key. What was refused stage by stage the ranking has heeded.
     """
 
     _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)
@@ -80,7 +81,10 @@ class Evidence:
         if out or any(("device", claim) in self._failed for claim in exact):
             return "failed", ""
         own, arithmetic = _claim(key, config), _claim(replace(key, K=0, V=0), _head(config))
-        if any(("interpreter", claim) in self._failed for claim in (own, arithmetic)):
+        if (
+            any(("interpreter", claim) in self._failed for claim in (own, arithmetic))
+            or ("compiled", own) in self._failed
+        ):
             return "failed", ""
         for claim in exact:
             if verdict := self._passed.get(("device", claim)):
@@ -150,7 +154,7 @@ def weigh(records: Iterable[Record], kernels: Mapping[str, str]) -> Evidence:
                 evidence._refused.add((record.triton, _claim(record.key, record.config)))
             case Gated():
                 claim = record.where, _claim(record.key, record.config)
-                if record.where == "interpreter":
+                if record.where != "device":
                     evidence._failed.discard(claim)
                     evidence._passed.pop(claim, None)
                 if record.held:

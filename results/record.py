@@ -18,9 +18,12 @@ from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
 
 SCHEMA = 1
 
-Reason = Literal["constraint", "compile", "resources", "spill", "duplicate", "gate", "timeout", "crash", "memory"]
+Reason = Literal[
+    "constraint", "compile", "resources", "spill", "race", "duplicate", "gate", "timeout", "crash", "memory"
+]
 """Why a configuration left: a declared constraint, the compiler refused it, it does not fit, it spills too much, its
-machine code is that of another, it failed verification, it hung, it crashed, it ran out of device memory."""
+compiled code has a known race, its machine code is that of another, it failed verification, it hung, it crashed, it ran out
+of device memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,7 @@ class About:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(About):
     """It compiled. stage: the part of it, "" for all. code: digest of the machine code.
+    program: digest of the assembly without line tables. assembler: version of what assembled it. Both "" in the first records.
 
     resources: registers are per program (`Resources.of`). stack: bytes per thread, spills included.
     tensor_core: families of tensor-core instructions in it. seconds: what compiling took.
@@ -50,6 +54,8 @@ class Compiled(About):
     stack: int
     tensor_core: tuple[str, ...] = ()
     code: str
+    program: str = ""
+    assembler: str = ""
     seconds: float
 
 
@@ -72,10 +78,11 @@ class Rejected(About):
 class Gated(About):
     """It was verified.
 
-    In the interpreter, with K = V = 0: the arithmetic of all configurations with this variant, chunk size and solver.
+    In the interpreter, with K = V = 0: the arithmetic of all configurations with this variant, chunk size and solver. Compiled:
+    the programs that the compiler makes of it for this GPU were searched for known hazards.
     """
 
-    where: Literal["device", "interpreter"]
+    where: Literal["device", "compiled", "interpreter"]
     held: bool
     detail: str = ""
 
@@ -179,10 +186,12 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "stack": Fields.whole,
     "tensor_core": lambda row, name: row.texts(name, NAME),
     "code": lambda row, name: row.text(name, DIGEST),
+    "program": lambda row, name: row.text(name, DIGEST, empty=True) if name in row.names else "",
+    "assembler": lambda row, name: row.text(name, NAME, empty=True) if name in row.names else "",
     "seconds": Fields.number,
     "reason": lambda row, name: row.choice(name, get_args(Reason)),
     "detail": Fields.prose,
-    "where": lambda row, name: row.choice(name, ("device", "interpreter")),
+    "where": lambda row, name: row.choice(name, ("device", "compiled", "interpreter")),
     "held": Fields.flag,
     "milliseconds": Fields.number,
     # The first estimates did not name their ranking.

@@ -1,0 +1,65 @@
+"""The gate on compiled code: what has a known hazard is refused, and the next best is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from synthetic import FAMILY, ask_none, compile_all
+
+from deltaproof.autotune import compiled_gate, gate, ledger, tune
+from deltaproof.autotune.binary import Compilation
+from deltaproof.results.gpus import resolve
+from deltaproof.results.record import Gated
+from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.overlaps import products_in_flight
+
+H100 = gpu("h100")
+WAIT, COPY = "wgmma.wait_group.sync.aligned {};", "cp.async.cg.shared.global [ %r1 + 0 ], [ %rd1 + 0 ], 0x10, 0x10;"
+
+
+@pytest.mark.parametrize(
+    ("lines", "hazard"),
+    [
+        ((WAIT.format(0), COPY), False),
+        ((WAIT.format(2), COPY), True),
+        ((WAIT.format(2), "st.shared.v4.b32 [%r1], {%r2};"), True),
+        ((WAIT.format(1), "st.global.b32 [%rd1], %r2;", "cp.async.commit_group;"), False),
+        ((COPY, "cp.async.wait_group 2;"), False),
+    ],
+)
+def test_a_wait_that_leaves_products_in_flight_is_a_hazard_where_shared_memory_is_written(lines, hazard: bool):
+    assert bool(products_in_flight("\n".join(lines))) == hazard
+
+
+def test_what_becomes_hazardous_leaves_the_table_and_the_next_best_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tune, "compile_points", compile_all)
+    monkeypatch.setattr(gate, "ask", ask_none)
+    request = tune.Request(
+        gpu=H100, ops=[FAMILY.op], rules=[FAMILY.rule], dtypes=[FAMILY.dtype], dims=[FAMILY.K], jobs=1, out=tmp_path,
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    before = tune.tune(request, tune.Hooks()).table
+    worst = next(entry.config for entry in before.entries if entry.config != FAMILY.default.token)
+
+    def with_a_hazard(points, *rest: object, **hooks):
+        done = compile_all(points, *rest, on_point=lambda *_: None, **hooks)
+        served = compiled_gate.points_of(FAMILY, compiled_gate.LaunchConfig.parse(worst))
+        found: dict[object, Compilation] = {
+            point: replace(binary, hazard="a race") if point == served[0] else binary
+            for point, binary in done.found.items()
+        }
+        return replace(done, found=found)
+
+    monkeypatch.setattr(compiled_gate, "compile_points", with_a_hazard)
+    records = ledger.Ledger(tmp_path, resolve("h100"))
+    outcome = compiled_gate.gate_table(records, H100, jobs=1, progress=compiled_gate.Progress())
+    assert outcome.failed and not outcome.broken
+    assert len(outcome.table.entries) == len(before.entries), "the next best takes its place"
+    assert worst not in {entry.config for entry in outcome.table.entries}
+    again = ledger.Ledger(tmp_path, resolve("h100"))
+    assert {one.config for one in again.records if isinstance(one, Gated) and not one.held} >= {worst}
+    assert again.written() == again.table(), "what `autotune check` asks"
