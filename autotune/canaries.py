@@ -8,11 +8,12 @@ equal machine code is equal time, and what differs says what is owed.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..kernels.config import LaunchConfig
 from ..results.entry import TableEntry
+from ..results.kernel_digest import kernel_digest
 from ..results.record import Compiled, Measured, Record, record_digest
 from ..results.table import Table
 from ..specs.gpus import Architecture, Gpu
@@ -48,12 +49,12 @@ class Verdict:
     same: int = 0
 
 
-def canaries(table: Table, kernels: Mapping[str, str], *, most: int = MOST) -> list[TableEntry]:
+def canaries(table: Table, *, most: int = MOST) -> list[TableEntry]:
     """A few entries as unlike as can be: every configuration counts once, and subjects take turns."""
     turns: dict[tuple[str, str, int], list[TableEntry]] = {}
     configs: set[tuple[str, str]] = set()
     for entry in sorted(table.entries, key=lambda entry: (entry.key.tokens, entry.key.heads), reverse=True):
-        if kernels.get(entry.key.op) == entry.kernel and (entry.key.op, entry.config) not in configs:
+        if kernel_digest(entry.key, entry.config) == entry.kernel and (entry.key.op, entry.config) not in configs:
             configs.add((entry.key.op, entry.config))
             turns.setdefault((entry.key.op, entry.key.rule, entry.key.K), []).append(entry)
     chosen: list[TableEntry] = []

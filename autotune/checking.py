@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..results.kernel_digest import kernel_digests
 from ..specs.gpus import Gpu
 from .canaries import canaries, compile_here, recompile, retime
 from .device import Device
 from .ledger import Ledger
 from .measure import bench_of
+from .rekey import stale_entries
 from .toolchain import triton_version
 
 
@@ -18,10 +18,11 @@ def check_table(
 ) -> tuple[list[str], bool]:
     """(what was found, whether it holds). Raises TableError for a table or records that cannot be read."""
     table, derived = ledger.written(), ledger.table()
-    stale = [entry for entry in table.entries if kernel_digests().get(entry.key.op) != entry.kernel]
+    stale = stale_entries(table)
     if stale:
         made = f"{len(stale)} of {len(table.entries)} entries were made for other kernel sources"
-        return [f"{made}, and are never served: run `autotune --gpu {gpu.slug}`"], False
+        mend = f"run `autotune rekey --gpu {gpu.slug}`, then `autotune --gpu {gpu.slug}` for what that leaves"
+        return [f"{made}, and are never served: {mend}"], False
     if table != derived:
         return [f"{ledger.table_path} is not what its records amount to: run `autotune --gpu {gpu.slug}`"], False
     lines = [f"{len(table.entries)} entries, as their records say, for the kernels as they are"]
@@ -32,7 +33,7 @@ def check_table(
     ]  # fmt: skip
     if not (other or forced):
         return lines, True
-    some = canaries(table, kernel_digests())
+    some = canaries(table)
     made = ", ".join(sorted({entry.triton for entry in other or table.entries}))
     lines.append(f"made with Triton {made}; here is {triton_version()}: {len(some)} canaries are tried again")
     if device:

@@ -250,6 +250,35 @@ def gate(
 
 
 @app.command()
+def rekey(
+    gpu: GpuOption,
+    out: OutOption = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")] = os.cpu_count()
+    or 1,
+) -> None:
+    """After an edit of a kernel: recompile what stale entries launch, and keep those whose programs are the same."""
+    from .cache import Cache, default_folder
+    from .rekey import rekey as carry_over
+
+    target = gpu_of(gpu)
+    with errors(), progress() as hooks:
+        ledger = ledger_of(target, out)
+        needs_table(ledger)
+        cache = Cache(folder=default_folder(), warn=hooks.warn)
+        outcome = carry_over(ledger, target, cache, jobs=jobs, progress=hooks.progress)
+    for line in outcome.left:
+        stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)
+    left = outcome.stale - outcome.carried
+    stdout.print(
+        f"{outcome.stale} stale: {outcome.carried} carried over, {left} left"
+        + (f"; run `autotune --gpu {target.slug}` for these" if left else ""),
+        soft_wrap=True,
+        markup=False,
+    )
+    raise typer.Exit(FAILED if left else 0)
+
+
+@app.command()
 def export(
     to: Annotated[
         Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")
@@ -266,15 +295,15 @@ def export(
         _export_fla(target, source, out)
     from ..results.export_python import to_python
     from ..results.export_t4 import to_t4
-    from ..results.kernel_digest import kernel_digests
+    from ..results.kernel_digest import kernel_digest, record_kernel
     from .plural import counted
 
     with errors():
         ledger = ledger_of(target, source)
         needs_table(ledger)
-        written, digests = ledger.written(), kernel_digests()
+        written = ledger.written()
         # What was made for other kernel sources is never looked up, so it is not handed on either.
-        entries = tuple(entry for entry in written.entries if entry.kernel == digests.get(entry.key.op))
+        entries = tuple(entry for entry in written.entries if entry.kernel == kernel_digest(entry.key, entry.config))
         if stale := len(written.entries) - len(entries):
             verb = "was" if stale == 1 else "were"
             line = f"left out: {counted(stale, 'entry')} of {len(written.entries)} {verb} made for other kernel sources"
@@ -285,7 +314,7 @@ def export(
         if to is Format.python:
             files = {f"{target.slug.replace('-', '_')}.py": to_python(replace(written, entries=entries))}
         else:
-            records = [record for record in ledger.records if record.kernel == digests.get(record.key.op)]
+            records = [record for record in ledger.records if record.kernel == record_kernel(record)]
             files = {
                 f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(records, entry.key), indent=1) + "\n"
                 for entry in entries

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..kernels.config import LaunchConfig
-from ..results.kernel_digest import kernel_digests
+from ..results.kernel_digest import record_kernel
 from ..results.record import Estimated, Gated, Ranking, Record
 from ..results.table import Table
 from ..specs.gpus import Gpu
@@ -52,15 +52,16 @@ def judged(served: Iterable[Served], found: Mapping[Point, Compilation], gpu: Gp
     return records
 
 
-def ranked_by(records: Iterable[Record]) -> list[Served]:
-    """The configurations that the last rankings name, for the kernels as they are."""
-    digests = kernel_digests()
-    current = [record for record in records if digests.get(record.key.op) == record.kernel]
-    last = {record.key: record.ranking for record in current if isinstance(record, Ranking)}
+def ranked_by(records: Iterable[Record], *, current: bool = True) -> list[Served]:
+    """The configurations that the last rankings name, for the kernels as they are or, unless `current`, for any."""
+    records = list(records)
+    last = {record.key: record.ranking for record in records if isinstance(record, Ranking)}
     served = {
         (family_of(record.key), LaunchConfig.parse(record.config))
-        for record in current
-        if isinstance(record, Estimated) and last.get(family_of(record.key).key()) == record.ranking
+        for record in records
+        if isinstance(record, Estimated)
+        and last.get(family_of(record.key).key()) == record.ranking
+        and (record_kernel(record) == record.kernel or not current)
     }
     return sorted(served, key=lambda one: (one[0], one[1].token))
 

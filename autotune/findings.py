@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from ..kernels.config import LaunchConfig
 from ..results.gpus import Resources
-from ..results.kernel_digest import kernel_digests
+from ..results.kernel_digest import kernel_digest, stage_digests
+from ..results.key import Key
 from ..results.record import Compiled, Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
 from .binary import Compilation
 from .gate import Answer, Question
@@ -55,36 +56,42 @@ def unexplored(wanted: Sequence[Family], left: Mapping[Family, int], known: Iter
     for family in wanted:
         last = before.get(family.key())
         if left.get(family, 0) or (last and last.count):
-            found.append(Unexplored(key=family.key(), **_made_by(family.op), count=left.get(family, 0)))
+            found.append(Unexplored(key=family.key(), **_made_by(family.key()), count=left.get(family, 0)))
     return found
 
 
 def ranking(family: Family, few: Sequence[Ranked]) -> list[Record]:
     """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
-    about = _made_by(family.op)
     found = [
         Estimated(
-            key=family.key(tokens, heads), config=ranked.config.token, **about, milliseconds=milliseconds,
+            key=family.key(tokens, heads),
+            config=ranked.config.token,
+            **_made_by(family.key(), ranked.config.token),
+            milliseconds=milliseconds,
             resources=ranked.resources,
         )
         for ranked in few
         for (tokens, heads), milliseconds in ranked.milliseconds.items()
-    ]  # fmt: skip
+    ]
     name = hashlib.sha256(" ".join(map(record_digest, found)).encode()).hexdigest()[:16]
-    return [*(replace(one, ranking=name) for one in found), Ranking(key=family.key(), **about, ranking=name)]
+    return [
+        *(replace(one, ranking=name) for one in found),
+        Ranking(key=family.key(), **_made_by(family.key()), ranking=name),
+    ]
 
 
 def judged(answer: Answer, sources: str) -> Record:
     """An answer of the interpreter. One that is not final has no evidence's name, so that the next run asks again."""
     question = answer.question
-    named = f"; evidence {evidence(question, sources)}" if answer.final else ""
+    key = Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key()
     return Gated(
-        key=Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key(),
+        key=key,
         config=question.token,
-        **_made_by(question.op),
+        **_made_by(key, question.token),
         where="interpreter",
         held=answer.held,
-        detail=answer.detail[:400] + named,
+        detail=answer.detail[:400],
+        evidence=evidence(question, sources) if answer.final else "",
     )
 
 
@@ -94,7 +101,7 @@ def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str
     return Gated(
         key=family.key(),
         config=config.token,
-        **_made_by(family.op),
+        **_made_by(family.key(), config.token),
         where="compiled",
         held=not hazards,
         detail="; ".join(hazards) or f"no known hazard in {', '.join(stages)}",
@@ -107,14 +114,9 @@ def evidence(question: Question, sources: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
-def evidence_of(record: Gated) -> str:
-    """The name that `judged` gave its evidence; some other word where it gave none."""
-    return record.detail.rpartition(" ")[2]
-
-
 def _about(point: Point) -> dict[str, str]:
-    return {"config": point.config.token, **_made_by(point.family.op)}
+    return {"config": point.config.token, "kernel": stage_digests()[point.stage], "triton": triton_version()}
 
 
-def _made_by(op: str) -> dict[str, str]:
-    return {"kernel": kernel_digests()[op], "triton": triton_version()}
+def _made_by(key: Key, config: str = "-") -> dict[str, str]:
+    return {"kernel": kernel_digest(key, config), "triton": triton_version()}

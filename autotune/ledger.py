@@ -10,7 +10,7 @@ from pathlib import Path
 from ..results.derive import derive
 from ..results.gpus import Gpu, known_gpus
 from ..results.journal import append, read_journals
-from ..results.kernel_digest import kernel_digests
+from ..results.kernel_digest import kernel_digest
 from ..results.places import named, user_tables
 from ..results.portfolio import portfolio
 from ..results.record import Gated, Measured, Ranking, Record, Unexplored, record_to_line
@@ -52,7 +52,7 @@ class Ledger:
 
     def table(self) -> Table:
         """What every record on disk amounts to, for the kernels as they are now."""
-        return derive(read_journals(self.folder, read_record).records, self.gpu, kernel_digests())
+        return derive(read_journals(self.folder, read_record).records, self.gpu, kernel_digest)
 
     def written(self) -> Table:
         """The table on disk. Raises TableError for one that is not there, is damaged or is another GPU's."""
@@ -81,9 +81,7 @@ class Ledger:
 
         Raises OSError, and TableError for another GPU's records that cannot be read.
         """
-        table = portfolio(
-            {folder.name: read_journals(folder).records for folder in self._everybodys()}, kernel_digests()
-        )
+        table = portfolio({folder.name: read_journals(folder).records for folder in self._everybodys()}, kernel_digest)
         path = self.table_path.with_name(f"{EVERYWHERE}.json")
         if not table.entries and not path.exists():
             return None

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..results.entry import TableEntry
-from ..results.kernel_digest import kernel_digests
+from ..results.kernel_digest import record_kernel
 from ..results.record import Compiled, Gated, Measured, Record, Rejected
 from ..results.table import Table
 from ..specs.gpus import gpu as find_gpu
@@ -35,8 +35,7 @@ class Findings:
 
     @classmethod
     def of(cls, ledger: Ledger) -> Findings:
-        digests = kernel_digests()
-        current = [record for record in ledger.records if digests.get(record.key.op) == record.kernel]
+        current = [record for record in ledger.records if record_kernel(record) == record.kernel]
         return cls(table=ledger.table(), records=current)
 
     @cached_property

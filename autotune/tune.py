@@ -202,7 +202,7 @@ def _gate(
     for record in ledger.verdicts():
         if not unknown:
             break  # before the records of other GPUs are read for nothing
-        if (name := findings.evidence_of(record)) in unknown:
+        if (name := record.evidence) in unknown:
             unknown.remove(name)
             known[name] = record
     answers, waiting = [], []

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..kernels.config import LaunchConfig
 from ..results.gpus import Resources
-from ..results.kernel_digest import kernel_digests
+from ..results.kernel_digest import kernel_digest, record_kernel
 from ..results.record import Gated, Measured, Record, Rejected, record_to_line
 from ..results.strict import TableError, parse
 from ..specs.gpus import Gpu
@@ -51,7 +51,7 @@ class Bench:
     def about(self, family: Family, config: LaunchConfig) -> dict[str, Any]:
         return {
             "config": config.token,
-            "kernel": kernel_digests()[family.op],
+            "kernel": kernel_digest(family.key(), config.token),
             "triton": triton_version(),
             "driver": self.device.driver,
         }
@@ -62,7 +62,7 @@ class Bench:
         A time is of one of our two protocols besides: taken alone, or in turns with the other finalists.
         """
         same = (record.kernel, record.triton, record.driver)
-        if same != (kernel_digests().get(record.key.op), triton_version(), self.device.driver):
+        if same != (record_kernel(record), triton_version(), self.device.driver):
             return False
         if not isinstance(record, Measured):
             return True
@@ -70,7 +70,7 @@ class Bench:
 
     def round_name(self, family: Family, size: Sizes) -> str:
         """Equal for workers whose timings compare: anything else is another round, and another study."""
-        words = (self.gpu.slug, family.key(size.tokens, size.heads), kernel_digests()[family.op], triton_version())
+        words = (self.gpu.slug, family.key(size.tokens, size.heads), kernel_digest(family.key(), "-"), triton_version())
         return " ".join(map(str, (*words, self.device.driver, self.device.name, PROTOCOL)))
 
 

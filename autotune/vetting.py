@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from ..kernels.config import LaunchConfig
 from ..kernels.space import OP_STAGES
-from ..results.kernel_digest import kernel_digests
+from ..results.kernel_digest import kernel_digest, record_kernel
 from ..results.key import Key
 from ..results.record import (
     Compiled,
@@ -24,9 +24,10 @@ from ..specs.rule import RULES
 
 
 def read_record(line: str, where: str) -> Record:
-    """`record_from_line`, which refuses besides what nobody could have found of the kernels as they are. Raises TableError."""
+    """`record_from_line`, which refuses besides what nobody could have found of the kernels as they are. Of older ones nothing
+    is known any more, and nothing is made of what they did. Raises TableError."""
     record = record_from_line(line, where)
-    if _is_today_s(record.key, record.kernel):
+    if record_kernel(record) == record.kernel:
         try:
             _vet(record)
         except ValueError as error:
@@ -37,17 +38,12 @@ def read_record(line: str, where: str) -> Record:
 def vetted(table: Table, where: str) -> Table:
     """The table, if each of its entries can be launched with the kernels that it names. Raises TableError."""
     for entry in table.entries:
-        if _is_today_s(entry.key, entry.kernel):
+        if kernel_digest(entry.key, entry.config) == entry.kernel:
             try:
                 _vet_names(entry.key, entry.config)
             except ValueError as error:
                 raise TableError(f"{where}: entry {entry.key}: {error}") from None
     return table
-
-
-def _is_today_s(key: Key, kernel: str) -> bool:
-    """What older kernels had is not known any more, and nothing is made of it."""
-    return kernel_digests().get(key.op) == kernel
 
 
 def _vet_names(key: Key, config: str) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from .choose import Answer, Query, Shelf, choose, shelve
 from .gpus import known_gpus, resolve
-from .kernel_digest import kernel_digests
+from .kernel_digest import STAGES, forget_digests
 from .key import OPTIONS, Key, bucket
 from .places import find_tables
 from .table import EVERYWHERE
@@ -47,12 +47,10 @@ def answer_query(
         if size is not None and (not isinstance(size, int) or size < least):
             raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more")
     if kernel_digest is None:
-        digests = kernel_digests()
-        if op not in tuple(digests):
-            raise ValueError(f"op={op!r}; accepted: {', '.join(digests)}, or any other with its kernel_digest")
+        if op not in STAGES:
+            raise ValueError(f"op={op!r}; accepted: {', '.join(STAGES)}, or any other with its kernel_digest")
         if rule not in RULES:
             raise ValueError(f"rule={rule!r}; accepted: {', '.join(RULES)}, or any other with its kernel_digest")
-        kernel_digest = digests[op]
     device = resolve(gpu)
     wanted = (varlen, state, l2norm, gate)
     key = Key(
@@ -79,7 +77,7 @@ def answer_query(
 def forget_files() -> None:
     """Read files and the environment again when they are needed next."""
     _shelf.cache_clear()
-    kernel_digests.cache_clear()
+    forget_digests()
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Literal
 from .default import safe_default
 from .entry import TIERS, TableEntry, Tier
 from .gpus import Gpu, excess
+from .kernel_digest import kernel_digest
 from .key import Key
 from .table import Table
 
@@ -51,14 +52,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A call, its sizes as buckets, and what its asker can use. kernel: the digest of the op's kernels.
+    """A call, its sizes as buckets, and what its asker can use. kernel: the digest of the kernels that will be
+    launched, None if these are the ones of this package.
 
     triton, driver: the asker's versions, None if these do not matter to it.
     """
 
     key: Key
     gpu: Gpu
-    kernel: str
+    kernel: str | None
     min_tier: Tier
     triton: str | None = None
     driver: str | None = None
@@ -85,7 +87,9 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
     """
     asked = f"{query.key} on {query.gpu.slug}"
     passed: list[str] = []
-    refused = {config for config, kernel in own.refused.get(_subject(query.key), ()) if kernel == query.kernel}
+    refused = {
+        config for config, kernel in own.refused.get(_subject(query.key), ()) if kernel == _kernel(query, config)
+    }
     near = list(_usable(query, own, refused, passed, same_gpu=True))
     if near:
         distance, _, entry = min(near, key=lambda found: found[0])
@@ -144,7 +148,7 @@ def _usable(
         distance = steps(entry.key, query.key)
         if distance > BOUND:
             passed.append("out of bounds")
-        elif entry.kernel != query.kernel:
+        elif entry.kernel != _kernel(query, entry.config):
             passed.append("stale (made for other kernel sources)")
         elif entry.gate == "failed" or entry.config in refused:
             passed.append("failed verification")
@@ -177,7 +181,7 @@ def _default_loss(query: Query, shelf: Shelf) -> float | None:
     known = [
         (steps(entry.key, query.key), entry.default_loss)
         for _, entry in shelf.entries.get(_subject(query.key), ())
-        if entry.kernel == query.kernel and entry.default_loss is not None
+        if entry.kernel == _kernel(query, entry.config) and entry.default_loss is not None
     ]
     distance, found = min(known, default=(BOUND + 1, None))
     return found if distance <= BOUND else None
@@ -199,6 +203,10 @@ def _lower(
             if found.entry:
                 return f"; min_tier={tier!r} would serve {found.config}"
     return ""
+
+
+def _kernel(query: Query, config: str) -> str:
+    return kernel_digest(query.key, config) if query.kernel is None else query.kernel
 
 
 def _below(query: Query) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from .default import safe_default
 from .entry import TableEntry
-from .evidence import Cost, fastest, loss, neighbours, weigh
+from .evidence import Cost, Kernels, fastest, loss, neighbours, weigh
 from .gpus import Gpu, excess
 from .key import Key
 from .record import Measured, Record, Unexplored, record_digest
@@ -15,8 +15,8 @@ from .table import Left, Refused, Table, make_table
 _Costs = dict[Key, dict[str, Cost]]
 
 
-def derive(records: Iterable[Record], gpu: Gpu, kernels: Mapping[str, str]) -> Table:
-    """The table that the records of a GPU amount to, for the kernels of these digests (by op).
+def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
+    """The table that the records of a GPU amount to, for kernels of these digests.
 
     At each key the fastest configuration that was verified on the device and timed (tier A); where there is none, the
     one that the last ranking predicts to be the fastest of those that nothing speaks against (tier C). Equal records,
@@ -50,8 +50,8 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Mapping[str, str]) -> T
                     default_loss=loss(safe_default(key.dtype, key.K), costs[key]),
                 )
             )
-    refused = (Refused(key=key, config=config, kernel=kernels[key.op]) for key, config in evidence.refused)
-    return make_table(gpu, entries, _left(records, kernels), refused)
+    refused = (Refused(key=key, config=config, kernel=kernels(key, config)) for key, config in evidence.refused)
+    return make_table(gpu, entries, _left(records), refused)
 
 
 def _fitting(costs: Mapping[str, Cost], gpu: Gpu) -> dict[str, Cost]:
@@ -64,11 +64,7 @@ def _neighbour_loss(key: Key, config: str, costs: _Costs) -> float | None:
     return max((known for known in losses if known is not None), default=None)
 
 
-def _left(records: Iterable[Record], kernels: Mapping[str, str]) -> list[Left]:
+def _left(records: Iterable[Record]) -> list[Left]:
     """What the last word on each key says was not looked at."""
-    last = {
-        record.key: record.count
-        for record in records
-        if isinstance(record, Unexplored) and kernels.get(record.key.op) == record.kernel
-    }
+    last = {record.key: record.count for record in records if isinstance(record, Unexplored)}
     return [Left(key=key, count=count) for key, count in last.items() if count]

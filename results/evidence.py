@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from .entry import Gate
@@ -32,6 +32,9 @@ class Cost:
     record: Measured | Estimated
 
 
+Kernels = Callable[[Key, str], str]
+"""The digest of the kernels that a configuration launches for a key, as `kernel_digest` gives it."""
+
 TIE = 0.01
 """Times this close, as a fraction, are the same time: the configuration with the fewest registers is taken."""
 
@@ -50,7 +53,8 @@ class Evidence:
 
     _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)
     _guesses: dict[tuple[Key, str], dict[str, Estimated]] = field(default_factory=dict)
-    _rankings: dict[Key, str] = field(default_factory=dict)
+    _rankings: dict[Key, list[str]] = field(default_factory=dict)
+    _stale: set[str] = field(default_factory=set)
     _out: set[_Claim] = field(default_factory=set)
     _refused: set[tuple[str, _Claim]] = field(default_factory=set)
     _out_of_memory: set[tuple[Key, str]] = field(default_factory=set)
@@ -80,7 +84,7 @@ class Evidence:
         )
         if out or any(("device", claim) in self._failed for claim in exact):
             return "failed", ""
-        own, arithmetic = _claim(key, config), _claim(replace(key, K=0, V=0), _head(config))
+        own, arithmetic = _claim(key, config), _claim(replace(key, K=0, V=0), head_of(config))
         if (
             any(("interpreter", claim) in self._failed for claim in (own, arithmetic))
             or ("compiled", own) in self._failed
@@ -120,20 +124,29 @@ class Evidence:
         }
 
     def estimated(self, key: Key) -> dict[str, Cost]:
-        """Every configuration that the last ranking predicts at this key, and that passed verification."""
-        ranking = self._rankings.get(replace(key, tokens=0, heads=0), "")
+        """Every configuration that the last ranking predicts at this key, and that passed verification. A ranking whose
+        estimates are all of other kernels is none."""
+        rankings = self._rankings.get(replace(key, tokens=0, heads=0), [""])
+        last = next(
+            (name for name in reversed(rankings) if name not in self._stale or (key, name) in self._guesses), ""
+        )
         return {
             config: Cost(config=config, milliseconds=guess.milliseconds, resources=guess.resources, record=guess)
-            for config, guess in self._guesses.get((key, ranking), {}).items()
+            for config, guess in self._guesses.get((key, last), {}).items()
             if self.gate(key, config, guess.triton)[0] in ("device", "interpreter")
         }
 
 
-def weigh(records: Iterable[Record], kernels: Mapping[str, str]) -> Evidence:
-    """The evidence in `records` for the kernels of these digests (by op); what older kernels did is ignored."""
+def weigh(records: Iterable[Record], kernels: Kernels) -> Evidence:
+    """The evidence in `records` for kernels of these digests; what others did is ignored.
+
+    A ranking counts whatever has changed since: each of its estimates says which kernels it is for.
+    """
     evidence = Evidence()
     for record in records:
-        if kernels.get(record.key.op) != record.kernel:
+        if not isinstance(record, Ranking) and kernels(record.key, record.config) != record.kernel:
+            if isinstance(record, Estimated):
+                evidence._stale.add(record.ranking)
             continue
         match record:
             case Measured():
@@ -145,7 +158,7 @@ def weigh(records: Iterable[Record], kernels: Mapping[str, str]) -> Evidence:
             case Estimated():
                 evidence._guesses.setdefault((record.key, record.ranking), {})[record.config] = record
             case Ranking():
-                evidence._rankings[record.key] = record.ranking
+                evidence._rankings.setdefault(record.key, []).append(record.ranking)
             case Rejected(reason="memory"):
                 evidence._out_of_memory.add((record.key, record.config))
             case Rejected(reason="crash" | "timeout" | "gate", stage=""):
@@ -199,7 +212,7 @@ def _claims(key: Key, config: str) -> Iterator[_Claim]:
             yield key.op, key.rule, key.dtype, K, V, config
 
 
-def _head(config: str) -> str:
+def head_of(config: str) -> str:
     """Variant, chunk size and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
     chunk, *settings = config.split(",")
     return ",".join([chunk, *(setting for setting in settings if setting.startswith(("variant=", "solver=")))])

@@ -13,7 +13,7 @@ _MODULE = '''"""Launch configurations of the gated delta rule for {gpu}, written
 GPU = {gpu!r}
 ARCH = {arch!r}
 KERNELS = {kernels!r}
-"""Digest of the kernel sources that the entries are for, by op."""
+"""Digests of the kernels that the entries launch, by op."""
 
 DEFAULT, DEFAULT_WIDE, WIDE = {default!r}, {default_wide!r}, {wide!r}
 TIERS = {tiers!r}
@@ -55,11 +55,11 @@ def to_python(table: Table) -> str:
     """The source of a module with `lookup(op, rule, dtype, K, V, tokens, heads, options, min_tier)`. Entries that
     failed verification are left out."""
     rows: dict[tuple[str, str, str, int, int], list[tuple[int, int, tuple[str, ...], str, str]]] = {}
-    kernels: dict[str, str] = {}
+    kernels: dict[str, set[str]] = {}
     for entry in table.entries:
         key = entry.key
         if entry.gate != "failed":
-            kernels[key.op] = entry.kernel
+            kernels.setdefault(key.op, set()).add(entry.kernel)
             row = (key.tokens, key.heads, key.options, entry.config, entry.tier)
             rows.setdefault((key.op, key.rule, key.dtype, key.K, key.V), []).append(row)
     body = "".join(
@@ -69,7 +69,7 @@ def to_python(table: Table) -> str:
     return _MODULE.format(
         gpu=table.gpu,
         arch=table.arch,
-        kernels=kernels,
+        kernels={op: tuple(sorted(some)) for op, some in kernels.items()},
         default=safe_default("bf16", WIDE),
         default_wide=safe_default("fp32", 2 * WIDE),
         wide=WIDE,

@@ -1,124 +1,136 @@
-"""A digest of the kernel sources per op: an entry made for other kernels is stale, and is never served.
+"""Digests of kernels: an entry made for other kernels is stale, and is never served.
 
-`kernels.json` keeps the digests that the sources had when they were last looked at, for where no sources are at hand,
-and so that unchanged ones need not be parsed: `python -m deltaproof.results.kernel_digest` writes it anew.
+A digest covers what a compiled program depends on: the `@triton.jit` function and all that it reaches, without names of
+locals, comments, docstrings and places of files (`source_digest`). What launches a kernel on the host does not count.
+
+`kernels.json` keeps the digests that the sources had when they were last looked at, for where no sources are at hand, and so
+that unchanged ones need not be parsed: `python -m deltaproof.results.kernel_digest` writes it anew.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from .atomic import replace
+from .key import Key
 from .packaged import packaged
+from .record import Record
+from .source_digest import Sources, digest_of
 from .strict import DIGEST, Fields, TableError, parse
 
-SCHEMA = 1
+SCHEMA = 2
 
-ENTRY_POINTS = {
-    "chunk_fwd": ("staged.py", "stages/packed.py", "stages/fused.py", "stages/normalise.py", "stages/activate.py"),
-    "chunk_train": ("staged.py", "stages/normalise.py", "stages/activate.py"),
-    "recurrent": ("stages/tokens.py", "stages/pool.py", "stages/normalise.py", "stages/activate.py"),
+STAGES: dict[str, dict[str, tuple[str, ...]]] = {
+    "chunk_fwd": {
+        "split": ("scores", "states"),
+        "packed": ("packed_scores", "packed_walk"),
+        "fused": ("fused",),
+    },
+    "chunk_train": {"split": ("scores", "states", "output", "state_grads", "score_grads", "input_grads")},
+    "recurrent": {"tokens": ("tokens",), "pool": ("pool",)},
 }
-"""Per op, the files in `kernels/` that launch; what these import from there counts too. Wrappers around them do not."""
+"""Per op and variant, the stages that a call launches; the kernel of a stage is the function `<stage>_kernel`."""
+
+FOLDED = ("chunk_train", ("delta_rule", "gdn", "kda", "mamba2"))
+"""Op and rules whose gradients are partial sums that `fold` adds up: those whose gates are tied."""
+
+FIRST_STAGES = {
+    "chunk_fwd": {"l2norm": ("l2norm",), "gate": ("activate",)},
+    "chunk_train": {"l2norm": ("l2norm", "l2norm_grad"), "gate": ("activate", "activate_grad", "fold")},
+}
+"""Per op, stages that an option adds to the variant `split`; the others do the same in their own kernels."""
 
 _SOURCES = Path(__file__).parent.parent / "kernels"
 _STORED = "kernels.json"
 
 
+def kernel_digest(key: Key, config: str) -> str:
+    """The digest of the kernels that a configuration launches for a key; "" for an op that there is not.
+
+    config: a token of `kernels.config.LaunchConfig`; "-" for every variant of the op. Raises TableError if a source is
+    missing or is not Python.
+    """
+    return _digest(key.op, key.rule, key.options, config)
+
+
+def record_kernel(record: Record) -> str:
+    """The digest that a record would carry if it were made now: of its stage's kernel, or of all that its configuration
+    launches."""
+    stage = getattr(record, "stage", "")
+    return stage_digests().get(stage, "") if stage else kernel_digest(record.key, record.config)
+
+
 @cache
-def kernel_digests() -> dict[str, str]:
-    """The digest of every op's kernels, as they are now. Raises TableError if a source is missing or is not Python."""
+def _digest(op: str, rule: str, options: tuple[str, ...], config: str) -> str:
+    variants = STAGES.get(op, {})
+    named = next((part[8:] for part in config.split(",") if part.startswith("variant=")), "split")
+    chosen = [named] if named in variants and config != "-" else list(variants)
+    stages = {stage for variant in chosen for stage in variants[variant]}
+    if "split" in chosen:
+        stages |= {stage for option in options for stage in FIRST_STAGES[op].get(option, ())}
+    if op == FOLDED[0] and rule in FOLDED[1]:
+        stages.add("fold")
+    return digest_of(sorted(stage_digests()[stage] for stage in stages)) if stages else ""
+
+
+@cache
+def stage_digests() -> dict[str, str]:
+    """The digest of every stage's kernel, as it is now. Raises TableError if a source is missing or is not Python."""
     stored = Fields(parse(packaged(_STORED).read_text(encoding="utf-8"), _STORED), _STORED)
     if stored.whole("schema") != SCHEMA:
         raise TableError(f"{_STORED}: field 'schema' is not {SCHEMA}")
-    files, digests = stored.object("files"), stored.object("digests")
+    sources, digests = stored.text("sources", DIGEST), stored.object("digests")
     stored.end()
-    unchanged = all(files.text(name, DIGEST) == _file_digest(_SOURCES / name) for name in files.names)
-    if unchanged or not _SOURCES.is_dir():
-        return {op: digests.text(op, DIGEST) for op in ENTRY_POINTS}
-    return {op: digest_sources(_SOURCES, names) for op, names in ENTRY_POINTS.items()}
+    if not _SOURCES.is_dir() or sources == _bytes_digest(_kernel_files(_SOURCES)):
+        return {stage: digests.text(stage, DIGEST) for stage in digests.names}
+    return digest_kernels(_SOURCES)
 
 
-def digest_sources(folder: Path, names: Iterable[str]) -> str:
-    """The digest of these files of `folder` and of whatever they import from it: 16 hexadecimal digits.
+def digest_kernels(folder: Path) -> dict[str, str]:
+    """The digest of every function `<stage>_kernel` under a folder, by stage, sorted. Raises TableError."""
+    sources = Sources()
+    found: dict[str, str] = {}
+    for path in _kernel_files(folder):
+        for name, function in sources.module(path).functions.items():
+            if name.endswith("_kernel") and any("triton.jit" in _text(one) for one in function.decorator_list):
+                stage = name.removesuffix("_kernel")
+                if stage in found:
+                    raise TableError(f"{path}: another file has a kernel named {name}, too")
+                found[stage] = sources.digest(path, name)
+    return dict(sorted(found.items()))
 
-    Comments, docstrings and layout do not count. Raises TableError.
-    """
-    trees = source_trees(folder, names)
-    canonical = json.dumps([[name, _canonical(tree)] for name, tree in sorted(trees.items())])
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-
-def source_trees(folder: Path, names: Iterable[str]) -> dict[str, ast.Module]:
-    """These files and everything that they reach by relative imports within `folder`, parsed, by path.
-
-    Raises TableError.
-    """
-    trees: dict[str, ast.Module] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in trees:
-            try:
-                trees[name] = ast.parse((folder / name).read_text(encoding="utf-8"))
-            except (OSError, ValueError, SyntaxError) as error:
-                raise TableError(f"{folder / name}: cannot be digested: {error}") from None
-            waiting += _imports(folder, name, trees[name])
-    return trees
+def forget_digests() -> None:
+    """Look at the sources again when a digest is needed next."""
+    _digest.cache_clear()
+    stage_digests.cache_clear()
 
 
 def write_stored() -> None:
     """Bring `kernels.json` up to date with the sources."""
-    names = sorted({name for entry in ENTRY_POINTS.values() for name in source_trees(_SOURCES, entry)})
-    content = {
-        "schema": SCHEMA,
-        "digests": {op: digest_sources(_SOURCES, entry) for op, entry in ENTRY_POINTS.items()},
-        "files": {name: _file_digest(_SOURCES / name) for name in names},
-    }
+    content = {"schema": SCHEMA, "sources": _bytes_digest(_kernel_files(_SOURCES)), "digests": digest_kernels(_SOURCES)}
     replace(Path(__file__).with_name(_STORED), json.dumps(content, indent=1) + "\n")
+    forget_digests()
 
 
-def _imports(folder: Path, name: str, tree: ast.Module) -> list[str]:
-    """The files of `folder` that a module of it imports, wherever in the module that is written."""
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            depth = name.count("/") + 1 - node.level
-            if depth >= 0:
-                package = [*name.split("/")[:depth], *(node.module or "").split(".")]
-                base = "/".join(part for part in package if part)
-                inside = [f"{base}/{alias.name}.py".lstrip("/") for alias in node.names]
-                # A package runs its own __init__ first; that of `kernels` itself only gathers the public names.
-                starts = [f"{'/'.join(package[:end])}/__init__.py" for end in range(1, len(package) + 1) if package[0]]
-                found += [candidate for candidate in (f"{base}.py", *inside, *starts) if (folder / candidate).is_file()]
-    return found
+def _kernel_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
 
 
-def _canonical(node: Any) -> Any:
-    """A syntax tree as JSON, without docstrings and without what Python versions write differently."""
-    if isinstance(node, list):
-        return [_canonical(item) for item in node if not _is_docstring(item)]
-    if isinstance(node, ast.AST):
-        parts = [(name, value) for name, value in ast.iter_fields(node) if name not in ("kind", "type_comment")]
-        return [type(node).__name__, *([name, _canonical(value)] for name, value in parts if value not in (None, []))]
-    return repr(node)
+def _bytes_digest(paths: Iterable[Path]) -> str:
+    """Of files by what is in them, wherever they lie: a shortcut that may miss, and then costs the parsing."""
+    each = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
 
 
-def _is_docstring(node: Any) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _text(node: object) -> str:
+    import ast
 
-
-def _file_digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError:
-        return ""
+    return ast.unparse(node)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":

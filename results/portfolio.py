@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .entry import TableEntry
-from .evidence import Cost, Evidence, loss, weigh
+from .evidence import Cost, Evidence, Kernels, loss, weigh
 from .gpus import Gpu, Resources, excess, known_gpus
 from .key import Key
 from .record import Record
@@ -15,10 +15,10 @@ _Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
 """A key on one GPU, and what is known to run there."""
 
 
-def portfolio(records: Mapping[str, Iterable[Record]], kernels: Mapping[str, str]) -> Table:
+def portfolio(records: Mapping[str, Iterable[Record]], kernels: Kernels) -> Table:
     """For every op, rule, dtype and head dimensions, one entry: the configuration that loses least where it loses most.
 
-    records: by slug of the GPU; kernels: digests by op. Considered is what fits every known GPU, has a known cost at every key
+    records: by slug of the GPU; kernels: their digests. Considered is what fits every known GPU, has a known cost at every key
     of all the GPUs given, and failed on none. What a program needs on one maker's GPUs says nothing of another's; an entry says
     what it needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries
     apart.
@@ -33,13 +33,13 @@ def portfolio(records: Mapping[str, Iterable[Record]], kernels: Mapping[str, str
                 subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
                 places.setdefault(subject, []).append((known_gpus()[slug], evidence, key, costs))
     entries = (
-        _safest(subject, found, kernels[subject.op], {config for key, config in refused if key == subject})
+        _safest(subject, found, kernels, {config for key, config in refused if key == subject})
         for subject, found in places.items()
     )
     return make_table(None, (entry for entry in entries if entry))
 
 
-def _safest(subject: Key, places: list[_Place], kernel: str, refused: set[str]) -> TableEntry | None:
+def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[str]) -> TableEntry | None:
     choices: list[tuple[float, int, str, Resources]] = []
     for config in set.intersection(*(set(costs) for *_, costs in places)) - refused:
         needs = {
@@ -60,7 +60,7 @@ def _safest(subject: Key, places: list[_Place], kernel: str, refused: set[str]) 
         key=subject,
         config=config,
         tier="portfolio",
-        kernel=kernel,
+        kernel=kernels(subject, config),
         gate=gate,
         verdict=verdict,
         resources=need,

@@ -80,11 +80,14 @@ class Gated(About):
 
     In the interpreter, with K = V = 0: the arithmetic of all configurations with this variant, chunk size and solver. Compiled:
     the programs that the compiler makes of it for this GPU were searched for known hazards.
+
+    evidence: names the question and all that the answer depends on; equal names, equal answers. "" where the next run asks again.
     """
 
     where: Literal["device", "compiled", "interpreter"]
     held: bool
     detail: str = ""
+    evidence: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", one_line(self.detail))
@@ -192,6 +195,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "reason": lambda row, name: row.choice(name, get_args(Reason)),
     "detail": Fields.prose,
     "where": lambda row, name: row.choice(name, ("device", "compiled", "interpreter")),
+    "evidence": lambda row, name: row.text(name, DIGEST, empty=True) if name in row.names else "",
     "held": Fields.flag,
     "milliseconds": Fields.number,
     # The first estimates did not name their ranking.

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import platform
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
+from ..results.kept import Kept
+from ..results.source_digest import Sources, module_digest
 from .document import SCHEMA, installed_version
 from .verdict import Verdict
 
 PACKAGE = Path(__file__).resolve().parent.parent
 """The folder that holds kernels, specs and verify: the repository, or the installed package."""
 
-_SOURCES = ("kernels", "specs", "verify", "results")
+JUDGING = ("verify/check.py", "verify/worker.py", "verify/properties", "verify/interpreter")
+"""What judges, as files and folders of the package; what these import counts too."""
+_NOT_JUDGING = "results"
+"""Kernels look tables up, but not when they are judged."""
+_SOURCES = ("kernels", "specs", "verify", "autotune")
 _TOOLS = ("torch", "triton", "numpy", "hypothesis")
 
 
@@ -30,27 +34,54 @@ def default_folder() -> Path:
     return user_cache_path("deltaproof") / "verdicts"
 
 
-def source_digest() -> str:
-    """Hash of every source that a verdict depends on. One for all: too many re-runs are safe, too few are not."""
+def source_digest(*more: str) -> str:
+    """Names the sources that a verdict depends on, whatever their comments, docstrings, locals and places.
+
+    more: other files and folders of the package whose code counts, and what they import. Reports and command lines do not
+    count, unless judging imports them. Raises TableError for a file that is not Python.
+    """
+    return _digest(_bytes(), PACKAGE, more)
+
+
+@lru_cache(maxsize=16)
+def _digest(_bytes: str, package: Path, more: tuple[str, ...]) -> str:
+    """`source_digest`, which parses a few hundred files, once for files with these bytes."""
+    places = [package / place for place in (*JUDGING, *more)]
+    roots = [
+        path
+        for place in places
+        for path in ([place] if place.suffix else sorted(place.rglob("*.py")))
+        if path.is_file()
+    ]
+    reached = [path for path in Sources().files(roots) if path.parent.name != _NOT_JUDGING]
+    words = sorted(module_digest(path) for path in reached)
+    calibration = package / "results" / "calibration.json"
+    if calibration.is_file():
+        words.append(hashlib.sha256(calibration.read_bytes()).hexdigest())
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()
+
+
+def _bytes() -> str:
     digest = hashlib.sha256()
-    files = [path for folder in _SOURCES for path in (PACKAGE / folder).rglob("*.py")]
-    for path in sorted([*files, PACKAGE / "results" / "calibration.json"]):
-        if path.is_file():
-            digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
-            digest.update(path.read_bytes() + b"\0")
+    for path in _files():
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
+def _files() -> Iterator[Path]:
+    yield from sorted(path for folder in _SOURCES for path in (PACKAGE / folder).rglob("*.py"))
+    if (calibration := PACKAGE / "results" / "calibration.json").is_file():
+        yield calibration
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
-    """Reads and writes verdicts under `folder`.
+class Store(Kept[Verdict]):
+    """Reads and writes verdicts. digest: of the sources when the run began."""
 
-    warn: told, in one line, of entries that cannot be read. digest: of the sources when the run began.
-    """
-
-    folder: Path
-    warn: Callable[[str], None] = lambda message: None
     digest: str = field(default_factory=source_digest)
+
+    kind, name, again, schema = Verdict, "verdict", "judging again", SCHEMA
 
     def key(self, *parts: str) -> str:
         """The name of an entry: `parts` name the cell and how it is judged; sources and versions are added."""
@@ -59,37 +90,14 @@ class Store:
 
     def get(self, key: str) -> Verdict | None:
         """The verdict of an earlier run, marked as cached; None if there is none that can be read."""
-        path = self._path(key)
-        try:
-            entry = json.loads(path.read_text())
-            if entry["schema"] != SCHEMA or entry["key"] != key:
-                raise ValueError("another schema or key")
-            return replace(Verdict.from_json(entry["verdict"]), cached=True)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            self.warn(f"stored verdict {path.name} cannot be read ({reason}); judging again")
-            return None
+        found = Kept.get(self, key)
+        return None if found is None else replace(found, cached=True)
 
-    def put(self, key: str, verdict: Verdict) -> None:
-        """Write an entry, whole or not at all.
+    def put(self, key: str, result: Verdict) -> None:
+        """Keep a verdict, whole or not at all. Raises OSError.
 
         Errors are not kept: the next run tries again. Nor is anything once sources have changed under the run, since
         nobody knows which of them a child process has read.
         """
-        if verdict.status == "error" or source_digest() != self.digest:
-            return
-        path = self._path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump({"schema": SCHEMA, "key": key, "verdict": verdict.to_json()}, file)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
-
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.json"
+        if result.status != "error" and source_digest() == self.digest:
+            Kept.put(self, key, result)

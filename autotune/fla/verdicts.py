@@ -31,7 +31,7 @@ class Verdicts(Kept[Answer]):
     def key(self, question: Question) -> str:
         """Names a question as judged by these sources: equal names, equal answers."""
         tools = [f"{name}={_version(name)}" for name in (*_TOOLS, "fla-core")]
-        about = [source_digest(), _digest(Path(__file__).parent), _digest(self.package), *tools, repr(self.facts)]
+        about = [source_digest("autotune/fla/gate.py"), _digest(self.package), *tools, repr(self.facts)]
         return hashlib.sha256("\0".join([*about, repr(question)]).encode()).hexdigest()
 
     def put(self, key: str, result: Answer) -> None:

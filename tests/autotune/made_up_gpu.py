@@ -28,7 +28,7 @@ from deltaproof.autotune.points import breadth_first
 from deltaproof.autotune.toolchain import triton_version
 from deltaproof.autotune.turns import Bench
 from deltaproof.results.gpus import resolve
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import stage_digests
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.store import source_digest
 
@@ -105,7 +105,7 @@ def start(folder: Path, url: str = "-", seconds: float = 0.01) -> BaseProcess:
     """A run in a process of its own; seconds: of one timing; url "-" is the default storage."""
     folder.mkdir(exist_ok=True)
     # What a process finds out once, its children need not find out again.
-    for find_out in (kernel_digests, source_digest, triton_version, parameters, lambda: resolve("h100")):
+    for find_out in (stage_digests, source_digest, triton_version, parameters, lambda: resolve("h100")):
         find_out()
     process = multiprocessing.get_context("fork").Process(target=run, args=(folder, url, seconds), daemon=True)
     process.start()

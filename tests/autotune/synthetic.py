@@ -32,6 +32,7 @@ def compilation(
         threads=threads,
         tensor_core={tensor_core: 4} if tensor_core else {},
         code=hashlib.sha256(name.encode()).hexdigest()[:32],
+        program=hashlib.sha256(name.encode()).hexdigest()[:32],
     )
 
 

@@ -20,7 +20,7 @@ from deltaproof.autotune.toolchain import triton_version
 from deltaproof.autotune.turns import Bench
 from deltaproof.results.entry import TableEntry
 from deltaproof.results.gpus import Resources, resolve
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import kernel_digest
 from deltaproof.results.record import Gated, Measured
 from deltaproof.specs.gpus import gpu
 
@@ -41,7 +41,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 def test_canaries_are_few_and_differ(ledger: Ledger):
-    some = canaries(ledger.table(), kernel_digests())
+    some = canaries(ledger.table())
     assert 0 < len(some) <= MOST
     assert len({(entry.key.op, entry.config) for entry in some}) == len(some)
     assert not canaries(ledger.table(), {"chunk_fwd": "00" * 8}), "none for other kernels"
@@ -52,13 +52,13 @@ def compile_as(change=lambda binary: binary):
 
 
 def test_equal_machine_code_is_all_there_is_to_know_without_the_gpu(ledger: Ledger):
-    some = canaries(ledger.table(), kernel_digests())
+    some = canaries(ledger.table())
     found = recompile(some, ledger.records, H100, compile_as())
     assert (found.same, found.changed, found.dead) == (len(some), 0, 0)
 
 
 def test_other_machine_code_is_told_with_its_figures(ledger: Ledger):
-    some = canaries(ledger.table(), kernel_digests())
+    some = canaries(ledger.table())
     worse = compile_as(lambda binary: replace(binary, code="ff" * 16, registers=binary.registers + 7))
     found = recompile(some, ledger.records, H100, worse)
     assert found.changed == len(some)
@@ -92,7 +92,7 @@ def bench(ledger: Ledger, milliseconds: float, *, right: bool = True) -> Bench:
 
 
 def test_what_was_never_timed_is_said_to_be_so(ledger: Ledger):
-    some = canaries(ledger.table(), kernel_digests())
+    some = canaries(ledger.table())
     assert retime(some, ledger.records, bench(ledger, 1.0)).changed == len(some)
     assert ledger.table().entries and all(entry.tier == "C" for entry in ledger.table().entries)
 
@@ -100,8 +100,9 @@ def test_what_was_never_timed_is_said_to_be_so(ledger: Ledger):
 @pytest.fixture
 def timed(ledger: Ledger) -> Ledger:
     """Three configurations at one size, under another driver: the best, one that is nearly as good, and the default."""
-    about: dict[str, Any] = {"kernel": kernel_digests()[FAMILY.op], "triton": triton_version(), "driver": "13.0"}
     for config, milliseconds in (("c32", 1.0), ("c16", 1.02), ("c64", 2.0)):
+        kernel = kernel_digest(FAMILY.key(), config)
+        about: dict[str, Any] = {"kernel": kernel, "triton": triton_version(), "driver": "13.0"}
         ledger.add([
             Gated(key=FAMILY.key(), config=config, **about, where="device", held=True),
             Measured(key=FAMILY.key(2048, 16), config=config, **about, samples=(milliseconds,) * 7, device=DEVICE.name,

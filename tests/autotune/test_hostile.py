@@ -21,7 +21,7 @@ from deltaproof.autotune import gate, tune
 from deltaproof.autotune.cli import app
 from deltaproof.autotune.turns import records_of
 from deltaproof.results.gpus import Resources
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import kernel_digest
 from deltaproof.results.record import Measured, record_to_line
 from deltaproof.results.strict import TableError
 from deltaproof.specs.gpus import gpu
@@ -107,7 +107,7 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 def measured() -> dict[str, Any]:
     one = Measured(
-        key=FAMILY.key(2048, 16), config="c64", kernel=kernel_digests()["chunk_fwd"], samples=(0.0,), device="made up",
+        key=FAMILY.key(2048, 16), config="c64", kernel=kernel_digest(FAMILY.key(), "c64"), samples=(0.0,), device="made up",
         protocol="events-2", resources=Resources(shared=0, registers=0, threads=32),
     )  # fmt: skip
     return json.loads(record_to_line(one))

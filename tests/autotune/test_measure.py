@@ -23,7 +23,7 @@ from deltaproof.autotune.storage import Storage, open_storage
 from deltaproof.kernels.config import LaunchConfig
 from deltaproof.results.derive import derive
 from deltaproof.results.gpus import resolve
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import kernel_digest
 from deltaproof.results.key import Key
 from deltaproof.results.record import Gated, Measured, Record, Rejected
 from deltaproof.specs.gpus import gpu
@@ -110,7 +110,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 def test_measured_entries_are_tier_a_and_the_best_of_what_was_timed(fake: Fake):
     assert fake.run() == 0
-    table = derive(fake.records, resolve("h100"), kernel_digests())
+    table = derive(fake.records, resolve("h100"), kernel_digest)
     assert {(entry.tier, entry.gate) for entry in table.entries} == {("A", "device")}
     for entry in table.entries:
         mine = [one for one in fake.records if isinstance(one, Measured) and one.key == entry.key]
@@ -156,7 +156,7 @@ def test_nothing_is_timed_twice_but_the_finalists(fake: Fake):
 def test_finals_decide_however_hot_the_gpu_is_by_then(fake: Fake):
     fake.hot = 3.0
     fake.run()
-    for entry in derive(fake.records, resolve("h100"), kernel_digests()).entries:
+    for entry in derive(fake.records, resolve("h100"), kernel_digest).entries:
         here = [one for one in fake.records if isinstance(one, Measured) and one.key == entry.key]
         alone, finals = (
             {one.config: one.samples[0] for one in here if one.protocol == protocol}

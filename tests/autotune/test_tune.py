@@ -20,7 +20,7 @@ from deltaproof.kernels.config import LaunchConfig
 from deltaproof.results import lookup
 from deltaproof.results.derive import derive
 from deltaproof.results.gpus import resolve
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import kernel_digest
 from deltaproof.results.strict import TableError
 from deltaproof.results.table import read_table
 from deltaproof.specs.gpus import gpu
@@ -67,7 +67,7 @@ def test_entries_say_what_they_are(run):
 def test_the_table_is_what_its_records_amount_to(run, tmp_path: Path):
     report = run()
     ledger = Ledger(tmp_path, resolve("h100"))
-    assert read_table(report.table_path) == derive(ledger.records, ledger.gpu, kernel_digests())
+    assert read_table(report.table_path) == derive(ledger.records, ledger.gpu, kernel_digest)
 
 
 def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):

@@ -16,7 +16,7 @@ from deltaproof.kernels import dispatch
 from deltaproof.kernels.checks import CallShape
 from deltaproof.results import Key, TableEntry, forget
 from deltaproof.results.gpus import Resources, resolve
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import kernel_digest
 from deltaproof.results.table import make_table, write_table
 
 SHAPE = CallShape(
@@ -37,11 +37,12 @@ def choose(shape: CallShape = SHAPE, variant: str | None = None) -> str:
 def on_an_h100(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """A pretended H100, whose table holds one entry, timed there."""
     monkeypatch.setattr(dispatch, "_gpu", lambda device: "h100-sxm")
+    key = Key(op="chunk_fwd", rule="gdn2", dtype="bf16", K=128, V=128, tokens=8192, heads=16)
     entry = TableEntry(
-        key=Key(op="chunk_fwd", rule="gdn2", dtype="bf16", K=128, V=128, tokens=8192, heads=16),
+        key=key,
         config="c32",
         tier="A",
-        kernel=kernel_digests()["chunk_fwd"],
+        kernel=kernel_digest(key, "c32"),
         gate="device",
         verdict="cd" * 8,
         measurement="ab" * 8,

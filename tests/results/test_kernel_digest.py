@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deltaproof.results import kernel_digest
-from deltaproof.results.kernel_digest import (
-    ENTRY_POINTS,
-    digest_sources,
-    kernel_digests,
-    source_trees,
-    write_stored,
-)
+from deltaproof.results import kernel_digest as module
+from deltaproof.results.kernel_digest import STAGES, digest_kernels, forget_digests, stage_digests, write_stored
 from deltaproof.results.strict import TableError
 
 SOURCES = {
-    "start.py": '"""A docstring."""\nfrom . import tiles\nfrom .stages.walk import step\n\n'
-    "def run():\n    return step() + 1\n",
-    "tiles.py": "BLOCK = 16\n",
-    "stages/__init__.py": "",
-    "stages/walk.py": "from ..deep import LIMIT\n\ndef step():\n    return LIMIT\n",
-    "deep.py": "LIMIT = 3\n",
-    "unrelated.py": "X = 1\n",
+    "walk.py": '''"""A docstring."""
+import triton
+import triton.language as tl
+from .deep.parts import LIMIT, double
+
+ROWS = tl.constexpr(16)
+
+
+@triton.jit(do_not_specialize=["length"])
+def walk_kernel(x, y, length, C: tl.constexpr):
+    # why
+    row = tl.arange(0, C)
+    value = tl.load(x + row, mask=row < length)
+    for index in range(0, LIMIT, C):
+        value = value * index
+    tl.store(y + row, double(value, by=ROWS), mask=row < length)
+
+
+def walk(x, y):
+    walk_kernel[(1,)](x, y, 3, C=16)
+''',
+    "other.py": "import triton\n\n\n@triton.jit\ndef other_kernel(x):\n    pass\n",
+    "deep/__init__.py": "",
+    "deep/parts.py": '''import triton
+import triton.language as tl
+
+LIMIT = tl.constexpr(64)
+
+
+@triton.jit
+def double(value, by):
+    """Not counted."""
+    return 2 * value + by
+''',
 }
 
 
@@ -36,75 +59,105 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_everything_that_is_imported_counts(folder: Path):
-    assert set(source_trees(folder, ["start.py"])) == set(SOURCES) - {"unrelated.py"}
-    before = digest_sources(folder, ["start.py"])
-    for name, edit in (("deep.py", "LIMIT = 4\n"), ("tiles.py", "BLOCK = 32\n"), ("unrelated.py", "X = 2\n")):
-        (folder / name).write_text(edit)
-        assert (digest_sources(folder, ["start.py"]) == before) == (name == "unrelated.py")
-        (folder / name).write_text(SOURCES[name])
+def edited(folder: Path, name: str, *edits: tuple[str, str]) -> None:
+    path = folder / name
+    text = path.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
 
 
-@pytest.mark.parametrize(
-    ("edit", "same"),
-    [
-        (lambda text: text.replace("A docstring", "Another"), True),
-        (lambda text: text.replace("    return", "    # why\n    return"), True),
-        (lambda text: text.replace("step() + 1", "(step()\n        + 1)"), True),
-        (lambda text: text.replace("step() + 1", "step() + 1.0"), False),
-        (lambda text: text.replace("step() + 1", "step() - 1"), False),
-        (lambda text: text.replace("step() + 1", "None"), False),
-        (lambda text: text.replace("def run", "@jit\ndef run"), False),
-    ],
-)
-def test_comments_docstrings_and_layout_do_not_count(folder: Path, edit, same: bool):
-    before = digest_sources(folder, ["start.py"])
-    (folder / "start.py").write_text(edit(SOURCES["start.py"]))
-    assert (digest_sources(folder, ["start.py"]) == before) == same
+def moved(folder: Path) -> None:
+    (folder / "rooms").mkdir()
+    shutil.move(folder / "walk.py", folder / "rooms" / "steps.py")
+    edited(folder, "rooms/steps.py", ("from .deep", "from ..deep"))
+
+
+NOTHING: dict[str, Callable[[Path], None]] = {
+    "a local is renamed": lambda f: edited(f, "walk.py", ("value", "amount"), ("row", "place")),
+    "a parameter is renamed": lambda f: edited(f, "walk.py", ("length", "count")),
+    "a parameter of a helper is renamed": lambda f: (
+        edited(f, "deep/parts.py", ("by", "addend")), edited(f, "walk.py", ("by=", "addend=")),
+    )[0],
+    "a helper is renamed": lambda f: (
+        edited(f, "deep/parts.py", ("double", "twice")), edited(f, "walk.py", ("double", "twice")),
+    )[0],
+    "a comment, a docstring": lambda f: edited(f, "walk.py", ("# why", "# because"), ("A docstring", "Another")),
+    "a helper's docstring": lambda f: edited(f, "deep/parts.py", ("Not counted.", "Nor this.")),
+    "the layout": lambda f: edited(f, "walk.py", ("value * index", "(value\n            * index)")),
+    "the name of a module": lambda f: edited(f, "walk.py", ("language as tl", "language as lang"), ("tl.", "lang.")),
+    "a host launcher": lambda f: edited(f, "walk.py", ("(x, y, 3, C=16)", "(x, y, 5, C=32)")),
+    "a constant gets a name": lambda f: edited(f, "walk.py", ("ROWS", "LINES")),
+    "a file moves": moved,
+}  # fmt: skip
+SOMETHING: dict[str, Callable[[Path], None]] = {
+    "an operand": lambda f: edited(f, "walk.py", ("value * index", "value + index")),
+    "an operand of a helper": lambda f: edited(f, "deep/parts.py", ("2 * value", "3 * value")),
+    "a constant elsewhere": lambda f: edited(f, "deep/parts.py", ("(64)", "(32)")),
+    "a constant here": lambda f: edited(f, "walk.py", ("(16)\n", "(32)\n")),
+    "two locals swapped in use": lambda f: edited(f, "walk.py", ("mask=row < length)\n    for", "mask=length < row)\n    for")),
+    "a constexpr that is none any more": lambda f: edited(f, "walk.py", ("C: tl.constexpr", "C")),
+    "what is not specialised": lambda f: edited(f, "walk.py", ('["length"]', '["C"]')),
+    "another function of the language": lambda f: edited(f, "walk.py", ("tl.arange", "tl.zeros")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("edit", NOTHING.values(), ids=NOTHING)
+def test_what_changes_no_program_changes_no_digest(folder: Path, edit: Callable[[Path], None]):
+    before = digest_kernels(folder)
+    edit(folder)
+    assert digest_kernels(folder) == before
+
+
+@pytest.mark.parametrize("edit", SOMETHING.values(), ids=SOMETHING)
+def test_what_changes_a_program_changes_its_digest_alone(folder: Path, edit: Callable[[Path], None]):
+    before = digest_kernels(folder)
+    edit(folder)
+    after = digest_kernels(folder)
+    assert after["walk"] != before["walk"]
+    assert after["other"] == before["other"]
 
 
 def test_a_source_that_cannot_be_read_is_an_error(folder: Path):
-    (folder / "deep.py").write_text("LIMIT = (\n")
-    for names in (["start.py"], ["missing.py"]):
-        with pytest.raises(TableError, match="cannot be digested"):
-            digest_sources(folder, names)
+    (folder / "deep" / "parts.py").write_text("LIMIT = (\n")
+    with pytest.raises(TableError, match="cannot be digested"):
+        digest_kernels(folder)
 
 
-def test_every_kernel_counts_for_some_op():
-    sources = kernel_digest._SOURCES
-    reached = {name for names in ENTRY_POINTS.values() for name in source_trees(sources, names)}
-    kernels = {
-        path.relative_to(sources).as_posix() for path in sources.rglob("*.py") if "triton.jit" in path.read_text()
-    }
-    assert kernels and kernels <= reached
-    assert not {name for name in reached if name.startswith(("api", "checks", "rules", "torch_"))}
+def test_no_two_kernels_share_a_name(folder: Path):
+    (folder / "again.py").write_text(SOURCES["other.py"])
+    with pytest.raises(TableError, match="another file has a kernel named other_kernel"):
+        digest_kernels(folder)
+
+
+def test_every_stage_has_a_kernel():
+    digests = stage_digests()
+    assert {stage for op in STAGES.values() for some in op.values() for stage in some} <= digests.keys()
 
 
 def test_the_stored_digests_are_those_of_the_sources():
-    stored = json.loads(Path(kernel_digest.__file__).with_name("kernels.json").read_text())["digests"]
-    for op, names in ENTRY_POINTS.items():
-        hint = "run: python -m deltaproof.results.kernel_digest"
-        assert stored[op] == digest_sources(kernel_digest._SOURCES, names), hint
+    stored = json.loads(Path(module.__file__).with_name("kernels.json").read_text())["digests"]
+    assert stored == digest_kernels(module._SOURCES), "run: python -m deltaproof.results.kernel_digest"
 
 
 def test_an_edit_shows_at_once_and_the_stored_digests_serve_without_sources(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ):
     package = tmp_path_factory.mktemp("results")
-    monkeypatch.setattr(kernel_digest, "_SOURCES", folder)
-    monkeypatch.setattr(kernel_digest, "ENTRY_POINTS", {"op": ("start.py",)})
-    monkeypatch.setattr(kernel_digest, "__file__", str(package / "kernel_digest.py"))
-    monkeypatch.setattr(kernel_digest, "packaged", lambda name: package / name)
+    monkeypatch.setattr(module, "_SOURCES", folder)
+    monkeypatch.setattr(module, "__file__", str(package / "kernel_digest.py"))
+    monkeypatch.setattr(module, "packaged", lambda name: package / name)
 
-    def now() -> str:
-        kernel_digests.cache_clear()
-        return kernel_digests()["op"]
+    def now() -> dict[str, str]:
+        forget_digests()
+        return stage_digests()
 
     write_stored()
     first = now()
-    assert first == digest_sources(folder, ["start.py"])
-    (folder / "deep.py").write_text("LIMIT = 4\n")
-    assert now() != first
-    monkeypatch.setattr(kernel_digest, "_SOURCES", folder / "gone")
+    assert first == digest_kernels(folder)
+    edited(folder, "deep/parts.py", ("(64)", "(32)"))
+    assert now()["walk"] != first["walk"]
+    monkeypatch.setattr(module, "_SOURCES", folder / "gone")
     assert now() == first
-    kernel_digests.cache_clear()
+    forget_digests()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from functools import cache, partial
+from functools import partial
 
 import pytest
 
 from deltaproof import results
 from deltaproof.results.dispatch import _ANSWERS, lookup
 from deltaproof.results.gpus import Resources
-from deltaproof.results.kernel_digest import kernel_digests
+from deltaproof.results.kernel_digest import kernel_digest
 from deltaproof.results.strict import TableError
 from deltaproof.results.table import Refused
 from deltaproof.specs.rule import RULES
@@ -86,10 +86,9 @@ def test_a_stale_or_failed_entry_is_never_served(make, places, ask, tier: str):
 
 
 def test_an_edited_kernel_makes_our_entries_stale(make, places, ask, monkeypatch: pytest.MonkeyPatch):
-    current = kernel_digests()["chunk_fwd"]
-    places(make.entry(config="c32", kernel=current))
+    places(make.entry(config="c32", kernel=kernel_digest(make.key(), "c32")))
     assert ask(kernel_digest=None).config == "c32"
-    monkeypatch.setattr("deltaproof.results.answer.kernel_digests", cache(lambda: {"chunk_fwd": "ee" * 8}))
+    monkeypatch.setattr("deltaproof.results.choose.kernel_digest", lambda key, config: "ee" * 8)
     assert ask(kernel_digest=None, tokens=8000).source == "default"
 
 

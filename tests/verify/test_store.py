@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_write_that_dies_leaves_nothing(store: Store, monkeypatch: pytest.Monk
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store_module.os, "replace", die)
+    monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         store.put(store.key("a"), HELD)
     assert not [path for path in store.folder.rglob("*") if path.is_file()]
@@ -77,15 +78,41 @@ def test_keys_depend_on_sources_versions_and_cell(store: Store, tmp_path: Path, 
     assert len(keys | {store.key("a")}) == 4
 
 
-def test_a_changed_source_changes_the_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+JUDGE = """from .harness import run
+
+def judge(case, kernel):
+    # why
+    outcome = run(case, kernel)
+    return outcome.ratio < 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "same"),
+    [
+        ("verify/check.py", "# why", "# because", True),
+        ("verify/check.py", "outcome", "found", True),
+        ("verify/html.py", "page", "sheet", True),
+        ("results/choose.py", "1", "2", True),
+        ("verify/check.py", "< 1", "< 2", False),
+        ("verify/harness.py", "1", "2", False),
+    ],
+)
+def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str, same: bool
+):
     monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
-    (tmp_path / "kernels").mkdir()
-    source = tmp_path / "kernels" / "some.py"
-    digests = set()
-    for text in ("a = 1", "a = 2"):
-        source.write_text(text)
-        digests.add(store_module.source_digest())
-    assert len(digests) == 2
+    sources = {
+        "verify/check.py": JUDGE,
+        "verify/harness.py": "from ..results.choose import ONE\n\ndef run(case, kernel):\n    return 1\n",
+        "verify/html.py": "page = 1\n", "results/choose.py": "ONE = 1\n", "kernels/some.py": "", "specs/some.py": "",
+    }  # fmt: skip
+    for path, text in sources.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    before = store_module.source_digest()
+    (tmp_path / name).write_text(sources[name].replace(old, new))
+    assert (store_module.source_digest() == before) == same
 
 
 def test_nothing_is_kept_once_sources_have_changed(store: Store, monkeypatch: pytest.MonkeyPatch):

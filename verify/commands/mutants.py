@@ -88,7 +88,7 @@ def mutants(
     def setting(*words: str) -> pool.Setting:
         return pool.Setting(
             target=target, tau=threshold, jobs=jobs, folder=default_folder().parent / "mutants", patience=patience,
-            profile=profile.value, digest=source_digest(), words=words,
+            profile=profile.value, digest=source_digest("verify/mutants"), words=words,
         )  # fmt: skip
 
     results: list[Result] = []

@@ -1,0 +1,104 @@
+"""After an edit of a kernel: entries whose compiled programs are what they were are carried over, and the rest is left.
+
+A table is made for kernels of certain digests. Where an edit changes a digest but not the program that the compiler makes of
+it, all that is known of the program still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from ..kernels.config import LaunchConfig
+from ..results.entry import TableEntry
+from ..results.evidence import head_of
+from ..results.kernel_digest import kernel_digest, record_kernel
+from ..results.record import Compiled, Record
+from ..results.table import Table
+from ..specs.gpus import Gpu
+from ..verify.compile import process
+from ..verify.workers import Workers
+from .binary import Compilation
+from .cache import Cache
+from .compile_stage import Progress, compile_points
+from .compiled_gate import ranked_by
+from .insight import family_of, point_of
+from .ledger import Ledger
+from .points import Family, Point, points_of
+from .toolchain import triton_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What `rekey` found. stale: entries that an edit made stale. carried: of those, how many hold again. left: why others do
+    not, a line for each configuration. table: as it is now.
+    """
+
+    stale: int
+    carried: int
+    left: Sequence[str]
+    table: Table
+
+
+def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> Outcome:
+    """Recompile what stale entries launch, carry over what is the same, and write the table. Raises TableError, OSError."""
+    stale = stale_entries(ledger.written())
+    wanted = {(family_of(entry.key), LaunchConfig.parse(entry.config)) for entry in stale}
+    wanted |= {one for one in ranked_by(ledger.records, current=False) if one not in set(ranked_by(ledger.records))}
+    before = {point_of(record): record for record in ledger.records if isinstance(record, Compiled) and record.program}
+    points = {point: before.get(point) for family, config in wanted for point in points_of(family, config)}
+    known = [point for point, record in points.items() if record]
+    with Workers(jobs, process.start) as workers:
+        now = compile_points(known, gpu.arch, workers, cache, progress=progress).found
+    left = []
+    for family, config in sorted(wanted, key=lambda one: (one[0], one[1].token)):
+        stages = points_of(family, config)
+        differences = [line for point in stages if (line := _difference(point, points[point], now.get(point)))]
+        if differences:
+            left.append(f"{family} {config.token}: {'; '.join(differences)}")
+        else:
+            ledger.add(list(_carried(family, config, ledger.records)))
+    table = ledger.write_table()
+    ledger.write_portfolio()
+    keys = {(entry.key, entry.config) for entry in table.entries}
+    carried = sum((entry.key, entry.config) in keys for entry in stale)
+    return Outcome(stale=len(stale), carried=carried, left=left, table=table)
+
+
+def stale_entries(table: Table) -> list[TableEntry]:
+    """The entries that were made for other kernels than there are."""
+    return [entry for entry in table.entries if kernel_digest(entry.key, entry.config) != entry.kernel]
+
+
+def _difference(point: Point, then: Compiled | None, now: Compilation | None) -> str:
+    """Why a program may be another one, in a few words; "" where it is the same."""
+    if then is None:
+        return f"{point.stage}: there is no record of its program"
+    if now is None or now.outcome != "compiled":
+        return f"{point.stage}: does not compile" + (f" ({now.outcome})" if now else "")
+    if (then.triton, then.assembler) != (triton_version(), now.assembler):
+        return f"{point.stage}: was compiled by Triton {then.triton} and assembler {then.assembler or 'unknown'}"
+    return "" if then.program == now.program else f"{point.stage}: another program"
+
+
+def _carried(family: Family, config: LaunchConfig, records: Sequence[Record]) -> Iterator[Record]:
+    """What is known of a configuration, as known of the kernels that there are now."""
+    token = config.token
+    stages = {point.stage: point.config.token for point in points_of(family, config)}
+    # What was said of other kernels still may not be said of these: only of those that the last record names.
+    old = [one.kernel for one in records if family_of(one.key) == family and one.config == token and not _stage(one)][
+        -1:
+    ]
+    for record in records:
+        about, stage = family_of(record.key), _stage(record)
+        if stage:
+            same = about == family and stages.get(stage) == record.config and isinstance(record, Compiled)
+        else:
+            arithmetic = about == replace(family, K=0, V=0) and record.config == head_of(token)
+            same = ((about == family and record.config == token) or arithmetic) and record.kernel in old
+        if same:
+            yield replace(record, kernel=record_kernel(record))
+
+
+def _stage(record: Record) -> str:
+    return getattr(record, "stage", "")

@@ -1,0 +1,106 @@
+"""After an edit: entries whose programs are the same are carried over, and the others are left and named."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from synthetic import FAMILY, ask_none, compile_all
+
+from deltaproof.autotune import compiled_gate, gate, rekey, tune
+from deltaproof.autotune.cache import Cache
+from deltaproof.autotune.compile_stage import Progress
+from deltaproof.autotune.ledger import Ledger
+from deltaproof.autotune.rekey import stale_entries
+from deltaproof.kernels.config import variant_of
+from deltaproof.results import kernel_digest
+from deltaproof.results.gpus import resolve
+from deltaproof.results.table import read_table
+from deltaproof.specs.gpus import gpu
+
+H100 = gpu("h100")
+SHIPPED = Path(kernel_digest.__file__).parent / "tables" / "h100-sxm.json"
+STAGE = "packed_walk"
+"""Of the variant `packed` alone."""
+
+
+@pytest.fixture
+def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Records and a table whose programs are known."""
+    monkeypatch.setattr(tune, "compile_points", compile_all)
+    monkeypatch.setattr(gate, "ask", ask_none)
+    tune.tune(
+        tune.Request(
+            gpu=H100, ops=[FAMILY.op], rules=[FAMILY.rule], dtypes=[FAMILY.dtype], dims=[FAMILY.K], jobs=1, out=tmp_path,
+            cache=tmp_path / "cache",
+        ),
+        tune.Hooks(),
+    )  # fmt: skip
+    return tmp_path
+
+
+@pytest.fixture
+def edited(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, after an edit of one stage's kernel that changes its digest."""
+    digests = dict(kernel_digest.stage_digests())
+    kernel_digest.forget_digests()
+    monkeypatch.setattr(kernel_digest, "stage_digests", lambda: digests | {STAGE: "ee" * 8})
+    return tuned
+
+
+@pytest.fixture(autouse=True)
+def afterwards():
+    yield
+    kernel_digest._digest.cache_clear()
+
+
+def carry_over(folder: Path, monkeypatch: pytest.MonkeyPatch, *, other_program: bool) -> rekey.Outcome:
+    def compile_again(points, *rest: object, **hooks):
+        done = compile_all(points, *rest, on_point=lambda *_: None)
+        found = {
+            point: replace(one, program="dd" * 16) if other_program and point.stage == STAGE else one
+            for point, one in done.found.items()
+        }
+        return replace(done, found=found)
+
+    monkeypatch.setattr(rekey, "compile_points", compile_again)
+    ledger = Ledger(folder, resolve("h100"))
+    return rekey.rekey(ledger, H100, Cache(folder=folder / "cache"), jobs=1, progress=Progress())
+
+
+def test_exactly_the_entries_that_launch_an_edited_kernel_are_stale(edited: Path):
+    table = read_table(SHIPPED)
+    launching = [entry for entry in table.entries if variant_of(entry.config) == "packed"]
+    assert launching and len(launching) < len(table.entries)
+    assert stale_entries(table) == launching
+
+
+def test_what_compiles_to_the_same_program_is_carried_over(edited: Path, monkeypatch: pytest.MonkeyPatch):
+    before = Ledger(edited, resolve("h100")).written()
+    outcome = carry_over(edited, monkeypatch, other_program=False)
+    assert (outcome.stale, outcome.carried, outcome.left) == (len(stale_entries(before)), outcome.stale, [])
+    assert outcome.stale
+    assert stale_entries(outcome.table) == []
+    assert [(entry.key, entry.config, entry.default_loss) for entry in outcome.table.entries] == [
+        (entry.key, entry.config, entry.default_loss) for entry in before.entries
+    ]
+    again = carry_over(edited, monkeypatch, other_program=False)
+    assert again.stale == 0 and again.table == outcome.table
+
+
+def test_another_program_is_left_and_named(edited: Path, monkeypatch: pytest.MonkeyPatch):
+    outcome = carry_over(edited, monkeypatch, other_program=True)
+    assert outcome.stale and not outcome.carried
+    assert outcome.left and all("another program" in line and "packed" in line for line in outcome.left)
+    assert not stale_entries(outcome.table), "what is stale is in no table that is written"
+    assert compiled_gate.ranked_by(Ledger(edited, resolve("h100")).records)
+
+
+def test_without_a_record_of_the_program_nothing_is_carried_over(edited: Path, monkeypatch: pytest.MonkeyPatch):
+    for path in edited.glob("records/*/*.jsonl"):
+        path.write_text(re.sub(r'"program": "[0-9a-f]*"', '"program": ""', path.read_text()))
+    outcome = carry_over(edited, monkeypatch, other_program=False)
+    assert outcome.stale and not outcome.carried
+    assert all("no record of its program" in line for line in outcome.left)
