@@ -51,7 +51,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
                 )
             )
     refused = (Refused(key=key, config=config, kernel=kernels(key, config)) for key, config in evidence.refused)
-    return make_table(gpu, entries, _left(records), refused)
+    return make_table(gpu, entries, _left(records, kernels), refused)
 
 
 def _fitting(costs: Mapping[str, Cost], gpu: Gpu) -> dict[str, Cost]:
@@ -64,7 +64,11 @@ def _neighbour_loss(key: Key, config: str, costs: _Costs) -> float | None:
     return max((known for known in losses if known is not None), default=None)
 
 
-def _left(records: Iterable[Record]) -> list[Left]:
+def _left(records: Iterable[Record], kernels: Kernels) -> list[Left]:
     """What the last word on each key says was not looked at."""
-    last = {record.key: record.count for record in records if isinstance(record, Unexplored)}
+    last = {
+        record.key: record.count
+        for record in records
+        if isinstance(record, Unexplored) and kernels(record.key, record.config) == record.kernel
+    }
     return [Left(key=key, count=count) for key, count in last.items() if count]
