@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..kernels.config import LaunchConfig
-from ..results.entry import TableEntry
-from ..results.evidence import head_of
-from ..results.kernel_digest import kernel_digest, record_kernel
-from ..results.record import Compiled, Record
-from ..results.table import Table
+from ..kernels.configs.launch_config import LaunchConfig
+from ..results.digests.kernels import kernel_digest, record_kernel
+from ..results.evidence.weigh import head_of
+from ..results.schema.entry import TableEntry
+from ..results.schema.record import Compiled, Record
+from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
-from ..verify.workers import Workers
-from .binary import Compilation
-from .cache import Cache
-from .compile_stage import Progress, compile_points
-from .compiled_gate import ranked_by
-from .insight import family_of, point_of
-from .ledger import Ledger
-from .points import Family, Point, points_of
-from .toolchain import triton_version
+from ..verify.process.pool import Workers
+from .compile.binary import Compilation
+from .compile.cache import Cache
+from .compile.stage import Progress, compile_points
+from .compile.toolchain import triton_version
+from .gates.compiled import ranked_by
+from .records.ledger import Ledger
+from .reports.analysis import family_of, point_of
+from .space.points import Family, Point, points_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

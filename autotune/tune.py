@@ -8,25 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..kernels.config import LaunchConfig
-from ..results import gpus as limits
-from ..results.table import Table
+from ..kernels.configs.launch_config import LaunchConfig
+from ..results.schema import gpus as limits
+from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
-from ..verify.workers import Workers
-from . import findings, gate, jobs
-from .binary import Compilation
-from .cache import Cache
-from .compile_stage import COMPILE_SECONDS, Compiled, Progress, compile_points
-from .compiled_gate import judged
-from .device import Device, as_it_is
-from .ledger import Ledger
-from .measure import TRIALS, bench_of, measure
+from ..verify.process.pool import Workers
+from .compile.binary import Compilation
+from .compile.cache import Cache
+from .compile.prune import Sifted, sift
+from .compile.stage import COMPILE_SECONDS, Compiled, Progress, compile_points
+from .gates import interpreter as gate
+from .gates.compiled import judged
+from .model.ranking import Ranked, rank, sizes
 from .plural import counted
-from .points import Family, Point, StageCount, enumerate_points, families
-from .ranking import Ranked, rank, sizes
-from .rejection import Sifted, sift
-from .storage import Storage, open_storage
+from .records import to_records as findings
+from .records.ledger import Ledger
+from .space.points import Family, Point, StageCount, enumerate_points, families
+from .storage import jobs
+from .storage.database import Storage, open_storage
+from .timing.device import Device, as_it_is
+from .timing.measure import TRIALS, bench_of, measure
 
 COMPILING, JUDGING = 0.3, 0.5
 """Shares of a budget after which compiling, and judging in the interpreter, leave the rest to the GPU where there is one."""

@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import torch
 
-from . import inference, library
-from . import torch_first_stage as plain
-from .checks import check, may_read
-from .chunk_tables import ChunkIndices, check_chunk_indices
-from .config import LaunchConfig, chunk_size_of, variant_of
-from .dispatch import choose_config
-from .torch_chunkwise import gated_delta_rule_torch
+from .arguments.checks import check, may_read
+from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
+from .configs.launch_config import LaunchConfig, chunk_size_of, variant_of
+from .eager import first_stage as plain
+from .eager.chunkwise import gated_delta_rule_torch
+from .ops import inference, library
+from .ops.dispatch import choose_config
 
 Tensor = torch.Tensor
 Raw = Callable[..., tuple[Tensor, ...]]

@@ -7,10 +7,10 @@ from torch import Tensor
 from triton import knobs
 
 from .api import gated_delta_rule, pack
-from .checks import check
-from .config import LaunchConfig, Tile
-from .library import require_device
-from .stages.pool import walk_pool
+from .arguments.checks import check
+from .configs.launch_config import LaunchConfig, Tile
+from .ops.library import require_device
+from .stages.recurrent.pool import walk_pool
 
 _INTERPRETED = knobs.runtime.interpret
 """Kernels are decorated for the interpreter or for a compiler when they are imported, for good."""

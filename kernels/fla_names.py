@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
-from .chunk_tables import ChunkIndices
-from .config import LaunchConfig
+from .arguments.chunk_tables import ChunkIndices
+from .configs.launch_config import LaunchConfig
 from .relatives import comba, gated_delta_product, preconditioned_delta_rule, retention, rwkv7
 from .relatives.delta_product import dividing_steps
 from .relatives.preconditioned import PreconditionedState

@@ -5,19 +5,22 @@ Importing this loads next to nothing; the first call of `lookup` loads the rest.
 
 from __future__ import annotations
 
-from .dispatch import forget, lookup
+from .serve.lookup import forget, lookup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .choose import Answer
-    from .entry import TableEntry
-    from .key import Key
-    from .strict import TableError
-    from .table import Table
+    from .schema.entry import TableEntry
+    from .schema.key import Key
+    from .schema.strict import TableError
+    from .schema.table import Table
+    from .serve.choose import Answer
 
-_HOMES = {"Answer": "choose", "Key": "key", "Table": "table", "TableEntry": "entry", "TableError": "strict"}
+_HOMES = {
+    "Answer": "serve.choose", "Key": "schema.key", "Table": "schema.table", "TableEntry": "schema.entry",
+    "TableError": "schema.strict",
+}  # fmt: skip
 
 __all__ = ["Answer", "Key", "Table", "TableEntry", "TableError", "forget", "lookup"]
 

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .chunkwise import chunkwise
-from .contract import CONTRACTS, PrecisionContract
-from .inputs import Inputs
-from .noise import Noisy
-from .options import stored_at
+from .inputs.make import Inputs
+from .oracle.chunkwise import chunkwise
+from .oracle.options import stored_at
+from .oracle.recurrence import solve
 from .problem import Problem
-from .recurrence import solve
+from .rounding.contract import CONTRACTS, PrecisionContract
+from .rounding.noise import Noisy
 
 REPLICAS = 12
 """Noisy runs per budget: sigma is then known to about a fifth."""

@@ -66,7 +66,7 @@ def test_wheel_holds_every_file_of_the_folders(wheel: zipfile.ZipFile):
 
 def test_wheel_declares_its_commands(wheel: zipfile.ZipFile):
     (entries,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "verify = deltaproof.verify.cli:main" in wheel.read(entries).decode()
+    assert "verify = deltaproof.verify.cli.app:main" in wheel.read(entries).decode()
 
 
 def test_folders_import_downwards_only():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from .document import Document
+    from .verdicts.document import Document
 
 GROUP = "deltaproof.targets"
 PROFILE = "quick"

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .document import Document, read_document
-from .report import alike, coverage, details, headline
+from .report.text import alike, coverage, details, headline
+from .verdicts.document import Document, read_document
 
 
 def judge(

@@ -11,7 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ...kernels.compiling import Launch
+    from ...kernels.launches.compile import Launch
 
 OPS = {
     "gdn2": ("fla.ops.gdn2", "chunk_gdn2"),
@@ -144,7 +144,7 @@ def launches_noted(note: Callable[[Launch], object]) -> Iterator[None]:
     """Within, launches are noted instead of made."""
     from triton.runtime.jit import JITFunction
 
-    from ...kernels.compiling import Launch
+    from ...kernels.launches.compile import Launch
 
     original = JITFunction.run
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from ...verify.workers import Failure, Workers
-from . import pretend
+from ...verify.process.pool import Failure, Workers
+from . import fake_device as pretend
 from .calls import OPS, Call
-from .forced import Kwargs, Site, forced
+from .pinned_configs import Kwargs, Site, forced
 
 if TYPE_CHECKING:
-    from ...verify.case import Case
+    from ...verify.cases.case import Case
 
 SECONDS = 1800.0
 """After which a question counts as hanging; the largest take a minute of an idle core."""
@@ -94,11 +94,11 @@ def judges(jobs: int, facts: pretend.Facts, site: str) -> Workers:
 
 def judge(question: Question) -> Answer:
     """Error budgets, and addresses and races, up to the first failure."""
-    from ...results.calibration import tau
-    from ...verify.case import Replay
-    from ...verify.check import judge_case
-    from ...verify.harness import Harness
+    from ...results.files.calibration import tau
+    from ...verify.cases.case import Replay
+    from ...verify.execution.harness import Harness
     from ...verify.properties import load
+    from ...verify.run.judge import judge_case
 
     counts: dict[str, int] = {}
     worst = 0.0
@@ -124,8 +124,8 @@ def _kernel(call: Call) -> Any:
 
     Raises TableError for an FLA that cannot be judged.
     """
-    from ...results.strict import TableError
-    from ...specs.contract import FP32, Rounding
+    from ...results.schema.strict import TableError
+    from ...specs.rounding.contract import FP32, Rounding
     from ...verify.targets import FLA, load
 
     try:
@@ -139,8 +139,8 @@ def _cases(question: Question, kernel: Any) -> Iterator[tuple[str, Case]]:
     """(property, case), the cheap ones first. Heads are one more than a program takes, so that there are two."""
     from ...specs.problem import Problem
     from ...specs.rule import RULES
-    from ...verify.case import Case
-    from ...verify.strategies import regimes_of
+    from ...verify.cases.case import Case
+    from ...verify.cases.strategies import regimes_of
     from ...verify.targets.fla import known_good
 
     call, rule = question.call, RULES[question.call.rule]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..plural import counted
-from .target import Outcome, refusal
+from .tune import Outcome, refusal
 
 SCHEMA = 1
 

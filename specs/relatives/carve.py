@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import Inputs, rounded
+from ..inputs.make import Inputs, rounded
 from ..problem import Problem
 from .system import Drawn, States, System, no_longer, outer, plain, stacked, start, times, value_heads
 

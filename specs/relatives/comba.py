@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor
 
-from ..inputs import Inputs, rounded
+from ..inputs.make import Inputs, rounded
 from ..problem import Problem
 from .system import Drawn, States, System, outer, plain, stacked, start, times, value_heads
 

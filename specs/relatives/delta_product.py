@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import Inputs
+from ..inputs.make import Inputs
 from ..problem import Problem
 from .system import Drawn, States, System, another, outer, plain, stacked, start, times, value_heads
 

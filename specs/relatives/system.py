@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..inputs import Inputs, generate
+from ..inputs.make import Inputs, generate
 from ..problem import Problem
 
 States = tuple[Tensor, ...]

@@ -18,19 +18,22 @@ from pathlib import Path
 
 from synthetic import FAMILY, compile_one
 
-from deltaproof.autotune import contest, gate, measure, tune
-from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.compile_stage import Compiled
-from deltaproof.autotune.cost import parameters
-from deltaproof.autotune.device import SAMPLES, Device, Timed
-from deltaproof.autotune.gate import Answer
-from deltaproof.autotune.points import breadth_first
-from deltaproof.autotune.toolchain import triton_version
-from deltaproof.autotune.turns import Bench
-from deltaproof.results.gpus import resolve
-from deltaproof.results.kernel_digest import stage_digests
+from deltaproof.autotune import tune
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.autotune.compile.stage import Compiled
+from deltaproof.autotune.compile.toolchain import triton_version
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.gates.interpreter import Answer
+from deltaproof.autotune.model.cost import parameters
+from deltaproof.autotune.space.points import breadth_first
+from deltaproof.autotune.timing import measure
+from deltaproof.autotune.timing import tuning_job as contest
+from deltaproof.autotune.timing.device import SAMPLES, Device, Timed
+from deltaproof.autotune.timing.shared_trials import Bench
+from deltaproof.results.digests.kernels import stage_digests
+from deltaproof.results.schema.gpus import resolve
 from deltaproof.specs.gpus import gpu
-from deltaproof.verify.store import source_digest
+from deltaproof.verify.run.cache import source_digest
 
 H100 = gpu("h100")
 DEVICE = Device(name="made up", arch="sm_90", sm_count=132, memory_gib=79.1, driver="13.0")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.compile_stage import Compiled
-from deltaproof.autotune.gate import Answer, Question
-from deltaproof.autotune.points import Family, Point, breadth_first
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.stage import Compiled
+from deltaproof.autotune.gates.interpreter import Answer, Question
+from deltaproof.autotune.space.points import Family, Point, breadth_first
 
 FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
 

@@ -10,12 +10,17 @@ import pytest
 from made_up_gpu import DEVICE, H100
 from synthetic import FAMILY, ask_none, compile_all
 
-from deltaproof.autotune import contest, gate, jobs, measure, tune, worker
-from deltaproof.autotune.device import SAMPLES, Timed
-from deltaproof.autotune.gate import Answer
-from deltaproof.autotune.storage import open_storage
-from deltaproof.autotune.turns import Bench
-from deltaproof.results.table import read_table
+from deltaproof.autotune import tune
+from deltaproof.autotune.cli.app import worker
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.gates.interpreter import Answer
+from deltaproof.autotune.storage import jobs
+from deltaproof.autotune.storage.database import open_storage
+from deltaproof.autotune.timing import measure
+from deltaproof.autotune.timing import tuning_job as contest
+from deltaproof.autotune.timing.device import SAMPLES, Timed
+from deltaproof.autotune.timing.shared_trials import Bench
+from deltaproof.results.schema.table import read_table
 
 
 def request(folder: Path, **rest) -> tune.Request:

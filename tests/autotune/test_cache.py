@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from synthetic import compilation
 
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.cache import Cache
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.cache import Cache
 
 KEY = "ab" * 32
 

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 from synthetic import FAMILY, ask_none, compile_all, compile_one
 
-from deltaproof.autotune import checking, gate, tune
-from deltaproof.autotune.canaries import MOST, canaries, recompile, retime
-from deltaproof.autotune.device import PROTOCOL, Device, Timed
-from deltaproof.autotune.gate import Answer
-from deltaproof.autotune.ledger import Ledger
-from deltaproof.autotune.toolchain import triton_version
-from deltaproof.autotune.turns import Bench
-from deltaproof.results.entry import TableEntry
-from deltaproof.results.gpus import Resources, resolve
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.record import Gated, Measured
+from deltaproof.autotune import check as checking
+from deltaproof.autotune import tune
+from deltaproof.autotune.compile.toolchain import triton_version
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.gates.interpreter import Answer
+from deltaproof.autotune.records.ledger import Ledger
+from deltaproof.autotune.timing.canaries import MOST, canaries, recompile, retime
+from deltaproof.autotune.timing.device import PROTOCOL, Device, Timed
+from deltaproof.autotune.timing.shared_trials import Bench
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.schema.entry import TableEntry
+from deltaproof.results.schema.gpus import Resources, resolve
+from deltaproof.results.schema.record import Gated, Measured
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")
@@ -44,7 +46,8 @@ def test_canaries_are_few_and_differ(ledger: Ledger):
     some = canaries(ledger.table())
     assert 0 < len(some) <= MOST
     assert len({(entry.key.op, entry.config) for entry in some}) == len(some)
-    assert not canaries(ledger.table(), {"chunk_fwd": "00" * 8}), "none for other kernels"
+    others = [replace(entry, kernel="00" * 8) for entry in ledger.table().entries]
+    assert not canaries(replace(ledger.table(), entries=tuple(others))), "none for other kernels"
 
 
 def compile_as(change=lambda binary: binary):

@@ -14,12 +14,14 @@ import torch
 import typer
 from synthetic import FAMILY
 
-from deltaproof.autotune import commandline, device, gate, measure
-from deltaproof.autotune.device import SAMPLES, Device, NoAnswer, Sizes, Timed
-from deltaproof.autotune.gate import Answer, Question, asked_of
-from deltaproof.autotune.turns import Bench, Verdicts
-from deltaproof.kernels.config import LaunchConfig
-from deltaproof.results.record import Gated, Record
+from deltaproof.autotune.cli import options as commandline
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.gates.interpreter import Answer, Question, asked_of
+from deltaproof.autotune.timing import device, measure
+from deltaproof.autotune.timing.device import SAMPLES, Device, NoAnswer, Sizes, Timed
+from deltaproof.autotune.timing.shared_trials import Bench, Verdicts
+from deltaproof.kernels.configs.launch_config import LaunchConfig
+from deltaproof.results.schema.record import Gated, Record
 from deltaproof.specs.gpus import gpu
 
 HANGS, DIES, FULL, HUNGRY = (LaunchConfig(chunk_size=size) for size in (16, 32, 64, 128))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.autotune.cli import app
+from deltaproof.autotune.cli.app import app
 from deltaproof.specs.gpus import gpus
 
 invoke = CliRunner().invoke

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from synthetic import FAMILY, ask_none, compile_all
 
-from deltaproof.autotune import compiled_gate, gate, ledger, tune
-from deltaproof.autotune.binary import Compilation
-from deltaproof.results.gpus import resolve
-from deltaproof.results.record import Gated
+from deltaproof.autotune import tune
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.gates import compiled as compiled_gate
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.records import ledger
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.record import Gated
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile.overlaps import products_in_flight
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from synthetic import FAMILY, compilation, compile_one
 
-from deltaproof.autotune.cost import estimate, occupancy
-from deltaproof.autotune.points import Family, enumerate_points
-from deltaproof.autotune.ranking import RUNS, rank, sizes
-from deltaproof.autotune.rejection import sift
-from deltaproof.kernels.space import OP_STAGES
+from deltaproof.autotune.compile.prune import sift
+from deltaproof.autotune.model.cost import estimate, occupancy
+from deltaproof.autotune.model.ranking import RUNS, rank, sizes
+from deltaproof.autotune.space.points import Family, enumerate_points
+from deltaproof.kernels.configs.space import OP_STAGES
 from deltaproof.specs.gpus import gpu, gpus
 
 H100 = gpu("h100")

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from deltaproof.autotune import device, timings
-from deltaproof.autotune.device import HOPELESS, SAMPLES, Sizes, hopeless
-from deltaproof.autotune.points import Family
-from deltaproof.kernels.config import LaunchConfig
+from deltaproof.autotune.space.points import Family
+from deltaproof.autotune.timing import device, timings
+from deltaproof.autotune.timing.device import HOPELESS, SAMPLES, Sizes, hopeless
+from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
 
 

@@ -12,8 +12,8 @@ import pytest
 from made_up_gpu import run, start
 from test_workers import ends_well
 
-from deltaproof.results.journal import read_journals
-from deltaproof.results.table import read_table
+from deltaproof.results.evidence.journal import read_journals
+from deltaproof.results.schema.table import read_table
 
 TABLE = Path("tables") / "h100-sxm.json"
 

@@ -18,16 +18,16 @@ from types import SimpleNamespace
 import pytest
 from pebble.pool.base_pool import PoolStatus
 
-from deltaproof.autotune import compiler
-from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.compile_stage import COMPILE_SECONDS, compile_points
-from deltaproof.autotune.points import Family, Point
-from deltaproof.kernels.config import Tile
-from deltaproof.results.journal import read_journal
-from deltaproof.results.record import record_digest
+from deltaproof.autotune.compile import compiler
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.autotune.compile.stage import COMPILE_SECONDS, compile_points
+from deltaproof.autotune.space.points import Family, Point
+from deltaproof.kernels.configs.launch_config import Tile
+from deltaproof.results.evidence.journal import read_journal
+from deltaproof.results.schema.record import record_digest
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile import process
-from deltaproof.verify.workers import Failure, Workers
+from deltaproof.verify.process.pool import Failure, Workers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -131,7 +131,7 @@ def test_a_deadline_leaves_what_has_not_begun():
 
 def compile_badly() -> None:
     """Prepare a process whose compiler never ends with one warp, takes all memory with two, and is quick with more."""
-    from deltaproof.kernels import launches  # noqa: F401  so that no task has to
+    from deltaproof.kernels.launches.record import record as launches  # noqa: F401  so that no task has to
 
     def badly(launch, target):
         warps = launch.options["num_warps"]
@@ -161,12 +161,12 @@ def test_a_compiler_that_hangs_or_takes_all_memory_costs_its_point(tmp_path: Pat
 WRITER = """
 import sys, time
 from pathlib import Path
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.cache import Cache
-from deltaproof.results.gpus import Resources
-from deltaproof.results.journal import append, read_journal
-from deltaproof.results.key import Key
-from deltaproof.results.record import Compiled
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.results.schema.gpus import Resources
+from deltaproof.results.evidence.journal import append, read_journal
+from deltaproof.results.schema.key import Key
+from deltaproof.results.schema.record import Compiled
 folder = Path(sys.argv[1])
 cache, path = Cache(folder=folder / "cache"), folder / "op.jsonl"
 key = Key(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
@@ -218,12 +218,12 @@ def test_kill_at_random_moments_loses_nothing_that_was_written(tmp_path: Path):
 COMPILER = """
 import json, sys
 from pathlib import Path
-from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.compile_stage import compile_points
-from deltaproof.autotune.points import Family, enumerate_points
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.autotune.compile.stage import compile_points
+from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile import process
-from deltaproof.verify.workers import Workers
+from deltaproof.verify.process.pool import Workers
 if __name__ == "__main__":
     arch = gpu("a100").arch
     family = Family(op="chunk_train", rule="gdn", dtype="bf16", K=32, V=32)

@@ -11,18 +11,21 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.cli import app
-from deltaproof.autotune.compile_stage import Progress
-from deltaproof.autotune.fla import pretend, summary, target, work
+from deltaproof.autotune.cli.app import app
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.autotune.compile.stage import Progress
+from deltaproof.autotune.fla import compile as work
+from deltaproof.autotune.fla import fake_device as pretend
+from deltaproof.autotune.fla import summary
+from deltaproof.autotune.fla import tune as target
+from deltaproof.autotune.fla.cache_keys import Slot, slots
 from deltaproof.autotune.fla.calls import Call, Choice
 from deltaproof.autotune.fla.gate import Answer, Question
-from deltaproof.autotune.fla.settle import Settled, settle
-from deltaproof.autotune.fla.slots import Slot, slots
-from deltaproof.autotune.fla.verdicts import Verdicts
+from deltaproof.autotune.fla.gate_cache import Verdicts
+from deltaproof.autotune.fla.select import Settled, settle
 from deltaproof.autotune.tune import Hooks
-from deltaproof.results.strict import TableError
+from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")

@@ -11,14 +11,16 @@ import pytest
 from synthetic import ask_none, compilation, compile_all
 
 from deltaproof import kernels
-from deltaproof.autotune import compiler, gate, tune
-from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.compile_stage import compile_points
-from deltaproof.autotune.gate import Answer, Question, judge, questions
-from deltaproof.autotune.points import Family, enumerate_points
-from deltaproof.kernels.config import LaunchConfig
+from deltaproof.autotune import tune
+from deltaproof.autotune.compile import compiler
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.autotune.compile.stage import compile_points
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.gates.interpreter import Answer, Question, judge, questions
+from deltaproof.autotune.space.points import Family, enumerate_points
+from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
-from deltaproof.verify.workers import Failure, Workers
+from deltaproof.verify.process.pool import Failure, Workers
 
 SMALL = Family(op="chunk_fwd", rule="gdn", dtype="bf16", K=32, V=32)
 LARGE = replace(SMALL, K=64, V=64)
@@ -136,7 +138,7 @@ def test_a_compilation_that_hung_or_crashed_is_tried_again(tmp_path: Path, failu
 
 
 def starve(error: Exception) -> None:
-    from deltaproof.autotune import compiler
+    from deltaproof.autotune.compile import compiler
 
     def compile_clean(*_):
         raise error

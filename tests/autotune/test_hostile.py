@@ -17,13 +17,14 @@ import pytest
 from synthetic import FAMILY, ask_none, compile_all
 from typer.testing import CliRunner, Result
 
-from deltaproof.autotune import gate, tune
-from deltaproof.autotune.cli import app
-from deltaproof.autotune.turns import records_of
-from deltaproof.results.gpus import Resources
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.record import Measured, record_to_line
-from deltaproof.results.strict import TableError
+from deltaproof.autotune import tune
+from deltaproof.autotune.cli.app import app
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.timing.shared_trials import records_of
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.schema.gpus import Resources
+from deltaproof.results.schema.record import Measured, record_to_line
+from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
 
 OUTSIDE = "x/../../../outside"

@@ -11,21 +11,22 @@ from itertools import groupby
 import pytest
 from synthetic import FAMILY, compile_one
 
-from deltaproof.autotune import contest, measure
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.claims import Round
-from deltaproof.autotune.device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Sizes, Timed
-from deltaproof.autotune.gate import Answer, Question, Subject, asked_of
-from deltaproof.autotune.points import Family, Point, config_of, enumerate_points
-from deltaproof.autotune.ranking import rank, whole
-from deltaproof.autotune.rejection import sift
-from deltaproof.autotune.storage import Storage, open_storage
-from deltaproof.kernels.config import LaunchConfig
-from deltaproof.results.derive import derive
-from deltaproof.results.gpus import resolve
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.key import Key
-from deltaproof.results.record import Gated, Measured, Record, Rejected
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.prune import sift
+from deltaproof.autotune.gates.interpreter import Answer, Question, Subject, asked_of
+from deltaproof.autotune.model.ranking import rank, whole
+from deltaproof.autotune.space.points import Family, Point, config_of, enumerate_points
+from deltaproof.autotune.storage.database import Storage, open_storage
+from deltaproof.autotune.storage.leases import Round
+from deltaproof.autotune.timing import measure
+from deltaproof.autotune.timing import tuning_job as contest
+from deltaproof.autotune.timing.device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Sizes, Timed
+from deltaproof.kernels.configs.launch_config import LaunchConfig
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.evidence.derive import derive
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.key import Key
+from deltaproof.results.schema.record import Gated, Measured, Record, Rejected
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from deltaproof.autotune.points import Point, breadth_first, config_of, enumerate_points, families, points_of
-from deltaproof.kernels.config import STAGES, LaunchConfig, Tile, Variant
-from deltaproof.kernels.space import CONSTRAINTS, OP_STAGES, SPACES, op_tiles
+from deltaproof.autotune.space.points import Point, breadth_first, config_of, enumerate_points, families, points_of
+from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, Variant
+from deltaproof.kernels.configs.space import CONSTRAINTS, OP_STAGES, SPACES, op_tiles
 from deltaproof.specs.gpus import gpu, gpus
 
 EVERY = families(OP_STAGES, ("gdn2", "gdn"), ("bf16", "fp32"), (32, 64, 100, 256))

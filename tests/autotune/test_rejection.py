@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import FAMILY, compilation, compile_one
 
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.points import Point, enumerate_points
-from deltaproof.autotune.rejection import HEAVY_SPILL, excess, sift
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.prune import HEAVY_SPILL, excess, sift
+from deltaproof.autotune.space.points import Point, enumerate_points
 from deltaproof.specs.gpus import gpu
 
 ARCH = gpu("h100").arch

@@ -9,19 +9,21 @@ from pathlib import Path
 import pytest
 from synthetic import FAMILY, ask_none, compile_all
 
-from deltaproof.autotune import compiled_gate, gate, rekey, tune
-from deltaproof.autotune.cache import Cache
-from deltaproof.autotune.compile_stage import Progress
-from deltaproof.autotune.ledger import Ledger
+from deltaproof.autotune import rekey, tune
+from deltaproof.autotune.compile.cache import Cache
+from deltaproof.autotune.compile.stage import Progress
+from deltaproof.autotune.gates import compiled as compiled_gate
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.rekey import stale_entries
-from deltaproof.kernels.config import variant_of
-from deltaproof.results import kernel_digest
-from deltaproof.results.gpus import resolve
-from deltaproof.results.table import read_table
+from deltaproof.kernels.configs.launch_config import variant_of
+from deltaproof.results.digests import kernels as kernel_digest
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")
-SHIPPED = Path(kernel_digest.__file__).parent / "tables" / "h100-sxm.json"
+SHIPPED = Path(kernel_digest.__file__).parents[1] / "tables" / "h100-sxm.json"
 STAGE = "packed_walk"
 """Of the variant `packed` alone."""
 

@@ -12,12 +12,13 @@ import pytest
 from synthetic import ask_none, compile_all
 from typer.testing import CliRunner, Result
 
-from deltaproof.autotune import gate, tune
-from deltaproof.autotune.cli import app
-from deltaproof.autotune.ledger import Ledger
-from deltaproof.results.gpus import resolve
-from deltaproof.results.record import Estimated, Measured
-from deltaproof.verify.cli import app as verify_app
+from deltaproof.autotune import tune
+from deltaproof.autotune.cli.app import app
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.records.ledger import Ledger
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.record import Estimated, Measured
+from deltaproof.verify.cli.app import app as verify_app
 
 invoke = CliRunner(env={"COLUMNS": "80"}).invoke
 FAMILY = ("--rule", "gdn", "--dim", "64", "--op", "chunk_fwd")

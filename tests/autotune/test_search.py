@@ -12,11 +12,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from deltaproof.autotune.bench_search import METHODS, bench, timed
-from deltaproof.autotune.compile_stage import Progress
-from deltaproof.autotune.search import Trials, search
-from deltaproof.autotune.study import Config, Space, Study, Timing
-from deltaproof.results.strict import TableError
+from deltaproof.autotune.compile.stage import Progress
+from deltaproof.autotune.search.bench_search import METHODS, bench, timed
+from deltaproof.autotune.search.propose import Trials, search
+from deltaproof.autotune.search.study import Config, Space, Study, Timing
+from deltaproof.results.schema.strict import TableError
 
 PARAMETERS = {
     "block": (16, 32, 64, 128),

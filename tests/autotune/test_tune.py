@@ -9,20 +9,22 @@ import pytest
 from synthetic import FAMILY, ask_none, compile_all, compile_one
 from typer.testing import CliRunner
 
-from deltaproof.autotune import findings, gate, tune
-from deltaproof.autotune.binary import Compilation
-from deltaproof.autotune.cli import app
-from deltaproof.autotune.compile_stage import Compiled
-from deltaproof.autotune.ledger import Ledger
-from deltaproof.autotune.points import breadth_first, points_of
-from deltaproof.autotune.report import page
-from deltaproof.kernels.config import LaunchConfig
+from deltaproof.autotune import tune
+from deltaproof.autotune.cli.app import app
+from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.stage import Compiled
+from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.records import to_records as findings
+from deltaproof.autotune.records.ledger import Ledger
+from deltaproof.autotune.reports.page import page
+from deltaproof.autotune.space.points import breadth_first, points_of
+from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results import lookup
-from deltaproof.results.derive import derive
-from deltaproof.results.gpus import resolve
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.strict import TableError
-from deltaproof.results.table import read_table
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.evidence.derive import derive
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.strict import TableError
+from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
 
 

@@ -20,14 +20,14 @@ import pytest
 from made_up_gpu import lines, start
 from typer.testing import CliRunner
 
-from deltaproof.autotune import jobs
-from deltaproof.autotune.claims import Round
-from deltaproof.autotune.cli import app
-from deltaproof.autotune.storage import open_storage
-from deltaproof.autotune.study import Space, Study
-from deltaproof.results.journal import read_journals
-from deltaproof.results.record import Measured
-from deltaproof.results.strict import TableError
+from deltaproof.autotune.cli.app import app
+from deltaproof.autotune.search.study import Space, Study
+from deltaproof.autotune.storage import jobs
+from deltaproof.autotune.storage.database import open_storage
+from deltaproof.autotune.storage.leases import Round
+from deltaproof.results.evidence.journal import read_journals
+from deltaproof.results.schema.record import Measured
+from deltaproof.results.schema.strict import TableError
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = Space(parameters={"a": range(50), "b": (1,)}, feasible=[(a, 1) for a in range(50)])
@@ -113,7 +113,8 @@ def test_a_claim_without_a_sign_of_life_expires(url: str):
 
 
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path: Path):
-    code = "import sys; from deltaproof.autotune.claims import Round; from deltaproof.autotune.storage import open_storage;"
+    code = "from deltaproof.autotune.storage.leases import Round\n"
+    code += "from deltaproof.autotune.storage.database import open_storage\n"
     code += f"print(Round(open_storage('sqlite:///{tmp_path}/s.sqlite'), 'y').take('a'))"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / ".import")})
     storage = open_storage(f"sqlite:///{tmp_path}/s.sqlite")

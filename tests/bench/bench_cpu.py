@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deltaproof.kernels.torch_chunkwise import gated_delta_rule_torch
+from deltaproof.kernels.eager.chunkwise import gated_delta_rule_torch
 
 B, T, H, K, V = 1, 1024, 4, 128, 128
 THREADS = int(os.environ.get("OMP_NUM_THREADS", 1))

@@ -29,8 +29,8 @@ def ours(rule: str, arch: str) -> list[Row]:
     """Our kernels at their default configurations."""
     from deltaproof.kernels import LaunchConfig
     from deltaproof.kernels.decoding import TILE
-    from deltaproof.kernels.inference_launches import VARIANTS, decode_launches, inference_launches
-    from deltaproof.kernels.launches import op_launches
+    from deltaproof.kernels.launches.inference import VARIANTS, decode_launches, inference_launches
+    from deltaproof.kernels.launches.record import op_launches
     from deltaproof.specs.rule import RULES as ALL
 
     config, known = LaunchConfig(), ALL[rule]
@@ -49,7 +49,7 @@ def ours(rule: str, arch: str) -> list[Row]:
 
 def peers(rule: str, arch: str) -> list[Row]:
     """The peer's kernels of the same calls. Raises ImportError where it is not installed."""
-    from deltaproof.autotune.fla import pretend
+    from deltaproof.autotune.fla import fake_device as pretend
 
     name, count, shared = GPUS[arch]
     pretend.become((arch, name, count, shared))
@@ -99,7 +99,7 @@ def _forward(call: Any) -> None:
 def _row(who: str, variant: str, rule: str, arch: str, kernel: str, launches: list[Any]) -> Row:
     from triton.backends.compiler import GPUTarget
 
-    from deltaproof.kernels.compiling import compile_launch
+    from deltaproof.kernels.launches.compile import compile_launch
 
     binaries, refused = [], 0
     for launch in launches:

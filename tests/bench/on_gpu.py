@@ -104,7 +104,7 @@ print(json.dumps({
 
 def slug_of(found: dict[str, Any]) -> str | None:
     """The name under which tables know the device; None for one that they do not know."""
-    from deltaproof.results.gpus import identify
+    from deltaproof.results.schema.gpus import identify
 
     if found["device"] is None:
         return None

@@ -27,8 +27,9 @@ from stopwatch import Stopwatch, captured, cpu_clock, error_of, reference
 from summary import table, write_plots
 
 from deltaproof import kernels
-from deltaproof.results.atomic import replace
-from deltaproof.results.kernel_digest import ENTRY_POINTS, digest_sources
+from deltaproof.results.digests.kernels import stage_digests
+from deltaproof.results.digests.sources import digest_of, module_digest
+from deltaproof.results.files.atomic import replace
 
 SCHEMA = 1
 OPS = ("forward", "decode", "train")
@@ -46,8 +47,8 @@ def environment(device: str) -> dict[str, Any]:
         used = "one used" if threads == 1 else f"{threads} threads used"
         name, driver = f"CPU, {_processor()}, {os.cpu_count()} cores, {used}", None
         clock = "processor time" if cpu_clock() is time.process_time else "time on the clock"
-    entries = {file for files in ENTRY_POINTS.values() for file in files}
-    sources = digest_sources(Path(kernels.__file__).parent, sorted(entries | {"torch_chunkwise.py"}))
+    eager = sorted((Path(kernels.__file__).parent / "eager").glob("*.py"))
+    sources = digest_of([stage_digests(), [module_digest(path) for path in eager]])
     around = {"device": name, "driver": driver, "clock": clock, "python": platform.python_version(), **versions()}
     return around | {"kernels": sources, "tables": _tables()}
 

@@ -15,7 +15,7 @@ import torch
 from contestants import Answer, Call
 from shapes import Work
 
-from deltaproof.autotune import timings
+from deltaproof.autotune.timing import timings
 from deltaproof.kernels import gated_delta_rule
 
 CHECKED_HEADS = 2

@@ -8,8 +8,8 @@ import torch
 import triton
 import triton.language as tl
 
-from deltaproof.specs import field
-from deltaproof.specs.field import FieldArray, constant, same
+from deltaproof.specs.arithmetic import field
+from deltaproof.specs.arithmetic.field import FieldArray, constant, same
 from deltaproof.verify.interpreter import field_array, payload_tensor, session
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaproof.specs import field
-from deltaproof.specs.field import FIELD, NEG_INF, OUTSIDE, FieldArray, constant, same
+from deltaproof.specs.arithmetic import field
+from deltaproof.specs.arithmetic.field import FIELD, NEG_INF, OUTSIDE, FieldArray, constant, same
 
 seeds = st.integers(0, 2**32 - 1)
 INF, LOST = FieldArray(NEG_INF), FieldArray(OUTSIDE)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from triton.runtime.errors import InterpreterError
 
-from deltaproof.specs import field
+from deltaproof.specs.arithmetic import field
 from deltaproof.verify.interpreter import field_array, grid, payload_tensor, session
 
 

@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from deltaproof.verify.interpreter import session
-from deltaproof.verify.interpreter.traffic import Counting, TorchTraffic
+from deltaproof.verify.interpreter.addresses.traffic import Counting, TorchTraffic
 
 
 @triton.jit

@@ -11,10 +11,10 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 
 from deltaproof.kernels import LaunchConfig
-from deltaproof.kernels.compiling import compile_launch, record
 from deltaproof.kernels.decoding import TILE
-from deltaproof.kernels.inference_launches import VARIANTS, decode_launches, inference_launches
-from deltaproof.kernels.launches import first_stage_launches, op_launches
+from deltaproof.kernels.launches.compile import compile_launch, record
+from deltaproof.kernels.launches.inference import VARIANTS, decode_launches, inference_launches
+from deltaproof.kernels.launches.record import first_stage_launches, op_launches
 from deltaproof.specs.rule import RULES
 
 SHARED_LIMIT = 99 * 1024

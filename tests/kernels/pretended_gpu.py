@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.interpreter import InterpretedFunction
 
-from deltaproof.kernels import decoding, inference, library
+from deltaproof.kernels import decoding
+from deltaproof.kernels.ops import inference, library
 
 OPERATORS = (
     library.chunk_train,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from deltaproof.kernels.checks import check
+from deltaproof.kernels.arguments.checks import check
 from deltaproof.specs.rule import RULES, Rule
 
 B, T, H, HV, K, V = 2, 5, 2, 4, 8, 6

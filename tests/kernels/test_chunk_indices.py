@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from pretended_gpu import Waited, pretended_gpu
 
 from deltaproof.kernels import LaunchConfig, chunk_indices, decoding, fla_names, gated_delta_rule
+from deltaproof.kernels.configs.space import CHUNK_SIZES
 from deltaproof.kernels.layers.conv import ShortConvolution
 from deltaproof.kernels.relatives import gated_delta_product, mamba3, rwkv7
-from deltaproof.kernels.space import CHUNK_SIZES
 
 T, H, K, V = 45, 2, 16, 16
 BOUNDARIES = [0, 3, 3, 40, T]

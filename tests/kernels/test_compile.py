@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.kernels.config import LaunchConfig
-from deltaproof.kernels.launches import op_launches
+from deltaproof.kernels.configs.launch_config import LaunchConfig
+from deltaproof.kernels.launches.record import op_launches
 from deltaproof.specs.rule import RULES
 
 

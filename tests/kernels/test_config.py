@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.kernels.config import STAGES, LaunchConfig, Tile
+from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile
 
 tiles = st.builds(
     Tile,

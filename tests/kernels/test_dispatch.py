@@ -12,12 +12,12 @@ import pytest
 import torch
 import triton
 
-from deltaproof.kernels import dispatch
-from deltaproof.kernels.checks import CallShape
+from deltaproof.kernels.arguments.checks import CallShape
+from deltaproof.kernels.ops import dispatch
 from deltaproof.results import Key, TableEntry, forget
-from deltaproof.results.gpus import Resources, resolve
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.table import make_table, write_table
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.schema.gpus import Resources, resolve
+from deltaproof.results.schema.table import make_table, write_table
 
 SHAPE = CallShape(
     decay="channel", erase="channel", write="channel", B=1, T=8192, H=16, HV=16, K=128, V=128, N=1,

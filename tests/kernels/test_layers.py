@@ -12,14 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaproof.kernels.layers import (
-    Carve,
-    GatedDeltaNet,
-    GatedDeltaNet2,
-    KimiDeltaAttention,
-    MixerConfig,
-    from_fla,
-)
+from deltaproof.kernels.layers import Carve, GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, MixerConfig, from_fla
 from deltaproof.kernels.layers.mixer import Mixer
 
 SMALL: dict[str, Any] = {"hidden_size": 12, "num_heads": 2, "head_dim": 4}

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.kernels.layout import even_layout, even_sequences, make_layout
+from deltaproof.kernels.arguments.layout import even_layout, even_sequences, make_layout
 
 
 @given(lengths=st.lists(st.integers(0, 70), min_size=1, max_size=6), chunk_size=st.sampled_from([16, 32, 64]))

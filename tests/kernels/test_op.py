@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from deltaproof import kernels
-from deltaproof.kernels import LaunchConfig, chunk_indices, gated_delta_rule, inference, library
+from deltaproof.kernels import LaunchConfig, chunk_indices, gated_delta_rule
+from deltaproof.kernels.ops import inference, library
 from deltaproof.specs.rule import RULES, Rule
 
 B, T, H, HV, K, V = 2, 21, 1, 2, 20, 24

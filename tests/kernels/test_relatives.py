@@ -14,13 +14,13 @@ import torch
 from hypothesis import strategies as st
 
 from deltaproof.kernels import LaunchConfig, fla_names, gated_delta_rule
-from deltaproof.kernels.config import STAGES
+from deltaproof.kernels.configs.launch_config import STAGES
+from deltaproof.kernels.configs.space import CHUNK_SIZES
 from deltaproof.kernels.relatives import RELATIVES, CarveCache, carve, comba, mamba3, rwkv7
-from deltaproof.kernels.space import CHUNK_SIZES
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.relatives import SYSTEMS
 from deltaproof.specs.rule import NAMED
-from deltaproof.verify.relatives import posed, run, run_in_parts
+from deltaproof.verify.execution.relatives import posed, run, run_in_parts
 
 TORCH = partial(gated_delta_rule, variant="torch")
 

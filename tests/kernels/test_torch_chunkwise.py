@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaproof.kernels.torch_chunkwise import gated_delta_rule_torch
-from deltaproof.specs.inputs import Inputs, generate
+from deltaproof.kernels.eager.chunkwise import gated_delta_rule_torch
+from deltaproof.specs.inputs.make import Inputs, generate
+from deltaproof.specs.inputs.regimes import REGIMES
+from deltaproof.specs.oracle.recurrence import solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import solve
-from deltaproof.specs.regimes import REGIMES
 from deltaproof.specs.rule import RULES
 
 EVERY_LENGTH = (0, 1, 15, 16, 17, 63, 64, 65, 130)

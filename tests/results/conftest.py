@@ -15,11 +15,11 @@ import pytest
 
 import deltaproof
 from deltaproof.results import forget
-from deltaproof.results.entry import TableEntry
-from deltaproof.results.gpus import Resources, resolve
-from deltaproof.results.key import Key
-from deltaproof.results.record import Estimated, Gated, Measured, Ranking, Record, Rejected
-from deltaproof.results.table import Refused, make_table, write_table
+from deltaproof.results.schema.entry import TableEntry
+from deltaproof.results.schema.gpus import Resources, resolve
+from deltaproof.results.schema.key import Key
+from deltaproof.results.schema.record import Estimated, Gated, Measured, Ranking, Record, Rejected
+from deltaproof.results.schema.table import Refused, make_table, write_table
 
 KERNEL, OLD_KERNEL = "11" * 8, "22" * 8
 
@@ -118,7 +118,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     """Writes a table of entries into a folder of its own, and looks tables up nowhere but in such folders."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("DELTAPROOF_TABLES", raising=False)
-    monkeypatch.setattr("deltaproof.results.places.packaged", lambda name: tmp_path / "shipped" / name)
+    monkeypatch.setattr("deltaproof.results.serve.search_path.packaged", lambda name: tmp_path / "shipped" / name)
     forget()
 
     def put(

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from deltaproof.results.derive import derive
-from deltaproof.results.gpus import Resources, resolve
-from deltaproof.results.portfolio import portfolio
-from deltaproof.results.record import Unexplored, record_digest
-from deltaproof.results.table import dumps
+from deltaproof.results.evidence.derive import derive
+from deltaproof.results.evidence.portfolio import portfolio
+from deltaproof.results.schema.gpus import Resources, resolve
+from deltaproof.results.schema.record import Unexplored, record_digest
+from deltaproof.results.schema.table import dumps
 
 H100 = resolve("H100")
 

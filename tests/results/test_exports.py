@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from deltaproof.results import lookup
-from deltaproof.results.export_fla import FlaEntry, fla_hash, to_fla
-from deltaproof.results.export_python import to_python
-from deltaproof.results.export_t4 import from_t4, to_t4, token_parameters
-from deltaproof.results.gpus import resolve
-from deltaproof.results.record import Compiled
-from deltaproof.results.strict import TableError
-from deltaproof.results.table import make_table
+from deltaproof.results.export.fla import FlaEntry, fla_hash, to_fla
+from deltaproof.results.export.python import to_python
+from deltaproof.results.export.t4 import from_t4, to_t4, token_parameters
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.record import Compiled
+from deltaproof.results.schema.strict import TableError
+from deltaproof.results.schema.table import make_table
 
 
 def module(source: str) -> dict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltaproof.results.gpus import Gpu, identify, known_gpus, resolve
+from deltaproof.results.schema.gpus import Gpu, identify, known_gpus, resolve
 from deltaproof.specs.gpus import gpus
 
 

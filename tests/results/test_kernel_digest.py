@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.results import kernel_digest as module
-from deltaproof.results.kernel_digest import STAGES, digest_kernels, forget_digests, stage_digests, write_stored
-from deltaproof.results.strict import TableError
+from deltaproof.results.digests import kernels as module
+from deltaproof.results.digests.kernels import STAGES, digest_kernels, forget_digests, stage_digests, write_stored
+from deltaproof.results.schema.strict import TableError
 
 SOURCES = {
     "walk.py": '''"""A docstring."""
@@ -137,8 +137,8 @@ def test_every_stage_has_a_kernel():
 
 
 def test_the_stored_digests_are_those_of_the_sources():
-    stored = json.loads(Path(module.__file__).with_name("kernels.json").read_text())["digests"]
-    assert stored == digest_kernels(module._SOURCES), "run: python -m deltaproof.results.kernel_digest"
+    stored = json.loads((Path(module.__file__).parents[1] / "kernels.json").read_text())["digests"]
+    assert stored == digest_kernels(module._SOURCES), "run: python -m deltaproof.results.digests.kernels"
 
 
 def test_an_edit_shows_at_once_and_the_stored_digests_serve_without_sources(
@@ -146,7 +146,7 @@ def test_an_edit_shows_at_once_and_the_stored_digests_serve_without_sources(
 ):
     package = tmp_path_factory.mktemp("results")
     monkeypatch.setattr(module, "_SOURCES", folder)
-    monkeypatch.setattr(module, "__file__", str(package / "kernel_digest.py"))
+    monkeypatch.setattr(module, "__file__", str(package / "digests" / "kernels.py"))
     monkeypatch.setattr(module, "packaged", lambda name: package / name)
 
     def now() -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.results.key import OPTIONS, Key, bucket
+from deltaproof.results.schema.key import OPTIONS, Key, bucket
 
 FIELDS = {"op": "chunk_fwd", "rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128}
 

@@ -8,11 +8,11 @@ from functools import partial
 import pytest
 
 from deltaproof import results
-from deltaproof.results.dispatch import _ANSWERS, lookup
-from deltaproof.results.gpus import Resources
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.strict import TableError
-from deltaproof.results.table import Refused
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.schema.gpus import Resources
+from deltaproof.results.schema.strict import TableError
+from deltaproof.results.schema.table import Refused
+from deltaproof.results.serve.lookup import _ANSWERS, lookup
 from deltaproof.specs.rule import RULES
 
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
@@ -88,7 +88,7 @@ def test_a_stale_or_failed_entry_is_never_served(make, places, ask, tier: str):
 def test_an_edited_kernel_makes_our_entries_stale(make, places, ask, monkeypatch: pytest.MonkeyPatch):
     places(make.entry(config="c32", kernel=kernel_digest(make.key(), "c32")))
     assert ask(kernel_digest=None).config == "c32"
-    monkeypatch.setattr("deltaproof.results.choose.kernel_digest", lambda key, config: "ee" * 8)
+    monkeypatch.setattr("deltaproof.results.serve.choose.kernel_digest", lambda key, config: "ee" * 8)
     assert ask(kernel_digest=None, tokens=8000).source == "default"
 
 
@@ -218,7 +218,7 @@ def test_nonsense_is_refused_in_one_line(make, places, wrong: dict, said: str):
 def test_a_hit_is_the_same_object_and_memory_is_bounded(make, places, ask, monkeypatch: pytest.MonkeyPatch):
     places(make.entry())
     assert ask() is ask()
-    monkeypatch.setattr("deltaproof.results.dispatch._MOST_ANSWERS", 10)
+    monkeypatch.setattr("deltaproof.results.serve.lookup._MOST_ANSWERS", 10)
     for tokens in range(100):
         ask(tokens=tokens)
     assert len(_ANSWERS) <= 10

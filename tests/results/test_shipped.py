@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from deltaproof import results
-from deltaproof.results.derive import derive
-from deltaproof.results.gpus import known_gpus
-from deltaproof.results.journal import read_journals
-from deltaproof.results.kernel_digest import kernel_digest
-from deltaproof.results.portfolio import portfolio
-from deltaproof.results.table import EVERYWHERE, dumps, read_table
+from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.evidence.derive import derive
+from deltaproof.results.evidence.journal import read_journals
+from deltaproof.results.evidence.portfolio import portfolio
+from deltaproof.results.schema.gpus import known_gpus
+from deltaproof.results.schema.table import EVERYWHERE, dumps, read_table
 
 FOLDER = Path(results.__file__).parent
 TABLES = sorted((FOLDER / "tables").glob("*.json"))

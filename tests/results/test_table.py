@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.results import table as tables
-from deltaproof.results.entry import TIERS, TableEntry
-from deltaproof.results.gpus import Resources, known_gpus, resolve
-from deltaproof.results.key import DTYPES, OPTIONS, Key, in_order
-from deltaproof.results.strict import TableError
-from deltaproof.results.table import Left, Refused, dumps, loads, make_table, read_table, write_table
+from deltaproof.results.schema import table as tables
+from deltaproof.results.schema.entry import TIERS, TableEntry
+from deltaproof.results.schema.gpus import Resources, known_gpus, resolve
+from deltaproof.results.schema.key import DTYPES, OPTIONS, Key, in_order
+from deltaproof.results.schema.strict import TableError
+from deltaproof.results.schema.table import Left, Refused, dumps, loads, make_table, read_table, write_table
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True)
 digests = st.from_regex(r"[0-9a-f]{16}", fullmatch=True)

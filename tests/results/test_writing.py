@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.results.atomic import replace
-from deltaproof.results.gpus import resolve
-from deltaproof.results.journal import append, read_journal, read_journals
-from deltaproof.results.record import (
+from deltaproof.results.evidence.journal import append, read_journal, read_journals
+from deltaproof.results.files.atomic import replace
+from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.record import (
     KINDS,
     Compiled,
     Measured,
@@ -20,14 +20,14 @@ from deltaproof.results.record import (
     record_from_line,
     record_to_line,
 )
-from deltaproof.results.strict import TableError
-from deltaproof.results.table import make_table, read_table, write_table
+from deltaproof.results.schema.strict import TableError
+from deltaproof.results.schema.table import make_table, read_table, write_table
 
 KILLING = """
 import os, random, signal, sys, time
 from pathlib import Path
-from deltaproof.results.journal import append, read_journal
-from deltaproof.results.table import read_table, write_table
+from deltaproof.results.evidence.journal import append, read_journal
+from deltaproof.results.schema.table import read_table, write_table
 
 folder, rounds = Path(sys.argv[1]), int(sys.argv[2])
 first, second = read_table(folder / "first.json"), read_table(folder / "second.json")
@@ -75,8 +75,8 @@ def test_killed_writers_leave_the_old_file_or_the_new_one(make, tmp_path: Path, 
 FULL = """
 import resource, signal, sys
 from pathlib import Path
-from deltaproof.results.journal import append, read_journal
-from deltaproof.results.table import read_table, write_table
+from deltaproof.results.evidence.journal import append, read_journal
+from deltaproof.results.schema.table import read_table, write_table
 
 folder = Path(sys.argv[1])
 big, record = read_table(folder / "big.json"), read_journal(folder / "records.jsonl").records[0]
@@ -107,7 +107,7 @@ APPENDING = """
 import os, sys
 from pathlib import Path
 from dataclasses import replace
-from deltaproof.results.journal import append, read_journal
+from deltaproof.results.evidence.journal import append, read_journal
 
 path, writers, each = Path(sys.argv[1]), 4, 50
 record = read_journal(path).records[0]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from deltaproof.specs.arithmetic.numbers import Float64
 from deltaproof.specs.budget import REPLICAS, Budget, budget, ratios, spread
-from deltaproof.specs.contract import CONTRACTS, EXACT, FP32, TOKEN_CONTRACTS
-from deltaproof.specs.inputs import Inputs, generate, rounded
-from deltaproof.specs.numbers import Float64
+from deltaproof.specs.inputs.make import Inputs, generate, rounded
+from deltaproof.specs.oracle.recurrence import solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import solve
+from deltaproof.specs.rounding.contract import CONTRACTS, EXACT, FP32, TOKEN_CONTRACTS
 
 BOUND = 16
 """A ratio that no honest implementation comes near here, and every planted mistake exceeds."""

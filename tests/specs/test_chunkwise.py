@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deltaproof.specs.chunkwise import chunkwise
-from deltaproof.specs.decay import decays, gate_gradient
-from deltaproof.specs.inputs import generate
+from deltaproof.specs.inputs.make import generate
+from deltaproof.specs.inputs.regimes import REGIMES
+from deltaproof.specs.oracle.chunkwise import chunkwise
+from deltaproof.specs.oracle.decay import decays, gate_gradient
+from deltaproof.specs.oracle.recurrence import solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import solve
-from deltaproof.specs.regimes import REGIMES
 from deltaproof.specs.rule import RULES
 
 CASES = [(rule, regime) for rule in RULES.values() for regime in REGIMES.values() if regime.applies(rule)]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deltaproof.specs.draws import CHUNK
-from deltaproof.specs.inputs import generate, rounded
+from deltaproof.specs.inputs.draws import CHUNK
+from deltaproof.specs.inputs.make import generate, rounded
+from deltaproof.specs.inputs.regimes import REGIMES
+from deltaproof.specs.oracle.recurrence import solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import solve
-from deltaproof.specs.regimes import REGIMES
 from deltaproof.specs.rule import RULES
 
 CASES = [(rule, regime) for rule in RULES.values() for regime in REGIMES.values() if regime.applies(rule)]

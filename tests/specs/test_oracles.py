@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deltaproof.specs import recurrence
-from deltaproof.specs.inputs import generate
-from deltaproof.specs.precise import best, finite_differences, solve_precisely
+from deltaproof.specs.arithmetic.scalars import ARB, DIGITS, MP, digits, radius
+from deltaproof.specs.inputs.make import generate
+from deltaproof.specs.oracle import recurrence
+from deltaproof.specs.oracle.precise import best, finite_differences, solve_precisely
+from deltaproof.specs.oracle.recurrence import solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import solve
 from deltaproof.specs.rule import RULES
-from deltaproof.specs.scalars import ARB, DIGITS, MP, digits, radius
 
 SMALL = [f"{rule}:fp32:b1:t5:h1x2:k4:v3:ordinary:s1" for rule in RULES] + [
     "gdn2:fp32:b1:t6:h1x2:k4:v3:erase_wide:s2+lengths=2.0.4+key_gates+l2norm+raw_gate+scale=0.7",

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from deltaproof.specs.inputs import Inputs, generate
-from deltaproof.specs.numbers import FLOAT64
-from deltaproof.specs.options import L2NORM_EPSILON
+from deltaproof.specs.arithmetic.numbers import FLOAT64
+from deltaproof.specs.inputs.make import Inputs, generate
+from deltaproof.specs.oracle.options import L2NORM_EPSILON
+from deltaproof.specs.oracle.recurrence import respond, solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import respond, solve
 from deltaproof.specs.rule import RULES
 
 SHAPE = "fp32:b1:t9:h2x4:k5:v3:ordinary:s2"

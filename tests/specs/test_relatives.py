@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deltaproof.specs.oracle.recurrence import solve as solve_rule
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.recurrence import solve as solve_rule
 from deltaproof.specs.relatives import OUTSIDE, SYSTEMS, System, drawn, solve
 from deltaproof.specs.rule import NAMED, RELATIVES, RULES
 
@@ -54,7 +54,7 @@ def test_systems_that_are_rules_agree_with_the_rule(name: str):
     system = SYSTEMS[name]
     call = drawn(system, problem)
     ours = solve(system, problem, call)
-    from deltaproof.specs.inputs import generate
+    from deltaproof.specs.inputs.make import generate
 
     rule = solve_rule(problem, generate(problem))
     np.testing.assert_allclose(ours["o"], rule["o"], rtol=0, atol=1e-13)

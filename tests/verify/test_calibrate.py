@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.specs.regimes import REGIMES
-from deltaproof.verify import calibrate
-from deltaproof.verify.calibrate import DTYPES, Measured, Share, false_alarms, measure, shares, summarise
-from deltaproof.verify.calibration_log import Log
-from deltaproof.verify.case import Replay
-from deltaproof.verify.cli import app
-from deltaproof.verify.harness import Harness
+from deltaproof.specs.inputs.regimes import REGIMES
+from deltaproof.verify.calibration import calibrate
+from deltaproof.verify.calibration.calibrate import DTYPES, Measured, Share, false_alarms, measure, shares, summarise
+from deltaproof.verify.calibration.log import Log
+from deltaproof.verify.cases.case import Replay
+from deltaproof.verify.cli.app import app
+from deltaproof.verify.execution.harness import Harness
 
 SHARE = Share(
     target="deltaproof", kernels=("recurrent/tokens",), profile="quick", dtype="bf16", regime="strong", problems=3, seed=1

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from wrong_kernels import DOUBLED, TOKENS, at_token, on_output, spoil
 
 from deltaproof.kernels import KERNELS
-from deltaproof.specs.inputs import generate
+from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify import check, corpus, properties
-from deltaproof.verify.case import Case, Replay
-from deltaproof.verify.harness import Harness
-from deltaproof.verify.profiles import PROFILES
-from deltaproof.verify.strategies import cases, problems, regimes_of, token_counts
+from deltaproof.verify import properties
+from deltaproof.verify.cases import regressions as corpus
+from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cases.strategies import cases, problems, regimes_of, token_counts
+from deltaproof.verify.execution.harness import Harness
+from deltaproof.verify.run import judge as check
 
 QUICK = PROFILES["quick"]
 CELL = check.Cell(target="deltaproof", kernel="test/doubled", rule="gdn2", property="equality")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from deltaproof.verify.cli import app
+from deltaproof.verify.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "ci.md").read_text()

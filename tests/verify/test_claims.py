@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from deltaproof.verify import claims as package
 from deltaproof.verify.claims import CLAIMS, Claim, Finding
 from deltaproof.verify.claims.claim import CONTROL, holds, under_conditions
-from deltaproof.verify.cli import app
+from deltaproof.verify.cli.app import app
 
 
 def verify(*arguments: str) -> Result:

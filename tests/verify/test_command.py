@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from deltaproof.verify import runner
-from deltaproof.verify.check import Cell
-from deltaproof.verify.cli import app
-from deltaproof.verify.profiles import PROFILES
-from deltaproof.verify.store import Store
+from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cli.app import app
+from deltaproof.verify.run import runner
+from deltaproof.verify.run.cache import Store
+from deltaproof.verify.run.judge import Cell
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -69,7 +69,7 @@ def test_help_comes_fast_and_with_examples():
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert time.monotonic() - started < 10
     assert "verify replay" in done.stdout
-    assert "deltaproof.verify.cli" in done.stderr
+    assert "deltaproof.verify.cli.app" in done.stderr
     assert " torch\n" not in done.stderr
 
 

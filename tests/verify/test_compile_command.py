@@ -14,11 +14,11 @@ import pytest
 from packaging.specifiers import SpecifierSet
 from typer.testing import CliRunner
 
-from deltaproof.kernels.config import LaunchConfig
+from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cli import app
-from deltaproof.verify.commands import compile as command
+from deltaproof.verify.cli import compile as command
+from deltaproof.verify.cli.app import app
 from deltaproof.verify.compile import traits
 from deltaproof.verify.compile.findings import Finding, judge
 from deltaproof.verify.compile.hazards import Pattern, Toolchain, hazards
@@ -36,7 +36,7 @@ from deltaproof.verify.compile.plan import (
 )
 from deltaproof.verify.compile.run import Job, Store, _compiled
 from deltaproof.verify.compile.work import Compiled, Named
-from deltaproof.verify.workers import Failure
+from deltaproof.verify.process.pool import Failure
 
 H100, A100, MI300X = gpu("H100"), gpu("A100"), gpu("MI300X")
 SUBJECT = Subject(kernel="chunk_fwd/split", rule="gdn", dtype="bf16", K=64, V=64)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.verify.case import Case
-from deltaproof.verify.cli import app
-from deltaproof.verify.document import Document, document, read_document
-from deltaproof.verify.html import page
-from deltaproof.verify.outcome import Outcome
-from deltaproof.verify.ratios import worst_case, worst_ratios
-from deltaproof.verify.verdict import Counterexample, Verdict
+from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cli.app import app
+from deltaproof.verify.execution.ratios import worst_case, worst_ratios
+from deltaproof.verify.report.html import page
+from deltaproof.verify.verdicts.document import Document, document, read_document
+from deltaproof.verify.verdicts.outcome import Outcome
+from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
 
 HELD = Verdict(
     kernel="chunk_train/staged",

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from deltaproof.verify.interruption import heed, interruptible
+from deltaproof.verify.process.signals import heed, interruptible
 
 
 class Finalised:

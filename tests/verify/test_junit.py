@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from junitparser import JUnitXml
 
-from deltaproof.verify.document import Document
-from deltaproof.verify.junit import write_junit
-from deltaproof.verify.verdict import Counterexample, Verdict
+from deltaproof.verify.report.junit import write_junit
+from deltaproof.verify.verdicts.document import Document
+from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
 
 HELD = Verdict(
     kernel="chunk_train/staged",

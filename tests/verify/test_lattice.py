@@ -3,7 +3,7 @@ from itertools import combinations
 import pytest
 
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.lattice import OPTIONS, problems
+from deltaproof.verify.cases.pairwise import OPTIONS, problems
 
 
 def values_of(problem):

@@ -15,19 +15,19 @@ from typer.testing import CliRunner
 from wrong_kernels import STAGED, TOKENS, at_token, on_gradient, on_output, spoil
 
 from deltaproof.kernels import KERNELS, Kernel
-from deltaproof.kernels.config import STAGES, LaunchConfig, Tile
+from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RELATIVES, RULES
 from deltaproof.verify import properties
-from deltaproof.verify.case import Case, Replay
-from deltaproof.verify.check import Cell, judge_case, judge_one
-from deltaproof.verify.cli import app
-from deltaproof.verify.harness import Harness
+from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cli.app import app
+from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import HOST, Localised, localise
 from deltaproof.verify.localise.needs import needs
 from deltaproof.verify.localise.outputs import describe
-from deltaproof.verify.report import print_report
-from deltaproof.verify.verdict import Verdict
+from deltaproof.verify.report.text import print_report
+from deltaproof.verify.run.judge import Cell, judge_case, judge_one
+from deltaproof.verify.verdicts.verdict import Verdict
 
 NARROW = LaunchConfig(chunk_size=16, **dict.fromkeys(STAGES, Tile(block=16)))
 KDA = Problem(rule=RULES["kda"], T=3, K=17, V=3, H=1, HV=2, seed=3, qk_l2norm=True, gate_in_kernel=True)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from deltaproof.kernels import KERNELS
-from deltaproof.kernels.config import LaunchConfig
+from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.case import Case, Replay
-from deltaproof.verify.harness import Harness, field_inputs
+from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.execution.harness import Harness, field_inputs
 from deltaproof.verify.mutants.judge import Result
 from deltaproof.verify.mutants.locating import Located, Task, document, locate, run, sentence, summary
 from deltaproof.verify.mutants.pool import Setting

@@ -19,11 +19,11 @@ from triton.runtime.interpreter import InterpretedFunction
 from typer.testing import CliRunner
 
 from deltaproof.kernels import KERNELS, stages
-from deltaproof.specs.inputs import generate
+from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.case import Case
-from deltaproof.verify.cli import app
+from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
 from deltaproof.verify.mutants import campaign, detectable, equivalent, judge, peers, pool, prove, report
 from deltaproof.verify.mutants.draw import LARGEST_SHARE, draw

@@ -5,10 +5,10 @@ import pytest
 from wrong_kernels import SPLIT, STAGED, TOKENS
 
 from deltaproof.specs.problem import Problem
-from deltaproof.verify.case import Case
-from deltaproof.verify.check import judge_case
-from deltaproof.verify.harness import Harness
+from deltaproof.verify.cases.case import Case
+from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties.offsets import OFFSETS
+from deltaproof.verify.run.judge import judge_case
 
 PROBLEM = Problem.parse("gdn2:fp32:b1:t4:h1x1:k4:v4:ordinary:s0")
 

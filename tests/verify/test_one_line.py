@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from deltaproof.autotune.cli import app as autotune
-from deltaproof.verify.cli import app as verify
-from deltaproof.verify.one_line import OneLineGroup
+from deltaproof.autotune.cli.app import app as autotune
+from deltaproof.verify.cli.app import app as verify
+from deltaproof.verify.cli.usage_errors import OneLineGroup
 
 
 @pytest.mark.parametrize(

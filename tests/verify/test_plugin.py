@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.verify.document import Document
 from deltaproof.verify.properties import NAMES
 from deltaproof.verify.subprocess_run import failures
-from deltaproof.verify.verdict import Counterexample, Verdict
+from deltaproof.verify.verdicts.document import Document
+from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
 
 pytest_plugins = ["pytester"]
 

@@ -14,11 +14,11 @@ from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import properties
-from deltaproof.verify.case import Case
-from deltaproof.verify.check import judge_case
-from deltaproof.verify.harness import Harness
-from deltaproof.verify.outcome import Outcome
+from deltaproof.verify.cases.case import Case
+from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import oracle
+from deltaproof.verify.run.judge import judge_case
+from deltaproof.verify.verdicts.outcome import Outcome
 
 GDN2 = Problem(rule=RULES["gdn2"], T=18, H=1, HV=2, K=5, V=6, seed=3)
 KDA = replace(GDN2, rule=RULES["kda"])

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from deltaproof.kernels import KERNELS
-from deltaproof.specs.inputs import generate
+from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify import execute
-from deltaproof.verify.case import Case
-from deltaproof.verify.harness import Harness
+from deltaproof.verify.cases.case import Case
+from deltaproof.verify.execution import execute
+from deltaproof.verify.execution.harness import Harness
+from deltaproof.verify.execution.red_zones import Strays, strays
 from deltaproof.verify.properties import load
-from deltaproof.verify.red_zones import Strays, strays
 
 NOTHING = Strays(unwritten={}, damaged=(), changed=())
 
@@ -127,7 +127,7 @@ def test_the_reference_says_where_nan_belongs():
 
 def test_the_memory_property_says_so_on_a_device(monkeypatch: pytest.MonkeyPatch):
     found = Strays(unwritten={}, damaged=(), changed=("o",))
-    monkeypatch.setattr("deltaproof.verify.red_zones.strays", lambda call, made, nan_belongs: found)
+    monkeypatch.setattr("deltaproof.verify.execution.red_zones.strays", lambda call, made, nan_belongs: found)
     problem = Problem(rule=RULES["gdn"], T=4)
     harness = Harness(kernel=KERNELS["recurrent/tokens"], kernels=KERNELS, device="meta")
     outcome = load("memory").check(Case(problem=problem), harness)

@@ -18,13 +18,13 @@ from deltaproof.specs.relatives import OUTSIDE, SYSTEMS
 from deltaproof.specs.rule import NAMED
 from deltaproof.specs.rule import RELATIVES as RELATIVE_RULES
 from deltaproof.verify import properties
-from deltaproof.verify import relatives as calls
-from deltaproof.verify.case import Case, Replay
-from deltaproof.verify.check import judge_case
-from deltaproof.verify.cli import app
-from deltaproof.verify.harness import Harness
-from deltaproof.verify.outcome import Outcome
-from deltaproof.verify.plan import Selection, plan
+from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cli.app import app
+from deltaproof.verify.execution import relatives as calls
+from deltaproof.verify.execution.harness import Harness
+from deltaproof.verify.run.judge import judge_case
+from deltaproof.verify.run.plan import Selection, plan
+from deltaproof.verify.verdicts.outcome import Outcome
 
 PROPERTY = properties.load("relative")
 TORCH = KERNELS["chunk_train/torch"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_verdicts import ERROR, FAILED, HELD
 
-from deltaproof.verify import store as store_module
-from deltaproof.verify.store import Store
+from deltaproof.verify.run import cache as store_module
+from deltaproof.verify.run.cache import Store
 
 
 @pytest.fixture
@@ -90,12 +90,12 @@ def judge(case, kernel):
 @pytest.mark.parametrize(
     ("name", "old", "new", "same"),
     [
-        ("verify/check.py", "# why", "# because", True),
-        ("verify/check.py", "outcome", "found", True),
-        ("verify/html.py", "page", "sheet", True),
-        ("results/choose.py", "1", "2", True),
-        ("verify/check.py", "< 1", "< 2", False),
-        ("verify/harness.py", "1", "2", False),
+        ("verify/run/judge.py", "# why", "# because", True),
+        ("verify/run/judge.py", "outcome", "found", True),
+        ("verify/report/html.py", "page", "sheet", True),
+        ("results/serve/choose.py", "1", "2", True),
+        ("verify/run/judge.py", "< 1", "< 2", False),
+        ("verify/run/harness.py", "1", "2", False),
     ],
 )
 def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
@@ -103,12 +103,12 @@ def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
 ):
     monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
     sources = {
-        "verify/check.py": JUDGE,
-        "verify/harness.py": "from ..results.choose import ONE\n\ndef run(case, kernel):\n    return 1\n",
-        "verify/html.py": "page = 1\n", "results/choose.py": "ONE = 1\n", "kernels/some.py": "", "specs/some.py": "",
+        "verify/run/judge.py": JUDGE,
+        "verify/run/harness.py": "from ...results.serve.choose import ONE\n\ndef run(case, kernel):\n    return 1\n",
+        "verify/report/html.py": "page = 1\n", "results/serve/choose.py": "ONE = 1\n", "kernels/some.py": "", "specs/some.py": "",
     }  # fmt: skip
     for path, text in sources.items():
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     before = store_module.source_digest()
     (tmp_path / name).write_text(sources[name].replace(old, new))

@@ -10,21 +10,22 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.results.calibration import tau
-from deltaproof.specs.contract import CONTRACTS
+from deltaproof.results.files.calibration import tau
 from deltaproof.specs.problem import Problem
+from deltaproof.specs.rounding.contract import CONTRACTS
 from deltaproof.specs.rule import RULES
-from deltaproof.verify import corpus, targets
-from deltaproof.verify.case import Case
-from deltaproof.verify.check import Cell, judge, judge_case
-from deltaproof.verify.cli import app
-from deltaproof.verify.contracts import promises_ieee_products
-from deltaproof.verify.harness import Harness
-from deltaproof.verify.outcome import Outcome
-from deltaproof.verify.plan import Selection, plan, unsupported
-from deltaproof.verify.profiles import PROFILES
+from deltaproof.verify import targets
+from deltaproof.verify.cases import regressions as corpus
+from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cli.app import app
+from deltaproof.verify.execution.contracts import promises_ieee_products
+from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load as load_property
-from deltaproof.verify.verdict import Verdict
+from deltaproof.verify.run.judge import Cell, judge, judge_case
+from deltaproof.verify.run.plan import Selection, plan, unsupported
+from deltaproof.verify.verdicts.outcome import Outcome
+from deltaproof.verify.verdicts.verdict import Verdict
 
 FEW = ("empty sequences first, between and last", "decode: one token, with a state", "no states, scale of one",
        "gate and normalisation in the kernel", "strided views")  # fmt: skip

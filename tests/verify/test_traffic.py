@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.verify.cli import app
+from deltaproof.verify.cli.app import app
 
 
 def run(*arguments: str) -> tuple[int, str]:

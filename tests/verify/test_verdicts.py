@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.verify.document import SCHEMA, document, exit_code, read_document
-from deltaproof.verify.verdict import Counterexample, Verdict
+from deltaproof.verify.verdicts.document import SCHEMA, document, exit_code, read_document
+from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
 
 HELD = Verdict(
     kernel="chunk_train/staged",

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from deltaproof.kernels import Kernel
-from deltaproof.kernels.config import LaunchConfig
+from deltaproof.kernels.configs.launch_config import LaunchConfig
 
 
 @triton.jit

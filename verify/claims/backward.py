@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...specs.chunkwise import Stages, chunkwise
-from ...specs.inputs import Inputs, generate
-from ...specs.precise import solve_precisely
+from ...specs.inputs.make import Inputs, generate
+from ...specs.oracle.chunkwise import Stages, chunkwise
+from ...specs.oracle.precise import solve_precisely
+from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ...specs.recurrence import solve
 from ...specs.relatives import SYSTEMS
 from ...specs.relatives import solve as solve_system
 from ...specs.rule import RULES
@@ -142,8 +142,8 @@ def _kernel_error(dtype: str, regime: str = "ordinary") -> float:
     """Relative error of the outputs of the inference kernel, with inputs that are bf16 and fp16 numbers at once."""
     os.environ.setdefault("TRITON_INTERPRET", "1")
     from ...kernels import KERNELS
-    from ..case import Case
-    from ..harness import Harness
+    from ..cases.case import Case
+    from ..execution.harness import Harness
 
     problem = Problem(rule=RULES["gdn2"], T=64, K=32, V=32, dtype="bf16", regime=regime, seed=4, initial_state=False)
     inputs = generate(problem)

@@ -88,7 +88,7 @@ CLAIMS = (
     Claim(name="differences", claim="Decays between tokens may be had as differences of cumulative sums in fp32.",
           source=f"{GDN2}, Appendix D.1", expected="holds under conditions", run=differences),
     Claim(name="sums-between", claim="Adding up only the gates between two tokens is exact for every gate.",
-          source="this package, kernels/torch_chunkwise.py", expected="holds", run=sums_between),
+          source="this package, kernels/eager/chunkwise.py", expected="holds", run=sums_between),
     Claim(name="control-division", claim="Dividing by the accumulated decay survives strong decays in fp32.",
           source=f"{CONTROL} to Eq. 36", expected="does not hold", run=naive_division),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from ..page import render
+from ..report.page import render
 from .claim import Claim, Result
 
 SCHEMA = 1

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from .plan import FIRST_STAGE, Piece
 
 if TYPE_CHECKING:
-    from ...kernels.compiling import Launch
-    from ...kernels.launches import Sizes
+    from ...kernels.launches.compile import Launch
+    from ...kernels.launches.record import Sizes
 
 
 def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
     """What a call of a kernel launches, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
-    from ...kernels.config import LaunchConfig, Tile
+    from ...kernels.configs.launch_config import LaunchConfig, Tile
     from ...kernels.decoding import TILE
-    from ...kernels.inference_launches import decode_launches, inference_launches
-    from ...kernels.launches import RECORDED, first_stage_launches, op_launches
+    from ...kernels.launches.inference import decode_launches, inference_launches
+    from ...kernels.launches.record import RECORDED, first_stage_launches, op_launches
     from ...specs.rule import RULES
 
     subject, sizes = piece.subject, sizes or RECORDED

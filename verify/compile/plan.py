@@ -8,11 +8,11 @@ from fnmatch import fnmatchcase
 from itertools import product
 from typing import Any
 
-from ...kernels.config import LaunchConfig, kernel_of
-from ...kernels.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
-from ...kernels.variants import KERNELS
-from ...results.default import safe_default
-from ...results.places import find_tables
+from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
+from ...kernels.registry import KERNELS
+from ...results.schema.default import safe_default
+from ...results.serve.search_path import find_tables
 from ...specs.gpus import Architecture
 from ...specs.problem import Problem
 from ...specs.rule import RULES

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ...kernels.compiling import Binary, Launch
+    from ...kernels.launches.compile import Binary, Launch
 
 Target = tuple[str, int | str, int]
 """(backend, architecture, threads per warp), as `triton.backends.compiler.GPUTarget` takes them"""
@@ -32,7 +32,7 @@ def compile_clean(launch: Launch, target: Target) -> Binary:
     """Compile a launch. Raises what the compiler does."""
     from triton.backends.compiler import GPUTarget
 
-    from ...kernels.compiling import compile_launch
+    from ...kernels.launches.compile import compile_launch
 
     try:
         return compile_launch(launch, GPUTarget(*target))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..document import environment
+from ..verdicts.document import environment
 from .findings import Finding
 from .run import Run
 

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from itertools import zip_longest
 from typing import TypeVar
 
-from ...results.kept import Kept
+from ...results.files.store import Kept
 from ...specs.gpus import Gpu
-from ..workers import Failure, Workers
+from ..process.pool import Failure, Workers
 from . import process
 from .findings import Finding, judge
 from .hazards import Toolchain

@@ -81,7 +81,7 @@ def ptxas_version(target: Target) -> str | None:
 
 def name(piece: Piece) -> list[Named]:
     """The launches of a piece that are different programs, in the order in which they run."""
-    from ...kernels.launches import Sizes
+    from ...kernels.launches.record import Sizes
     from .launches import launches_of
     from .traits import source_traits
 

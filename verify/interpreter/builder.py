@@ -15,12 +15,12 @@ import triton.language as tl
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from .arithmetic import COMPARISONS, Arithmetic, Handle, is_float
+from .arithmetic.protocol import COMPARISONS, Arithmetic, Handle, is_float
 from .records import Records, kernel_place
 from .solo import require_one_process
 
 if TYPE_CHECKING:
-    from .memory import Memory
+    from .addresses.memory import Memory
 
 _ADDITIONS = (triton_interpreter._ir.ATOMIC_OP.FADD,)
 

@@ -17,9 +17,9 @@ from multiprocessing.connection import Connection
 import torch
 
 from . import solo
-from .arithmetic import Arithmetic
+from .addresses.memory import Memory, MemoryFault
+from .arithmetic.protocol import Arithmetic
 from .launch import Launch, Program, ProgramError, execute
-from .memory import Memory, MemoryFault
 from .records import Records
 
 PROBE = 0.05

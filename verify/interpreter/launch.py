@@ -16,7 +16,7 @@ from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
-from .arithmetic import Arithmetic
+from .arithmetic.protocol import Arithmetic
 from .records import Place, in_kernel
 from .solo import NeedsOneProcess
 

@@ -20,13 +20,13 @@ from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder, TensorHandle
 
 from . import shortcuts
-from .arithmetic import Arithmetic, is_float
+from .arithmetic.protocol import Arithmetic, is_float
+from .arithmetic.reductions import reducer, scanner
 from .builder import HarnessBuilder
 from .records import Records
-from .reductions import reducer, scanner
 
 if TYPE_CHECKING:
-    from .memory import Memory
+    from .addresses.memory import Memory
 
 OLDEST, NEWEST = (3, 6), (3, 9)
 """Triton versions whose interpreter this package is tested with, inclusive."""

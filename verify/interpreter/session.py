@@ -12,19 +12,19 @@ import triton.language as tl
 from torch.utils._python_dispatch import _disable_current_modes
 from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
-from .allocations import Allocations, PlacedAllocations, unwritten
-from .arithmetic import Arithmetic
-from .exact import Exact
-from .faithful import Faithful
+from .addresses.allocations import Allocations, PlacedAllocations, unwritten
+from .addresses.memory import Memory, MemoryFault
+from .addresses.traffic import Counting
+from .arithmetic.exact import Exact
+from .arithmetic.faithful import Faithful
+from .arithmetic.protocol import Arithmetic
+from .arithmetic.shadow import Shadow
 from .grid import run_grid
 from .launch import bind, execute
-from .memory import Memory, MemoryFault
 from .overlay import overlay, require_supported
 from .records import Place, Records
 from .rewrite import Rewriter, Transform
-from .shadow import Shadow
 from .tensors import ExactTensors
-from .traffic import Counting
 from .watching import observed
 
 

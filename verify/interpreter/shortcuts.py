@@ -16,7 +16,7 @@ import triton.language as tl
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import TensorHandle
 
-from .arithmetic import COMPARISONS, FLOATS
+from .arithmetic.protocol import COMPARISONS, FLOATS
 from .builder import HarnessBuilder
 
 _ARITHMETIC = {"add": np.add, "sub": np.subtract, "mul": np.multiply}

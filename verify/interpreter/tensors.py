@@ -13,14 +13,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ...specs import field
-from ...specs.field import OUTSIDE, FieldArray
+from ...specs.arithmetic import field
+from ...specs.arithmetic.field import OUTSIDE, FieldArray
+from .addresses.memory import patterns
+from .arithmetic.payloads import CARRIERS, field_array, payload_tensor
+from .arithmetic.shadow import Shadow
+from .arithmetic.tensor_formulas import FORMULAS, INDEXING
 from .custom_ops import body
-from .memory import patterns
-from .payloads import CARRIERS, field_array, payload_tensor
 from .records import Records, host_place
-from .shadow import Shadow
-from .tensor_formulas import FORMULAS, INDEXING
 
 _MOVING = frozenset(
     """

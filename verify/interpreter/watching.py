@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
+from .addresses.memory import Memory, MemoryFault
 from .launch import Launch
-from .memory import Memory, MemoryFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

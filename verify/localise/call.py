@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...specs.numbers import Array, Numbers
-from ...specs.stages import Chunk
+from ...specs.arithmetic.numbers import Array, Numbers
+from ...specs.oracle.stages import Chunk
 
 NONE, SCALAR = 0, 1
 """How a gate is tied, as kernels are told."""

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ...specs import stages
-from ...specs.numbers import Array
+from ...specs.arithmetic.numbers import Array
+from ...specs.oracle import stages
 from .call import Call, Collected, Span
 
 

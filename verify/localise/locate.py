@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...specs.rule import RELATIVES
-from ..case import Case
-from ..harness import Harness
-from ..outcome import Outcome
+from ..cases.case import Case
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome
 from .needs import needs
 from .oracles import MEANING
 from .outputs import Masks, describe, exact_masks, faithful_masks

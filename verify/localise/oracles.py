@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...specs import stages
-from ...specs.numbers import Array
+from ...specs.arithmetic.numbers import Array
+from ...specs.oracle import stages
 from . import inference
 from .call import NONE, SCALAR, Call, Collected, Span
 

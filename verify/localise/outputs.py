@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from ...specs.arithmetic.field import FIELD, same
 from ...specs.budget import ratios
-from ...specs.field import FIELD, same
+from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ...specs.recurrence import solve
-from ..case import Case
-from ..compare import OUTPUTS
-from ..contracts import budget_of, contract_of
-from ..harness import Harness, field_inputs
+from ..cases.case import Case
+from ..execution.compare import OUTPUTS
+from ..execution.contracts import budget_of, contract_of
+from ..execution.harness import Harness, field_inputs
 
 STATES = ("ht", "dh0")
 Mask = Any  # numpy's types do not tell an array of booleans from one boolean

@@ -12,11 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ...specs.arithmetic.field import FIELD, FieldArray, outside, same, unpack
+from ...specs.arithmetic.numbers import FLOAT64, Numbers
 from ...specs.budget import REPLICAS, ratios, spread
-from ...specs.contract import CONTRACTS, PrecisionContract
-from ...specs.field import FIELD, FieldArray, outside, same, unpack
-from ...specs.noise import Noisy
-from ...specs.numbers import FLOAT64, Numbers
+from ...specs.rounding.contract import CONTRACTS, PrecisionContract
+from ...specs.rounding.noise import Noisy
 from ..interpreter.watching import Seen
 from .call import Call
 from .oracles import ORACLES, StageOracle

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.inputs import generate
-from ..case import Case
-from ..harness import ExactRun, Harness, field_inputs
+from ...specs.inputs.make import generate
+from ..cases.case import Case
+from ..execution.harness import ExactRun, Harness, field_inputs
 from ..interpreter.watching import Seen, watching
-from ..outcome import KernelRaised, Unsupported
+from ..verdicts.outcome import KernelRaised, Unsupported
 from .stages import Finding, functions_of, judge_launch
 
 

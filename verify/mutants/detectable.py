@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...specs.budget import Budget, budget
-from ...specs.inputs import Inputs, generate
-from ...specs.options import stored_at
+from ...specs.inputs.make import Inputs, generate
+from ...specs.oracle.options import stored_at
+from ...specs.oracle.recurrence import solve
 from ...specs.problem import DType, Problem
-from ...specs.recurrence import solve
 from ...specs.rule import RULES
 from .peers import RULES_OF_OTHERS, Accepts
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from ...specs.problem import Problem
 from ...specs.rule import RULES
-from ..case import Case, Replay
-from ..check import cases_of
-from ..plan import Selection, plan
-from ..profiles import PROFILES
+from ..cases.case import Case, Replay
+from ..cases.profiles import PROFILES
 from ..properties import NAMES, load
 from ..properties.reduction import GENERAL
+from ..run.judge import cases_of
+from ..run.plan import Selection, plan
 from .sites import Mutant
 from .sources import Usage
 

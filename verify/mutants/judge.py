@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ..check import judge_case
-from ..harness import Harness
+from ..execution.harness import Harness
 from ..properties import load
+from ..run.judge import judge_case
 from ..targets import load as load_target
 from .exam import Question
 from .sites import Mutant, transform_of

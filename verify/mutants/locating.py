@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..case import Replay
-from ..check import judge_case
-from ..harness import Harness
+from ..cases.case import Replay
+from ..execution.harness import Harness
 from ..localise.locate import localise
+from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
+from ..run.judge import judge_case
 from ..targets import load as load_target
-from ..workers import Failure, Workers, one_thread
 from .judge import Result
 from .pool import Setting
 from .sites import Mutant, transform_of

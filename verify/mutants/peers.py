@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.inputs import Inputs, rounded
+from ...specs.inputs.make import Inputs, rounded
+from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ...specs.recurrence import solve
 from ...specs.rule import RULES
-from .. import execute
-from ..case import Case
-from ..outcome import KernelRaised
+from ..cases.case import Case
+from ..execution import execute
 from ..targets import load as load_target
+from ..verdicts.outcome import KernelRaised
 from .sites import Mutant, Transform, transform_of
 
 GATES = ("dg", "db", "dw", "dA_log", "ddt_bias")

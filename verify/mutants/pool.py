@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..workers import Failure, Workers, one_thread
+from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
 from .exam import Question, relevant
 from .judge import Result

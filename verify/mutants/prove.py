@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from ...specs.inputs import generate
-from ..case import Case
-from ..harness import Harness, field_inputs
+from ...specs.inputs.make import generate
+from ..cases.case import Case
+from ..execution.harness import Harness, field_inputs
 from ..interpreter import session
 from ..interpreter.watching import Seen, watching
-from ..interruption import heed
-from ..outcome import KernelRaised, Unsupported
+from ..process.signals import heed
 from ..properties import load
+from ..verdicts.outcome import KernelRaised, Unsupported
 from .exam import Question
 from .sites import Mutant, Source, transform_of
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...specs.inputs import generate
+from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rule import RULES, Rule
-from .. import execute
-from ..case import Case
-from ..outcome import KernelRaised
+from ..cases.case import Case
+from ..execution import execute
+from ..verdicts.outcome import KernelRaised
 from .sites import Source
 
 

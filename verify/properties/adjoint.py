@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...specs.field import FieldArray, constant, same
-from ..case import Case
-from ..compare import residue
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
+from ...specs.arithmetic.field import FieldArray, constant, same
+from ..cases.case import Case
+from ..execution.compare import residue
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

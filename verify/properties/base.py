@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...specs.problem import Problem
-from ..case import Case
-from ..harness import Harness
-from ..outcome import Outcome
-from ..verdict import Arithmetic, Kind
+from ..cases.case import Case
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome
+from ..verdicts.verdict import Arithmetic, Kind
 
 
 def everywhere(kernel: Any, problem: Problem) -> str | None:

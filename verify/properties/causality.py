@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.inputs import Inputs, generate
+from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import different_bits
-from ..harness import Harness
-from ..outcome import Outcome, Unsupported, held
-from ..rearrange import TOKEN_WISE, take_tokens
+from ..cases.case import Case
+from ..cases.rearrange import TOKEN_WISE, take_tokens
+from ..execution.compare import different_bits
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, Unsupported, held
 from .base import Property
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import unequal
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, Unsupported, held
+from ..cases.case import Case
+from ..execution.compare import unequal
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, Unsupported, held
 from .base import Property
 
 

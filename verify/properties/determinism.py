@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from ...specs.inputs import generate
-from ..case import Case
-from ..compare import different_bits
-from ..harness import Harness
-from ..outcome import Outcome, held
+from ...specs.inputs.make import generate
+from ..cases.case import Case
+from ..execution.compare import different_bits
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 REPEATS = 10

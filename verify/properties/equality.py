@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ...specs.field import FIELD, FieldArray
+from ...specs.arithmetic.field import FIELD, FieldArray
+from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ...specs.recurrence import solve
-from ..case import Case
-from ..compare import unequal
-from ..contracts import promises_ieee_products
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..execution.compare import unequal
+from ..execution.contracts import promises_ieee_products
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

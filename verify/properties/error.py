@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...specs.budget import Budget, ratios
-from ...specs.inputs import generate
+from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import missing
-from ..contracts import budget_of, contract_of
-from ..harness import Harness
-from ..outcome import Outcome, held, place
+from ..cases.case import Case
+from ..execution.compare import missing
+from ..execution.contracts import budget_of, contract_of
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 
 _FAR = 100

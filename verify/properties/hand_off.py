@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import unequal
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
-from ..rearrange import join_tokens, take_tokens
+from ..cases.case import Case
+from ..cases.rearrange import join_tokens, take_tokens
+from ..execution.compare import unequal
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ...specs.inputs import generate
+from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..case import Case
-from ..contracts import is_ours
-from ..execute import arguments, tensors
-from ..harness import Harness
-from ..hostile_calls import BAD_CALLS, BadCall
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..cases.invalid_calls import BAD_CALLS, BadCall
+from ..execution.contracts import is_ours
+from ..execution.execute import arguments, tensors
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from ...specs.budget import Budget
-from ...specs.inputs import Inputs, generate
+from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
-from ..case import Case
-from ..contracts import budget_of, contract_of
-from ..harness import Harness
-from ..outcome import Outcome, held, place
+from ..cases.case import Case
+from ..execution.contracts import budget_of, contract_of
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 
 Arrays = Mapping[str, np.ndarray]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..case import Case
-from ..compare import unequal
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..execution.compare import unequal
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

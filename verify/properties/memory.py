@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...specs.inputs import generate
+from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..case import Case
-from ..harness import Harness
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

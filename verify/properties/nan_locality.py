@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.inputs import Inputs, generate
+from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import different_bits
-from ..harness import Harness
-from ..outcome import Outcome, held, place
+from ..cases.case import Case
+from ..execution.compare import different_bits
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 
 

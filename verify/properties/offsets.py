@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...specs.problem import Problem
-from ..case import Case
-from ..harness import Harness
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 _SEQUENCES, _TOKENS, _WIDE, _NARROW = 32768, 640, 128, 8

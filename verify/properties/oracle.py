@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...specs.arithmetic.scalars import digits, midpoints
 from ...specs.budget import budget, ratios
-from ...specs.contract import TOKEN_CONTRACTS, Rounding
-from ...specs.inputs import Inputs, generate
-from ...specs.precise import finite_differences, solve_precisely
+from ...specs.inputs.make import Inputs, generate
+from ...specs.oracle.precise import finite_differences, solve_precisely
+from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ...specs.recurrence import solve
-from ...specs.scalars import digits, midpoints
-from ..case import Case
-from ..contracts import SITES
-from ..harness import Harness
-from ..outcome import Outcome, held, place
+from ...specs.rounding.contract import TOKEN_CONTRACTS, Rounding
+from ..cases.case import Case
+from ..execution.contracts import SITES
+from ..execution.harness import Harness
+from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 
 DIGITS = 12

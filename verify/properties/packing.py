@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import unequal
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
-from ..rearrange import join_sequences, pack, take_sequence, unpack_batch
+from ..cases.case import Case
+from ..cases.rearrange import join_sequences, pack, take_sequence, unpack_batch
+from ..execution.compare import unequal
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

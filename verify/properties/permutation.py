@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...specs.problem import Problem
-from ..case import Case
-from ..compare import unequal
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..execution.compare import unequal
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 

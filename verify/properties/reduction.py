@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.field import FieldArray, constant
-from ...specs.inputs import Inputs
+from ...specs.arithmetic.field import FieldArray, constant
+from ...specs.inputs.make import Inputs
 from ...specs.problem import Problem
 from ...specs.rule import RULES
-from ..case import Case
-from ..compare import unequal
-from ..harness import Harness, field_inputs
-from ..outcome import Outcome, held
+from ..cases.case import Case
+from ..execution.compare import unequal
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Outcome, held
 from .base import Property
 
 GENERAL = RULES["gdn2"]

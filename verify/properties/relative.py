@@ -16,16 +16,16 @@ import numpy as np
 import torch
 
 from ...specs.budget import ratios
-from ...specs.contract import TOKEN_CONTRACTS, PrecisionContract, Rounding
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
-from ..case import Case
-from ..contracts import SITES, contract_of, is_ours
-from ..harness import Harness
-from ..outcome import KernelRaised, Outcome, held, place
-from ..relatives import posed, run, run_in_parts
-from ..relatives_budget import sigma_of
+from ...specs.rounding.contract import TOKEN_CONTRACTS, PrecisionContract, Rounding
+from ..cases.case import Case
+from ..execution.contracts import SITES, contract_of, is_ours
+from ..execution.harness import Harness
+from ..execution.relatives import posed, run, run_in_parts
+from ..execution.relatives_budget import sigma_of
+from ..verdicts.outcome import KernelRaised, Outcome, held, place
 from .base import Property
 
 AGREEMENT = 1e-12

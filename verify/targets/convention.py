@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ...kernels.config import LaunchConfig
-from ...kernels.variants import Kernel
-from ...specs.contract import Rounding
-from ...specs.inputs import generate
+from ...kernels.configs.launch_config import LaunchConfig
+from ...kernels.registry import Kernel
+from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
+from ...specs.rounding.contract import Rounding
 from ...specs.rule import RULES
 
 Tensor = torch.Tensor

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from typing import Any
 
-from ...specs.contract import FP32, Rounding
-from ...specs.inputs import generate
+from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
+from ...specs.rounding.contract import FP32, Rounding
 from . import FLA, Target
 from .convention import Adapted, Convention, Option, adapt
 

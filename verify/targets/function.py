@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from ...specs.inputs import generate
+from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rule import RULES, Rule
-from .. import execute
-from ..case import Case
+from ..cases.case import Case
+from ..execution import execute
 from . import Target
 from .convention import Adapted, Convention, Option, adapt
 

@@ -1,0 +1,203 @@
+"""What the subcommands share: consoles, exit codes, options, and the way that what goes wrong ends."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from ...specs.gpus import Gpu, gpus
+from ...specs.gpus import gpu as find_gpu
+from ...specs.rule import RULES
+
+if TYPE_CHECKING:
+    from ..records.ledger import Ledger
+    from ..timing.device import Device
+    from ..tune import Hooks
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+OPS = ("chunk_fwd", "chunk_train")
+TUNED_RULES = ("gdn2", "kda", "gdn")
+DTYPES = ("bf16", "fp16", "fp32")
+DIMS = (64, 128, 256)
+
+stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False)
+
+
+class Mode(StrEnum):
+    auto = "auto"
+    measure = "measure"
+    compile = "compile"
+
+
+class Target(StrEnum):
+    deltaproof = "deltaproof"
+    fla = "fla"
+
+
+class Format(StrEnum):
+    fla = "fla"
+    t4 = "t4"
+    python = "python"
+
+
+GpuOption = Annotated[str, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}, or what a device calls itself.")]
+OpOption = Annotated[list[str] | None, typer.Option("--op", help=f"{', '.join(OPS)}; may be repeated.")]
+RuleOption = Annotated[
+    list[str] | None, typer.Option("--rule", help=f"{', '.join(TUNED_RULES)} by default; may be repeated.")
+]
+DtypeOption = Annotated[list[str] | None, typer.Option("--dtype", help="bf16 by default; may be repeated.")]
+DimOption = Annotated[
+    list[int] | None, typer.Option("--dim", help="K = V; 64, 128 and 256 by default; may be repeated.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of tables and records; by default results/ in a checkout, where the shipped ones are, and the user's "
+        "data folder otherwise.",
+        file_okay=False,
+    ),
+]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget", help="Time for compiling and measuring, e.g. 90s, 30m, 2h; verifying and writing come on top."
+    ),
+]
+
+
+def gpu_of(name: str) -> Gpu:
+    try:
+        return find_gpu(name)
+    except ValueError as error:
+        usage(str(error))
+
+
+def device_of(target: Gpu) -> Device | None:
+    """The device of this machine if it is that GPU. One that breaks when it is asked is told of in a line, and is none."""
+    # The driver's device files, since asking torch would take seconds where there is no GPU.
+    files = (Path("/dev/kfd"), Path("/dev/dxg"))
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not any(file.exists() for file in files):
+        return None
+    from ..timing.measure import find
+
+    try:
+        return find(target)
+    except Exception as error:
+        # Whatever a driver, a torch without it or a full disk may raise.
+        name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        line = " ".join(f"autotune: a GPU seems to be here, but it cannot be used: {name}{error}".split())
+        stderr.print(line, soft_wrap=True, markup=False)
+        return None
+
+
+def ledger_of(target: Gpu, out: Path | None) -> Ledger:
+    from ...results.schema.gpus import resolve
+    from ..records.ledger import Ledger, default_out
+
+    return Ledger(out or default_out(), resolve(target.slug))
+
+
+def selection(
+    op: Sequence[str] | None, rule: Sequence[str] | None, dtype: Sequence[str] | None, dim: Sequence[int] | None
+) -> tuple[list[str], list[str], list[str], list[int]]:
+    for noun, names, known in (("op", op, OPS), ("rule", rule, tuple(RULES)), ("dtype", dtype, DTYPES)):
+        if unknown := [name for name in names or () if name not in known]:
+            usage(f"unknown {noun} {unknown[0]!r}; known: {', '.join(known)}")
+    if wrong := [size for size in dim or () if not 32 <= size <= 256]:
+        usage(f"--dim {wrong[0]}: head dimensions are from 32 to 256")
+    return list(op or OPS), list(rule or TUNED_RULES), list(dtype or DTYPES[:1]), list(dim or DIMS)
+
+
+def seconds_of(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        usage(f"--budget {text!r}; expected e.g. 90s, 30m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def needs_table(ledger: Ledger) -> None:
+    """End with one line where no table was ever written."""
+    if not os.path.lexists(ledger.table_path):
+        usage(f"no table {ledger.table_path}; run `autotune --gpu {ledger.gpu.slug}` first")
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if need be; end with one line where nothing can be written into it, before any work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        usage(f"--out {folder}: cannot write there: {error.strerror}")
+
+
+def usage(message: str) -> NoReturn:
+    stderr.print(f"autotune: {' '.join(message.split())}", soft_wrap=True, markup=False)
+    raise typer.Exit(USAGE)
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file whole, where it is a link the file behind it; what is no file, a pipe or a device, is written to."""
+    from ...results.files.atomic import replace
+
+    try:
+        if _is_stdout(path):
+            typer.echo(text, nl=False)
+        elif path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            replace(Path(os.path.realpath(path)), text)
+    except OSError as error:
+        stderr.print(f"autotune: cannot write {path}: {error.strerror}", soft_wrap=True, markup=False)
+        raise typer.Exit(FAILED) from None
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether it is what this command prints to, by whatever name; opened anew it would be written over."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does."""
+    from ...results.schema.strict import TableError
+    from ...verify.process.signals import interruptible
+
+    try:
+        with interruptible():
+            yield
+    except TableError as error:
+        usage(str(error))
+    except OSError as error:
+        stderr.print(
+            f"autotune: {error}; what was found is kept, and the same command goes on from here",
+            soft_wrap=True,
+            markup=False,
+        )
+        raise typer.Exit(FAILED) from None
+    except KeyboardInterrupt:
+        stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def progress() -> Iterator[Hooks]:
+    """A bar with the time that is left on a terminal, otherwise a line now and then."""
+    from .progress import shown
+
+    with shown(stderr) as hooks:
+        yield hooks

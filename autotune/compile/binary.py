@@ -1,0 +1,77 @@
+"""What compiling a point came to, as it is kept on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+from ...results.schema.strict import DIGEST, NAME, Fields
+
+Outcome = Literal["compiled", "compile", "timeout", "crash"]
+"""It compiled; the compiler refused it; it did not end in time; it took the compiling process down."""
+
+
+_TEXT = re.compile(r"(?s).{0,10000}")
+_MOST = 1 << 24
+"""No program has as much of anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compilation:
+    """Outcome of compiling one point for one architecture.
+
+    detail: the compiler's words where it failed. seconds: wall time. cpu: seconds of processor time, the assembler's included.
+    shared: bytes per program. registers, stack (bytes, spills included): per thread. threads: per program.
+    tensor_core: instructions by family. code: digest of the machine code. program: digest of the assembly without its line
+    tables. assembler: version of what assembled it, "" where that is the compiler itself. hazard: of the compiled code, in one
+    line; "" where none is known.
+    """
+
+    outcome: Outcome
+    seconds: float
+    cpu: float = 0.0
+    detail: str = ""
+    shared: int = 0
+    registers: int = 0
+    stack: int = 0
+    threads: int = 0
+    tensor_core: Mapping[str, int] = field(default_factory=dict)
+    code: str = ""
+    program: str = ""
+    assembler: str = ""
+    hazard: str = ""
+
+    def __post_init__(self) -> None:
+        if self.outcome not in get_args(Outcome):
+            raise ValueError(f"outcome {self.outcome!r} is not one of {', '.join(get_args(Outcome))}")
+        if (self.outcome == "compiled") != bool(self.code):
+            raise ValueError(f"outcome {self.outcome!r} with machine code {self.code!r}")
+        if self.outcome == "compiled" and not self.threads:
+            raise ValueError("a program without threads")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Compilation:
+        """Reads `to_json` back. Raises ValueError for anything else."""
+        fields = Fields(record, "not a compilation")
+        products = fields.object("tensor_core")
+        found = fields.made(
+            cls,
+            outcome=fields.choice("outcome", get_args(Outcome)),
+            seconds=fields.number("seconds"),
+            cpu=fields.number("cpu"),
+            detail=fields.text("detail", _TEXT, empty=True),
+            tensor_core={name: products.whole(name) for name in products.names if NAME.fullmatch(name)},
+            code=fields.text("code", DIGEST, empty=True),
+            program=fields.text("program", DIGEST, empty=True),
+            assembler=fields.text("assembler", NAME, empty=True),
+            hazard=fields.text("hazard", _TEXT, empty=True),
+            **{name: fields.whole(name, most=_MOST) for name in ("shared", "registers", "stack", "threads")},
+        )
+        products.end()
+        fields.end()
+        return found

@@ -1,0 +1,35 @@
+"""Compilations that need not be done again: one JSON file each, written whole or not at all, read with suspicion.
+
+The key is the digest of the kernel as specialised for the point, so that rules and ops that share a kernel share its
+compilations, and an edited kernel is another key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...results.files.store import Kept
+from .binary import Compilation
+
+PACKAGE = Path(__file__).resolve().parents[2]
+"""The folder that holds autotune: the repository, or the installed package."""
+
+
+def is_checkout() -> bool:
+    return (PACKAGE / "pyproject.toml").is_file()
+
+
+def default_folder() -> Path:
+    """`.deltaproof/compiled` in a checkout, the user's cache when installed."""
+    if is_checkout():
+        return PACKAGE / ".deltaproof" / "compiled"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("deltaproof") / "compiled"
+
+
+class Cache(Kept[Compilation]):
+    """Compilations under a folder."""
+
+    __slots__ = ()
+    kind, name, again, schema = Compilation, "compilation", "compiling again", 2

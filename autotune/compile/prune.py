@@ -1,0 +1,109 @@
+"""Which compiled points leave before any timing, and why: they do not fit, they spill, or they are the program of another."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...results.schema.record import Reason
+from ...specs.gpus import Architecture
+from ..space.points import Family, Point, breadth_first
+from .binary import Compilation
+
+HEAVY_SPILL = 128
+"""Bytes of stack per thread, spills included, from which a point leaves: 32 registers that go to memory and back."""
+
+_Group = tuple[Family, str, int, str]
+"""family, stage, chunk size, solver: points that can stand in for each other"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """A point that left. detail: one line."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sifted:
+    """What is left of the compiled points, what left, and warnings: points that lost the fast tensor-core instructions."""
+
+    kept: Mapping[Point, Compilation]
+    rejected: Mapping[Point, Rejection]
+    warned: Mapping[Point, str]
+
+    @property
+    def launchable(self) -> int:
+        """Points that compiled and fit."""
+        return len(self.kept) + sum(left.reason in ("spill", "duplicate") for left in self.rejected.values())
+
+
+def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
+    """Reject, in this order: what did not compile, what does not fit, what has a known hazard, duplicates, heavy spillers.
+
+    A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
+    all losses are stated against.
+    """
+    rejected: dict[Point, Rejection] = {}
+    groups: dict[_Group, dict[Point, Compilation]] = defaultdict(dict)
+    for point in breadth_first(found):
+        binary = found[point]
+        if binary.outcome != "compiled":
+            rejected[point] = Rejection(reason=binary.outcome, detail=binary.detail)
+        elif too_much := excess(binary, arch):
+            rejected[point] = Rejection(reason="resources", detail=too_much)
+        elif binary.hazard:
+            rejected[point] = Rejection(reason="race", detail=binary.hazard)
+        else:
+            groups[point.family, point.stage, point.chunk_size, point.solver][point] = binary
+    kept: dict[Point, Compilation] = {}
+    warned: dict[Point, str] = {}
+    for group in groups.values():
+        first: dict[str, Point] = {}
+        for point, binary in group.items():
+            same = first.setdefault(binary.code, point)
+            if same is not point:
+                detail = f"same machine code as {same.config.token}"
+                rejected[point] = Rejection(reason="duplicate", detail=detail)
+        distinct = {point: group[point] for point in first.values()}
+        least = min(binary.stack for binary in distinct.values())
+        for point, binary in distinct.items():
+            if binary.stack >= HEAVY_SPILL and binary.stack > least and not point.is_default:
+                detail = f"{binary.stack} bytes of stack per thread; {least} with another tile"
+                rejected[point] = Rejection(reason="spill", detail=detail)
+            else:
+                kept[point] = binary
+        warned.update(_slow_products({point: kept[point] for point in distinct if point in kept}, arch))
+    return Sifted(kept=kept, rejected=rejected, warned=warned)
+
+
+def excess(binary: Compilation, arch: Architecture) -> str | None:
+    """What keeps a program from being launched on an architecture, or None."""
+    if binary.shared > arch.shared_per_block:
+        return f"{binary.shared} bytes of shared memory, {arch.name} has {arch.shared_per_block}"
+    # Registers are given to warps in granules, and to four warps at a time.
+    warps = -(-binary.threads // arch.warp)
+    granule = arch.registers_granule
+    registers = -(-binary.registers * arch.warp // granule) * granule * -(-warps // 4) * 4
+    if registers > arch.registers_per_block:
+        return f"{registers} registers, {arch.name} has {arch.registers_per_block}"
+    return None
+
+
+def _slow_products(group: Mapping[Point, Compilation], arch: Architecture) -> dict[Point, str]:
+    """Points whose products run on a slower family of instructions than those of others in their group."""
+    best = {point: family(binary, arch) for point, binary in group.items()}
+    ranks = [*arch.families, ""]
+    fastest = min(map(ranks.index, best.values()), default=0)
+    return {
+        point: f"products run on {name or 'plain multiply-adds'}, with other tiles on {ranks[fastest]}"
+        for point, name in best.items()
+        if ranks.index(name) > fastest
+    }
+
+
+def family(binary: Compilation, arch: Architecture) -> str:
+    """The fastest family of tensor-core instructions in a binary; "" where there is none."""
+    return next((name for name in arch.families if binary.tensor_core.get(name)), "")

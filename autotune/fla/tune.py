@@ -1,0 +1,272 @@
+"""The run: every configuration that FLA offers for its kernels, compiled for a GPU, and one chosen for each that passes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ...results.export.fla import FlaEntry, to_fla
+from ...results.files.atomic import replace
+from ...results.files.packaged import packaged
+from ...results.schema.strict import TableError, parse
+from ...specs.gpus import Gpu
+from ...verify.process.pool import Failure, Workers
+from ..compile.binary import Compilation
+from ..compile.cache import Cache
+from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS
+from ..compile.toolchain import triton_version
+from ..plural import counted
+from ..records.ledger import default_out
+from ..tune import Hooks
+from . import compile as work
+from . import fake_device as pretend
+from . import gate
+from .cache_keys import Place, Slot, slots
+from .calls import OPS, calls
+from .gate_cache import Verdicts
+from .select import Judge, Refusal, Settled, settle
+
+SCHEMA = 2
+GATES = "interpreter: passed; device: owed"
+"""What has been checked of every entry."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    entries: chosen; evidence: of each, names of the answers of the gate. kernels: sites in calls, those of `failed` without a
+    configuration. rejected: how many configurations left after compiling, by reason. left: not compiled in time.
+    checked: how many block sizes the gate judged; refused: those that it did not let pass.
+    """
+
+    path: Path
+    kernels: int
+    ran: int
+    cached: int
+    rejected: dict[str, int]
+    left: int
+    entries: list[FlaEntry] = field(default_factory=list)
+    evidence: list[tuple[str, ...]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    checked: int = 0
+    owed: int = 0
+    refused: list[Refusal] = field(default_factory=list)
+
+    @property
+    def broken(self) -> bool:
+        """Whether a kernel has no configuration, and more time would not give it one."""
+        return bool(self.failed and not self.left) or any(one.everything for one in self.refused)
+
+
+def tune_fla(
+    gpu: Gpu, rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int], *, jobs: int, out: Path, cache: Path,
+    budget: float | None, hooks: Hooks,
+) -> Outcome:  # fmt: skip
+    """Compile, reject, choose and write `fla/<gpu>.json`. Raises TableError where FLA is not there, or not for this GPU."""
+    deadline = math.inf if budget is None else time.monotonic() + budget
+    _require(gpu, rules)
+    store, arch = Cache(folder=cache, warn=hooks.warn), gpu.arch.name
+    some = calls(rules, dtypes, sizes)
+    with Workers(jobs, partial(pretend.become, facts(gpu), "", _site())) as workers:
+        hooks.progress.begin("recording launches", len(some))
+        tasks: list[work.Task] = []
+        keys: dict[Place, list[tuple[Any, ...]]] = {}
+        for index, result in workers.run(work.tasks, [(call, arch) for call in some], PLAN_SECONDS):
+            if isinstance(result, Failure):
+                raise TableError(f"recording the launches of {some[index]} ended in a {result.outcome}")
+            tasks += result[0]
+            keys |= {(some[index], kernel, order): listed for kernel, order, listed in result[1]}
+            hooks.progress.step(str(some[index]))
+        hooks.say(f"FLA {_version()}: {counted(len(keys), 'kernel')} of {counted(len(some), 'call')}, "
+                  f"{counted(len(tasks), 'configuration')}")  # fmt: skip
+        found: dict[str, Compilation] = {}
+        waiting: dict[str, work.Task] = {}
+        # Every kernel's first configurations before any kernel's last, in case a budget ends.
+        for task in sorted(tasks, key=lambda task: (task.place, task)):
+            known = found.get(task.name) or store.get(task.name)
+            if known:
+                found[task.name] = known
+            else:
+                waiting.setdefault(task.name, task)
+        cached, order = len(found), list(waiting.values())
+        hooks.progress.begin("compiling", len(order))
+        for index, result in workers.run(
+            work.compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
+        ):
+            if isinstance(result, Failure):
+                result = Compilation(outcome=result.outcome, seconds=0.0)
+            store.put(order[index].name, result)
+            found[order[index].name] = result
+            hooks.progress.step(f"{order[index].call} {order[index].kernel}")
+    made, rejected, left = slots(gpu, tasks, keys, found)
+    package = pretend.where()
+    assert package is not None
+    verdicts = Verdicts(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
+    with gate.judges(jobs, facts(gpu), _site()) as workers:
+        settled = settle(made, tasks, _judge(workers, verdicts, hooks))
+    outcome = Outcome(
+        path=out / "fla" / f"{gpu.slug}.json", kernels=len(keys), ran=len(found) - cached, cached=cached,
+        rejected={reason: count for reason, count in sorted(rejected.items()) if count}, left=left,
+        checked=settled.checked, owed=len(settled.chosen), refused=settled.refused,
+    )  # fmt: skip
+    _fill(outcome, made, settled, verdicts)
+    replace(outcome.path, _text(gpu, outcome))
+    return outcome
+
+
+def _judge(workers: Workers, verdicts: Verdicts, hooks: Hooks) -> Judge:
+    """Answers to questions, each asked once: of an earlier run, or from workers."""
+    known: dict[gate.Question, gate.Answer] = {}
+
+    def judge(questions: Sequence[gate.Question]) -> Mapping[gate.Question, gate.Answer]:
+        new = [question for question in questions if question not in known]
+        names = {question: verdicts.key(question) for question in new}
+        known.update({question: answer for question in new if (answer := verdicts.get(names[question]))})
+        waiting = [question for question in new if question not in known]
+        hooks.progress.begin("verifying", len(waiting))
+        for answer in gate.ask(waiting, workers):
+            verdicts.put(names[answer.question], answer)
+            known[answer.question] = answer
+            hooks.progress.step(str(answer.question.call))
+        return known
+
+    return judge
+
+
+def facts(gpu: Gpu) -> pretend.Facts:
+    return gpu.arch.name, gpu.aliases[0] if gpu.aliases else gpu.slug, gpu.sm_count, gpu.arch.shared_per_block
+
+
+def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
+    """FLA's files by name, from what a run wrote to `out`, by default where runs write, else from what ships.
+
+    Raises TableError where there is none, or what is there is damaged.
+    """
+    path = (out or default_out()) / "fla" / f"{gpu.slug}.json"
+    if out is None and not path.is_file():
+        path = packaged("fla") / path.name
+    if not path.is_file():
+        raise TableError(
+            f"FLA's files hold configurations of FLA's own kernels, and {path} is not there: run `autotune --target fla "
+            f"--gpu {gpu.slug}` first"
+        )
+    try:
+        document = parse(path.read_text(encoding="utf-8"), str(path))
+        if document["schema"] != SCHEMA or document["gpu"] != gpu.slug:
+            raise ValueError(f"another schema or GPU; run `autotune --target fla --gpu {gpu.slug}` again")
+        entries = [
+            FlaEntry(
+                kernel=row["kernel"], autotune_key=tuple(row["key"]), kwargs=_numbers(row["kwargs"]),
+                num_warps=int(row["num_warps"]), num_stages=int(row["num_stages"]), num_ctas=int(row["num_ctas"]),
+                checked=_passed(row),
+            )
+            for row in document["entries"]
+        ]  # fmt: skip
+        return to_fla(entries, str(document["triton"]))
+    except TableError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TableError(f"{path}: not what a run wrote ({error})") from None
+
+
+def prove(
+    gpu: Gpu, folder: Path, rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]
+) -> dict[str, list[str]]:
+    """What FLA, in its strict mode, finds in a folder and what it does not, for the representative calls."""
+    _require(gpu, rules)
+    some = calls(rules, dtypes, sizes)
+    found: dict[str, list[str]] = {"found": [], "missing": []}
+    with Workers(1, partial(pretend.become, facts(gpu), str(folder.resolve()), _site())) as workers:
+        for index, result in workers.run(work.prove, [(call,) for call in some], PLAN_SECONDS):
+            if isinstance(result, Failure):
+                raise TableError(f"{some[index]}: trying FLA's loader ended in a {result.outcome}")
+            found["found"] += result[0]
+            found["missing"] += [f"{some[index]}: {kernel}" for kernel in result[1]]
+    return found
+
+
+def _fill(outcome: Outcome, made: Sequence[Slot], settled: Settled, verdicts: Verdicts) -> None:
+    """The entries of what was chosen, in order, and what was not."""
+    rows: dict[tuple[str, str], tuple[FlaEntry, tuple[str, ...]]] = {}
+    for number, slot in enumerate(made):
+        task = settled.chosen.get(number)
+        if task is None:
+            outcome.failed += [f"{call}: {kernel}" for call, kernel, _ in slot.places]
+            continue
+        some = [settled.answers[call] for call in sorted({call for call, _, _ in slot.places})]
+        evidence = tuple(verdicts.key(answer.question)[:16] for answer in some)
+        for key in slot.keys:
+            entry = FlaEntry(
+                kernel=task.kernel, autotune_key=key, kwargs=dict(task.choice.kwargs), num_warps=task.choice.num_warps,
+                num_stages=task.choice.num_stages, num_ctas=task.choice.num_ctas, checked=GATES,
+            )  # fmt: skip
+            rows[entry.kernel, json.dumps(key)] = entry, evidence
+    outcome.entries = [rows[place][0] for place in sorted(rows)]
+    outcome.evidence = [rows[place][1] for place in sorted(rows)]
+
+
+def _text(gpu: Gpu, outcome: Outcome) -> str:
+    """The document: one entry a line."""
+    head = {"schema": SCHEMA, "gpu": gpu.slug, "fla": _version(), "triton": triton_version(),
+            "how": "compiled, ranked by resources, and not timed; block sizes judged in the interpreter",
+            "refused": [refusal(one) for one in outcome.refused]}  # fmt: skip
+    rows = [
+        json.dumps({
+            "kernel": entry.kernel, "key": list(entry.autotune_key), "kwargs": dict(entry.kwargs),
+            "num_warps": entry.num_warps, "num_stages": entry.num_stages, "num_ctas": entry.num_ctas,
+            "gates": entry.checked, "evidence": list(evidence),
+        })
+        for entry, evidence in zip(outcome.entries, outcome.evidence, strict=True)
+    ]  # fmt: skip
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}," for name, value in head.items()]
+    return "{\n" + "\n".join(lines) + '\n"entries": [\n' + ",\n".join(rows) + "\n]\n}\n"
+
+
+def refusal(one: Refusal) -> dict[str, Any]:
+    """As JSON values."""
+    return {"call": str(one.call), "kernel": one.kernel, "kwargs": dict(one.kwargs), "reason": one.reason}
+
+
+def _numbers(kwargs: Mapping[str, Any]) -> dict[str, int]:
+    if any(type(value) is not int for value in kwargs.values()):
+        raise ValueError(f"block sizes {kwargs}")
+    return dict(kwargs)
+
+
+def _passed(row: Mapping[str, Any]) -> str:
+    """Which gates an entry has passed. Raises ValueError for one that was not checked at all."""
+    if row["gates"] != GATES or not isinstance(row["evidence"], list) or not row["evidence"]:
+        raise ValueError(f"{row['kernel']} has not passed the gate")
+    return GATES
+
+
+def _require(gpu: Gpu, rules: Sequence[str]) -> None:
+    if other := [rule for rule in rules if rule not in OPS]:
+        raise TableError(f"--target fla: rule {other[0]!r}; accepted: {', '.join(OPS)}")
+    if gpu.arch.backend != "cuda":
+        raise TableError(f"--target fla: {gpu.slug} is no NVIDIA GPU, and FLA's offers for others are not known here")
+    if pretend.where() is None:
+        raise TableError("--target fla: flash-linear-attention is not installed; it comes with deltaproof[peers]")
+
+
+def _site() -> str:
+    """The folder that holds FLA, for processes that are started anew."""
+    place = pretend.where()
+    return str(place.parent) if place else ""
+
+
+def _version() -> str:
+    for name in ("fla-core", "flash-linear-attention"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "unknown"

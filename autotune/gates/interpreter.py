@@ -1,0 +1,222 @@
+"""The gate: is what a configuration stands for right? In the interpreter before it is served untimed, on the device before it is
+timed.
+
+Variant, chunk size and solver change what is computed; tiles change what is read and written when. The interpreter sees both.
+Warps, pipelining and the compiler it cannot see: the gate on the device is still owed, and the entry says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...verify.process.pool import Failure, Workers, one_thread
+
+if TYPE_CHECKING:
+    from ...specs.problem import Problem
+    from ...verify.cases.case import Case
+    from ..space.points import Family
+
+SECONDS = 600.0
+"""After which a gate counts as hanging."""
+
+REGIMES = (
+    "ordinary", "trained_gates", "strong", "forget_spike", "reset_inf", "collinear", "identical_keys", "erase_two", "growth",
+    "long_keys", "mixed",
+)  # fmt: skip
+"""Hard inputs; a rule meets those that it has."""
+
+
+Subject = tuple[str, str, str, int, int, str]
+"""op, rule, element type, K, V and a configuration's token: what a verdict is about. K and V are 0 for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Is what these configurations stand for right?
+
+    With K = V = 0: do they, which share variant, chunk size and solver, compute what the rule says in this dtype?
+    With the head dimensions of a call: does the one configuration that will be served to it reach every element, and no other?
+    """
+
+    op: str
+    rule: str
+    dtype: str
+    K: int = 0
+    V: int = 0
+    configs: tuple[LaunchConfig, ...]
+
+    @property
+    def token(self) -> str:
+        """Of the configuration; of variant, chunk size and solver alone where that is what is asked about."""
+        first = self.configs[0]
+        if self.K:
+            return first.token
+        return LaunchConfig(variant=first.variant, chunk_size=first.chunk_size, solver=first.solver).token
+
+    @property
+    def subject(self) -> Subject:
+        return self.op, self.rule, self.dtype, self.K, self.V, self.token
+
+    @property
+    def kernel(self) -> str:
+        """Its name in `kernels.KERNELS`."""
+        return kernel_of(self.op, self.token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """held: every case passed. detail: what was judged, or the first failure with the token that replays it.
+
+    final: it will be the same the next time; False of what crashed, hung or could not be judged.
+    """
+
+    question: Question
+    held: bool
+    detail: str
+    final: bool = True
+
+
+def sources() -> str:
+    """Digest of all that an answer depends on besides the question: sources, this file, and what interprets them."""
+    from ...verify.run.cache import source_digest
+    from ...verify.verdicts.document import installed_version
+
+    words = (source_digest("autotune/gates/interpreter.py"), *map(installed_version, ("triton", "numpy")))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+
+def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[Question]:
+    """What to ask of configurations that are to be served: of each as it stands, and of the arithmetic that some share."""
+    placed, shared = set[Question](), dict[Subject, set[LaunchConfig]]()
+    for family, config in served:
+        arithmetic, own = asked_of(family, config)
+        placed.add(own)
+        shared.setdefault(arithmetic.subject, set()).add(config)
+    return [
+        *(
+            Question(op=op, rule=rule, dtype=dtype, configs=tuple(sorted(some, key=lambda config: config.token)))
+            for (op, rule, dtype, *_), some in sorted(shared.items())
+        ),
+        *sorted(placed, key=lambda question: question.subject),
+    ]
+
+
+def asked_of(family: Family, config: LaunchConfig) -> tuple[Question, Question]:
+    """About its arithmetic, and about the configuration as it stands."""
+    about = {"op": family.op, "rule": family.rule, "dtype": family.dtype, "configs": (config,)}
+    return Question(**about), Question(**about, K=family.K, V=family.V)
+
+
+def ask(some: Sequence[Question], jobs: int, timeout: float = SECONDS) -> Iterator[Answer]:
+    """Answers, as they are found, from processes that may crash or hang; either is a failure."""
+    with Workers(jobs, one_thread, interpret=True) as workers:
+        for index, result in workers.run(judge, [(question,) for question in some], timeout):
+            if isinstance(result, Failure):
+                result = Answer(
+                    question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
+                )
+            yield result
+
+
+def judge(question: Question) -> Answer:
+    """In the interpreter, up to the first failure."""
+    return _judge(question, "cpu", _arithmetic(question) if not question.K else _placement(question))
+
+
+def judge_on_device(question: Question) -> Answer:
+    """As compiled, for the head dimensions of the question, on the GPU of this process."""
+    return _judge(question, "cuda", _compiled(question))
+
+
+def _judge(question: Question, device: str, cases: Iterable[tuple[str, Case]]) -> Answer:
+    from ...kernels import KERNELS as OURS
+    from ...results.files.calibration import tau
+    from ...verify.cases.case import Replay
+    from ...verify.execution.harness import Harness
+    from ...verify.properties import load
+    from ...verify.run.judge import judge_case
+
+    name = question.kernel
+    harness = Harness(kernel=OURS[name], kernels=OURS, tau=tau(), device=device)
+    counts: dict[str, int] = {}
+    worst = 0.0
+    for prop, case in cases:
+        outcome = judge_case(load(prop), case, harness)
+        replay = Replay(prop=prop, kernel=name, case=case).token
+        if outcome.status != "held":
+            detail = f"{outcome.status}: {outcome.message} in {replay}"
+            return Answer(question=question, held=False, detail=detail, final=outcome.status != "error")
+        counts[prop] = counts.get(prop, 0) + 1
+        worst = max(worst, outcome.ratio or 0.0)
+    judged = ", ".join(f"{prop} {count}" for prop, count in counts.items())
+    rounded = f"; worst error {worst:.3g} of the budget" if "error" in counts else ""
+    return Answer(question=question, held=True, detail=judged + rounded)
+
+
+def _arithmetic(question: Question) -> Iterator[tuple[str, Case]]:
+    """Equality over two chunks and a tail, and the error budget in hard regimes; configurations in turn."""
+    from ...verify.cases.case import Case
+
+    problem = _problem(question, T=2 * question.configs[0].chunk_size + 1)
+    asked = [("equality", replace(problem, dtype="fp32")), *(("error", one) for one in _hard(question))]
+    for index, (prop, one) in enumerate(asked):
+        yield prop, Case(problem=one, config=question.configs[index % len(question.configs)])
+
+
+def _placement(question: Question) -> Iterator[tuple[str, Case]]:
+    """Equality, then addresses and races, on a packed batch with an empty sequence, one token, and a chunk and a bit."""
+    from ...verify.cases.case import Case
+
+    (config,) = question.configs
+    ragged = replace(_ragged(question), K=question.K, V=question.V)
+    yield "equality", Case(problem=replace(ragged, dtype="fp32"), config=config)
+    yield "memory", Case(problem=ragged, config=config)
+
+
+def _compiled(question: Question) -> Iterator[tuple[str, Case]]:
+    """The same bits on every repeat, also with programs on several multiprocessors and many trips through every loop; then
+    error budgets, as served and in hard regimes."""
+    from ...verify.cases.case import Case
+
+    (config,) = question.configs
+    served = {"K": question.K, "V": question.V}
+    many = _problem(question, T=8 * config.chunk_size + 1, B=4, H=4, HV=8, **served)
+    near = _problem(question, T=config.chunk_size + 5, **served)
+    asked = [
+        ("memory", replace(_ragged(question), **served)),
+        ("determinism", replace(_ragged(question), **served)),
+        ("determinism", many),
+        *(("error", replace(near, regime=name)) for name in ("ordinary", "mixed")),
+        *(("error", one) for one in _hard(question)),
+    ]
+    for prop, one in asked:
+        yield prop, Case(problem=one, config=config)
+
+
+def _hard(question: Question) -> list[Problem]:
+    """A chunk and a bit in every hard regime that the rule has."""
+    from ...specs.rule import RULES
+    from ...verify.cases.strategies import regimes_of
+
+    problem = _problem(question, T=question.configs[0].chunk_size + 5)
+    has = regimes_of(RULES[question.rule])
+    return [replace(problem, regime=name) for name in REGIMES if name in has]
+
+
+def _ragged(question: Question) -> Problem:
+    chunk = question.configs[0].chunk_size
+    lengths = (0, 1, chunk + 3)
+    return _problem(question, T=sum(lengths), lengths=lengths)
+
+
+def _problem(question: Question, **settings: Any) -> Problem:
+    """Grouped heads, and head dimensions off every block, unless said otherwise."""
+    from ...specs.problem import Problem
+    from ...specs.rule import RULES
+
+    usual = {"rule": RULES[question.rule], "dtype": question.dtype, "H": 1, "HV": 2, "K": 40, "V": 24}
+    return Problem(**usual | settings)

@@ -1,0 +1,232 @@
+"""What each stage has to do, counted from its equations: programs, steps, products, elements and bytes.
+
+C rows per chunk, M chunks per sequence, heads = sequences x value heads (key heads are taken as many). A step is what one
+program does per trip over the chunks; stages that are parallel over chunks have one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ...kernels.configs.launch_config import Tile
+from ...specs.rule import RULES, Rule
+from ..space.points import Point
+
+FP32 = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Of one stage, per program and step unless said otherwise.
+
+    programs, steps: [sizes], of the whole stage. products: flops on tensor cores; solver: of the solver's products.
+    chain: products that wait for each other. exchanges: over the rows. elements: of gated tiles.
+    own: bytes that no other program touches; shared: bytes that others read too.
+    """
+
+    programs: np.ndarray
+    steps: np.ndarray
+    products: float
+    chain: int
+    elements: float
+    own: float
+    shared: float = 0.0
+    solver: float = 0.0
+    exchanges: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Letters of the equations for one point, and sizes [sizes] of the calls."""
+
+    point: Point
+    tokens: np.ndarray
+    heads: np.ndarray
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.point.family.rule]
+
+    @property
+    def C(self) -> int:
+        return self.point.chunk_size
+
+    @property
+    def K(self) -> int:
+        return self.point.family.K
+
+    @property
+    def V(self) -> int:
+        return self.point.family.V
+
+    @property
+    def levels(self) -> int:
+        return self.C.bit_length() - 1
+
+    @property
+    def chunks(self) -> np.ndarray:
+        return -(-self.tokens // self.C)
+
+    @property
+    def size(self) -> int:
+        return FP32 if self.point.family.dtype == "fp32" else 2
+
+    def block(self, size: int) -> int:
+        return min(self.point.tile.block, size)
+
+    def blocks(self, size: int) -> int:
+        return -(-size // self.point.tile.block)
+
+    @property
+    def per_key(self) -> int:
+        """Bytes of the decay and erase gates of one row."""
+        tie = {"none": 0, "tied": 0, "scalar": 1, "channel": self.K}
+        return FP32 * tie[self.rule.decay] + self.size * tie[self.rule.erase]
+
+    @property
+    def per_value(self) -> int:
+        """Bytes of v and the write gate of one row."""
+        return self.size * (self.V + {"tied": 1, "scalar": 1, "channel": self.V}[self.rule.write])
+
+    @property
+    def erases(self) -> int:
+        return int(self.rule.erase != "none")
+
+    @property
+    def gated(self) -> int:
+        """Elements per row and key channel that a decay multiplies."""
+        return self.K if self.rule.decay == "channel" else 1
+
+
+def work(point: Point, tokens: np.ndarray, heads: np.ndarray) -> Work:
+    """The work of a point for calls of these sizes."""
+    return _WORK[point.stage](_Sizes(point, tokens, heads))
+
+
+def _scores(s: _Sizes) -> Work:
+    C, K, pairs = s.C, s.K, 1 + s.erases
+    levels = s.levels if s.rule.decay == "channel" else 1
+    return Work(
+        programs=s.chunks * s.heads,
+        steps=np.ones_like(s.tokens),
+        products=2.0 * C * C * K * pairs * levels,
+        solver=4.0 * C**3 * (s.levels - 1) * s.erases,
+        chain=levels * s.blocks(K) + 2 * (s.levels - 1) * s.erases,
+        exchanges=levels * s.blocks(K),
+        elements=C * s.gated * levels,
+        own=C * (2 * K * s.size + s.per_key) + 2 * C * C * s.size,
+    )
+
+
+def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, elements: float) -> Work:
+    """A walk over the chunks, one program per head and block of V; keys and gates are read by every block."""
+    return Work(
+        programs=s.heads * s.blocks(s.V),
+        steps=s.chunks,
+        products=products,
+        chain=chain,
+        exchanges=2,
+        elements=elements,
+        own=own,
+        shared=s.C * (2 * s.K * s.size + s.per_key) + scores * s.C * s.C * s.size,
+    )
+
+
+def _states(s: _Sizes) -> Work:
+    C, K, block = s.C, s.K, s.block(s.V)
+    output = s.point.family.op == "chunk_fwd"
+    reads = s.per_value / s.V * C * block
+    writes = s.size * (C * block if output else C * block + K * block)
+    products = 2.0 * C * block * (K * (1 + s.erases + output) + C * (s.erases + output))
+    return _walk(s, products, 1 + 2 * s.erases, 1 + output, reads + writes, 2.0 * C * s.gated)
+
+
+def _packed_scores(s: _Sizes) -> Work:
+    # One matrix per chunk holds both scores and inverse.
+    return replace(_scores(s), own=s.C * (2 * s.K * s.size + s.per_key) + s.C * s.C * s.size)
+
+
+def _packed_walk(s: _Sizes) -> Work:
+    walk = _states(s)
+    return replace(walk, shared=walk.shared - s.C * s.C * s.size)
+
+
+def _fused(s: _Sizes) -> Work:
+    # Every block of V makes the scores of its chunk anew, and none are read.
+    by_key = replace(s.point, tile=Tile())  # its scores cut K as by default, whatever cuts V
+    walk, scores = _states(s), _scores(replace(s, point=by_key))
+    return replace(
+        walk,
+        products=walk.products + scores.products,
+        solver=scores.solver,
+        chain=walk.chain + scores.chain,
+        exchanges=walk.exchanges + scores.exchanges,
+        elements=walk.elements + scores.elements,
+        shared=s.C * (2 * s.K * s.size + s.per_key),
+    )
+
+
+def _state_grads(s: _Sizes) -> Work:
+    C, K, block = s.C, s.K, s.block(s.V)
+    products = 2.0 * C * block * (K * (2 + s.erases) + C * (1 + s.erases))
+    return _walk(s, products, 1 + 2 * s.erases, 2, s.size * block * (2 * C + K), 2.0 * C * s.gated)
+
+
+def _output(s: _Sizes) -> Work:
+    C, K, block = s.C, s.K, s.block(s.V)
+    return Work(
+        programs=s.chunks * s.heads * s.blocks(s.V),
+        steps=np.ones_like(s.tokens),
+        products=2.0 * C * block * (K + C),
+        chain=s.blocks(K) + 1,
+        exchanges=s.blocks(K),
+        elements=C * s.gated,
+        own=s.size * block * (K + 2 * C),
+        shared=C * (K * s.size + s.per_key) + C * C * s.size,
+    )
+
+
+def _score_grads(s: _Sizes) -> Work:
+    C, V = s.C, s.V
+    return Work(
+        programs=s.chunks * s.heads,
+        steps=np.ones_like(s.tokens),
+        products=2.0 * C * C * V * (1 + s.erases),
+        chain=s.blocks(V),
+        elements=float(C * V),
+        own=C * (3 * V * s.size + 2 * s.per_value) + 2 * C * C * s.size,
+    )
+
+
+def _input_grads(s: _Sizes) -> Work:
+    C, V, block = s.C, s.V, s.block(s.K)
+    pairs = 1 + s.erases
+    by_channel = s.rule.decay == "channel"
+    # Per level two products a pair, and two sums over sinks and sources that run in tf32, at half the rate.
+    inside = C * C * block * (s.levels * (2 * pairs + 4) if by_channel else 3 * pairs)
+    return Work(
+        programs=s.chunks * s.heads * s.blocks(s.K),
+        steps=np.ones_like(s.tokens),
+        products=2.0 * (C * block * V * (1 + pairs) + inside),
+        chain=s.blocks(V) + (3 * s.levels if by_channel else 3),
+        exchanges=2 * s.levels if by_channel else 2,
+        elements=C * block * (s.levels if by_channel else 1.0) * 3,
+        own=block / s.K * C * (4 * s.K * s.size + 2 * s.per_key) + 2 * block * V * s.size,
+        shared=s.size * C * (3 * V + 2 * C),
+    )
+
+
+_WORK: dict[str, Callable[[_Sizes], Work]] = {
+    "scores": _scores,
+    "states": _states,
+    "output": _output,
+    "state_grads": _state_grads,
+    "score_grads": _score_grads,
+    "input_grads": _input_grads,
+    "packed_scores": _packed_scores,
+    "packed_walk": _packed_walk,
+    "fused": _fused,
+}

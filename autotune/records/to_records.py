@@ -1,0 +1,122 @@
+"""What a run found out, as records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ...kernels.configs.launch_config import LaunchConfig
+from ...results.digests.kernels import kernel_digest, stage_digests
+from ...results.schema.gpus import Resources
+from ...results.schema.key import Key
+from ...results.schema.record import Compiled, Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
+from ..compile.binary import Compilation
+from ..compile.prune import Sifted
+from ..compile.toolchain import triton_version
+from ..gates.interpreter import Answer, Question
+from ..model.ranking import Ranked
+from ..space.points import Family, Point
+
+
+def compiled(point: Point, compilation: Compilation) -> Record:
+    """What compiling a point came to."""
+    key = point.family.key()
+    if compilation.outcome != "compiled":
+        return Rejected(
+            key=key, **_about(point), reason=compilation.outcome, stage=point.stage, detail=compilation.detail
+        )
+    return Compiled(
+        key=key,
+        **_about(point),
+        stage=point.stage,
+        resources=Resources.of([(compilation.shared, compilation.registers, compilation.threads)]),
+        stack=compilation.stack,
+        tensor_core=tuple(sorted(compilation.tensor_core)),
+        code=compilation.code,
+        program=compilation.program,
+        assembler=compilation.assembler,
+        seconds=compilation.seconds,
+    )
+
+
+def rejected(sifted: Sifted, found: Mapping[Point, Compilation]) -> list[Record]:
+    """What left after it had compiled; the rest was recorded when it failed to."""
+    return [
+        Rejected(key=point.family.key(), **_about(point), reason=left.reason, stage=point.stage, detail=left.detail)
+        for point, left in sifted.rejected.items()
+        if found[point].outcome == "compiled"
+    ]
+
+
+def unexplored(wanted: Sequence[Family], left: Mapping[Family, int], known: Iterable[Record]) -> list[Record]:
+    """What a budget left, and the word that nothing is left any more where something was."""
+    before = {record.key: record for record in known if isinstance(record, Unexplored)}
+    found = []
+    for family in wanted:
+        last = before.get(family.key())
+        if left.get(family, 0) or (last and last.count):
+            found.append(Unexplored(key=family.key(), **_made_by(family.key()), count=left.get(family, 0)))
+    return found
+
+
+def ranking(family: Family, few: Sequence[Ranked]) -> list[Record]:
+    """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
+    found = [
+        Estimated(
+            key=family.key(tokens, heads),
+            config=ranked.config.token,
+            **_made_by(family.key(), ranked.config.token),
+            milliseconds=milliseconds,
+            resources=ranked.resources,
+        )
+        for ranked in few
+        for (tokens, heads), milliseconds in ranked.milliseconds.items()
+    ]
+    name = hashlib.sha256(" ".join(map(record_digest, found)).encode()).hexdigest()[:16]
+    return [
+        *(replace(one, ranking=name) for one in found),
+        Ranking(key=family.key(), **_made_by(family.key()), ranking=name),
+    ]
+
+
+def judged(answer: Answer, sources: str) -> Record:
+    """An answer of the interpreter. One that is not final has no evidence's name, so that the next run asks again."""
+    question = answer.question
+    key = Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key()
+    return Gated(
+        key=key,
+        config=question.token,
+        **_made_by(key, question.token),
+        where="interpreter",
+        held=answer.held,
+        detail=answer.detail[:400],
+        evidence=evidence(question, sources) if answer.final else "",
+    )
+
+
+def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str, Compilation]) -> Gated:
+    """What the programs of a configuration, by stage, say of it. All of them have compiled."""
+    hazards = [f"{stage}: {binary.hazard}" for stage, binary in stages.items() if binary.hazard]
+    return Gated(
+        key=family.key(),
+        config=config.token,
+        **_made_by(family.key(), config.token),
+        where="compiled",
+        held=not hazards,
+        detail="; ".join(hazards) or f"no known hazard in {', '.join(stages)}",
+    )
+
+
+def evidence(question: Question, sources: str) -> str:
+    """Names a question as judged by these sources: equal names, equal answers."""
+    words = (sources, *map(str, question.subject), *(config.token for config in question.configs))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _about(point: Point) -> dict[str, str]:
+    return {"config": point.config.token, "kernel": stage_digests()[point.stage], "triton": triton_version()}
+
+
+def _made_by(key: Key, config: str = "-") -> dict[str, str]:
+    return {"kernel": kernel_digest(key, config), "triton": triton_version()}

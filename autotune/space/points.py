@@ -1,0 +1,161 @@
+"""What there is to try: families of calls, and the points of each stage's space for them, enumerated and never sampled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import product
+
+from ...kernels.configs.launch_config import LaunchConfig, Solver, Tile, Variant
+from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, SPACES, op_stages
+from ...results.schema.default import safe_default
+from ...results.schema.key import Key
+from ...specs.gpus import Architecture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Family:
+    """Calls that share their kernels: op, rule, element type and head dimensions, of whatever length and width."""
+
+    op: str
+    rule: str
+    dtype: str
+    K: int
+    V: int
+
+    def key(self, tokens: int = 0, heads: int = 0) -> Key:
+        """The family as a key of records and tables; buckets of 0 mean all sizes."""
+        return Key(op=self.op, rule=self.rule, dtype=self.dtype, K=self.K, V=self.V, tokens=tokens, heads=heads)
+
+    @property
+    def default(self) -> LaunchConfig:
+        """What is launched where nothing better is known."""
+        return LaunchConfig.parse(safe_default(self.dtype, self.K))
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.rule} {self.dtype} K={self.K} V={self.V}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One stage with one chunk size, solver and tile."""
+
+    family: Family
+    stage: str
+    chunk_size: int
+    solver: Solver
+    tile: Tile
+
+    @property
+    def variant(self) -> Variant:
+        """Whose stage it is."""
+        return SPACES[self.stage].variant
+
+    @property
+    def config(self) -> LaunchConfig:
+        """The configuration that has this tile in this stage and defaults elsewhere."""
+        tiles = {SPACES[self.stage].tile: self.tile}
+        return LaunchConfig(variant=self.variant, chunk_size=self.chunk_size, solver=self.solver, **tiles)
+
+    @property
+    def inversion(self) -> str:
+        """Precision of the products that invert I + T. The variants of inference have their own in 16 bits."""
+        return "bf16x3" if self.variant != "split" and self.family.dtype != "fp32" else self.solver
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is part of the safe default, which everything is compared with."""
+        return self.config == self.family.default
+
+    @property
+    def distance(self) -> int:
+        """Doublings away from the safe default: what is near it is compiled first, in case a budget ends."""
+        default, tile = self.family.default, self.tile
+        base = getattr(default, SPACES[self.stage].tile)
+        doublings = (
+            (self.chunk_size, default.chunk_size),
+            (tile.block, base.block),
+            (tile.num_warps, base.num_warps),
+            (tile.num_stages, base.num_stages),
+        )
+        far = sum(abs(here.bit_length() - there.bit_length()) for here, there in doublings)
+        return far + (self.solver != default.solver) + (self.variant != default.variant)
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.stage} {self.config.token}"
+
+
+@dataclass(slots=True, kw_only=True)
+class StageCount:
+    """How many combinations a stage of a family has, and how many each constraint removed."""
+
+    family: Family
+    stage: str
+    total: int = 0
+    removed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def left(self) -> int:
+        return self.total - self.removed.total()
+
+
+def families(ops: Iterable[str], rules: Iterable[str], dtypes: Iterable[str], dims: Iterable[int]) -> list[Family]:
+    """Every combination, with V = K, sorted."""
+    return sorted(
+        Family(op=op, rule=rule, dtype=dtype, K=size, V=size)
+        for op, rule, dtype, size in product(ops, rules, dtypes, dims)
+    )
+
+
+def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], list[StageCount]]:
+    """The feasible points of a family, stage by stage, and the counts of what was left out."""
+    points, counts = [], []
+    for space in (space for variant in OP_STAGES[family.op] for space in op_stages(family.op, variant)):
+        count = StageCount(family=family, stage=space.stage)
+        for setting in space.settings(family.K, family.V, family.dtype, arch.backend, arch.warp):
+            count.total += 1
+            broken = next((constraint for constraint in CONSTRAINTS if constraint.broken(space, setting)), None)
+            if broken:
+                count.removed[broken.name] += 1
+            else:
+                points.append(
+                    Point(
+                        family=family,
+                        stage=space.stage,
+                        chunk_size=setting.chunk_size,
+                        solver=setting.solver,
+                        tile=setting.tile,
+                    )
+                )
+        counts.append(count)
+    return points, counts
+
+
+def points_of(family: Family, config: LaunchConfig) -> list[Point]:
+    """The points that a configuration is made of, in the order in which they run."""
+    return [
+        Point(
+            family=family,
+            stage=space.stage,
+            chunk_size=config.chunk_size,
+            solver=config.solver if space.solves else "ieee",
+            tile=getattr(config, space.tile),
+        )
+        for space in op_stages(family.op, config.variant)
+    ]
+
+
+def config_of(points: Iterable[Point]) -> LaunchConfig:
+    """The configuration that is made of these points, whose variant and chunk size are one."""
+    some = list(points)
+    solvers: list[Solver] = [point.solver for point in some if SPACES[point.stage].solves]
+    tiles: dict[str, Tile] = {SPACES[point.stage].tile: point.tile for point in some}
+    return LaunchConfig(
+        variant=some[0].variant, chunk_size=some[0].chunk_size, solver=solvers[0] if solvers else "ieee", **tiles
+    )
+
+
+def breadth_first(points: Iterable[Point]) -> list[Point]:
+    """Nearest to the default first, so that a budget that ends early leaves every stage with its likeliest points."""
+    return sorted(points, key=lambda point: (point.distance, point.family, point.stage, point.config.token))

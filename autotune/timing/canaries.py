@@ -1,0 +1,154 @@
+"""After a change of Triton or of the driver: a few entries are tried again, instead of everything.
+
+On the GPU itself canaries are gated and timed again. A gate that fails is recorded, and ends the entry; a time only warns: a
+few configurations under new versions say nothing of those that they were chosen from. Anywhere else canaries are compiled again:
+equal machine code is equal time, and what differs says what is owed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ...kernels.configs.launch_config import LaunchConfig
+from ...results.digests.kernels import kernel_digest
+from ...results.schema.entry import TableEntry
+from ...results.schema.record import Compiled, Measured, Record, record_digest
+from ...results.schema.table import Table
+from ...specs.gpus import Architecture, Gpu
+from ...verify.compile import process
+from ...verify.process.pool import Failure, Workers
+from ..compile import compiler
+from ..compile.binary import Compilation
+from ..compile.prune import excess
+from ..compile.stage import COMPILE_SECONDS
+from ..reports.analysis import family_of, point_of
+from ..space.points import Point, points_of
+from .device import Sizes, Timed
+from .shared_trials import Bench, Verdicts
+
+MOST = 4
+"""Canaries, at most."""
+SLOWER = 0.05
+"""Extra time, as a fraction, from which a canary says that the table is not what it was."""
+ROUNDS = 2
+
+Compile = Callable[[Sequence[Point]], Sequence[Compilation]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """lines: what was found. dead: canaries that cannot be launched, or are wrong, now. changed: that are another program, or
+    slower. same: that are as they were.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    dead: int = 0
+    changed: int = 0
+    same: int = 0
+
+
+def canaries(table: Table, *, most: int = MOST) -> list[TableEntry]:
+    """A few entries as unlike as can be: every configuration counts once, and subjects take turns."""
+    turns: dict[tuple[str, str, int], list[TableEntry]] = {}
+    configs: set[tuple[str, str]] = set()
+    for entry in sorted(table.entries, key=lambda entry: (entry.key.tokens, entry.key.heads), reverse=True):
+        if kernel_digest(entry.key, entry.config) == entry.kernel and (entry.key.op, entry.config) not in configs:
+            configs.add((entry.key.op, entry.config))
+            turns.setdefault((entry.key.op, entry.key.rule, entry.key.K), []).append(entry)
+    chosen: list[TableEntry] = []
+    while turns and len(chosen) < most:
+        for subject in list(turns):
+            if len(chosen) < most:
+                chosen.append(turns[subject].pop(0))
+            if not turns[subject]:
+                del turns[subject]
+    return chosen
+
+
+def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, compile: Compile) -> Verdict:
+    """Compile the stages of the canaries and compare them with what the records say of them."""
+    before = {
+        (point_of(record), record.triton): record for record in records if isinstance(record, Compiled) and record.stage
+    }
+    verdict = Verdict()
+    for entry in some:
+        points = points_of(family_of(entry.key), LaunchConfig.parse(entry.config))
+        differences, broken = [], []
+        for point, now in zip(points, compile(points), strict=True):
+            if now.outcome != "compiled" or (too_much := excess(now, gpu.arch)):
+                broken.append(f"{point.stage}: {now.detail or now.outcome if now.outcome != 'compiled' else too_much}")
+            elif then := before.get((point, entry.triton)):
+                differences += _differences(point.stage, then, now)
+            else:
+                differences.append(f"{point.stage}: no record of how it was")
+        name = f"{entry.key} {entry.config}"
+        if broken:
+            verdict.dead += 1
+            verdict.lines.append(f"{name}: no longer runs: {'; '.join(broken)}")
+        elif differences:
+            verdict.changed += 1
+            verdict.lines.append(f"{name}: {'; '.join(differences)}")
+        else:
+            verdict.same += 1
+            verdict.lines.append(f"{name}: the same machine code as under Triton {entry.triton}")
+    return verdict
+
+
+def retime(some: Sequence[TableEntry], records: Sequence[Record], bench: Bench) -> Verdict:
+    """Gate and time the canaries, and compare them with the measurements that they are in the table for."""
+    verdict = Verdict()
+    for entry in some:
+        family, size = family_of(entry.key), Sizes(tokens=entry.key.tokens, heads=entry.key.heads)
+        config, name = LaunchConfig.parse(entry.config), f"{entry.key} {entry.config}"
+        passed = Verdicts(bench, family).passed(config)
+        rounds = [bench.timer(family, size, config, None) if passed else "gate" for _ in range(ROUNDS)]
+        timed = [one for one in rounds if isinstance(one, Timed)]
+        if not timed:
+            verdict.dead += 1
+            verdict.lines.append(f"{name}: no longer runs ({rounds[0]})")
+            continue
+        now, then = statistics.median(sample for one in timed for sample in one.samples), _measured(entry, records)
+        if then is None:
+            verdict.changed += 1
+            verdict.lines.append(f"{name}: {now:.4g} ms; it was never timed before")
+            continue
+        change = now / statistics.median(then.samples) - 1
+        slower = change > SLOWER
+        verdict.changed += slower
+        verdict.same += not slower
+        verdict.lines.append(f"{name}: {now:.4g} ms, {change:+.1%} of what it was")
+    return verdict
+
+
+def compile_here(arch: Architecture, jobs: int) -> Compile:
+    """Compiles with the Triton that is installed, past every cache."""
+
+    def compile(points: Sequence[Point]) -> Sequence[Compilation]:
+        with Workers(jobs, process.start) as workers:
+            ended = dict(
+                workers.run(compiler.compile_point, [(point, arch.target) for point in points], COMPILE_SECONDS)
+            )
+        return [
+            Compilation(outcome=found.outcome, seconds=0.0) if isinstance(found := ended[index], Failure) else found
+            for index in range(len(points))
+        ]
+
+    return compile
+
+
+def _differences(stage: str, then: Compiled, now: Compilation) -> list[str]:
+    if then.code == now.code:
+        return []
+    registers = then.resources.registers // max(1, then.resources.threads)
+    figures = (("registers", registers, now.registers), ("stack", then.stack, now.stack),
+               ("shared memory", then.resources.shared, now.shared))  # fmt: skip
+    changed = ", ".join(f"{name} {old} -> {new}" for name, old, new in figures if old != new)
+    return [f"{stage}: other machine code{', ' + changed if changed else ', the same resources'}"]
+
+
+def _measured(entry: TableEntry, records: Sequence[Record]) -> Measured | None:
+    """What an entry's time is from."""
+    found = (one for one in records if isinstance(one, Measured) and (one.key, one.config) == (entry.key, entry.config))
+    return next((one for one in found if record_digest(one) == entry.measurement), None)

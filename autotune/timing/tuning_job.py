@@ -1,0 +1,223 @@
+"""One family at one size of call: what the cost model ranks first is timed, then the search runs, then the best are compared."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from zlib import crc32
+
+import numpy as np
+
+from ...kernels.configs.launch_config import LaunchConfig
+from ...kernels.configs.space import op_tiles
+from ...results.evidence.weigh import Cost, fastest
+from ...results.schema.gpus import Resources
+from ...results.schema.key import Key
+from ...results.schema.record import Measured, Record, record_to_line
+from ...specs.gpus import Gpu
+from ..compile.binary import Compilation
+from ..gates.interpreter import Subject, asked_of
+from ..model.cost import estimate
+from ..model.ranking import compiled, resources, whole
+from ..search.propose import Spent, search
+from ..search.study import Config, Space, Study
+from ..space.points import Family, Point, config_of
+from ..storage.database import Storage
+from ..storage.leases import Round
+from .device import FINALS_PROTOCOL, PROTOCOL, Sizes, Timed
+from .shared_trials import Bench, Turns, Verdicts, records_of
+
+FINALISTS = 8
+ROUNDS = 3
+FINALS = "finalists"
+"""The one task of comparing them."""
+TILES = {"chunk_fwd": 6, "chunk_train": 3}
+"""Tiles per stage, chunk size and solver that the search may choose from: the whole product must stay enumerable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What all contests of a run share. timed: earlier records that still count, by key. refused: what is wrong.
+
+    deadline: of time.monotonic(), after which nothing is begun. trials: configurations per family and size, at most.
+    """
+
+    bench: Bench
+    storage: Storage
+    kept: Mapping[Point, Compilation]
+    timed: Mapping[Key, Sequence[Measured]]
+    refused: frozenset[Subject]
+    deadline: float
+    trials: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contest:
+    """A family at a size. Nothing but the storage is kept between visits, so that there may be hundreds.
+
+    portfolio: configurations that are timed whatever the search finds, the safe default first. points: names what the search
+    may choose from; once a run has compiled more, what was decided before is open again.
+    """
+
+    plan: Plan
+    family: Family
+    size: Sizes
+    portfolio: Sequence[LaunchConfig]
+    points: str
+    verdicts: Verdicts
+
+    def open(self) -> None:
+        """Time the portfolio."""
+        round, _ = self._rounds()
+        with round.alive():
+            self._time_portfolio(self._turns(round, {}, self.plan.trials + len(self.portfolio)))
+
+    def decide(self) -> bool:
+        """Search, and compare the finalists; whether that is done, by whomever."""
+        plan, (round, finals) = self.plan, self._rounds()
+        if over := finals.results().get(FINALS):
+            self._turns(round, {}, 0).refresh()
+            for record in records_of(over):
+                plan.bench.record(record)
+            return True
+        allowed = {config for config in self.portfolio if self._allowed(config)}
+        space, configs = candidates(self.family, plan.kept, plan.bench.gpu, self.size, self._allowed)
+        limit = min(plan.trials, len(space.feasible)) + len(allowed - {*configs.values()})
+        turns = self._turns(round, configs, limit)
+        study: list[Study] = []
+
+        def open_study() -> Study:
+            study.append(self._study(space, turns, round))
+            return study[0]
+
+        with round.alive(lambda: study[0].beat() if study else None), finals.alive():
+            self._time_portfolio(turns)
+            search(space, turns, seed=plan.seed, study=open_study)
+            if time.monotonic() > plan.deadline or finals.take(FINALS) != "mine":
+                return False
+            try:
+                if turns.adopt():
+                    finals.release(FINALS)
+                    return False
+                records = self._finals(turns)
+            except BaseException:
+                finals.release(FINALS)
+                raise
+            return finals.finish(FINALS, json.dumps([record_to_line(record) for record in records]))
+
+    def _rounds(self) -> tuple[Round, Round]:
+        name = self.plan.bench.round_name(self.family, self.size)
+        return Round(self.plan.storage, name), Round(self.plan.storage, f"{name} finalists of {self.points}")
+
+    def _turns(self, round: Round, configs: Mapping[Config, LaunchConfig], limit: int) -> Turns:
+        def need(config: LaunchConfig) -> Resources | None:
+            kept = self.plan.kept
+            return resources(self.family, config, kept) if compiled(self.family, config, kept) else None
+
+        return Turns(
+            self.plan.bench, self.family, self.size, round=round, configs=configs, need=need, verdicts=self.verdicts,
+            limit=limit, deadline=self.plan.deadline,
+        )  # fmt: skip
+
+    def _time_portfolio(self, turns: Turns) -> None:
+        turns.know(self._known(PROTOCOL))
+        try:
+            for config in filter(self._allowed, self.portfolio):
+                turns.time(config)
+        except Spent:
+            pass
+
+    def _study(self, space: Space, turns: Turns, round: Round) -> Study:
+        storage = self.plan.storage
+        shared = storage.name != "memory"
+        # Every worker's proposals should be its own.
+        seed = (self.plan.seed + crc32(round.owner.encode()) * shared) % 2**32
+        name = self.plan.bench.round_name(self.family, self.size)
+        study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, again=storage.again)
+        outside = {turns.point(config) for config in self.portfolio}
+        study.fill({point: timing for point, timing in turns.timings.items() if point not in outside})
+        return study
+
+    def _finals(self, turns: Turns) -> list[Record]:
+        """Time the best few and the portfolio in turns, so that drift hits them all alike.
+
+        Only these times are compared: one that was taken earlier, when the GPU was colder, says nothing against them.
+        """
+        before = self._known(FINALS_PROTOCOL)
+        compared = {LaunchConfig.parse(record.config): record for record in before}
+        timed = [
+            record for record in turns.found.values() if record and self._allowed(LaunchConfig.parse(record.config))
+        ]
+        chosen = [LaunchConfig.parse(config) for config in finalists(timed)]
+        # The portfolio, so that what is lost by it is known everywhere.
+        chosen += [config for config in self.portfolio if turns.found.get(config) and config not in chosen]
+        if set(chosen) <= set(compared):
+            return list(before)  # in a run whose storage is gone
+        rounds: dict[LaunchConfig, list[Timed]] = {config: [] for config in dict.fromkeys([*chosen, *compared])}
+        records: list[Record] = []
+        for _ in range(ROUNDS):
+            for config in list(rounds):
+                once = turns.once_more(config)
+                if isinstance(once, Timed):
+                    rounds[config].append(once)
+                else:
+                    records.append(once)
+                    del rounds[config]
+        for config, some in rounds.items():
+            need = (turns.found.get(config) or compared[config]).resources
+            records.append(turns.measured(config, some, FINALS_PROTOCOL, need))
+        for record in records:
+            self.plan.bench.record(record)
+        return records
+
+    def _known(self, protocol: str) -> list[Measured]:
+        """What was timed at this key before, in that way."""
+        known = self.plan.timed.get(self.family.key(self.size.tokens, self.size.heads), ())
+        return [one for one in known if one.protocol == protocol and self._allowed(LaunchConfig.parse(one.config))]
+
+    def _allowed(self, config: LaunchConfig) -> bool:
+        refused = self.plan.refused
+        return not refused or not any(question.subject in refused for question in asked_of(self.family, config))
+
+
+def finalists(timed: Iterable[Measured]) -> list[str]:
+    """The best few. Whichever of them fail in the finals, the table's choice among all that is left is one of the others."""
+    costs = {
+        one.config: Cost(
+            config=one.config, milliseconds=statistics.median(one.samples), resources=one.resources, record=one
+        )
+        for one in timed
+    }
+    best = []
+    while costs and len(best) < FINALISTS:
+        best.append(fastest(costs).config)
+        del costs[best[-1]]
+    return best
+
+
+def candidates(
+    family: Family,
+    kept: Mapping[Point, Compilation],
+    gpu: Gpu,
+    size: Sizes,
+    allowed: Callable[[LaunchConfig], bool] = lambda config: True,
+) -> tuple[Space, dict[Config, LaunchConfig]]:
+    """The search space at one size: per variant, chunk size and solver the tiles of each stage that the cost model likes best."""
+    tokens, heads = np.array([size.tokens]), np.array([size.heads])
+    of_family = {point: binary for point, binary in kept.items() if point.family == family}
+    cost = {point: float(estimate(point, binary, gpu, tokens, heads)[0]) for point, binary in of_family.items()}
+    configs: dict[Config, LaunchConfig] = {}
+    for stages in whole(family, of_family):
+        likely = [sorted(points, key=lambda point: cost[point])[: TILES[family.op]] for points in stages.values()]
+        for config in filter(allowed, map(config_of, product(*likely))):
+            settings = (config.variant, config.chunk_size, config.solver)
+            configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
+    names = ("variant", "chunk_size", "solver", *op_tiles(family.op))
+    columns = zip(*configs, strict=True) if configs else ((),) * len(names)
+    parameters = {name: tuple(dict.fromkeys(column)) for name, column in zip(names, columns, strict=True)}
+    return Space(parameters=parameters, feasible=tuple(configs)), configs

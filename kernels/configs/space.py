@@ -1,0 +1,282 @@
+"""The tuning space of every kernel: what a launch may vary, and which combinations are left out for which reason.
+
+One idea: a point is left out here only for a reason that can be read off its numbers. Whether the rest fits, spills or is the
+same program as another is for the compiler to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from .launch_config import Solver, Tile, Variant
+
+CHUNK_SIZES = (16, 32, 64, 128)
+SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
+REGISTERS_PER_THREAD = 255
+"""The most that either vendor's compilers give a thread before they spill; AMD's accumulation registers come on top."""
+LEAST_STEPS_TO_PIPELINE = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One point of a stage's space: head dimensions, element type, architecture, and what a launch varies.
+
+    backend: "cuda" or "hip". warp: threads per warp.
+    """
+
+    K: int
+    V: int
+    dtype: str
+    backend: str
+    warp: int
+    chunk_size: int
+    solver: Solver
+    tile: Tile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSpace:
+    """What one stage varies.
+
+    stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig. variant: whose stage it is.
+    live: fp32 numbers that one program holds at once, from the tiles in its kernel.
+    cut: the dimensions that `block` cuts. solves: it inverts I + T, so the solver's precision is its own to vary.
+    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. A depth of 3 buffers no more than
+    2 in the walks, whose loads wait for the table of chunks; the other loops are of few trips.
+    """
+
+    stage: str
+    tile: str
+    live: Callable[[Setting], int]
+    cut: Literal["K", "V", "KV"]
+    steps: Callable[[Setting], int | None]
+    solves: bool = False
+    variant: Variant = "split"
+    chunk_sizes: tuple[int, ...] = CHUNK_SIZES
+    blocks: tuple[int, ...] = (32, 64, 128)
+    num_warps: tuple[int, ...] = (2, 4, 8)
+    num_stages: tuple[int, ...] = (1, 2)
+
+    def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
+        """Every combination, infeasible ones included, in a fixed order."""
+        for chunk_size, solver, block, warps, depth in product(
+            self.chunk_sizes, SOLVERS if self.solves else SOLVERS[:1], self.blocks, self.num_warps, self.num_stages
+        ):
+            tile = Tile(block=block, num_warps=warps, num_stages=depth)
+            yield Setting(
+                K=K, V=V, dtype=dtype, backend=backend, warp=warp, chunk_size=chunk_size, solver=solver, tile=tile
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A reason to leave points out. broken: whether a setting of a stage is such a point."""
+
+    name: str
+    reason: str
+    broken: Callable[[StageSpace, Setting], bool]
+
+
+def _padded(size: int) -> int:
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def _block(size: int, setting: Setting) -> int:
+    return min(setting.tile.block, _padded(size))
+
+
+def _trips(size: int, setting: Setting) -> int:
+    return -(-size // setting.tile.block)
+
+
+# Tiles that the kernels hold in registers at once, in fp32 numbers: C rows, BK or BV columns, KP = all of K.
+
+
+def _scores(s: Setting) -> int:
+    # The inverse holds T, A, the joint block and their product; the loop before it two sums and three tiles of K.
+    return max(4 * s.chunk_size**2, 2 * s.chunk_size**2 + 3 * s.chunk_size * _block(s.K, s))
+
+
+def _states(s: Setting) -> int:
+    # The state and one operand over all of K; the rest is consumed as it comes.
+    return _padded(s.K) * _block(s.V, s) + s.chunk_size * _padded(s.K)
+
+
+def _output(s: Setting) -> int:
+    return s.chunk_size * (_block(s.V, s) + 2 * _block(s.K, s))
+
+
+def _score_grads(s: Setting) -> int:
+    return 2 * s.chunk_size**2 + 2 * s.chunk_size * _block(s.V, s)
+
+
+def _input_grads(s: Setting) -> int:
+    # Three gradients, the two sums over value heads, the sinks, and one score tile.
+    return 6 * s.chunk_size * _block(s.K, s) + s.chunk_size**2
+
+
+def _fused(s: Setting) -> int:
+    # The state stays while the inverse holds T, A and the two halves of an operand.
+    return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
+
+
+WALK = (16, 32, 64, 128)
+"""Walks are short of programs where there are few heads: narrow blocks make more of them."""
+
+SPACES: dict[str, StageSpace] = {
+    space.stage: space
+    for space in (
+        StageSpace(
+            stage="scores",
+            tile="scores",
+            live=_scores,
+            cut="K",
+            steps=lambda s: _trips(s.K, s),
+            solves=True,
+            num_warps=(2, 4, 8, 16),
+        ),
+        StageSpace(stage="states", tile="states", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
+        StageSpace(stage="output", tile="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
+        StageSpace(stage="state_grads", tile="state_grads", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
+        StageSpace(stage="score_grads", tile="score_grads", live=_score_grads, cut="V", steps=lambda s: _trips(s.V, s)),
+        StageSpace(
+            stage="input_grads",
+            tile="input_grads",
+            live=_input_grads,
+            cut="KV",
+            steps=lambda s: _trips(s.V, s),
+            num_warps=(4, 8, 16),
+        ),
+        # The other variants of inference. Their 16-bit calls have a solver of their own, so that there is none to choose;
+        # where fp32 calls choose one, it is `ieee`.
+        StageSpace(
+            stage="packed_scores",
+            variant="packed",
+            tile="scores",
+            live=_scores,
+            cut="K",
+            steps=lambda s: _trips(s.K, s),
+            chunk_sizes=(32, 64, 128),
+            blocks=(32, 64),
+            num_warps=(4, 8),
+        ),
+        StageSpace(
+            stage="packed_walk",
+            variant="packed",
+            tile="states",
+            live=_states,
+            cut="V",
+            steps=lambda s: None,
+            chunk_sizes=(32, 64, 128),
+            blocks=(32, 64, 128),
+            num_warps=(4, 8),
+        ),
+        # Beyond 64 rows the scores of a chunk and the state do not fit beside each other.
+        StageSpace(
+            stage="fused",
+            variant="fused",
+            tile="states",
+            live=_fused,
+            cut="V",
+            steps=lambda s: None,
+            chunk_sizes=(16, 32, 64),
+            blocks=(32, 64, 128),
+            num_warps=(4, 8),
+        ),
+    )
+}
+"""The stages by name."""
+
+OP_STAGES: dict[str, dict[Variant, tuple[str, ...]]] = {
+    "chunk_fwd": {
+        "split": ("scores", "states"),
+        "packed": ("packed_scores", "packed_walk"),
+        "fused": ("fused",),
+    },
+    "chunk_train": {"split": ("scores", "states", "output", "state_grads", "score_grads", "input_grads")},
+}
+"""The stages that each op tunes, by variant, in the order in which they run."""
+
+
+def op_stages(op: str, variant: Variant) -> tuple[StageSpace, ...]:
+    """The stages that an op runs under a configuration of this variant, in order; training has but one."""
+    variants = OP_STAGES[op]
+    return tuple(SPACES[name] for name in variants.get(variant, variants["split"]))
+
+
+def op_tiles(op: str) -> tuple[str, ...]:
+    """The fields of a configuration that hold the tiles of an op's stages, whatever the variant."""
+    return tuple(dict.fromkeys(SPACES[name].tile for stages in OP_STAGES[op].values() for name in stages))
+
+
+def _wide(space: StageSpace, s: Setting) -> bool:
+    most = max(_padded(size) for name, size in (("K", s.K), ("V", s.V)) if name in space.cut)
+    return any(most <= block < s.tile.block for block in space.blocks)
+
+
+def _nothing_to_pipeline(space: StageSpace, s: Setting) -> bool:
+    steps = space.steps(s)
+    return s.tile.num_stages > 1 and steps is not None and steps < LEAST_STEPS_TO_PIPELINE
+
+
+def _idle_warps(space: StageSpace, s: Setting) -> bool:
+    return s.tile.num_warps * 16 * 8 > s.chunk_size * max(s.chunk_size, s.tile.block)
+
+
+def _overflows(space: StageSpace, s: Setting) -> bool:
+    return space.live(s) > REGISTERS_PER_THREAD * s.warp * s.tile.num_warps
+
+
+def _below_contract(space: StageSpace, s: Setting) -> bool:
+    return s.solver == "tf32" or (s.solver != "ieee" and s.dtype == "fp32")
+
+
+def _not_offered(space: StageSpace, s: Setting) -> bool:
+    return s.solver == "tf32x3" and s.backend != "cuda"
+
+
+def _whole_operands(space: StageSpace, s: Setting) -> bool:
+    # A thread owns a square of C^2 / threads results and reads that many rows and columns, all C long.
+    held = 2 * s.chunk_size**2 / (s.warp * s.tile.num_warps) ** 0.5
+    return space.solves and s.solver == "ieee" and s.backend == "cuda" and held > 4 * REGISTERS_PER_THREAD
+
+
+def _too_many_threads(space: StageSpace, s: Setting) -> bool:
+    # Sixteen wavefronts of 64 are the most that fit; 32 warps of 32 are never tried.
+    return s.tile.num_warps * s.warp > 1024
+
+
+CONSTRAINTS = (
+    Constraint(
+        name="precision",
+        reason="the contract promises fp32 products in the solver: tf32 has 10 bits, and fp32 inputs promise ieee",
+        broken=_below_contract,
+    ),
+    Constraint(name="offered", reason="Triton offers tf32x3 for NVIDIA's tensor cores only", broken=_not_offered),
+    Constraint(name="threads", reason="a program has at most 1024 threads", broken=_too_many_threads),
+    Constraint(
+        name="block",
+        reason="a narrower block holds the whole head dimension already, and is the same program",
+        broken=_wide,
+    ),
+    Constraint(name="pipeline", reason="a loop of one trip has nothing to pipeline", broken=_nothing_to_pipeline),
+    Constraint(
+        name="warps",
+        reason="a warp's share of the chunk's products is less than one 16 x 8 fragment",
+        broken=_idle_warps,
+    ),
+    Constraint(
+        name="operands",
+        reason="NVIDIA's fp32 products run on multiply-adds and hold whole rows and columns: four times the registers there are",
+        broken=_whole_operands,
+    ),
+    Constraint(
+        name="registers",
+        reason=f"the tiles that must live at once exceed {REGISTERS_PER_THREAD} registers per thread",
+        broken=_overflows,
+    ),
+)
+"""In the order in which they are asked: a point counts for the first that removes it."""

@@ -1,0 +1,98 @@
+"""Which configuration a call gets when it names none: the tuned table of its GPU, else a safe default."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import lru_cache
+
+import torch
+import triton
+
+from ...results import lookup
+from ...results.schema.default import safe_default
+from ...results.schema.gpus import identify
+from ...specs.dtypes import TORCH_DTYPES
+from ...specs.rule import RULES
+from ..arguments.checks import CallShape
+from ..configs.launch_config import variant_of
+
+_DTYPES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+_log = logging.getLogger("deltaproof.dispatch")
+
+
+def choose_config(
+    op: str,
+    shape: CallShape,
+    q: torch.Tensor,
+    *,
+    variant: str | None,
+    packed: bool,
+    states: bool,
+    l2norm: bool,
+    gate: bool,
+) -> str:
+    """Token of the configuration for a call of `op`. Only what was verified and timed is served (tier B or better).
+
+    variant: the one that the call names, if it does: what was tuned for another says nothing of it.
+
+    With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
+    """
+    default = safe_default(_DTYPES[q.dtype], shape.K)
+    rule = _rule_name(shape.decay, shape.erase, shape.write)
+    # A traced call cannot look anything up: its sizes are symbols.
+    if not q.is_cuda or rule is None or torch.compiler.is_compiling():
+        return default
+    gpu = _gpu(q.device)
+    if gpu is None:
+        _say(f"{torch.cuda.get_device_name(q.device)} is no GPU that deltaproof knows; serving {default}", miss=True)
+        return default
+    answer = lookup(
+        op,
+        rule=rule,
+        dtype=_DTYPES[q.dtype],
+        K=shape.K,
+        V=shape.V,
+        # The longest packed sequence is known to the device alone; none is longer than all of them.
+        tokens=shape.T,
+        heads=shape.HV if packed else shape.N * shape.HV,
+        gpu=gpu,
+        varlen=packed,
+        state=states,
+        l2norm=l2norm,
+        gate=gate,
+        triton=triton.__version__,
+    )
+    if op == "chunk_fwd" and variant not in (None, variant_of(answer.config)):
+        _say(f"{op} {rule} on {gpu}: {default} ({variant} was asked for, and {answer.config} is the best)", miss=False)
+        return default
+    loss = "" if answer.expected_loss is None else f", expected to cost {answer.expected_loss:.0%}"
+    _say(
+        f"{op} {rule} on {gpu}: {answer.config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default"
+    )
+    return answer.config
+
+
+@lru_cache(maxsize=64)
+def _rule_name(decay: str, erase: str, write: str) -> str | None:
+    ties = {(rule.decay, rule.erase, rule.write): name for name, rule in RULES.items()}
+    return ties.get((decay, erase, write))
+
+
+@lru_cache(maxsize=16)
+def _gpu(device: torch.device) -> str | None:
+    properties = torch.cuda.get_device_properties(device)
+    arch = properties.gcnArchName.partition(":")[0] if torch.version.hip else f"sm_{properties.major}{properties.minor}"
+    known = identify(arch, properties.multi_processor_count, properties.total_memory / 2**30)
+    return None if known is None else known.slug
+
+
+@lru_cache(maxsize=1024)
+def _say(text: str, *, miss: bool) -> None:
+    """Log a choice; the cache makes sure that nobody reads it twice."""
+    if miss:
+        _log.warning(text)
+    elif "dispatch" in os.environ.get("DELTAPROOF_LOG", "").split(","):
+        logging.basicConfig()
+        _log.setLevel(logging.INFO)
+        _log.info(text)

@@ -1,0 +1,64 @@
+"""The chunkwise form as a pipeline of stages, forward and backward."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import torch
+
+from ..arguments.call import Call, Gradients
+from ..arguments.layout import Layout, even_layout, make_layout
+from ..arguments.shapes import Shapes
+from ..configs.launch_config import LaunchConfig
+from ..stages.chunkwise.input_grads import input_grads
+from ..stages.chunkwise.output import output
+from ..stages.chunkwise.score_grads import score_grads
+from ..stages.chunkwise.scores import scores
+from ..stages.chunkwise.state_grads import state_grads
+from ..stages.chunkwise.states import walk_states
+
+
+class _Setting(TypedDict):
+    """What every stage takes besides its tensors."""
+
+    scale: float
+    shapes: Shapes
+    layout: Layout
+    config: LaunchConfig
+
+
+def _setting(call: Call) -> _Setting:
+    shapes = Shapes.of(call.q, call.v, call.g, call.b, call.w)
+    layout, chunk_size = call.layout, call.config.chunk_size
+    if layout is None and call.length is not None:
+        layout = even_layout(call.cu_seqlens, call.length, chunk_size)
+    elif layout is None:
+        layout = make_layout(call.cu_seqlens, shapes.tokens, chunk_size)
+    return {"scale": call.scale, "shapes": shapes, "layout": layout, "config": call.config}
+
+
+def infer(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """(o, ht): scores, then one walk that writes the outputs; no state leaves the registers before the last."""
+    setting = _setting(call)
+    aqk, a = scores(call.q, call.k, call.g, call.b, **setting)
+    _, _, o, ht = walk_states(call.q, call.k, call.v, call.g, call.b, call.w, aqk, a, call.h0, final=final, **setting)
+    return o, ht
+
+
+def forward(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(o, ht, aqk, a): outputs [tokens, HV, V], final states (empty unless `final`), and the scores that backward needs."""
+    setting = _setting(call)
+    aqk, a = scores(call.q, call.k, call.g, call.b, **setting)
+    h, r, _, ht = walk_states(None, call.k, call.v, call.g, call.b, call.w, None, a, call.h0, final=final, **setting)
+    return output(call.q, call.g, aqk, h, r, **setting), ht, aqk, a
+
+
+def backward(call: Call, aqk: torch.Tensor, a: torch.Tensor, do: torch.Tensor, dht: torch.Tensor | None) -> Gradients:
+    """Gradients from do [tokens, HV, V] and dht [N, HV, K, V] or None. The states are walked again, not kept."""
+    setting = _setting(call)
+    q, k, v, g, b, w, h0 = call.q, call.k, call.v, call.g, call.b, call.w, call.h0
+    h, r, _, _ = walk_states(None, k, v, g, b, w, None, a, h0, final=False, **setting)
+    dh, dx, dh0 = state_grads(q, k, g, b, aqk, a, do, dht, initial=h0 is not None, **setting)
+    daqk, dt, dv, dw = score_grads(v, b, w, r, do, dx, **setting)
+    dq, dk, dg, db = input_grads(q, k, g, b, r, h, do, dx, dh, daqk, dt, dw, **setting)
+    return Gradients(q=dq, k=dk, v=dv, g=dg, b=db, w=None if w is None else dw, h0=None if h0 is None else dh0)

@@ -1,0 +1,87 @@
+"""The registry: every implementation of the op that can be verified and tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from ..specs.problem import Problem
+from .api import gated_delta_rule
+from .configs.launch_config import STAGES, LaunchConfig, Tile
+from .decoding import decode_from
+
+Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """Something that can be verified and tuned.
+
+    name: `<op>/<variant>`. differentiable: it has a backward. needs_triton: it runs Triton kernels, in the interpreter or
+    on a GPU. run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what it
+    does. configs: for a problem, the configurations that verification draws from, the default first. trusting: keywords
+    under which `run` takes the contents of its inputs on trust, as arithmetics whose numbers are no floats need.
+    """
+
+    name: str
+    op: Op
+    variant: str
+    differentiable: bool
+    needs_triton: bool
+    run: Callable[..., Any]
+    trusting: dict[str, Any] = field(default_factory=dict)
+    accepts: Callable[[Problem], bool | str]
+    configs: Callable[[Problem], tuple[LaunchConfig, ...]]
+
+
+def _any_problem(problem: Problem) -> bool | str:
+    return True if max(problem.K, problem.V) <= 256 else f"head dimensions above 256 (K={problem.K}, V={problem.V})"
+
+
+def _tiled(chunk_size: int, block: int) -> LaunchConfig:
+    return replace(LaunchConfig(chunk_size=chunk_size), **dict.fromkeys(STAGES, Tile(block=block)))
+
+
+def _chunk_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
+    """Every chunk size, with tiles that cut K and V to pieces and tiles that hold them whole; the default first."""
+    return tuple(_tiled(chunk_size, block) for chunk_size in (64, 16, 32, 128) for block in (Tile().block, 16, 128))
+
+
+def _default_config(problem: Problem) -> tuple[LaunchConfig, ...]:
+    return (LaunchConfig(), LaunchConfig(states=Tile(block=16)))
+
+
+def _torch_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
+    return tuple(LaunchConfig(chunk_size=chunk_size) for chunk_size in (64, 16, 32, 128))
+
+
+def _kernel(op: Op, variant: str, configs: Callable[[Problem], tuple[LaunchConfig, ...]]) -> Kernel:
+    return Kernel(
+        name=f"{op}/{variant}",
+        op=op,
+        variant=variant,
+        differentiable=op == "chunk_train",
+        needs_triton=variant != "torch",
+        run=partial(gated_delta_rule, variant=variant),
+        trusting={"check_values": False},
+        accepts=_any_problem,
+        configs=configs,
+    )
+
+
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel
+    for kernel in (
+        _kernel("chunk_train", "staged", _chunk_configs),
+        _kernel("chunk_fwd", "split", _chunk_configs),
+        _kernel("chunk_fwd", "packed", _chunk_configs),
+        _kernel("chunk_fwd", "fused", _chunk_configs),
+        _kernel("recurrent", "tokens", _default_config),
+        replace(_kernel("recurrent", "pool", _default_config), run=decode_from),
+        replace(_kernel("recurrent", "pool_v_first", _default_config), run=partial(decode_from, state_v_first=True)),
+        _kernel("chunk_train", "torch", _torch_configs),
+    )
+}
+"""Every kernel by name."""

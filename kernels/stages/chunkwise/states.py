@@ -1,0 +1,190 @@
+"""Stage 2: walk the chunks of a sequence with the state in registers.
+
+    X = z - Ebar S0,   R = A X,   SC = gamma_C S0 + Kt^T R
+
+(GDN-2 Eq. 41-44, with U - Y S0 written as A (z - Ebar S0): one product less to round and to store).
+For training the state before each chunk and R are stored; for inference the walk writes the outputs itself.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from ...arguments.layout import Layout
+from ...arguments.shapes import Shapes
+from ...arguments.ties import CHANNEL, NONE, SCALAR
+from ...configs.launch_config import LaunchConfig
+from ...configs.launch_options import launch_options
+from ..device.decay import load_decay
+from .scores import erase_key
+
+
+@triton.jit
+def chunk_factors(g, start, rows, head, row, channel, G: tl.constexpr, K: tl.constexpr, DECAY: tl.constexpr):
+    """Decay from the chunk's start to each row (that row's included), from after each row to the end, and of the whole."""
+    C: tl.constexpr = row.shape[0]
+    if DECAY == NONE:
+        one = tl.full([C, 1], 1.0, tl.float32)
+        return one, one, tl.full([1], 1.0, tl.float32)
+    else:
+        here, after = load_decay(g, start, rows, head, row, channel, G, K, DECAY)
+        return tl.exp(tl.cumsum(here, 0)), tl.exp(tl.cumsum(after, 0, reverse=True)), tl.exp(tl.sum(here, 0))
+
+
+@triton.jit
+def write_value(v, w, b, start, rows, head, row, column, HV: tl.constexpr, B: tl.constexpr, V: tl.constexpr,
+                ERASE: tl.constexpr, WRITE: tl.constexpr):  # fmt: skip
+    """z = w * v [C, BV], and the write gate [C, BV] or [C, 1]; w is b, or 1, where it is tied."""
+    C: tl.constexpr = row.shape[0]
+    at = (start + row[:, None]) * HV + head
+    inside = (row[:, None] < rows) & (column[None, :] < V)
+    value = tl.load(v + at * V + column[None, :], mask=inside, other=0.0).to(tl.float32)
+    if WRITE == CHANNEL:
+        gate = tl.load(w + at * V + column[None, :], mask=inside, other=0.0).to(tl.float32)
+    elif WRITE == SCALAR:
+        gate = tl.load(w + at, mask=row[:, None] < rows, other=0.0).to(tl.float32)
+    elif ERASE == SCALAR:
+        at = (start + row[:, None]) * B + head // (HV // B)
+        gate = tl.load(b + at, mask=row[:, None] < rows, other=0.0).to(tl.float32)
+    else:
+        gate = tl.full([C, 1], 1.0, tl.float32)
+    return gate * value, gate, value
+
+
+@triton.jit
+def states_kernel(
+    q,  # [tokens, H, K], read only when outputs are written
+    k,  # [tokens, H, K]
+    v,  # [tokens, HV, V]
+    g,  # [tokens, G] or [tokens, G, K]
+    b,  # [tokens, B] or [tokens, B, K]
+    w,  # [tokens, HV] or [tokens, HV, V]
+    aqk,  # [tokens, HV, C], read only when outputs are written
+    a,  # [tokens, HV, C]
+    h0,  # [N, HV, K, V]
+    h,  # [M, HV, K, V]: state before each chunk
+    r,  # [tokens, HV, V]
+    o,  # [tokens, HV, V]
+    ht,  # [N, HV, K, V]
+    chunks,  # [M, 2]
+    first_chunk,  # [N + 1]
+    scale,
+    H: tl.constexpr,
+    HV: tl.constexpr,
+    G: tl.constexpr,
+    B: tl.constexpr,
+    K: tl.constexpr,
+    V: tl.constexpr,
+    C: tl.constexpr,
+    KP: tl.constexpr,
+    BV: tl.constexpr,
+    DECAY: tl.constexpr,
+    ERASE: tl.constexpr,
+    WRITE: tl.constexpr,
+    INITIAL: tl.constexpr,
+    FINAL: tl.constexpr,
+    OUTPUT: tl.constexpr,
+):
+    # One program: one (sequence, value head), BV columns of the state, all chunks in turn.
+    i_nh = tl.program_id(0).to(tl.int64)
+    i_n = i_nh // HV
+    i_hv = i_nh % HV
+    i_h = i_hv // (HV // H)
+    row = tl.arange(0, C)
+    channel = tl.arange(0, KP)
+    column = tl.program_id(1) * BV + tl.arange(0, BV)
+    state_at = channel[:, None] * V + column[None, :]
+    state_inside = (channel[:, None] < K) & (column[None, :] < V)
+    inside_v = column[None, :] < V
+    if INITIAL:
+        state = tl.load(h0 + i_nh * K * V + state_at, mask=state_inside, other=0.0).to(tl.float32)
+    else:
+        state = tl.zeros([KP, BV], tl.float32)
+    for i_c in range(tl.load(first_chunk + i_n), tl.load(first_chunk + i_n + 1)):
+        start = tl.load(chunks + 2 * i_c)
+        rows = tl.load(chunks + 2 * i_c + 1)
+        inside_k = (row[:, None] < rows) & (channel[None, :] < K)
+        key_at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
+        y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        up, down, total = chunk_factors(g, start, rows, i_hv // (HV // G), row, channel, G, K, DECAY)
+        score_at = ((start + row[:, None]) * HV + i_hv) * C + row[None, :]
+        value_at = ((start + row[:, None]) * HV + i_hv) * V + column[None, :]
+        x, _, _ = write_value(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE)
+        operand = state.to(v.dtype.element_ty)
+        if ERASE != NONE:
+            e, _ = erase_key(b, y, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
+            x -= tl.dot((e * up).to(k.dtype.element_ty), operand, input_precision="ieee")
+            inverse = tl.load(a + score_at, mask=row[:, None] < rows, other=0.0)
+            x = tl.dot(inverse, x.to(v.dtype.element_ty), input_precision="ieee")
+        write = x.to(v.dtype.element_ty)
+        if OUTPUT:
+            query = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32) * up
+            out = scale * tl.dot(query.to(q.dtype.element_ty), operand, input_precision="ieee")
+            score = tl.load(aqk + score_at, mask=row[:, None] < rows, other=0.0)
+            out += tl.dot(score, write, input_precision="ieee")
+            tl.store(o + value_at, out.to(o.dtype.element_ty), mask=(row[:, None] < rows) & inside_v)
+        else:
+            tl.store(h + (i_c * HV + i_hv) * K * V + state_at, operand, mask=state_inside)
+            tl.store(r + value_at, write, mask=(row[:, None] < rows) & inside_v)
+        key = tl.trans((y * down).to(k.dtype.element_ty))
+        state = state * total[:, None] + tl.dot(key, write, input_precision="ieee")
+    if FINAL:
+        tl.store(ht + i_nh * K * V + state_at, state, mask=state_inside)
+
+
+def walk_states(
+    q: torch.Tensor | None,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor | None,
+    b: torch.Tensor | None,
+    w: torch.Tensor | None,
+    aqk: torch.Tensor | None,
+    a: torch.Tensor,
+    h0: torch.Tensor | None,
+    *,
+    scale: float,
+    final: bool,
+    shapes: Shapes,
+    layout: Layout,
+    config: LaunchConfig,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(h, r, o, ht): states before each chunk [M, HV, K, V] and R [tokens, HV, V] in v's dtype, o [tokens, HV, V], ht fp32.
+
+    With q, o is computed and h and r are empty; without q it is the other way round. ht is empty unless `final`.
+    """
+    tile = config.states
+    output = q is not None
+    sizes = (shapes.HV, shapes.K, shapes.V)
+    h = v.new_empty(layout.chunks.shape[0], *sizes) if not output else v.new_empty(0)
+    r = torch.empty_like(v) if not output else v.new_empty(0)
+    o = torch.empty_like(v) if output else v.new_empty(0)
+    ht = v.new_empty(layout.sequences if final else 0, *sizes, dtype=torch.float32)
+    block = min(tile.block, shapes.V_block)
+    states_kernel[(layout.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
+        q=q,
+        k=k,
+        v=v,
+        g=g,
+        b=b,
+        w=w,
+        aqk=aqk,
+        a=a,
+        h0=h0,
+        h=h,
+        r=r,
+        o=o,
+        ht=ht,
+        chunks=layout.chunks,
+        first_chunk=layout.first_chunk,
+        scale=scale,
+        C=config.chunk_size,
+        KP=shapes.K_block,
+        BV=block,
+        INITIAL=h0 is not None,
+        FINAL=final,
+        OUTPUT=output,
+        **launch_options(tile.num_warps, tile.num_stages),
+        **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
+    )
+    return h, r, o, ht

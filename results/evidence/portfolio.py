@@ -1,0 +1,78 @@
+"""A handful of configurations that are safe on every GPU, for the GPUs that nobody tuned for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ..schema.entry import TableEntry
+from ..schema.gpus import Gpu, Resources, excess, known_gpus
+from ..schema.key import Key
+from ..schema.record import Record
+from ..schema.table import Table, make_table
+from .weigh import Cost, Evidence, Kernels, loss, weigh
+
+_Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
+"""A key on one GPU, and what is known to run there."""
+
+
+def portfolio(records: Mapping[str, Iterable[Record]], kernels: Kernels) -> Table:
+    """For every op, rule, dtype and head dimensions, one entry: the configuration that loses least where it loses most.
+
+    records: by slug of the GPU; kernels: their digests. Considered is what fits every known GPU, has a known cost at every key
+    of all the GPUs given, and failed on none. What a program needs on one maker's GPUs says nothing of another's; an entry says
+    what it needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries
+    apart.
+    """
+    places: dict[Key, list[_Place]] = {}
+    refused: set[tuple[Key, str]] = set()
+    for slug, rows in sorted(records.items()):
+        evidence = weigh(rows, kernels)
+        refused |= evidence.refused
+        for key in evidence.keys:
+            if costs := evidence.measured(key) or evidence.estimated(key):
+                subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
+                places.setdefault(subject, []).append((known_gpus()[slug], evidence, key, costs))
+    entries = (
+        _safest(subject, found, kernels, {config for key, config in refused if key == subject})
+        for subject, found in places.items()
+    )
+    return make_table(None, (entry for entry in entries if entry))
+
+
+def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[str]) -> TableEntry | None:
+    choices: list[tuple[float, int, str, Resources]] = []
+    for config in set.intersection(*(set(costs) for *_, costs in places)) - refused:
+        needs = {
+            nvidia: _most(costs[config].resources for gpu, _, _, costs in places if _is_nvidia(gpu) == nvidia)
+            for nvidia in {_is_nvidia(gpu) for gpu, *_ in places}
+        }
+        usual = needs.get(True) or needs[False]
+        # A maker whose GPUs nobody tuned for is taken to need what the other's do.
+        if not any(excess(needs.get(_is_nvidia(gpu), usual), gpu) for gpu in known_gpus().values()):
+            worst = max(loss(config, costs) or 0.0 for *_, costs in places)
+            choices.append((worst, usual.registers, config, usual))
+    if not choices:
+        return None
+    worst, _, config, need = min(choices, key=lambda choice: choice[:3])
+    gates = [evidence.gate(key, config, costs[config].record.triton) for _, evidence, key, costs in places]
+    gate, verdict = max(gates, key=lambda gate: ("device", "interpreter", "owed").index(gate[0]))
+    return TableEntry(
+        key=subject,
+        config=config,
+        tier="portfolio",
+        kernel=kernels(subject, config),
+        gate=gate,
+        verdict=verdict,
+        resources=need,
+        neighbour_loss=worst,
+    )
+
+
+def _is_nvidia(gpu: Gpu) -> bool:
+    return gpu.arch.startswith("sm_")
+
+
+def _most(needs: Iterable[Resources]) -> Resources:
+    rows = [(need.shared, need.registers, need.threads) for need in needs]
+    shared, registers, threads = map(max, zip(*rows, strict=True))
+    return Resources(shared=shared, registers=registers, threads=threads)

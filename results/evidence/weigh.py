@@ -1,0 +1,218 @@
+"""Records sorted by what they say: which configurations passed, which are out, and what each costs at each key."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from ..schema.entry import Gate
+from ..schema.gpus import Resources
+from ..schema.key import Key
+from ..schema.record import Estimated, Gated, Measured, Ranking, Record, Rejected, record_digest
+
+_Claim = tuple[str, str, str, int, int, str]
+"""op, rule, dtype, K, V, config; K or V may be 0, for all."""
+_Setting = tuple[str, str, str]
+"""device, triton, driver"""
+FINALS = "-finals"
+"""How the name of a protocol ends that times configurations in turns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one configuration costs at one key.
+
+    milliseconds: median of the samples, or predicted. record: where that is from.
+    """
+
+    config: str
+    milliseconds: float
+    resources: Resources
+    record: Measured | Estimated
+
+
+Kernels = Callable[[Key, str], str]
+"""The digest of the kernels that a configuration launches for a key, as `kernel_digest` gives it."""
+
+TIE = 0.01
+"""Times this close, as a fraction, are the same time: the configuration with the fewest registers is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the records of one GPU amount to; made by `weigh`.
+
+    A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option, because one
+    that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it may accept. In the
+    interpreter two things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the
+    configuration as it stands at its head dimensions; it gives the same answer every time, so the last one counts. So it is
+    with what the compiler makes of a configuration, which the next compiler may mend. Running out of memory is a matter of
+    the one key. What was refused stage by stage the ranking has heeded.
+    """
+
+    _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)
+    _guesses: dict[tuple[Key, str], dict[str, Estimated]] = field(default_factory=dict)
+    _rankings: dict[Key, list[str]] = field(default_factory=dict)
+    _stale: set[str] = field(default_factory=set)
+    _out: set[_Claim] = field(default_factory=set)
+    _refused: set[tuple[str, _Claim]] = field(default_factory=set)
+    _out_of_memory: set[tuple[Key, str]] = field(default_factory=set)
+    _passed: dict[tuple[str, _Claim], str] = field(default_factory=dict)
+    _failed: set[tuple[str, _Claim]] = field(default_factory=set)
+
+    @property
+    def keys(self) -> list[Key]:
+        """Every key with a time or a prediction, sorted."""
+        return sorted(self._rounds.keys() | {key for key, _ in self._guesses})
+
+    @property
+    def refused(self) -> set[tuple[Key, str]]:
+        """(key without sizes, configuration) of all that failed on the device, hung or crashed it."""
+        claims = self._out | {claim for where, claim in self._failed if where == "device"}
+        return {
+            (Key(op=op, rule=rule, dtype=dtype, K=K, V=V), config)
+            for op, rule, dtype, K, V, config in claims
+            if K and V
+        }
+
+    def gate(self, key: Key, config: str, triton: str) -> tuple[Gate, str]:
+        """How far verification of a configuration got, for this Triton, and the digest of the record that says so."""
+        exact = list(_claims(key, config))
+        out = (key, config) in self._out_of_memory or any(
+            claim in self._out or (triton, claim) in self._refused for claim in exact
+        )
+        if out or any(("device", claim) in self._failed for claim in exact):
+            return "failed", ""
+        own, arithmetic = _claim(key, config), _claim(replace(key, K=0, V=0), head_of(config))
+        if (
+            any(("interpreter", claim) in self._failed for claim in (own, arithmetic))
+            or ("compiled", own) in self._failed
+        ):
+            return "failed", ""
+        for claim in exact:
+            if verdict := self._passed.get(("device", claim)):
+                return "device", verdict
+        verdict = self._passed.get(("interpreter", own))
+        return ("interpreter", verdict) if verdict and ("interpreter", arithmetic) in self._passed else ("owed", "")
+
+    def measured(self, key: Key) -> dict[str, Cost]:
+        """Every configuration that was verified on the device and timed at this key, in one comparable round.
+
+        Times of different devices or toolchains do not compare, nor do times taken in turns with those taken alone: where
+        finalists were timed in turns, only that counts. A later round, and a round is as late as its last timing, takes over
+        once it has timed the winner of the one before it, so that one that was cut short does not.
+        """
+        standing: dict[str, Cost] = {}
+        for protocols in self._rounds.get(key, {}).values():
+            finals = [protocol for protocol in protocols if protocol.endswith(FINALS)]
+            costs: dict[str, Cost] = {}
+            for protocol in [*(other for other in protocols if other not in finals), *finals]:
+                costs = self._costs(key, protocols[protocol]) or costs
+            if costs and (not standing or fastest(standing).config in costs):
+                standing = costs
+        return standing
+
+    def _costs(self, key: Key, times: Mapping[str, Measured]) -> dict[str, Cost]:
+        """Of what was timed and verified on the device."""
+        return {
+            config: Cost(
+                config=config, milliseconds=statistics.median(time.samples), resources=time.resources, record=time
+            )
+            for config, time in times.items()
+            if self.gate(key, config, time.triton)[0] == "device"
+        }
+
+    def estimated(self, key: Key) -> dict[str, Cost]:
+        """Every configuration that the last ranking predicts at this key, and that passed verification. A ranking whose
+        estimates are all of other kernels is none."""
+        rankings = self._rankings.get(replace(key, tokens=0, heads=0), [""])
+        last = next(
+            (name for name in reversed(rankings) if name not in self._stale or (key, name) in self._guesses), ""
+        )
+        return {
+            config: Cost(config=config, milliseconds=guess.milliseconds, resources=guess.resources, record=guess)
+            for config, guess in self._guesses.get((key, last), {}).items()
+            if self.gate(key, config, guess.triton)[0] in ("device", "interpreter")
+        }
+
+
+def weigh(records: Iterable[Record], kernels: Kernels) -> Evidence:
+    """The evidence in `records` for kernels of these digests; what others did is ignored.
+
+    A ranking counts whatever has changed since: each of its estimates says which kernels it is for.
+    """
+    evidence = Evidence()
+    for record in records:
+        if not isinstance(record, Ranking) and kernels(record.key, record.config) != record.kernel:
+            if isinstance(record, Estimated):
+                evidence._stale.add(record.ranking)
+            continue
+        match record:
+            case Measured():
+                evidence._out_of_memory.discard((record.key, record.config))
+                setting = (record.device, record.triton, record.driver)
+                rounds = evidence._rounds.setdefault(record.key, {})
+                rounds[setting] = rounds.pop(setting, {})
+                rounds[setting].setdefault(record.protocol, {})[record.config] = record
+            case Estimated():
+                evidence._guesses.setdefault((record.key, record.ranking), {})[record.config] = record
+            case Ranking():
+                evidence._rankings.setdefault(record.key, []).append(record.ranking)
+            case Rejected(reason="memory"):
+                evidence._out_of_memory.add((record.key, record.config))
+            case Rejected(reason="crash" | "timeout" | "gate", stage=""):
+                evidence._out.add(_claim(record.key, record.config))
+            case Rejected(stage="") if record.reason != "duplicate":
+                evidence._refused.add((record.triton, _claim(record.key, record.config)))
+            case Gated():
+                claim = record.where, _claim(record.key, record.config)
+                if record.where != "device":
+                    evidence._failed.discard(claim)
+                    evidence._passed.pop(claim, None)
+                if record.held:
+                    evidence._passed[claim] = record_digest(record)
+                else:
+                    evidence._failed.add(claim)
+    return evidence
+
+
+def fastest(costs: Mapping[str, Cost]) -> Cost:
+    """The best of one or more costs; of those that tie with it, the one with the fewest registers."""
+    least = min(cost.milliseconds for cost in costs.values())
+    tied = (cost for cost in costs.values() if cost.milliseconds <= least * (1 + TIE))
+    return min(tied, key=lambda cost: (cost.resources.registers, cost.milliseconds, cost.config))
+
+
+def loss(config: str, costs: Mapping[str, Cost]) -> float | None:
+    """Extra time of a configuration, as a fraction of the least; None if its cost is not known."""
+    if config not in costs:
+        return None
+    least = min(cost.milliseconds for cost in costs.values())
+    return round(costs[config].milliseconds / least - 1, 4) if least else 0.0
+
+
+def neighbours(key: Key) -> Iterator[Key]:
+    """The keys one bucket away, in length or in width."""
+    for name in ("tokens", "heads"):
+        size = getattr(key, name)
+        yield replace(key, **{name: 2 * size})
+        if size > 1:
+            yield replace(key, **{name: size // 2})
+
+
+def _claim(key: Key, config: str) -> _Claim:
+    return key.op, key.rule, key.dtype, key.K, key.V, config
+
+
+def _claims(key: Key, config: str) -> Iterator[_Claim]:
+    """Every claim that would hold for this key."""
+    for K in (key.K, 0):
+        for V in (key.V, 0):
+            yield key.op, key.rule, key.dtype, K, V, config
+
+
+def head_of(config: str) -> str:
+    """Variant, chunk size and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
+    chunk, *settings = config.split(",")
+    return ",".join([chunk, *(setting for setting in settings if setting.startswith(("variant=", "solver=")))])

@@ -1,0 +1,41 @@
+"""The threshold of the error budgets and the figures it follows from: `calibration.json`, by `verify calibrate`."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+PATH = Path(__file__).parents[1] / "calibration.json"
+
+
+def implied_tau(largest: float, p9999: float) -> float:
+    """The rule: the larger of twice the largest ratio and four times the 99.99th percentile over known-good rows."""
+    return max(2 * largest, 4 * p9999)
+
+
+@lru_cache(maxsize=1)
+def tau() -> float:
+    """The one threshold, in multiples of sigma. Raises ValueError if the figures are missing or of another schema."""
+    return float(read(PATH)["tau"])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A calibration record. Raises ValueError that says what to do."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"no calibration in {path} ({error}); run `verify calibrate`") from None
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"{path} has schema {record.get('schema')!r}, expected {SCHEMA}; run `verify calibrate`")
+    return record
+
+
+def write(record: dict[str, Any], path: Path = PATH) -> None:
+    """Replace the record atomically."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"schema": SCHEMA, **record}, indent=2) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,123 @@
+"""The GPUs that are known by name, and what one of their programs may use.
+
+`specs/gpus.toml` gives each figure's source.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from ..files.packaged import packaged
+from .strict import NAME, Fields, TableError, parse
+
+SCHEMA = 1
+THREADS_PER_BLOCK = 1024
+"""The same on every GPU of both vendors."""
+
+_MEMORY_SLACK = 0.08
+"""A device reports less memory than its name says, by what the driver and error correction keep."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the launches of one configuration need, at most over its stages.
+
+    shared: bytes of shared memory per program. registers: per program, that is registers per thread times threads.
+    threads: per program. All 0 where nothing is known.
+    """
+
+    shared: int
+    registers: int
+    threads: int
+
+    @classmethod
+    def of(cls, stages: list[tuple[int, int, int]]) -> Resources:
+        """From (bytes of shared memory, registers per thread, threads) of every stage."""
+        return cls(
+            shared=max((shared for shared, _, _ in stages), default=0),
+            registers=max((registers * threads for _, registers, threads in stages), default=0),
+            threads=max((threads for _, _, threads in stages), default=0),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU by slug. sm_count: multiprocessors (compute units). memory_gib: as the device reports it, roughly.
+
+    shared_per_block: bytes that one program may have, opt-in included. registers_per_block: 32-bit registers likewise.
+    """
+
+    slug: str
+    arch: str
+    sm_count: int
+    memory_gib: int
+    shared_per_block: int
+    registers_per_block: int
+    aliases: tuple[str, ...] = ()
+
+
+@cache
+def known_gpus() -> dict[str, Gpu]:
+    """Every known GPU by slug, sorted. Raises TableError if the data that ships is damaged."""
+    fields = Fields(parse(packaged("gpus.json").read_text(encoding="utf-8"), "gpus.json"), "gpus.json")
+    if fields.whole("schema") != SCHEMA:
+        raise TableError(f"gpus.json: field 'schema' is not {SCHEMA}")
+    gpus = [_gpu(row) for row in fields.objects("gpus", "GPU")]
+    fields.end()
+    return {gpu.slug: gpu for gpu in sorted(gpus, key=lambda gpu: gpu.slug)}
+
+
+def resolve(name: str) -> Gpu:
+    """The GPU of this slug or marketing name, however it is spaced and capitalised.
+
+    Raises ValueError listing the known.
+    """
+    wanted = _plain(name) if isinstance(name, str) else None
+    for gpu in known_gpus().values():
+        if wanted in (_plain(gpu.slug), *map(_plain, gpu.aliases)):
+            return gpu
+    raise ValueError(f"unknown GPU {name!r}; known: {', '.join(known_gpus())}")
+
+
+def identify(arch: str, sm_count: int, memory_gib: float) -> Gpu | None:
+    """The GPU that a device with these properties is, or None.
+
+    Names of devices differ by vendor and board; these do not.
+    """
+    for gpu in known_gpus().values():
+        same = (gpu.arch, gpu.sm_count) == (arch, sm_count)
+        if same and abs(memory_gib / gpu.memory_gib - 1) <= _MEMORY_SLACK:
+            return gpu
+    return None
+
+
+def excess(resources: Resources, gpu: Gpu) -> str | None:
+    """What keeps a program with these resources from being launched on `gpu`, or None."""
+    for needed, limit, what in (
+        (resources.shared, gpu.shared_per_block, "bytes of shared memory"),
+        (resources.registers, gpu.registers_per_block, "registers"),
+        (resources.threads, THREADS_PER_BLOCK, "threads"),
+    ):
+        if needed > limit:
+            return f"needs {needed} {what}, {gpu.slug} has {limit}"
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.casefold())
+
+
+def _gpu(fields: Fields) -> Gpu:
+    gpu = Gpu(
+        slug=fields.text("slug", NAME),
+        arch=fields.text("arch", NAME),
+        sm_count=fields.whole("sm_count", 1),
+        memory_gib=fields.whole("memory_gib", 1),
+        shared_per_block=fields.whole("shared_per_block", 1),
+        registers_per_block=fields.whole("registers_per_block", 1),
+        aliases=fields.texts("aliases", re.compile(r"[A-Za-z0-9 -]+")),
+    )
+    fields.end()
+    return gpu

@@ -1,0 +1,217 @@
+"""From a call to the configuration for it: the cold path of `lookup`, which says what it took and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..digests.kernels import kernel_digest
+from ..schema.default import safe_default
+from ..schema.entry import TIERS, TableEntry, Tier
+from ..schema.gpus import Gpu, excess
+from ..schema.key import Key
+from ..schema.table import Table
+
+Source = Literal["exact", "nearest", "architecture", "portfolio", "default"]
+
+BOUND = 3
+"""How many steps away an entry may be from what was asked for; a step is a bucket of tokens or heads, or an option."""
+
+_Subject = tuple[str, str, str, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shelf:
+    """What some tables say, by op, rule, dtype, K and V.
+
+    entries: each with its GPU's slug, in order of precedence. refused: (configuration, kernel) that failed on those GPUs.
+    """
+
+    entries: Mapping[_Subject, Sequence[tuple[str, TableEntry]]]
+    refused: Mapping[_Subject, Set[tuple[str, str]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What to launch. config: a token of `kernels.config.LaunchConfig`.
+
+    tier: of the entry for this very call, so one that was timed elsewhere counts as B; "default" where there is no
+    entry.
+    source: which step found it. reason: that in a sentence. entry: None for the default.
+    expected_loss: extra time, as a fraction, against the best configuration, where that is known.
+    """
+
+    config: str
+    tier: Literal["A", "B", "C", "portfolio", "default"]
+    source: Source
+    reason: str
+    entry: TableEntry | None = None
+    expected_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A call, its sizes as buckets, and what its asker can use. kernel: the digest of the kernels that will be
+    launched, None if these are the ones of this package.
+
+    triton, driver: the asker's versions, None if these do not matter to it.
+    """
+
+    key: Key
+    gpu: Gpu
+    kernel: str | None
+    min_tier: Tier
+    triton: str | None = None
+    driver: str | None = None
+
+
+def shelve(tables: Iterable[Table]) -> Shelf:
+    """What these tables say, arranged for `choose`; the first table has precedence."""
+    entries: dict[_Subject, list[tuple[str, TableEntry]]] = {}
+    refused: dict[_Subject, set[tuple[str, str]]] = {}
+    for table in tables:
+        for entry in table.entries:
+            entries.setdefault(_subject(entry.key), []).append((table.gpu, entry))
+        for row in table.refused:
+            refused.setdefault(_subject(row.key), set()).add((row.config, row.kernel))
+    return Shelf(entries=entries, refused=refused)
+
+
+def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf]) -> Answer:
+    """The configuration for a call, from the tables of its GPU, of others of its architecture, and of all GPUs.
+
+    The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
+    else the safe default. Never an entry for other kernel sources, a configuration that failed on this GPU, whoever else
+    it serves well, or one that does not fit the GPU. What is further away is loaded only when it is needed.
+    """
+    asked = f"{query.key} on {query.gpu.slug}"
+    passed: list[str] = []
+    refused = {
+        config for config, kernel in own.refused.get(_subject(query.key), ()) if kernel == _kernel(query, config)
+    }
+    near = list(_usable(query, own, refused, passed, same_gpu=True))
+    if near:
+        distance, _, entry = min(near, key=lambda found: found[0])
+        return Answer(
+            config=entry.config,
+            tier=_tier(query, entry, same_gpu=True),
+            source="nearest" if distance else "exact",
+            reason=f"{asked}: nearest entry is {distance} away, {entry.key}" if distance else f"{asked}: has an entry",
+            entry=entry,
+            # What was measured is the loss one step away.
+            expected_loss=0.0 if not distance else entry.neighbour_loss if distance == 1 else None,
+        )
+    related = list(_usable(query, relatives(), refused, passed, same_gpu=False))
+    if related:
+        _, slug, entry = min(related, key=lambda found: found[0])
+        return Answer(
+            config=entry.config,
+            tier=_tier(query, entry, same_gpu=False),
+            source="architecture",
+            reason=f"{asked}: no entry{_why(passed)}; {slug} has the same architecture, and {entry.key}",
+            entry=entry,
+        )
+    for _, _, entry in _usable(query, everywhere(), refused, passed, same_gpu=True):
+        return Answer(
+            config=entry.config,
+            tier="portfolio",
+            source="portfolio",
+            reason=f"{asked}: no entry{_why(passed)}; this one is safe on every GPU",
+            entry=entry,
+            expected_loss=entry.neighbour_loss,
+        )
+    return Answer(
+        config=safe_default(query.key.dtype, query.key.K),
+        tier="default",
+        source="default",
+        reason=f"{asked}: no entry{_why(passed)}{_lower(query, own, relatives, everywhere, passed)}; the safe default",
+        expected_loss=_default_loss(query, own),
+    )
+
+
+def steps(have: Key, want: Key) -> int:
+    """How far apart two keys of one subject are; sizes and options do not count where `have` holds for all sizes."""
+    if not have.tokens:
+        return 0
+    sizes = abs(have.tokens.bit_length() - want.tokens.bit_length()) + abs(
+        have.heads.bit_length() - want.heads.bit_length()
+    )
+    return sizes + len(set(have.options) ^ set(want.options))
+
+
+def _usable(
+    query: Query, shelf: Shelf, refused: Set[str], passed: list[str], *, same_gpu: bool
+) -> Iterator[tuple[int, str, TableEntry]]:
+    """(distance, GPU, entry) of what is near enough and may be served; of the rest, why not, into `passed`."""
+    for slug, entry in shelf.entries.get(_subject(query.key), ()):
+        distance = steps(entry.key, query.key)
+        if distance > BOUND:
+            passed.append("out of bounds")
+        elif entry.kernel != _kernel(query, entry.config):
+            passed.append("stale (made for other kernel sources)")
+        elif entry.gate == "failed" or entry.config in refused:
+            passed.append("failed verification")
+        elif entry.tier != "portfolio" and (too_much := excess(entry.resources, query.gpu)):
+            passed.append(too_much)
+        elif not _trusted(query, entry, same_gpu=same_gpu):
+            passed.append(_below(query))
+        else:
+            yield distance, slug, entry
+
+
+def _tier(query: Query, entry: TableEntry, *, same_gpu: bool) -> Tier:
+    """What the entry's tier is worth for this call."""
+    other = any(
+        asked is not None and asked != found
+        for asked, found in ((query.triton, entry.triton), (query.driver, entry.driver))
+    )
+    return "B" if entry.tier == "A" and (other or not same_gpu) else entry.tier
+
+
+def _trusted(query: Query, entry: TableEntry, *, same_gpu: bool) -> bool:
+    if entry.tier == "portfolio":
+        # What is safe everywhere ran somewhere; otherwise it is a tier C entry by another name.
+        return entry.gate == "device" or query.min_tier == "C"
+    return TIERS.index(_tier(query, entry, same_gpu=same_gpu)) <= TIERS.index(query.min_tier)
+
+
+def _default_loss(query: Query, shelf: Shelf) -> float | None:
+    """What the nearest entry, of whatever tier, knows of the loss of the safe default."""
+    known = [
+        (steps(entry.key, query.key), entry.default_loss)
+        for _, entry in shelf.entries.get(_subject(query.key), ())
+        if entry.kernel == _kernel(query, entry.config) and entry.default_loss is not None
+    ]
+    distance, found = min(known, default=(BOUND + 1, None))
+    return found if distance <= BOUND else None
+
+
+def _why(passed: list[str]) -> str:
+    """The reasons that were met, each with how often."""
+    reasons = [f"{passed.count(reason)} {reason}" for reason in dict.fromkeys(passed)]
+    return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _lower(
+    query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf], passed: list[str]
+) -> str:
+    """The tier that would have to be asked for to be served an entry, if that is what kept one from it."""
+    if any(reason == _below(query) for reason in passed):
+        for tier in TIERS[TIERS.index(query.min_tier) + 1 : TIERS.index("C") + 1]:
+            found = choose(replace(query, min_tier=tier), own, relatives, everywhere)
+            if found.entry:
+                return f"; min_tier={tier!r} would serve {found.config}"
+    return ""
+
+
+def _kernel(query: Query, config: str) -> str:
+    return kernel_digest(query.key, config) if query.kernel is None else query.kernel
+
+
+def _below(query: Query) -> str:
+    return f"below tier {query.min_tier}"
+
+
+def _subject(key: Key) -> _Subject:
+    return key.op, key.rule, key.dtype, key.K, key.V

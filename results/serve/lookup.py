@@ -1,0 +1,77 @@
+"""`lookup`: one dict get once a call has been seen, and nothing but the standard library before that."""
+
+from __future__ import annotations
+
+# Written out, and not imported from typing, which costs more than all the rest of the import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import Any, Literal
+
+    from .choose import Answer
+
+_MOST_ANSWERS = 1 << 16
+"""Calls remembered; training on ever new lengths must not fill the memory."""
+
+_ANSWERS: dict[tuple[Any, ...], Answer] = {}
+
+
+def lookup(
+    op: str,
+    *,
+    rule: str,
+    dtype: str,
+    K: int,
+    V: int,
+    tokens: int | None,
+    heads: int | None,
+    gpu: str,
+    varlen: bool = False,
+    state: bool = False,
+    l2norm: bool = False,
+    gate: bool = False,
+    min_tier: Literal["A", "B", "C"] = "B",
+    triton: str | None = None,
+    driver: str | None = None,
+    kernel_digest: str | None = None,
+    tables: str | os.PathLike[str] | None = None,
+) -> Answer:
+    """The launch configuration for a call, and how it was come by (`Answer`).
+
+    op: chunk_fwd, chunk_train or recurrent. rule: gdn2, kda, gdn, ... dtype: fp32, bf16 or fp16. K, V: head dimensions.
+    tokens: of the longest sequence. heads: sequences times value heads. Both None: the answer ignores batch and length.
+    gpu: a slug ("h100-sxm") or a name that a device gives itself. varlen: packed sequences. state: with an initial
+    state.
+    l2norm, gate: q and k are normalised, the decay gate is activated, in the op.
+    min_tier: A, B or C; what was only compiled for this GPU, and never timed on one, must be asked for ("C").
+    triton, driver: versions in use; entries timed under others count as tier B.
+    kernel_digest: of the kernels that will be launched, if these are not the ones of this package.
+    tables: a folder or file to look into first; then DELTAPROOF_TABLES, the user's tables and those that ship.
+
+    Environment and files are read when they are first needed; `forget` makes them be read again.
+
+    Raises ValueError for an argument that makes no sense, the known names being listed; TableError (a ValueError) for a
+    table that is damaged.
+    """
+    # What is seldom given makes the key longer, and with it a hit slower.
+    query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, triton, driver)
+    if varlen or state or l2norm or gate or kernel_digest is not None or tables is not None:
+        query = (*query, varlen, state, l2norm, gate, kernel_digest, tables)
+    try:
+        return _ANSWERS[query]
+    except (KeyError, TypeError):  # TypeError: what cannot be hashed makes no sense, and answer_query says which it is
+        from .query import answer_query
+
+        answer = answer_query(*query)
+    if len(_ANSWERS) >= _MOST_ANSWERS:
+        _ANSWERS.clear()
+    _ANSWERS[query] = answer
+    return answer
+
+
+def forget() -> None:
+    """Forget every answer and table, so that the environment and the files are read again."""
+    from .query import forget_files
+
+    _ANSWERS.clear()
+    forget_files()

@@ -1,0 +1,68 @@
+"""A `Case` is one call to judge: a problem and a launch configuration. Its replay token names it from anywhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...kernels.configs.launch_config import LaunchConfig
+from ...specs.problem import Problem
+
+_REPLAY = re.compile(r"(?P<property>[\w-]+)@(?P<kernel>[^@\[\]]+)\[(?P<config>[^@\[\]]*)\]@(?P<problem>[^@]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A problem, and the configuration to run it with; None where there is no kernel to configure."""
+
+    problem: Problem
+    config: LaunchConfig | None = None
+
+    @property
+    def config_token(self) -> str:
+        return "-" if self.config is None else self.config.token
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Order of smallness: what a person would rather debug comes first."""
+        problem = self.problem
+        options = (
+            problem.lengths is not None,
+            problem.gate_heads == "key",
+            problem.strided,
+            problem.qk_l2norm,
+            problem.gate_in_kernel,
+            problem.scale is not None,
+            problem.initial_state,
+            problem.final_state,
+            problem.regime != "ordinary",
+        )
+        tokens = problem.B * problem.T + len(problem.lengths or ())
+        return (tokens * problem.HV * problem.K * problem.V, tokens, problem.HV, sum(options), problem.seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What a replay token says: which property judged which kernel on which case."""
+
+    prop: str
+    kernel: str
+    case: Case
+
+    @property
+    def token(self) -> str:
+        """`<property>@<kernel>[<config>]@<problem>`, without spaces; `parse` reads it back."""
+        return f"{self.prop}@{self.kernel}[{self.case.config_token}]@{self.case.problem.token}"
+
+    @classmethod
+    def parse(cls, token: str) -> Replay:
+        """Read a `token` back. Raises ValueError that says what is expected."""
+        match = _REPLAY.fullmatch(token.strip())
+        if match is None:
+            raise ValueError(
+                f"not a replay token: {token!r}; expected <property>@<kernel>[<config>]@<problem>, "
+                "e.g. 'equality@chunk_train/staged[c64]@gdn2:fp32:b1:t17:h1x1:k16:v16:ordinary:s0'"
+            )
+        config = None if match["config"] in ("", "-") else LaunchConfig.parse(match["config"])
+        case = Case(problem=Problem.parse(match["problem"]), config=config)
+        return cls(prop=match["property"], kernel=match["kernel"], case=case)

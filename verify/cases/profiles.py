@@ -1,0 +1,50 @@
+"""How much to check: quick while editing, merge before merging, nightly while nobody waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ...specs.rule import NAMED
+
+Name = Literal["quick", "merge", "nightly"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Sizes and counts of one profile.
+
+    tokens, channels: the largest T (or sum of packed lengths) and the largest K and V. wide: a K or V that is drawn now
+    and then beyond `channels`, 0 for none. rows: the most B x HV. sequences: the most packed sequences.
+    examples: cases drawn per cell of a property whose check costs one call. corpus: known edge cases before them.
+    pairs: problems that hold every pair of options, before them too, for the properties that want them.
+    rules: on how many rules every kernel and property are judged; which ones changes from cell to cell.
+    shrink_seconds: how long a failure is made smaller. cell_seconds: after which a cell is killed.
+    """
+
+    name: Name
+    tokens: int
+    channels: int
+    wide: int
+    rows: int
+    sequences: int
+    examples: int
+    corpus: int
+    pairs: int
+    rules: int
+    shrink_seconds: float
+    cell_seconds: float
+
+
+PROFILES: dict[str, Profile] = {
+    profile.name: profile
+    for profile in (
+        Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, corpus=1, pairs=1,
+                rules=2, shrink_seconds=20, cell_seconds=120),
+        Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, corpus=3, pairs=100,
+                rules=len(NAMED), shrink_seconds=60, cell_seconds=300),
+        Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, corpus=100, pairs=100,
+                rules=len(NAMED), shrink_seconds=300, cell_seconds=3600),
+    )
+}  # fmt: skip
+"""The profiles by name."""

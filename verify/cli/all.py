@@ -1,0 +1,120 @@
+"""`verify all`: every kernel by every property."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from ...specs.rule import NAMED
+from ..process.signals import interruptible
+from ..properties import NAMES as PROPERTIES
+from ..report.text import Live, print_report
+from ..run.cache import Store, default_folder
+from ..targets import OWN
+from ..verdicts.document import Document, exit_code
+from ..verdicts.verdict import Verdict
+from .options import (
+    CORES,
+    INTERRUPTED,
+    MERGE,
+    Device,
+    DeviceOption,
+    HtmlOption,
+    JobsOption,
+    JsonOption,
+    JunitOption,
+    KernelOption,
+    ProfileName,
+    TargetOption,
+    chosen,
+    prepare,
+    stderr,
+    stdout,
+    usage,
+)
+from .write_reports import write_reports
+
+
+def judge_all(
+    profile: Annotated[ProfileName, typer.Option(help="How much to check.")] = MERGE,
+    device: DeviceOption = Device.auto,
+    target: TargetOption = OWN,
+    rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
+    kernel: KernelOption = None,
+    prop: Annotated[list[str] | None, typer.Option("--property", help="Only these; may be repeated.")] = None,
+    jobs: JobsOption = CORES,
+    seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Judge again what is already known.")] = False,
+    json_path: JsonOption = None,
+    html: HtmlOption = None,
+    junit: JunitOption = None,
+) -> None:
+    """Judge every kernel by every property, and report verdicts."""
+    started = time.monotonic()
+    rules, properties = chosen("rule", rule, NAMED), chosen("property", prop, PROPERTIES)
+    place = prepare(device)
+
+    from ...results.files.calibration import tau
+    from .. import targets
+    from ..run import plan, runner
+
+    selection = plan.Selection(
+        target=target,
+        rules=rules,
+        properties=properties,
+        kernels=kernel or ("*",),
+        profile=profile.value,
+        device=place,
+        seed=seed,
+    )
+    try:
+        judged = targets.load(target)
+        if judged.ambiguous and not rule:
+            usage(judged.ambiguous)
+        oracle, cells = plan.plan(selection, judged.kernels)
+        declined = [] if target == OWN else plan.unsupported(selection, judged.kernels, every_rule=bool(rule))
+        threshold = tau()
+    except ValueError as error:
+        usage(str(error))
+    if not oracle and not cells and not declined:
+        usage("nothing to judge: no selected property applies to a selected kernel and rule")
+    settings = runner.Settings(
+        profile=profile.value,
+        device=place,
+        seed=seed,
+        tau=threshold,
+        jobs=jobs,
+        fresh=fresh or not judged.storable,
+    )
+    store = Store(folder=default_folder(), warn=lambda message: stderr.print(f"warning: {message}", soft_wrap=True))
+    verdicts: list[Verdict] = []
+    interrupted = False
+    with Live(stderr, len(oracle) + len(cells)) as live, interruptible():
+
+        def take(verdict: Verdict) -> None:
+            verdicts.append(verdict)
+            live.take(verdict)
+
+        try:
+            for verdict in declined:
+                take(verdict)
+            runner.run(oracle, cells, settings, store, take)
+        except KeyboardInterrupt:
+            interrupted = True
+    seconds = time.monotonic() - started
+    print_report(stdout, verdicts, seconds)
+    for line in judged.absences():
+        stdout.print(line, style="yellow", soft_wrap=True, highlight=False)
+    document = Document.of(verdicts, place, seconds)
+    told = {} if judged.version is None else {"target": judged.version}
+    if judged.not_offered:
+        told["not offered"] = "; ".join(judged.absences())
+    document = replace(document, environment={**document.environment, **told})
+    write_reports(document, json_path=json_path, html=html, junit=junit)
+    if interrupted:
+        stderr.print("interrupted: these verdicts are kept, and the same command goes on from here")
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(exit_code(verdicts))

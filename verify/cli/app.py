@@ -1,0 +1,75 @@
+"""The `verify` command: its subcommands are the files of `commands`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from .all import judge_all
+from .bytes import EXAMPLES as BYTES_EXAMPLES
+from .bytes import count_bytes
+from .calibrate import calibrate
+from .claims import claims
+from .compile import EXAMPLES as COMPILE_EXAMPLES
+from .compile import compile_all
+from .explain import explain
+from .findings import findings
+from .list import list_everything
+from .mutants import mutants
+from .options import INTERRUPTED
+from .replay import replay
+from .report import report
+from .usage_errors import OneLineGroup
+from .version import VersionOption
+
+EXAMPLES = """
+Examples:
+
+  verify all                       before merging: everything
+
+  verify all --profile quick       while editing: a minute or two
+
+  verify all --rule kda            everything about one rule
+
+  verify all --kernel 'chunk_*' --property error --property equality
+
+  verify all --html report.html --junit report.xml
+
+  verify replay report.json        its counterexamples, or a token's
+
+  verify explain gdn2:bf16:b1:t64:h1x1:k32:v32:collinear:s0
+
+Exit codes: 0 what was checked holds, 1 something failed, 2 bad usage or nothing to check, 130 interrupted.
+"""
+
+app = typer.Typer(
+    cls=OneLineGroup, help="Is it right? Judge kernels of the gated delta rule family against oracles.",
+    epilog=EXAMPLES, no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+)  # fmt: skip
+
+
+@app.callback()
+def every(version: VersionOption = False) -> None:
+    """What stands before a subcommand."""
+
+
+app.command("all", epilog=EXAMPLES)(judge_all)
+app.command("list")(list_everything)
+app.command("replay")(replay)
+app.command("report")(report)
+app.command("calibrate")(calibrate)
+app.command("mutants")(mutants)
+app.command("findings")(findings)
+app.command("explain")(explain)
+app.command("bytes", epilog=BYTES_EXAMPLES)(count_bytes)
+app.command("claims")(claims)
+app.command("compile", epilog=COMPILE_EXAMPLES)(compile_all)
+
+
+def main() -> None:
+    """Entry point of the `verify` script."""
+    try:
+        app(prog_name="verify")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,141 @@
+"""`verify bytes`: how many bytes kernels move, counted in the interpreter, beside the least that they must."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...specs.rule import RULES
+from ..targets import OWN
+from .options import Device, JsonOption, KernelOption, chosen, prepare, stderr, stdout, usage, write
+
+if TYPE_CHECKING:
+    from ..execution.traffic import CallTraffic
+
+EXAMPLES = """
+Examples:
+
+  verify bytes                           our kernels, three rules
+
+  verify bytes --target deltaproof --target fla     beside FLA's
+
+  verify bytes --decode --batch 64       one token for 64 sequences
+"""
+
+
+def count_bytes(
+    target: Annotated[
+        list[str] | None, typer.Option("--target", help="Whose kernels; may be repeated. Ours by default.")
+    ] = None,
+    rule: Annotated[list[str] | None, typer.Option("--rule", help="Rules; gdn2, kda and gdn by default.")] = None,
+    kernel: KernelOption = None,
+    decode: Annotated[bool, typer.Option("--decode", help="One token per sequence, with states.")] = False,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens per sequence.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences.")] = 1,
+    heads: Annotated[int, typer.Option(min=1, help="Heads of q, k and v.")] = 1,
+    channels: Annotated[int, typer.Option(min=1, max=256, help="K and V.")] = 128,
+    dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
+    config: Annotated[str | None, typer.Option(help="A launch configuration, such as c64.")] = None,
+    options: Annotated[str, typer.Option(help="Also in the kernel: l2norm, gate, or both as l2norm,gate.")] = "",
+    stages: Annotated[bool, typer.Option("--stages", help="A line for every launch.")] = False,
+    json_path: JsonOption = None,
+) -> None:
+    """Count what a forward call reads and writes: different bytes per launch, and all that its programs ask for."""
+    rules = chosen("rule", rule or ["gdn2", "kda", "gdn"], RULES)
+    if dtype not in ("bf16", "fp16", "fp32"):
+        usage(f"--dtype is {dtype!r}; accepted: bf16, fp16, fp32")
+    wanted = tuple(filter(None, options.split(",")))
+    if not set(wanted) <= {"l2norm", "gate"}:
+        usage(f"--options is {options!r}; accepted: l2norm, gate, or both separated by a comma")
+    prepare(Device.interpreter)
+
+    from ...kernels.configs.launch_config import LaunchConfig
+    from ...specs.problem import Problem
+    from ..cases.case import Case
+    from ..execution.traffic import measure
+    from ..targets import load
+    from ..verdicts.outcome import KernelRaised
+
+    try:
+        launch = None if config is None else LaunchConfig.parse(config)
+        targets = [load(name) for name in target or [OWN]]
+    except ValueError as error:
+        usage(str(error))
+    op = "recurrent" if decode else "chunk"
+    patterns = kernel or ["*"]
+    found: list[CallTraffic] = []
+    for name in rules:
+        problem = Problem(
+            rule=RULES[name],
+            dtype=dtype,
+            B=batch,
+            T=1 if decode else tokens,
+            H=heads,
+            HV=heads,
+            K=channels,
+            V=channels,
+            initial_state=decode,
+            final_state=decode,
+            qk_l2norm="l2norm" in wanted,
+            gate_in_kernel="gate" in wanted and RULES[name].decay != "none",
+        )
+        for judged in targets:
+            for one in _kernels(judged.kernels, op, patterns, problem):
+                case = Case(problem=problem, config=launch or one.configs(problem)[0])
+                with stderr.status(f"counting {one.name} on {name}"):
+                    try:
+                        found.append(measure(judged.name, one, case))
+                    except KernelRaised as error:
+                        stderr.print(f"{one.name} on {name}: {error}", soft_wrap=True, markup=False)
+                        raise typer.Exit(1) from None
+    if not found:
+        usage("nothing to count: no selected kernel runs on Triton, does that op and takes these problems")
+    _print(found, stages)
+    if json_path is not None:
+        write(json_path, {"schema": 1, "calls": [call.document() for call in found]})
+
+
+def _kernels(kernels: Any, op: str, patterns: list[str], problem: Any) -> list[Any]:
+    return [
+        kernel
+        for name, kernel in kernels.items()
+        if kernel.needs_triton
+        and kernel.op.startswith(op)
+        and any(fnmatchcase(name, pattern) for pattern in patterns)
+        and kernel.accepts(problem) is True
+    ]
+
+
+def _print(calls: list[CallTraffic], stages: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="bytes per token and value head, forward")
+    for heading in ("rule", "kernel", "launches", "read", "written", "different", "of ideal", "requested"):
+        table.add_column(heading, justify="left" if heading in ("rule", "kernel") else "right", no_wrap=True)
+    for call in calls:
+        rows = [
+            (
+                call.problem.rule.name,
+                f"{call.kernel} [{call.config}]",
+                sum(stage.launches for stage in call.stages),
+                sum(stage.read for stage in call.stages),
+                sum(stage.written for stage in call.stages),
+                call.unique,
+                f"{call.ratio:.2f}",
+                call.requested,
+            )
+        ]
+        if stages:
+            rows += [
+                ("", f"  {stage.stage}", stage.launches, stage.read, stage.written, stage.unique, "", stage.requested)
+                for stage in call.stages
+            ]
+        for row in rows:
+            table.add_row(*(f"{cell:,.0f}" if isinstance(cell, float) else str(cell) for cell in row))
+    # As wide as it must be where nobody's window is in the way.
+    (stdout if stdout.is_terminal else Console(width=120, highlight=False)).print(table)
+    ideals = dict.fromkeys((call.problem.rule.name, f"{call.ideal:,.0f}") for call in calls)
+    stdout.print("ideal, every input once in and every output once out: " + ", ".join(f"{r} {b}" for r, b in ideals))

@@ -1,0 +1,69 @@
+"""`verify claims`: what the papers claim, as experiments."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..process.signals import heed, interruptible
+from ..verdicts.document import environment
+from .options import INTERRUPTED, Device, JsonOption, chosen, prepare, stderr, stdout, usage, write
+
+
+def claims(
+    name: Annotated[list[str] | None, typer.Option("--claim", help="Only these, by name; may be repeated.")] = None,
+    json_path: JsonOption = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write one self-contained page here.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Run each claim of the papers as an experiment: claim, where it is made, what was measured, verdict.
+
+    Fails (exit code 1) if a verdict differs from the one recorded with the claim, among them the negative controls,
+    which must not hold.
+    """
+    started = time.monotonic()
+    place = prepare(Device.interpreter)
+
+    import torch
+
+    from ..claims import CLAIMS, GROUPS, Result
+    from ..claims.report import document, page, print_results
+
+    wanted = chosen("claim", name, CLAIMS)
+    torch.set_num_threads(1)
+    results: list[Result] = []
+    with _bar() as bar, interruptible():
+        task = bar.add_task("claims", total=len(wanted))
+        try:
+            for one in wanted:
+                heed()
+                bar.update(task, description=one)
+                begun = time.monotonic()
+                finding = CLAIMS[one].run()
+                results.append(Result(claim=CLAIMS[one], finding=finding, seconds=time.monotonic() - begun))
+                bar.advance(task)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+    seconds = time.monotonic() - started
+    print_results(stdout, results, GROUPS, seconds)
+    about = environment(place)
+    if json_path is not None:
+        write(json_path, document(results, about, seconds))
+    if html is not None:
+        try:
+            html.write_text(page(results, GROUPS, about, seconds))
+        except OSError as error:
+            usage(f"cannot write {html}: {error.strerror}")
+    raise typer.Exit(0 if all(result.as_expected for result in results) else 1)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=stderr, transient=True, disable=not stderr.is_terminal,
+    )  # fmt: skip

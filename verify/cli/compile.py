@@ -1,0 +1,149 @@
+"""`verify compile`: what may be launched compiles for its GPU and fits it, with none present."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from ...specs.gpus import Gpu, gpus
+from ...specs.gpus import gpu as find_gpu
+from ...specs.rule import RULES
+from ..process.signals import interruptible
+from ..run.cache import default_folder
+from .options import (
+    CORES,
+    FAILED,
+    INTERRUPTED,
+    JobsOption,
+    JsonOption,
+    KernelOption,
+    chosen,
+    stderr,
+    stdout,
+    usage,
+    write,
+)
+
+if TYPE_CHECKING:
+    from ..compile.run import Progress
+
+FEW = "A100,H100,B200,MI300X"
+"""One GPU of each architecture in wide use."""
+
+EXAMPLES = """
+Examples:
+
+  verify compile                         what would run, on four GPUs
+
+  verify compile --gpu H100,rtx-4090 --rule kda
+
+  verify compile --gpu H100 --config c128,states=64x4x2 --dim 128
+
+  verify compile --gpu all --all         every choice and GPU: hours
+
+Exit codes: 0 everything compiles and fits, 1 something does not, 2 bad usage, 130 interrupted.
+"""
+
+
+def compile_all(
+    gpu: Annotated[str, typer.Option("--gpu", help=f"Names, with commas between, or all: {', '.join(gpus())}.")] = FEW,
+    kernel: KernelOption = None,
+    rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option("--dtype", help="bf16, fp16, fp32; may be repeated.")] = None,
+    dim: Annotated[list[int] | None, typer.Option("--dim", help="K = V; may be repeated.")] = None,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", help="This one, too, as `autotune` writes it; may be repeated.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every selectable configuration, too.")] = False,
+    jobs: JobsOption = CORES,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compile again what is already known.")] = False,
+    json_path: JsonOption = None,
+) -> None:
+    """Compile what may be launched for GPUs that need not be here: does it compile, and does it fit?
+
+    By default: the safe configuration and those that tables serve, of every rule in bf16 with head dimension 128 and of the
+    most general rule in fp16 with 64 and in fp32 with 256. Where dtypes or dimensions are named: all combinations.
+    """
+    from ...kernels.configs.launch_config import LaunchConfig
+    from ...results.schema.strict import TableError
+    from ..compile import plan
+
+    started = time.monotonic()
+    targets = _gpus(gpu)
+    rules = chosen("rule", rule, RULES)
+    dtypes = chosen("dtype", dtype, plan.DTYPES) if dtype else None
+    if wrong := [size for size in dim or () if not 1 <= size <= 256]:
+        usage(f"--dim {wrong[0]}: head dimensions are from 1 to 256")
+    try:
+        wanted = plan.subjects(plan.kernel_names(kernel or ("*",)), rules, dtypes, dim)
+        tokens = [LaunchConfig.parse(token).token for token in config or ()]
+        pieces = {
+            target: [
+                *plan.default_pieces(wanted),
+                *plan.table_pieces(target.slug, wanted),
+                *plan.named_pieces(tokens, wanted),
+                *(plan.selectable_pieces(wanted, target.arch) if everything else ()),
+            ]
+            for target in targets
+        }
+    except (ValueError, TableError) as error:
+        usage(str(error))
+
+    from ..compile.report import document, print_run
+    from ..compile.run import Store, run
+
+    store = Store(
+        folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
+    )
+    with interruptible(), _shown() as progress:
+        try:
+            found = run(pieces, store, jobs, fresh=fresh, progress=progress)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except OSError as error:
+            stderr.print(f"verify: {error}; what was compiled is kept", soft_wrap=True, markup=False)
+            raise typer.Exit(FAILED) from None
+    seconds = time.monotonic() - started
+    print_run(stdout, found, seconds)
+    if json_path is not None:
+        write(json_path, document(found, seconds))
+    if found.left:
+        stderr.print("interrupted: what was compiled is kept, and the same command goes on from here")
+        raise typer.Exit(INTERRUPTED)
+    raise typer.Exit(FAILED if any(finding.problems for finding in found.findings) else 0)
+
+
+def _gpus(names: str) -> list[Gpu]:
+    try:
+        found = [*gpus().values()] if names == "all" else [find_gpu(name) for name in names.split(",")]
+    except ValueError as error:
+        usage(str(error))
+    return list({known.slug: known for known in found}.values())
+
+
+@contextmanager
+def _shown() -> Iterator[Progress]:
+    """A bar with the time that is left, on a terminal."""
+    from ..compile.run import Progress
+
+    bar = Bar(
+        TextColumn("{task.fields[phase]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(compact=True), TextColumn("{task.description}"),
+        console=stderr, transient=True, disable=not stderr.is_terminal,
+    )  # fmt: skip
+    with bar:
+
+        def begin(phase: str, total: int) -> None:
+            for task in bar.task_ids:
+                bar.remove_task(task)
+            bar.add_task("", total=total, phase=phase)
+
+        yield Progress(
+            begin=begin, step=lambda text: bar.update(bar.task_ids[-1], advance=1, description=text)
+        )  # fmt: skip

@@ -1,0 +1,84 @@
+"""`verify findings`: what a run found wrong, as Markdown to keep or to paste into an issue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..verdicts.document import Document, exit_code, read_document
+from ..verdicts.verdict import Verdict, replay_line
+from .options import stdout, usage
+
+
+def findings(
+    file: Annotated[Path, typer.Argument(help="What `verify all --json` wrote.", metavar="FILE.json")],
+) -> None:
+    """Print the failures of a JSON report as Markdown, then what held and what could not be judged. Exits as the run did."""
+    try:
+        document = read_document(file)
+    except ValueError as error:
+        usage(str(error))
+    stdout.print("\n".join(markdown(document)), soft_wrap=True, markup=False)
+    raise typer.Exit(exit_code(document.verdicts))
+
+
+def markdown(document: Document) -> Iterator[str]:
+    """The lines of the page."""
+    environment, verdicts = document.environment, document.verdicts
+    failed = [verdict for verdict in verdicts if verdict.status in ("failed", "error")]
+    yield f"# {environment.get('target', 'deltaproof')}, as `verify all` judged it"
+    yield ""
+    yield ", ".join(
+        f"{name} {environment[name]}" for name in ("python", "torch", "triton", "device") if name in environment
+    )
+    yield ""
+    counts = {
+        status: sum(v.status == status for v in verdicts) for status in ("held", "failed", "error", "unsupported")
+    }
+    yield ", ".join(f"{count} {status}" for status, count in counts.items() if count) + (
+        f"; {sum(verdict.problems for verdict in verdicts)} problems in {document.seconds:.0f} s"
+    )
+    yield from _found(failed)
+    yield from _listed("Held", [v for v in verdicts if v.status == "held" and v.kernel != "oracle"])
+    yield from _listed("Not judged", [v for v in verdicts if v.status == "unsupported"])
+    if absent := environment.get("not offered"):
+        yield from ("", "## Not offered", "", *(f"- {line}" for line in absent.split("; ")))
+    if notes := _declared(verdicts):
+        yield from ("", "## Declared by the target, and not judged", "", *(f"- {note}" for note in notes))
+
+
+def _found(failed: Sequence[Verdict]) -> Iterator[str]:
+    if failed:
+        yield from ("", "## Failed")
+    for verdict in failed:
+        found = verdict.counterexample
+        yield from ("", f"### {verdict.kernel}, {verdict.property}: {verdict.kind or verdict.status}", "")
+        if found is not None:
+            yield f"- {found.message}"
+            where = f"`{found.problem}`, configuration `{found.config}`"
+            yield f"- smallest problem: {where}" + (f"; {found.stage}" if found.stage else "")
+            yield f"- `{replay_line(verdict.target, found.replay)}`"
+        yield from (f"- {note}" for note in verdict.notes if " not judged: " not in note)
+
+
+def _listed(title: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Kernels by property, one line each."""
+    if verdicts:
+        yield from ("", f"## {title}", "")
+    for name in dict.fromkeys(verdict.property for verdict in verdicts):
+        kernels = dict.fromkeys(verdict.kernel for verdict in verdicts if verdict.property == name)
+        yield f"- {name}: {', '.join(kernels)}"
+
+
+def _declared(verdicts: Sequence[Verdict]) -> list[str]:
+    """Reasons why cases were not judged, with the kernels that gave them."""
+    found: dict[str, dict[str, None]] = {}
+    for verdict in verdicts:
+        for note in verdict.notes:
+            reason = note.partition(" not judged: ")[2] or (note if verdict.status == "unsupported" else "")
+            if reason:
+                found.setdefault(reason, {})[verdict.kernel] = None
+    return [f"{reason}: {', '.join(kernels)}" for reason, kernels in found.items()]

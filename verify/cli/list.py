@@ -1,0 +1,38 @@
+"""`verify list`: what there is to judge, and to judge it by."""
+
+from __future__ import annotations
+
+from ...specs.rule import RULES
+from ..properties import NAMES as PROPERTIES
+from ..targets import OWN
+from .options import Device, TargetOption, kernels_of, prepare, stdout
+
+
+def list_everything(target: TargetOption = OWN) -> None:
+    """Kernels, rules, systems, properties and regimes that there are; and what lies outside the family, and why."""
+    prepare(Device.interpreter)
+
+    from ...specs.inputs.regimes import REGIMES
+    from ...specs.relatives import OUTSIDE, SYSTEMS
+    from ..properties import load
+    from ..targets import load as load_target
+
+    _section("kernels", {
+        name: "forward and backward" if kernel.differentiable else "forward"
+        for name, kernel in kernels_of(target).items()
+    })  # fmt: skip
+    for line in load_target(target).absences():
+        stdout.print(f"  ({line})", soft_wrap=True, markup=False, highlight=False)
+    _section(
+        "rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()}
+    )
+    _section("systems", {name: f"{one.title}: {one.how} [{one.source}]" for name, one in SYSTEMS.items()})
+    _section("outside the family", OUTSIDE)
+    _section("properties", {name: f"{load(name).says} [{load(name).arithmetic}]" for name in PROPERTIES})
+    _section("regimes", {name: regime.about for name, regime in REGIMES.items()})
+
+
+def _section(title: str, lines: dict[str, str]) -> None:
+    stdout.print(f"[bold]{title}[/bold]")
+    for name, text in lines.items():
+        stdout.print(f"  {name:24} {text}", soft_wrap=True, markup=False)

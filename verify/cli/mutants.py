@@ -1,0 +1,152 @@
+"""`verify mutants`: faults planted in kernels, and what finds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from ..process.signals import interruptible
+from ..run.cache import default_folder, source_digest
+from ..targets import OWN
+from ..verdicts.document import environment
+from .options import (
+    CORES,
+    INTERRUPTED,
+    Device,
+    JobsOption,
+    JsonOption,
+    ProfileName,
+    TargetOption,
+    chosen,
+    kernels_of,
+    prepare,
+    stderr,
+    stdout,
+    usage,
+    write,
+)
+
+QUICK = ProfileName("quick")
+GOALS = {"quick": 0.90, "merge": 0.99, "nightly": 0.99}
+"""The least score of a profile; below it the command fails."""
+
+
+def mutants(
+    profile: Annotated[ProfileName, typer.Option(help="Whose problems and properties must find the faults.")] = QUICK,
+    count: Annotated[int, typer.Option(min=1, help="How many faults to draw.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Draw other faults.")] = 0,
+    operator: Annotated[list[str] | None, typer.Option("--operator", help="Only these kinds; may be repeated.")] = None,
+    stage: Annotated[list[str] | None, typer.Option("--stage", help="Only in these stages; may be repeated.")] = None,
+    target: TargetOption = OWN,
+    jobs: JobsOption = CORES,
+    patience: Annotated[
+        float, typer.Option(min=1, help="Seconds of processor time after which a fault counts as survived.")
+    ] = 1800,
+    peers: Annotated[bool, typer.Option("--peers", help="Also judge by the rules that others use.")] = False,
+    prove: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Minutes of processor time to compare what survives, bit for bit, in the nightly profile."
+        ),
+    ] = 0,
+    list_only: Annotated[bool, typer.Option("--list", help="Only list the faults drawn.")] = False,
+    json_path: JsonOption = None,
+    localise_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--localise", help="Also localise each killed fault; write how often it is right here.", dir_okay=False
+        ),
+    ] = None,
+) -> None:
+    """Plant faults in kernels, inside the interpreter, and see whether verification finds them."""
+    from ..mutants.operators import OPERATORS
+
+    operators = chosen("operator", operator, OPERATORS)
+    place = prepare(Device.interpreter)
+
+    from ...results.files.calibration import tau
+    from ..mutants import campaign, detectable, locating, pool, report
+    from ..mutants.judge import Result
+    from ..mutants.peers import PeerResult
+    from ..mutants.peers import score as score_of
+
+    kernels = kernels_of(target)
+    try:
+        threshold = tau()
+        choice = campaign.Choice(count=count, seed=seed, operators=operators, stages=stage or ())
+        drawn = campaign.prepare(kernels, choice)
+    except ValueError as error:
+        usage(str(error))
+    if list_only:
+        for mutant in drawn.mutants:
+            stdout.print(f"{mutant.id}  {' '.join(mutant.where.split())}", soft_wrap=True, markup=False)
+        return
+
+    def setting(*words: str) -> pool.Setting:
+        return pool.Setting(
+            target=target, tau=threshold, jobs=jobs, folder=default_folder().parent / "mutants", patience=patience,
+            profile=profile.value, digest=source_digest("verify/mutants"), words=words,
+        )  # fmt: skip
+
+    results: list[Result] = []
+    compared: list[PeerResult] = []
+    interrupted = False
+    with report.Live(stderr, len(drawn.mutants) * (1 + peers)) as live, interruptible():
+
+        def take(result: Result) -> None:
+            results.append(result)
+            live.take(result)
+
+        def compare(result: PeerResult) -> None:
+            compared.append(result)
+            live.advance("rules of others")
+
+        try:
+            campaign.judge_all(drawn, kernels, setting(), take)
+            if peers:
+                campaign.judge_by_peers(drawn, results, setting("peers"), compare)
+        except KeyboardInterrupt:
+            interrupted = True
+    about = {
+        "profile": profile.value, "seed": seed, "count": count, "target": target, "tau": threshold,
+        "points": len(drawn.points), "operators": len({mutant.operator for mutant in drawn.points}),
+    }  # fmt: skip
+    document = report.document(
+        results,
+        environment(place),
+        about,
+        score_of(compared) if compared else {},
+        detectable.record(threshold) if peers else {},
+    )
+    report.print_report(stdout, results, document["summary"])
+    if json_path is not None:
+        write(json_path, document)
+    if interrupted:
+        stderr.print("interrupted: these results are kept, and the same command goes on from here")
+        raise typer.Exit(INTERRUPTED)
+    if prove:
+        with interruptible():
+            try:
+                compared_bits = campaign.prove(drawn, results, kernels, target, 60 * prove)
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED) from None
+        for name, comparison in compared_bits.items():
+            said = comparison.different or f"the same bits in {comparison.launches} launches"
+            stdout.print(f"{name}: {said}", soft_wrap=True, markup=False)
+    if localise_path is not None:
+        killed = sum(result.status == "killed" for result in results)
+        with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bar, interruptible():
+            localising = bar.add_task("localising", total=killed)
+            try:
+                located = locating.locate(
+                    drawn.mutants, results, setting("localise"), lambda _: bar.advance(localising)
+                )
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED) from None
+        write(localise_path, locating.document(located, environment(place), about))
+        stdout.print(locating.sentence(located), soft_wrap=True)
+    score = document["summary"]["score"]
+    raise typer.Exit(2 if score is None else int(score < GOALS[profile.value]))

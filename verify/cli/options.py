@@ -1,0 +1,121 @@
+"""What the subcommands share: consoles, exit codes, options, and the way bad usage ends."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from ..cases import profiles
+from ..targets import FORMS
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+stderr = Console(stderr=True, highlight=False)
+stdout = Console(highlight=False)
+
+
+class Device(StrEnum):
+    auto = "auto"
+    interpreter = "interpreter"
+    cuda = "cuda"
+
+
+def _in_a_folder(path: Path | None) -> Path | None:
+    """Refuse a file whose folder is not there before the work is done, not after."""
+    if path is not None and not path.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+ProfileName = StrEnum("ProfileName", list(profiles.PROFILES))
+MERGE = ProfileName("merge")
+CORES = os.cpu_count() or 1
+TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {' or '.join(FORMS)}.")]
+KernelOption = Annotated[
+    list[str] | None, typer.Option("--kernel", help="Only kernels that this pattern matches; may be repeated.")
+]
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False, callback=_in_a_folder)
+]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", help="Write one self-contained page here.", dir_okay=False, callback=_in_a_folder),
+]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", help="Write JUnit XML here, for CI.", dir_okay=False, callback=_in_a_folder)
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="auto: a GPU if there is one, else the interpreter.", case_sensitive=False)
+]
+
+
+def prepare(device: Device) -> str:
+    """Where kernels run, "interpreter" or "cuda", with the environment set that Triton reads when it is imported."""
+    if device is Device.cuda or (device is Device.auto and _has_gpu()):
+        if not _has_gpu():
+            usage("--device cuda: there is no CUDA device here; use --device interpreter")
+        os.environ.pop("TRITON_INTERPRET", None)
+        return "cuda"
+    os.environ["TRITON_INTERPRET"] = "1"
+    return "interpreter"
+
+
+def chosen(noun: str, names: Sequence[str] | None, there: Iterable[str]) -> tuple[str, ...]:
+    """The names asked for, in order and once each; all of them if none was."""
+    if not names:
+        return tuple(there)
+    known(noun, names, there)
+    return tuple(dict.fromkeys(names))
+
+
+def known(noun: str, names: Sequence[str], there: Iterable[str]) -> None:
+    """End with one line unless every name is there."""
+    for name in names:
+        if name not in there:
+            usage(f"unknown {noun} {name!r}; known: {', '.join(there)}")
+
+
+def kernels_of(target: str) -> Mapping[str, Any]:
+    """The kernels of a target, by id."""
+    from ..targets import load
+
+    try:
+        return load(target).kernels
+    except ValueError as error:
+        usage(str(error))
+
+
+def usage(message: str) -> NoReturn:
+    """End with one line that says what was wrong with the command."""
+    stderr.print(f"verify: {' '.join(message.split())}", soft_wrap=True, markup=False)
+    raise typer.Exit(USAGE)
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON document, or end with one line."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file, or end with one line."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        usage(f"cannot write {path}: {error.strerror}")
+
+
+def _has_gpu() -> bool:
+    # The driver's device files, since asking torch would import it.
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

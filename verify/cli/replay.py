@@ -1,0 +1,75 @@
+"""`verify replay`: single cases again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..process.signals import interruptible
+from ..properties import NAMES as PROPERTIES
+from ..report.text import print_report
+from ..targets import OWN
+from ..verdicts.document import document, exit_code, read_document
+from .options import (
+    INTERRUPTED,
+    Device,
+    DeviceOption,
+    JsonOption,
+    TargetOption,
+    kernels_of,
+    known,
+    prepare,
+    stdout,
+    usage,
+    write,
+)
+
+
+def replay(
+    token: Annotated[str, typer.Argument(help="A replay token, or a JSON report whose counterexamples to replay.")],
+    device: DeviceOption = Device.interpreter,
+    target: TargetOption = OWN,
+    json_path: JsonOption = None,
+) -> None:
+    """Judge single cases again: that of a replay token, or all counterexamples of a report."""
+    started = time.monotonic()
+    place = prepare(device)
+
+    from ...results.files.calibration import tau
+    from ..cases.case import Replay
+    from ..properties import load
+    from ..run import plan, runner
+
+    try:
+        if Path(token).is_file():
+            found = [
+                (v.target, v.counterexample.replay) for v in read_document(Path(token)).verdicts if v.counterexample
+            ]
+            if not found:
+                usage(f"{token} holds no counterexample: nothing to replay")
+        else:
+            found = [(target, token)]
+        replays = [(name, Replay.parse(text)) for name, text in found]
+        for name, case in replays:
+            known("property", [case.prop], PROPERTIES)
+            known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else kernels_of(name))
+            if not plan.runs_on(load(case.prop), place):
+                usage(f"{case.prop} cannot be judged with --device {place}")
+        threshold = tau()
+    except ValueError as error:
+        usage(str(error))
+    verdicts = []
+    with interruptible():
+        try:
+            for verdict in runner.replay(replays, place, threshold):
+                verdicts.append(verdict)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+    seconds = time.monotonic() - started
+    print_report(stdout, verdicts, seconds)
+    if json_path is not None:
+        write(json_path, document(verdicts, place, seconds))
+    raise typer.Exit(exit_code(verdicts))

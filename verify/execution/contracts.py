@@ -1,0 +1,56 @@
+"""Which precision contract a kernel is held to, and the budget that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import lru_cache
+from typing import Any
+
+from ...specs.budget import Budget, budget
+from ...specs.inputs.make import generate
+from ...specs.problem import Problem
+from ...specs.rounding.contract import CONTRACTS, TOKEN_CONTRACTS, PrecisionContract, Rounding
+from ..cases.case import Case
+
+SITES = tuple(
+    field.name for field in fields(PrecisionContract) if isinstance(getattr(CONTRACTS["fp32"], field.name), Rounding)
+)
+"""The rounding sites of a contract."""
+
+
+def contract_of(kernel: Any, case: Case) -> PrecisionContract:
+    """By dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none.
+
+    Somebody else's kernel may declare `sums_decay_gradient`, an `fp32_operand` that is rounded, and what its
+    sums of log-decays lose (`exponent`).
+    """
+    dtype = case.problem.dtype
+    contract = TOKEN_CONTRACTS[dtype] if kernel.op == "recurrent" else CONTRACTS[dtype]
+    if kernel.op != "recurrent" and case.config is not None:
+        contract = replace(contract, chunk=case.config.chunk_size)
+    exponent = getattr(kernel, "exponent", None)
+    if exponent is not None:
+        contract = replace(contract, exponent=exponent)
+    operand = getattr(kernel, "fp32_operand", None)
+    if operand is not None and dtype == "fp32":
+        contract = replace(contract, operand=operand)
+    return replace(contract, sums_decay_gradient=True) if getattr(kernel, "sums_decay_gradient", False) else contract
+
+
+def promises_ieee_products(kernel: Any, case: Case) -> bool:
+    """Whether fp32 operands of products must not be rounded: a kernel promises it that does not declare otherwise, where the
+    solver is not told otherwise."""
+    declared = getattr(kernel, "fp32_operand", None) is not None
+    return not declared and (case.config is None or case.config.solver == "ieee")
+
+
+def is_ours(kernel: Any) -> bool:
+    """Whether a kernel promises what only our op does beyond the rule: fp64 without Triton, and that bad calls are refused
+    in one line that names the argument. Somebody else's function promises neither, unless it takes `check_values`."""
+    return not hasattr(kernel, "convention") or bool(kernel.trusting)
+
+
+@lru_cache(maxsize=16)
+def budget_of(problem: Problem, contract: PrecisionContract) -> Budget:
+    """The budget of a problem's own inputs; kept, since properties and shrinking ask again."""
+    return budget(problem, generate(problem), contract)

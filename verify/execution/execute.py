@@ -1,0 +1,190 @@
+"""Call a kernel on a case: build its tensors in the case's layout, run it forward and backward, return its outputs.
+
+Inputs hold float64 arrays or, for exact arithmetic, elements of the field. The latter travel through fp32 tensors as
+bit patterns, which is why nothing here may compute with a tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...specs.dtypes import TORCH_DTYPES
+from ...specs.inputs.make import Inputs, generate
+from ...specs.problem import Problem
+from ..cases.case import Case
+from ..verdicts.outcome import KernelRaised
+
+FP32_INPUTS = ("g", "h0", "A_log", "dt_bias", "dht")
+"""Tensors that are fp32 whatever the problem's dtype."""
+GRADIENTS = {name: f"d{name}" for name in ("q", "k", "v", "g", "b", "w", "h0", "A_log", "dt_bias")}
+"""Input -> the output that is its gradient."""
+
+Place = Callable[[torch.Tensor], torch.Tensor]
+Tensors = dict[str, torch.Tensor]
+
+
+def tensors(problem: Problem, inputs: Inputs, *, place: Place | None = None) -> Tensors:
+    """Every array of `inputs` as a tensor of its dtype and layout; `place` moves each (to a device, behind guards)."""
+    made = {name: _tensor(array, _dtype(problem, name)) for name, array in inputs.arrays().items()}
+    if problem.strided:
+        made = {name: _with_gaps(name, tensor) for name, tensor in made.items()}
+    return {name: place(tensor) for name, tensor in made.items()} if place else made
+
+
+def reserved(problem: Problem) -> Tensors:
+    """Tensors of the problem's shapes that hold nothing in particular; memory is only reserved for them."""
+    one = replace(problem, B=1, T=1, lengths=None if problem.lengths is None else (1,))
+    sizes = {"h0": [len(problem.sequences)], "dht": [len(problem.sequences)], "A_log": [], "dt_bias": []}
+    made = {}
+    for name, array in generate(one).arrays().items():
+        leading = sizes.get(name, [problem.B, problem.T])
+        made[name] = torch.empty([*leading, *array.shape[len(leading) :]], dtype=_dtype(problem, name))
+    return made
+
+
+def arguments(case: Case, made: Tensors) -> dict[str, Any]:
+    """The keyword arguments of the call."""
+    problem = case.problem
+    device = made["q"].device
+    call: dict[str, Any] = {
+        name: made.get(name) for name in ("q", "k", "v", "g", "b", "w", "A_log", "dt_bias")
+    }  # fmt: skip
+    call |= {
+        "initial_state": made.get("h0"),
+        "output_final_state": problem.final_state,
+        "scale": problem.scale,
+        "cu_seqlens": cu_seqlens(problem, device),
+        "use_qk_l2norm_in_kernel": problem.qk_l2norm,
+        "use_gate_in_kernel": problem.gate_in_kernel,
+    }
+    if case.config is not None:
+        call["config"] = case.config
+    return call
+
+
+def cu_seqlens(problem: Problem, device: torch.device | str = "cpu") -> torch.Tensor | None:
+    """Boundaries of packed sequences, [N + 1]. Both integer widths are legal; the seed picks one."""
+    if problem.lengths is None:
+        return None
+    dtype = torch.int32 if problem.seed % 2 else torch.int64
+    return torch.tensor([0, *np.cumsum(problem.lengths, dtype=np.int64).tolist()], dtype=dtype, device=device)
+
+
+def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
+    """Call the kernel; with `gradients`, pull (do, dht) back through it. Returns outputs by name.
+
+    Raises KernelRaised if it raises, answers with a wrong shape or dtype, or has torch write to what it was given.
+    """
+    leaves = dict(made)
+    before = {name: tensor._version for name, tensor in made.items()}
+    if gradients:
+        leaves |= {name: made[name].detach().requires_grad_() for name in GRADIENTS if name in made}
+    with torch.set_grad_enabled(gradients):
+        try:
+            o, ht = kernel.run(**arguments(case, leaves))
+        except Exception as error:
+            raise _raised(kernel, "forward", error) from error
+        outputs = {"o": o} | ({} if ht is None else {"ht": ht})
+        _check_forward(kernel, case.problem, made, outputs)
+        if gradients:
+            wanted = [name for name in GRADIENTS if name in made]
+            flowing = [(o, made["do"])] + ([(ht, made["dht"])] if ht is not None and "dht" in made else [])
+            if not case.problem.T:
+                flowing = [(output, gradient) for output, gradient in flowing if output.requires_grad]
+            try:
+                pulled = torch.autograd.grad(
+                    [output for output, _ in flowing],
+                    [leaves[name] for name in wanted],
+                    [gradient for _, gradient in flowing],
+                    allow_unused=True,
+                ) if flowing else [None] * len(wanted)  # fmt: skip
+            except Exception as error:
+                raise _raised(kernel, "backward", error) from error
+            for name, gradient in zip(wanted, pulled, strict=True):
+                if gradient is None and _is_zero(case.problem, name):
+                    gradient = torch.zeros_like(made[name])
+                if gradient is None:
+                    raise KernelRaised(f"{kernel.name} returns no gradient for {name}", "contract")
+                _check_like(kernel, GRADIENTS[name], gradient, made[name].shape, made[name].dtype)
+                outputs[GRADIENTS[name]] = gradient
+    if written := [name for name, tensor in made.items() if tensor._version != before[name]]:
+        raise KernelRaised(f"{kernel.name} modifies its input {', '.join(written)}", "memory")
+    return {name: tensor.detach() for name, tensor in outputs.items()}
+
+
+def as_numpy(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Outputs as fp32 arrays; exact, since every dtype in use widens to fp32 without loss."""
+    return {name: tensor.to("cpu", torch.float32).numpy() for name, tensor in outputs.items()}
+
+
+def payloads(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Outputs as the 32-bit patterns that they carry."""
+    return {name: tensor.contiguous().view(torch.int32).numpy().view(np.uint32) for name, tensor in outputs.items()}
+
+
+def _dtype(problem: Problem, name: str) -> torch.dtype:
+    return torch.float32 if name in FP32_INPUTS else TORCH_DTYPES[problem.dtype]
+
+
+def _tensor(array: Any, dtype: torch.dtype) -> torch.Tensor:
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
+    return torch.from_numpy(np.ascontiguousarray(array.pack()).view(np.float32).copy())
+
+
+def _with_gaps(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The same values in a view of a larger buffer whose other elements are NaN.
+
+    v and k come transposed from head-major storage, as attention code makes them; everything else from wider rows.
+    """
+    if tensor.ndim < 3:
+        return tensor
+    head_major = name in ("k", "v") and tensor.ndim == 4
+    source = tensor.transpose(1, 2) if head_major else tensor
+    shape = [*source.shape[:-2], source.shape[-2] + 1, source.shape[-1] + 3]
+    buffer = torch.full(shape, float("nan"), dtype=tensor.dtype)
+    view = buffer[..., : source.shape[-2], 1 : 1 + source.shape[-1]]
+    view.copy_(source)
+    return view.transpose(1, 2) if head_major else view
+
+
+def _is_zero(problem: Problem, name: str) -> bool:
+    """Whether a gradient is 0 whatever the inputs, so that torch may find that no output depends on the input.
+
+    Without tokens nothing matters but the state, if it comes out again. A first token has nothing to decay or to erase.
+    """
+    if not problem.T:
+        return name != "h0" or not problem.final_state
+    alone = not problem.initial_state and all(length <= 1 for _, _, length in problem.sequences)
+    return alone and (name in ("g", "A_log", "dt_bias") or (name == "b" and problem.rule.write != "tied"))
+
+
+def _raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
+    text = " ".join(str(error).split())
+    kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
+    if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around
+        kind = "memory"
+    return KernelRaised(f"{kernel.name} raised in its {direction} pass: {type(error).__name__}: {text[:300]}", kind)
+
+
+def _check_forward(kernel: Any, problem: Problem, made: Tensors, outputs: Tensors) -> None:
+    _check_like(kernel, "o", outputs["o"], made["v"].shape, made["v"].dtype)
+    if ("ht" in outputs) != problem.final_state:
+        asked = "was asked for" if problem.final_state else "was not asked for"
+        raise KernelRaised(f"{kernel.name}: a final state {asked}, and the answer disagrees", "contract")
+    if "ht" in outputs:
+        shape = (len(problem.sequences), problem.HV, problem.K, problem.V)
+        _check_like(kernel, "ht", outputs["ht"], shape, torch.float32)
+
+
+def _check_like(kernel: Any, name: str, tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
+        raise KernelRaised(
+            f"{kernel.name} returns {name} as {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}",
+            "contract",
+        )

@@ -1,0 +1,210 @@
+"""Run one kernel under any arithmetic. Properties speak to kernels only through a `Harness`.
+
+The interpreter is imported when it is first needed: on a GPU it must not be there at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...specs.arithmetic.field import NEG_INF, FieldArray, random, unpack
+from ...specs.inputs.make import Inputs, generate
+from ...specs.oracle.recurrence import respond, solve
+from ...specs.problem import Problem
+from ..cases.case import Case
+from ..verdicts.outcome import KernelRaised, Unsupported
+from . import execute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactRun:
+    """Outputs as elements of the field, and the (file, line) of every cast that would have lost fp32 bits, and of every
+    product that would have rounded its fp32 operands."""
+
+    outputs: dict[str, FieldArray]
+    narrowings: tuple[tuple[str, int], ...]
+    rounded_dots: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundsRun:
+    """What the memory checks saw: accesses that are not allowed, elements never written by output, overwritten inputs.
+
+    changed: outputs that depend on what lies beside the inputs, where accesses cannot be watched.
+    """
+
+    faults: tuple[Any, ...]
+    unwritten: dict[str, int]
+    damaged: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harness:
+    """A kernel to judge, the others of its target to compare with, and the threshold of the error budgets.
+
+    device: "cpu" runs kernels in the interpreter; "cuda" runs them as compiled, in their own arithmetic only.
+    transform: changes the syntax trees of kernels before they are interpreted (`interpreter.session`).
+    """
+
+    kernel: Any
+    kernels: Mapping[str, Any] = field(default_factory=dict)
+    tau: float = 1.0
+    device: str = "cpu"
+    transform: Callable[[str, Any], Any] | None = None
+
+    def with_kernel(self, kernel: Any) -> Harness:
+        """The same harness around another kernel."""
+        return replace(self, kernel=kernel)
+
+    def faithful(self, case: Case, inputs: Inputs, *, gradients: bool = False) -> dict[str, np.ndarray]:
+        """Outputs as fp32 arrays, computed as a GPU would round. Raises KernelRaised, for an access out of bounds too."""
+        if self.device != "cpu":
+            made = execute.tensors(case.problem, inputs, place=self._placed)
+            return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
+        made = execute.tensors(case.problem, inputs)
+        return execute.as_numpy(self.watched(lambda: execute.run(self.kernel, case, made, gradients=gradients)))
+
+    def watched(self, call: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """What `call` returns, its kernels computing as a GPU would round where there is none. Raises KernelRaised."""
+        if self.device != "cpu":
+            return call()
+        from ..interpreter import session
+
+        with session(arithmetic="faithful", memory=True, transform=self.transform) as watched:
+            outputs = call()
+        _require_in_bounds(self._forbidden(watched.faults))
+        return outputs
+
+    def exact(self, case: Case, inputs: Inputs, *, gradients: bool | None = None) -> ExactRun:
+        """Outputs in the field; with gradients wherever the kernel has them, unless told otherwise.
+
+        Raises Unsupported if the kernel left the algebra, KernelRaised if it raised within it or left its bounds.
+        """
+        from ..interpreter import session
+
+        if case.problem.dtype != "fp32":
+            raise Unsupported("exact arithmetic runs the fp32 instantiation")
+        made = execute.tensors(case.problem, inputs)
+        wanted = self.kernel.differentiable if gradients is None else gradients
+        kernel = self._trusting()
+        with session(arithmetic="exact", memory=True, transform=self.transform) as exact:
+            try:
+                outputs = execute.run(kernel, case, made, gradients=wanted)
+            except KernelRaised as error:
+                if exact.unsupported:
+                    raise Unsupported(_reasons(exact.unsupported)) from error
+                raise
+        _require_in_bounds(self._forbidden(exact.faults))
+        if exact.unsupported:
+            raise Unsupported(_reasons(exact.unsupported))
+        return ExactRun(
+            outputs={name: unpack(bits) for name, bits in execute.payloads(outputs).items()},
+            narrowings=tuple(dict.fromkeys(exact.narrowings)),
+            rounded_dots=tuple(dict.fromkeys(exact.rounded_dots)),
+        )
+
+    def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
+        """Run forward, and backward where there is one, with every buffer guarded. Raises KernelRaised."""
+        if self.device != "cpu":
+            return self._strays(case, inputs)
+        from ..interpreter import session
+
+        made = execute.tensors(case.problem, inputs)
+        with session(memory=True, races=True, check_overflow=True, transform=self.transform) as guarded:
+            safe = {name: guarded.guard(tensor, name=name) for name, tensor in made.items()}
+            try:
+                outputs = execute.run(self.kernel, case, safe, gradients=self.kernel.differentiable)
+            except KernelRaised:
+                if not self._forbidden(guarded.faults):
+                    raise
+                outputs = {}  # the fault explains the exception, not the other way round
+        # Only now: inside the session, looking at tensors would make guarded tensors.
+        return BoundsRun(
+            faults=tuple(self._forbidden(guarded.faults)),
+            unwritten={name: count for name, tensor in outputs.items() if (count := guarded.unwritten(tensor))},
+            damaged=tuple(guarded.damaged()),
+        )
+
+    def _strays(self, case: Case, inputs: Inputs) -> BoundsRun:
+        from .red_zones import strays
+
+        made = execute.tensors(case.problem, inputs, place=self._placed)
+        reference = solve if self.kernel.differentiable else respond
+        found = strays(
+            lambda some: execute.run(self.kernel, case, some, gradients=self.kernel.differentiable),
+            made,
+            # The reference of the error budgets, without the many noisy runs of one.
+            lambda: {name: torch.from_numpy(np.isnan(x)) for name, x in reference(case.problem, inputs).items()},
+        )
+        return BoundsRun(faults=(), unwritten=found.unwritten, damaged=found.damaged, changed=found.changed)
+
+    def _placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor on the device, with all of its storage: `Tensor.to` would leave out the gaps between its rows."""
+        whole = tensor.as_strided([tensor.untyped_storage().nbytes() // tensor.element_size()], [1], 0)
+        return whole.to(self.device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def offsets(self, case: Case) -> tuple[Any, ...]:
+        """Faults of the last program of every launch on tensors of the problem's size, which no memory needs to hold.
+
+        Raises Unsupported where not even addresses can be had for them, KernelRaised.
+        """
+        from ..interpreter import session
+
+        try:
+            made = execute.reserved(case.problem)
+            with session(memory=True, last_program=True, check_overflow=True, transform=self.transform) as watched:
+                # A check of the values would look at every one of them.
+                execute.run(self._trusting(), case, made, gradients=self.kernel.differentiable)
+        except (RuntimeError, KernelRaised) as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            raise Unsupported("there is no address space for tensors of this size") from error
+        return tuple(watched.faults)
+
+    def require(self, problem: Problem) -> None:
+        """That the kernel takes a problem made of one that it takes. Raises Unsupported with its reason."""
+        answer = self.kernel.accepts(problem)
+        if answer is not True:
+            raise Unsupported(str(answer or "not accepted"))
+
+    def _trusting(self) -> Any:
+        """The kernel, told not to look at the values it is given."""
+        return replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
+
+    def _forbidden(self, faults: Sequence[Any]) -> list[Any]:
+        """Faults that count. A kernel may declare that it discards what nothing has written: that is NaN here, and shows
+        in the results of one that does not."""
+        discards = getattr(self.kernel, "discards_unwritten", False)
+        return [fault for fault in faults if not (discards and fault.fault == "never written")]
+
+
+def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:
+    """Inputs of the problem's shapes, uniform over the field. A decay of -inf stays one: it is a value of its own."""
+    floats = generate(problem)
+    rng = np.random.default_rng((problem.seed, salt))
+    drawn = {name: random(rng, array.shape) for name, array in floats.arrays().items()}
+    if floats.g is not None and np.isneginf(floats.g).any():
+        drawn["g"] = FieldArray(np.where(np.isneginf(floats.g), NEG_INF, drawn["g"].bits))
+    return replace(floats, **drawn)
+
+
+def _reasons(operations: Sequence[str]) -> str:
+    """The first of the operations that the algebra has no answer for; the others often follow from it."""
+    more = len(operations) - 1
+    return f"exact arithmetic has no {operations[0]}" + (f" (and {more} more)" if more else "")
+
+
+def _require_in_bounds(faults: Sequence[Any]) -> None:
+    """An access out of bounds is a memory fault whatever was being judged: what it read was not the kernel's to read, and
+    would be something else the next time. Raises KernelRaised."""
+    if faults:
+        first = faults[0]
+        message = f"{len(faults)} forbidden accesses; the first: {first}"
+        raise KernelRaised(message, "memory", cause=f"{first.fault} at {first.file}:{first.line}")

@@ -1,0 +1,128 @@
+"""How many bytes a kernel moves for a problem, launch by launch, beside the least that any kernel must move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...specs.inputs.make import generate
+from ...specs.problem import Problem
+from ..cases.case import Case
+from ..verdicts.outcome import KernelRaised
+from . import execute
+
+ADAPTED = ("pool", "pool_v_first")
+"""Variants that are judged through an adapter, which copies states to where decoding finds them, and calls once more on slots
+that are nobody's; neither counts.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTraffic:
+    """Launches of one kernel in a call. Bytes per token and value head: different ones, and all that were asked for."""
+
+    stage: str
+    launches: int
+    read: float
+    written: float
+    requested: float
+
+    @property
+    def unique(self) -> float:
+        return self.read + self.written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTraffic:
+    """What one call moves, and the least it could: every input read once and every output written once."""
+
+    target: str
+    kernel: str
+    config: str
+    problem: Problem
+    stages: tuple[StageTraffic, ...]
+    ideal: float
+
+    @property
+    def unique(self) -> float:
+        return sum(stage.unique for stage in self.stages)
+
+    @property
+    def requested(self) -> float:
+        return sum(stage.requested for stage in self.stages)
+
+    @property
+    def ratio(self) -> float:
+        """Different bytes over the ideal."""
+        return self.unique / self.ideal
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return {
+            "target": self.target,
+            "kernel": self.kernel,
+            "config": self.config,
+            "problem": self.problem.token,
+            "ideal": self.ideal,
+            "unique": self.unique,
+            "requested": self.requested,
+            "ratio": self.ratio,
+            "stages": [
+                {
+                    "stage": stage.stage,
+                    "launches": stage.launches,
+                    "read": stage.read,
+                    "written": stage.written,
+                    "requested": stage.requested,
+                }
+                for stage in self.stages
+            ],
+        }
+
+
+def measure(target: str, kernel: Any, case: Case) -> CallTraffic:
+    """Count one forward call in the interpreter. Raises KernelRaised, also for an access out of bounds."""
+    from ..interpreter import session
+    from ..interpreter.addresses.traffic import TORCH, Counting, TorchTraffic
+
+    problem, counting = case.problem, Counting()
+    made = execute.tensors(problem, generate(problem))
+    # As on a GPU, where checking the contents of inputs would cost a synchronisation.
+    unchecked = replace(kernel, run=partial(kernel.run, **kernel.trusting))
+    with session(counting=counting) as watched, TorchTraffic(counting):
+        outputs = execute.run(unchecked, case, made, gradients=False)
+    if watched.faults:
+        raise KernelRaised(f"{len(watched.faults)} accesses out of bounds; the first: {watched.faults[0]}", "memory")
+    rows = problem.T * problem.B * problem.HV
+    launches = counting.launches
+    if kernel.variant in ADAPTED:
+        launches = [launch for launch in launches if not launch.kernel.startswith(TORCH)][:1]
+    stages: dict[str, list[Any]] = {}
+    for launch in launches:
+        stages.setdefault(launch.kernel, []).append(launch)
+    given = [tensor for name, tensor in made.items() if name not in ("do", "dht")]
+    return CallTraffic(
+        target=target,
+        kernel=kernel.name,
+        config=case.config_token,
+        problem=problem,
+        stages=tuple(
+            StageTraffic(
+                stage=name,
+                launches=len(found),
+                read=sum(one.read for one in found) / rows,
+                written=sum(one.written for one in found) / rows,
+                requested=sum(one.requested for one in found) / rows,
+            )
+            for name, found in stages.items()
+        ),
+        ideal=_bytes([*given, *outputs.values()]) / rows,
+    )
+
+
+def _bytes(tensors: Sequence[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,275 @@
+"""Which memory a kernel may touch: exactly the elements of the tensors it was launched with.
+
+An access is checked against the tensors, as views, of the running launch: neither the padding inside a storage, nor
+the gaps of a strided view, nor another live tensor is fair game. What is out of bounds is recorded and masked off, so
+that even an address far away does not end the process. What nothing has written may not be read, and no two programs
+may quarrel over an element.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import triton.language as tl
+from triton.runtime import interpreter as triton_interpreter
+
+from ..records import Place, kernel_place
+from .races import Touched
+
+Kind = Literal["load", "store", "atomic"]
+Fault = Literal["out of bounds", "never written", "race"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFault:
+    """Accesses of one sort by one source line of one kernel that it must not make.
+
+    fault: "out of bounds"; "never written", a load of an element that still holds what its allocation held; or "race",
+    an element that another program of the launch writes, or reads before it is changed here.
+    file, line: of the load or store. program: of the first fault. count: elements, over all programs.
+    distance: of the farthest one, in bytes from the nearest tensor of the launch (0 in a gap of a strided view).
+    """
+
+    fault: Fault
+    kind: Kind
+    kernel: str
+    file: str
+    line: int
+    program: tuple[int, int, int]
+    count: int
+    distance: int
+
+    def __str__(self) -> str:
+        elements = "1 element" if self.count == 1 else f"{self.count} elements"
+        what = {
+            "out of bounds": f"out of bounds, up to {self.distance} bytes away,",
+            "never written": "that nothing has written,",
+            "race": "that another program of the same launch writes, or reads before,",
+        }[self.fault]
+        where = f"first by program {self.program} of {self.kernel} at {self.file}:{self.line}"
+        return f"{self.kind} of {elements} {what} {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The bytes of one tensor. axes: (stride in bytes, size), largest stride first; empty for a contiguous tensor.
+
+    fresh: some elements were never written when the launch began.
+    """
+
+    start: int
+    end: int
+    axes: tuple[tuple[int, int], ...]
+    fresh: bool = False
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor, *, contents: bool = True) -> Region:
+        """The memory of a tensor; `fresh` is left False unless its contents may be looked at."""
+        # A byte of data may well be the poison; a wider element is not, but by design.
+        fresh = contents and tensor.element_size() > 1 and bool((patterns(tensor) == poison_of(tensor)).any())
+        return replace(cls._span(tensor), fresh=fresh)
+
+    @classmethod
+    def _span(cls, tensor: torch.Tensor) -> Region:
+        item, start = tensor.element_size(), tensor.data_ptr()
+        if tensor.numel() == 0:
+            return cls(start, start, ())
+        axes = sorted(
+            (
+                (stride * item, size)
+                for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
+                if size > 1 and stride
+            ),
+            reverse=True,
+        )
+        end = start + sum(stride * (size - 1) for stride, size in axes) + item
+        inner = item
+        for stride, size in reversed(axes):
+            if stride < inner:  # axes overlap: all of the span counts as inside
+                return cls(start, end, ())
+            inner = stride * size
+        dense = end - start == item * int(np.prod([size for _, size in axes], dtype=np.int64))
+        return cls(start, end, () if dense else tuple(axes))
+
+    def contains(self, addresses: np.ndarray, item: int) -> np.ndarray:
+        """Which accesses of `item` bytes at these addresses (uint64) touch elements of the tensor only."""
+        offsets = addresses.astype(np.int64) - self.start
+        inside = (offsets >= 0) & (offsets <= self.end - self.start - item)
+        for stride, size in self.axes:
+            index = offsets // stride
+            inside &= index < size
+            offsets = offsets - index * stride
+        return inside & (offsets == 0) if self.axes else inside
+
+
+class Memory:
+    """The memory check of a session.
+
+    races: look for elements that several programs touch, too. contents: look at what tensors hold, which an address
+    alone does not need.
+    """
+
+    def __init__(self, *, races: bool = False, contents: bool = True) -> None:
+        self._faults: dict[tuple[Fault, Kind, str, Place], MemoryFault] = {}
+        self._kernel = "?"
+        self._regions: list[Region] = []
+        self._races = races
+        self._contents = contents
+        self._touched: dict[int, Touched] = {}
+
+    @property
+    def faults(self) -> list[MemoryFault]:
+        return list(self._faults.values())
+
+    def begin(self, kernel: str, tensors: list[torch.Tensor]) -> None:
+        """A launch with these tensors begins."""
+        self._kernel = kernel
+        self._regions = [Region.of(tensor, contents=self._contents) for tensor in tensors]
+        self._touched.clear()
+
+    def admit(self, kind: Kind, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray:
+        """`mask` without the accesses that are out of bounds, which are recorded."""
+        on = np.broadcast_to(mask, addresses.shape)
+        active = addresses if on.all() else addresses[on]
+        if not active.size:
+            return mask
+        item = max(1, dtype.primitive_bitwidth // 8)
+        low, high = int(active.min()), int(active.max()) + item
+        for place, region in enumerate(self._regions):
+            if region.start <= low and high <= region.end and (not region.axes or region.contains(active, item).all()):
+                self._regions.insert(0, self._regions.pop(place))  # a kernel often comes back to the same tensor
+                if kind == "load":
+                    self._watch_load(region, active, item)
+                return mask
+        inside = np.zeros(addresses.shape, dtype=bool)
+        for region in self._regions:
+            here = region.contains(addresses, item)
+            if kind == "load" and (here & on).any():
+                self._watch_load(region, addresses[here & on], item)
+            inside |= here
+        bad = on & ~inside
+        if bad.any():
+            self._record("out of bounds", kind, addresses[bad], item)
+        return on & inside
+
+    @contextlib.contextmanager
+    def storing(self, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> Iterator[None]:
+        """Around a store whose `mask` was admitted: take note of who writes what, and of what it changes."""
+        if not self._races:
+            yield
+            return
+        item, program = max(1, dtype.primitive_bitwidth // 8), _program()
+        active = addresses[np.broadcast_to(mask, addresses.shape)]
+        regions = [(region, active[region.contains(active, item)]) for region in self._regions]
+        before = [(region, at, _bits(at, item)) for region, at in regions if at.size]
+        yield
+        for region, at, old in before:
+            touched, index = self._touched_of(region, item), self._index(region, at, item)
+            changed = _bits(at, item) != old
+            quarrel = touched.contested(index, program) & changed
+            if quarrel.any():
+                self._record("race", "store", at[quarrel], item)
+            touched.store(index, program, changed)
+
+    def _watch_load(self, region: Region, addresses: np.ndarray, item: int) -> None:
+        """A load within a region: of elements that nothing has written, or that another program has?"""
+        if region.fresh:
+            unwritten = _bits(addresses, item) == POISON[item]
+            if unwritten.any():
+                self._record("never written", "load", addresses[unwritten], item)
+        if self._races:
+            quarrel = self._touched_of(region, item).load(self._index(region, addresses, item), _program())
+            if quarrel.any():
+                self._record("race", "load", addresses[quarrel], item)
+
+    def _touched_of(self, region: Region, item: int) -> Touched:
+        if region.start not in self._touched:
+            self._touched[region.start] = Touched((region.end - region.start) // item + 1)
+        return self._touched[region.start]
+
+    def _index(self, region: Region, addresses: np.ndarray, item: int) -> np.ndarray:
+        """Elements of a region, counted from its start in steps of `item` bytes."""
+        return (addresses.astype(np.int64) - region.start) // item
+
+    def undefined(self, shape: tuple[int, ...], dtype: tl.dtype) -> np.ndarray:
+        """What a masked load without `other` gives where the mask is off: nothing in particular, so poison."""
+        held = triton_interpreter._get_np_dtype(dtype)
+        if held.kind == "b":
+            return np.ones(shape, dtype=bool)
+        # one off, so that a NaN from here that ends up in memory is not taken for memory never written
+        pattern = (POISON[held.itemsize] - 1).to_bytes(held.itemsize, "little")
+        return np.broadcast_to(np.frombuffer(pattern, dtype=held), shape).copy()
+
+    def relocate(self, move: Callable[[int], int]) -> None:
+        """In a process of its own: the tensors of the launch lie elsewhere, and only new faults count."""
+        self._faults.clear()
+        self._regions = [
+            replace(region, start=move(region.start), end=move(region.start) + region.end - region.start)
+            for region in self._regions
+        ]
+
+    def merge(self, faults: list[MemoryFault]) -> None:
+        """Add faults found by another process."""
+        for fault in faults:
+            key = (fault.fault, fault.kind, fault.kernel, (fault.file, fault.line))
+            mine = self._faults.get(key)
+            if mine is not None:
+                first = min(mine.program, fault.program)
+                distance = max(mine.distance, fault.distance)
+                fault = replace(mine, program=first, count=mine.count + fault.count, distance=distance)
+            self._faults[key] = fault
+
+    def _record(self, what: Fault, kind: Kind, addresses: np.ndarray, item: int) -> None:
+        at = addresses.astype(object)  # Python integers: addresses far out do not fit a difference of int64
+        distance = [
+            min((max(region.start - address, address + item - region.end, 0) for region in self._regions), default=0)
+            for address in at
+        ]
+        file, line = kernel_place()
+        program = triton_interpreter.interpreter_builder.grid_idx
+        fault = MemoryFault(
+            fault=what,
+            kind=kind,
+            kernel=self._kernel,
+            file=file,
+            line=line,
+            program=program,
+            count=len(addresses),
+            distance=max(distance),
+        )
+        self.merge([fault])
+
+
+def _program() -> int:
+    """The number of the running program."""
+    builder: Any = triton_interpreter.interpreter_builder
+    (x, y, z), (width, height, _) = builder.grid_idx, builder.grid_dim
+    return x + width * (y + height * z)
+
+
+def _bits(addresses: np.ndarray, item: int) -> np.ndarray:
+    """The bit patterns that memory holds at addresses in bounds."""
+    held = np.dtype(f"u{item}")
+    on = np.ones(addresses.shape, dtype=bool)
+    return triton_interpreter._interpreter.load(addresses, on, np.zeros(addresses.shape, dtype=held), held)
+
+
+POISON: dict[int, int] = {1: 0xA5, 2: 0xFFEF, 4: 0xFFC0BEEF, 8: 0xFFF8BEEFFFC0BEEF}
+"""Bit patterns by element size that memory holds before it is written: NaN in every float format, a wild negative
+number in integers, and no payload of the exact mode."""
+
+
+def patterns(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements of a tensor as signed integers of their size."""
+    return tensor.view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+
+
+def poison_of(tensor: torch.Tensor) -> int:
+    """The poison pattern of a tensor as a signed integer, to compare with `patterns`."""
+    bits = 8 * tensor.element_size()
+    return POISON[tensor.element_size()] - (1 << bits)

@@ -1,0 +1,174 @@
+"""A pool of processes that may crash or hang: every task ends with a result, or with what became of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Future, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, Literal, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from .signals import heed
+
+T = TypeVar("T")
+
+_TRIES = 2
+"""A process that dies may have been the victim of another's hunger for memory; a task is to blame the second time."""
+_TASKS = 250
+"""After which a process is replaced: Triton's compiler keeps about a megabyte of every kernel that it compiled."""
+_STARTS = 4
+"""A process that dies before it took a task breaks the whole pool; it is then started again this often."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What became of a task without a result. code: of the process that died of it; negative for a signal."""
+
+    outcome: Literal["timeout", "crash"]
+    code: int | None = None
+
+
+class Workers:
+    """Processes of one thread each that run tasks, from the first task on. A context manager: they are stopped at the end.
+
+    jobs: how many. start: run in each first. interpret: whether kernels are for Triton's interpreter.
+    """
+
+    def __init__(self, jobs: int, start: Callable[[], None], *, interpret: bool = False) -> None:
+        self._jobs, self._start, self._interpret = jobs, start, interpret
+        self._scratch = tempfile.TemporaryDirectory(prefix="deltaproof-", ignore_cleanup_errors=True)
+        self._pool: ProcessPool | None = None
+        self._before = dict(os.environ)
+
+    def __enter__(self) -> Workers:
+        # Triton reads its flag when it decorates a kernel, which a process may do as soon as it is started.
+        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+        os.environ["TRITON_INTERPRET"] = "1" if self._interpret else "0"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._scratch.cleanup()
+        os.environ.clear()
+        os.environ.update(self._before)
+
+    def run(
+        self,
+        task: Callable[..., T],
+        arguments: Iterable[tuple[Any, ...]],
+        timeout: float | None,
+        deadline: float = float("inf"),
+        *,
+        tries: int = _TRIES,
+    ) -> Iterator[tuple[int, T | Failure]]:
+        """(index, result or failure) of every task, as they end; what has not begun at `deadline` (monotonic) is left out.
+
+        timeout: seconds from the start of a task, after which its process is killed. tries: deaths after which a task is given
+        up. Whatever a task raises passes through; BrokenProcessPool where processes end before they can take a task.
+        """
+        waiting = list(arguments)
+        ended: SimpleQueue[tuple[int, Any]] = SimpleQueue()
+        deaths, starts = [0] * len(waiting), 1
+        running = {index: self._schedule(task, waiting, index, timeout, ended) for index in range(len(waiting))}
+        while running:
+            if time.monotonic() > deadline:
+                # A cancelled future that runs would take its process with it.
+                begun = {index: future for index, future in running.items() if future.running() or not future.cancel()}
+                running = begun
+            try:
+                # The timeout is how long an interruption may wait.
+                heed()
+                index, future = ended.get(timeout=0.5)
+            except Empty:
+                continue
+            if running.get(index) is not future:
+                continue
+            running.pop(index)
+            try:
+                yield index, future.result()
+            except CancelledError:
+                continue
+            except TimeoutError:
+                yield index, Failure(outcome="timeout")
+            except ProcessExpired as error:
+                deaths[index] += 1
+                if deaths[index] < tries:
+                    running[index] = self._schedule(task, waiting, index, timeout, ended)
+                else:
+                    yield index, Failure(outcome="crash", code=error.exitcode)
+            except BrokenProcessPool:
+                self._stop()
+                if starts == _STARTS:
+                    raise
+                starts += 1
+                left = (index, *running)
+                running = {other: self._schedule(task, waiting, other, timeout, ended) for other in left}
+
+    def _schedule(
+        self,
+        task: Callable[..., Any],
+        arguments: list[tuple[Any, ...]],
+        index: int,
+        timeout: float | None,
+        ended: SimpleQueue[Any],
+    ) -> Any:
+        future: Future[Any]
+        try:
+            future = self._started().schedule(task, args=arguments[index], timeout=timeout)
+        except RuntimeError as error:
+            # The pool broke since the last task was taken; its other tasks may end without a word of it.
+            future = Future()
+            future.set_exception(BrokenProcessPool(str(error)))
+        future.add_done_callback(lambda done: ended.put((index, done)))
+        return future
+
+    def _started(self) -> ProcessPool:
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self._jobs,
+                max_tasks=_TASKS,
+                initializer=_begin,
+                initargs=(os.getpid(), self._scratch.name, self._start),
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pool
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+
+
+def one_thread() -> None:
+    """Prepare a process for torch on a CPU: processes run side by side, and a sum on one thread has one order."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _begin(parent: int, scratch: str, start: Callable[[], None]) -> None:
+    """Prepare a process: files in `scratch`, and an end for it and its own children when its parent is gone."""
+    tempfile.tempdir = tempfile.mkdtemp(dir=scratch)
+    # A group of its own: a compiler's assembler would outlive it otherwise, and Ctrl-C is for the parent to handle.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    threading.Thread(target=_watch, args=(parent, scratch), daemon=True).start()
+    start()
+
+
+def _watch(parent: int, scratch: str) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    shutil.rmtree(scratch, ignore_errors=True)
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,190 @@
+"""Verdicts as a person reads them: progress while they arrive, then a table, then every failure in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ...specs.rule import NAMED
+from ..verdicts.verdict import Counterexample, Verdict, replay_line
+
+if TYPE_CHECKING:
+    from ..calibration.explain import Share
+
+BAD = ("failed", "error")
+_STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow"}
+
+
+class Live:
+    """Progress on a console: a bar and the failures on a terminal, otherwise a line per verdict."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task("judging", total=total)
+
+    def __enter__(self) -> Live:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def take(self, verdict: Verdict) -> None:
+        """One more verdict is in."""
+        self._bar.update(self._task, advance=1, description=f"{verdict.property} {verdict.kernel} {verdict.rule}")
+        if verdict.status in BAD or not self._console.is_terminal:
+            self._console.print(Text(headline(verdict), style=_STYLES[verdict.status]), soft_wrap=True)
+
+
+def headline(verdict: Verdict) -> str:
+    """One line: what, where, which kind."""
+    kind = f" ({verdict.kind})" if verdict.kind else ""
+    return f"{verdict.status}{kind}: {verdict.property} of {verdict.kernel} on {verdict.rule}"
+
+
+def print_report(console: Console, verdicts: Sequence[Verdict], seconds: float) -> None:
+    """Table, failures, coverage."""
+    console.print(_table(verdicts))
+    for group in alike(verdicts):
+        first, *others = group
+        console.print(Text(f"\n{headline(first)}", style=_STYLES[first.status]))
+        for line in details(first):
+            # Never wrapped or marked up: tokens must survive being copied, and hold brackets.
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        if others:
+            console.print(Text(f"  likewise on {', '.join(verdict.rule for verdict in others)}"), soft_wrap=True)
+    for line in notes(verdicts):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
+    console.print(Text(coverage(verdicts, seconds)), soft_wrap=True)
+
+
+def alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """What failed, in groups of one kernel, property and message: only the rules differ."""
+    groups: dict[tuple[object, ...], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.status in BAD:
+            message = verdict.counterexample.message if verdict.counterexample else verdict.notes[:1]
+            groups.setdefault((verdict.kernel, verdict.property, verdict.kind, message), []).append(verdict)
+    return list(groups.values())
+
+
+def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
+    """What was covered, in one line."""
+    count = {status: sum(v.status == status for v in verdicts) for status in _STYLES}
+    parts = [f"{number} {status}" for status, number in count.items() if number]
+    cached = sum(verdict.cached for verdict in verdicts)
+    configs = {(v.kernel, config) for v in verdicts for config in v.configs}
+    return (
+        f"{', '.join(parts)}"
+        f"{f' ({cached} from the store)' if cached else ''}: "
+        f"{sum(v.problems for v in verdicts)} problems, "
+        f"{len({v.kernel for v in verdicts if v.kernel != 'oracle'})} kernels in {len(configs)} configurations, "
+        f"{len({v.rule for v in verdicts})} rules, {len({v.property for v in verdicts})} properties, {seconds:.1f} s"
+    )
+
+
+def print_shares(console: Console, shares: Sequence[Share], tau: float) -> None:
+    """An error budget: per output its size, its sigma, and how much of sigma each rounding site is to blame for."""
+    sites = [site for site in shares[0].by_site if any(share.by_site[site] for share in shares)] if shares else []
+    heads = ("output", "rms", "sigma", *sites, "cond.")
+    rows = [
+        (share.output, f"{share.rms:.1e}", f"{share.sigma:.1e}", *_percentages(share, sites), f"{share.condition:.1f}")
+        for share in shares
+    ]
+    # No table: its borders leave too little of a narrow terminal.
+    for first, *others in (heads, *rows):
+        console.print(f"{first:7}" + "".join(f"{text:>9}" for text in others), soft_wrap=True)
+    console.print(
+        f"A row fails when its rms error exceeds tau = {tau:g} times its sigma. Percentages: parts of sigma squared by "
+        "rounding site.\ncond.: the largest sigma of a row in units of that row's own rounding; far above 1 the "
+        "input is ill-conditioned, whoever computes it.",
+        soft_wrap=True,
+    )
+
+
+def _percentages(share: Share, sites: Sequence[str]) -> list[str]:
+    total = sum(part**2 for part in share.by_site.values()) or 1.0
+    return [f"{share.by_site[site] ** 2 / total:.0%}" for site in sites]
+
+
+def _table(verdicts: Sequence[Verdict]) -> Table:
+    table = Table("kernel", "rule", "held", "cases", "ratio", "time", "else", header_style="bold")
+    for column in table.columns[:6]:
+        column.no_wrap = True
+    for column in table.columns[2:6]:
+        column.justify = "right"
+    kernels = list(dict.fromkeys(v.kernel for v in verdicts))
+    pairs = {(v.kernel, v.rule) for v in verdicts}
+    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), list(NAMED).index(pair[1]))):
+        row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule)]
+        held = sum(v.status == "held" for v in row)
+        ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
+        cached = sum(v.cached for v in row)
+        table.add_row(
+            kernel,
+            rule,
+            Text(f"{held}/{len(row)}", style="green" if held == len(row) else "red"),
+            str(sum(v.problems for v in row)),
+            _short(_largest(ratios)) if ratios else "-",
+            "stored" if cached == len(row) else f"{sum(v.seconds for v in row if not v.cached):.1f} s",
+            Text(", ".join(f"{v.property}: {v.kind or v.status}" for v in row if v.status != "held")),
+        )
+    return table
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio < 1e4 else f"{ratio:.1e}"
+
+
+def _largest(ratios: Iterable[float]) -> float:
+    """The worst ratio; NaN, which compares with nothing, is worse than any."""
+    found = list(ratios)
+    return next((ratio for ratio in found if ratio != ratio), max(found))
+
+
+def details(verdict: Verdict) -> list[str]:
+    """A failure in full, line by line: what, where, the story if there is one, and how to see it again."""
+    lines = list(verdict.notes)
+    found = verdict.counterexample
+    if found is None:
+        return lines
+    lines = [found.message, f"smallest problem: {found.problem}   configuration: {found.config}"]
+    if where := _where(found):
+        lines.append(where)
+    if found.stage is not None:
+        lines.append(f"first stage at fault: {found.stage}")
+    if found.story is not None:
+        lines.append(found.story)
+    return [*lines, *verdict.notes, f"replay: {replay_line(verdict.target, found.replay)}"]
+
+
+def _where(found: Counterexample) -> str:
+    words = [f"{name} {value}" for name in ("token", "head", "channel") if (value := getattr(found, name)) is not None]
+    if found.tensor is not None and found.index is not None:
+        words.insert(0, f"{found.tensor}[{', '.join(map(str, found.index))}]")
+    if found.expected is not None or found.got is not None:
+        words.append(f"expected {_number(found.expected)}, got {_number(found.got)}")
+    return ", ".join(words)
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.9g}"
+
+
+def notes(verdicts: Sequence[Verdict]) -> list[str]:
+    """Cases that could not be judged, once per reason."""
+    found: dict[str, int] = {}
+    for verdict in verdicts:
+        for note in verdict.notes if verdict.status not in BAD else ():
+            reason = note.partition(" not judged: ")[2] or note
+            found[reason] = found.get(reason, 0) + 1
+    return [f"not judged in {count} cells: {reason}" for reason, count in found.items()]

@@ -1,0 +1,103 @@
+"""Verdicts that need not be reached again: one JSON file per cell, keyed by everything the verdict depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from ...results.digests.sources import Sources, module_digest
+from ...results.files.store import Kept
+from ..verdicts.document import SCHEMA, installed_version
+from ..verdicts.verdict import Verdict
+
+PACKAGE = Path(__file__).resolve().parents[2]
+"""The folder that holds kernels, specs and verify: the repository, or the installed package."""
+
+JUDGING = ("verify/run/judge.py", "verify/run/worker.py", "verify/properties", "verify/interpreter")
+"""What judges, as files and folders of the package; what these import counts too."""
+_NOT_JUDGING = "results"
+"""Kernels look tables up, but not when they are judged."""
+_SOURCES = ("kernels", "specs", "verify", "autotune")
+_TOOLS = ("torch", "triton", "numpy", "hypothesis")
+
+
+def default_folder() -> Path:
+    """`.deltaproof/verdicts` in a checkout, the user's cache when installed."""
+    if (PACKAGE / "pyproject.toml").exists() or (PACKAGE / ".git").exists():
+        return PACKAGE / ".deltaproof" / "verdicts"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("deltaproof") / "verdicts"
+
+
+def source_digest(*more: str) -> str:
+    """Names the sources that a verdict depends on, whatever their comments, docstrings, locals and places.
+
+    more: other files and folders of the package whose code counts, and what they import. Reports and command lines do not
+    count, unless judging imports them. Raises TableError for a file that is not Python.
+    """
+    return _digest(_bytes(), PACKAGE, more)
+
+
+@lru_cache(maxsize=16)
+def _digest(_bytes: str, package: Path, more: tuple[str, ...]) -> str:
+    """`source_digest`, which parses a few hundred files, once for files with these bytes."""
+    places = [package / place for place in (*JUDGING, *more)]
+    roots = [
+        path
+        for place in places
+        for path in ([place] if place.suffix else sorted(place.rglob("*.py")))
+        if path.is_file()
+    ]
+    reached = [path for path in Sources().files(roots) if path.relative_to(package.resolve()).parts[0] != _NOT_JUDGING]
+    words = sorted(module_digest(path) for path in reached)
+    calibration = package / "results" / "calibration.json"
+    if calibration.is_file():
+        words.append(hashlib.sha256(calibration.read_bytes()).hexdigest())
+    return hashlib.sha256(" ".join(words).encode()).hexdigest()
+
+
+def _bytes() -> str:
+    digest = hashlib.sha256()
+    for path in _files():
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _files() -> Iterator[Path]:
+    yield from sorted(path for folder in _SOURCES for path in (PACKAGE / folder).rglob("*.py"))
+    if (calibration := PACKAGE / "results" / "calibration.json").is_file():
+        yield calibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store(Kept[Verdict]):
+    """Reads and writes verdicts. digest: of the sources when the run began."""
+
+    digest: str = field(default_factory=source_digest)
+
+    kind, name, again, schema = Verdict, "verdict", "judging again", SCHEMA
+
+    def key(self, *parts: str) -> str:
+        """The name of an entry: `parts` name the cell and how it is judged; sources and versions are added."""
+        tools = (platform.python_version(), *(f"{name}={installed_version(name)}" for name in _TOOLS))
+        return hashlib.sha256("\0".join((self.digest, *tools, *parts)).encode()).hexdigest()
+
+    def get(self, key: str) -> Verdict | None:
+        """The verdict of an earlier run, marked as cached; None if there is none that can be read."""
+        found = Kept.get(self, key)
+        return None if found is None else replace(found, cached=True)
+
+    def put(self, key: str, result: Verdict) -> None:
+        """Keep a verdict, whole or not at all. Raises OSError.
+
+        Errors are not kept: the next run tries again. Nor is anything once sources have changed under the run, since
+        nobody knows which of them a child process has read.
+        """
+        if result.status != "error" and source_digest() == self.digest:
+            Kept.put(self, key, result)

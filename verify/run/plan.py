@@ -1,0 +1,113 @@
+"""Which cells a run judges, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ...specs.rule import NAMED, RELATIVES
+from ..cases import regressions as corpus
+from ..cases.profiles import PROFILES
+from ..properties import load
+from ..properties.base import Property
+from ..verdicts.verdict import Verdict
+from .judge import ORACLE_KERNEL, Cell, as_taken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a person asked for. Every name in it exists."""
+
+    target: str
+    rules: Sequence[str]
+    properties: Sequence[str]
+    kernels: Sequence[str] = ("*",)
+    profile: str = "quick"
+    device: str = "interpreter"
+    seed: int = 0
+
+
+def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
+    """Kernels that any of the patterns selects. Raises ValueError that lists the kernels for one that selects none."""
+    for pattern in selection.kernels:
+        if not any(fnmatchcase(name, pattern) for name in kernels):
+            raise ValueError(f"no kernel matches {pattern!r}; known: {', '.join(kernels)}")
+    return [name for name in kernels if any(fnmatchcase(name, pattern) for pattern in selection.kernels)]
+
+
+def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], list[Cell]]:
+    """(cells of the oracle, to be judged first; cells of kernels, cheap properties first).
+
+    A profile that does not take every rule takes them in turn: each kernel meets each property, and together they meet
+    every rule.
+    """
+    chosen = kernel_names(selection, kernels)
+    properties = [load(name) for name in selection.properties]
+    of_kernels = [prop for prop in properties if prop.needs_kernel and runs_on(prop, selection.device)]
+    oracle = [
+        Cell(target=selection.target, kernel=ORACLE_KERNEL, rule=rule, property="oracle")
+        for rule in selection.rules
+        if rule not in RELATIVES
+        if any(prop.uses_oracle for prop in of_kernels) or "oracle" in selection.properties
+    ]
+    cells = []
+    for column, prop in enumerate(sorted(of_kernels, key=lambda prop: prop.calls)):
+        for row, name in enumerate(chosen):
+            rules = [rule for rule in selection.rules if prop.relatives or rule not in RELATIVES]
+            turn = (row * 3 + column + selection.seed) % max(1, len(rules))
+            in_turn = [*rules[turn:], *rules[:turn]]
+            able = [rule for rule in in_turn if reason(prop, kernels[name], rule) is None]
+            taken = able[: PROFILES[selection.profile].rules]
+            cells += [Cell(target=selection.target, kernel=name, rule=rule, property=prop.name) for rule in taken]
+    return oracle, cells
+
+
+def runs_on(prop: Property, device: str) -> bool:
+    """Whether a property can be judged on a device: "interpreter" or "cuda"."""
+    return prop.on_device if device == "cuda" else prop.arithmetic != "device"
+
+
+def reason(prop: Property, kernel: Any, rule: str) -> str | None:
+    """Why a property cannot be judged for a kernel and a rule at all; None if it can."""
+    if prop.needs_gradients and not kernel.differentiable:
+        return "has no backward pass"
+    if prop.arithmetic == "bounds" and not kernel.needs_triton:
+        return "runs no Triton kernels, whose addresses could be checked"
+    if rule in RELATIVES and not prop.relatives:
+        return "is a system with a recurrence of its own"
+    found: str | None = "no problem"
+    for known in corpus.problems(NAMED[rule]).values():
+        problem = as_taken(prop, kernel, known)
+        accepted = kernel.accepts(problem)
+        found = prop.applies(kernel, problem) if accepted is True else str(accepted or "not accepted")
+        if found is None:
+            return None
+    return found
+
+
+def unsupported(selection: Selection, kernels: Mapping[str, Any], *, every_rule: bool) -> list[Verdict]:
+    """A verdict for every property that cannot be judged for a kernel on any rule, with the reason.
+
+    every_rule: rules were asked for by name, so each that a kernel does not compute is told, too.
+    """
+    found = []
+    for name in kernel_names(selection, kernels):
+        for prop in map(load, selection.properties):
+            if not prop.needs_kernel or not runs_on(prop, selection.device):
+                continue
+            reasons = {rule: reason(prop, kernels[name], rule) for rule in selection.rules}
+            if not every_rule and None in reasons.values():
+                continue
+            told = {rule: why for rule, why in reasons.items() if why is not None}
+            if not every_rule:
+                # The rules that a kernel does compute say more than those that it does not.
+                own = [rule for rule in told if rule in getattr(kernels[name], "rules", ())]
+                told = {rule: told[rule] for rule in own or list(told)[:1]}
+            found += [
+                Verdict(kernel=name, rule=rule, target=selection.target, property=prop.name, arithmetic=prop.arithmetic,
+                        status="unsupported", problems=0, seconds=0.0, notes=(why,))
+                for rule, why in told.items()
+            ]  # fmt: skip
+    return found

@@ -1,0 +1,161 @@
+"""Judge many cells in child processes that may crash or hang. Every verdict is stored the moment it is reached."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..calibration.calibrate import Measured, Share, measure
+from ..calibration.log import Log
+from ..cases.case import Case, Replay
+from ..cases.profiles import PROFILES
+from ..process.pool import Failure, Workers, one_thread
+from ..properties import load
+from ..targets import is_package
+from ..verdicts.verdict import Counterexample, Verdict
+from . import worker
+from .cache import Store
+from .judge import ORACLE_KERNEL, Cell
+from .worker import not_judged
+
+_PACKAGE = 5
+"""How much longer a cell of a package may take: it meets all of the corpus, and its kernels are not made for speed in an
+interpreter."""
+
+OnVerdict = Callable[[Verdict], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How cells are judged. fresh: judge again what the store knows. jobs: child processes."""
+
+    profile: str
+    device: str
+    seed: int
+    tau: float
+    jobs: int
+    fresh: bool = False
+
+    def key(self, store: Store, cell: Cell) -> str:
+        """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
+        words = (self.profile, self.device, str(self.seed), repr(self.tau))
+        return store.key(cell.target, cell.kernel, cell.rule, cell.property, *words)
+
+
+def run(
+    oracle: Iterable[Cell], cells: Iterable[Cell], settings: Settings, store: Store, on_verdict: OnVerdict
+) -> list[Verdict]:
+    """The verdicts of all cells, those of the oracle first; kernels are not judged by an oracle that failed.
+
+    `on_verdict` is told each as it arrives. KeyboardInterrupt passes through after the children have been stopped.
+    """
+    verdicts: list[Verdict] = []
+
+    def take(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        on_verdict(verdict)
+
+    with _workers(settings) as workers:
+        for batch in (list(oracle), list(cells)):
+            wrong = {v.rule for v in verdicts if v.kernel == ORACLE_KERNEL and v.status != "held"}
+            waiting = []
+            for cell in batch:
+                if cell.rule in wrong and load(cell.property).uses_oracle:
+                    take(not_judged(cell, "the oracle of this rule did not hold"))
+                elif not settings.fresh and (known := store.get(settings.key(store, cell))) is not None:
+                    take(known)
+                else:
+                    waiting.append(cell)
+            for cell, verdict in _judge(workers, waiting, settings):
+                store.put(settings.key(store, cell), verdict)
+                take(verdict)
+    return verdicts
+
+
+def replay(replays: Sequence[tuple[str, Replay]], device: str, tau: float) -> Iterable[Verdict]:
+    """Verdicts on single cases of named targets, one at a time, each in a child process."""
+    settings = Settings(profile="nightly", device=device, seed=0, tau=tau, jobs=1)
+    with _workers(settings) as workers:
+        for target, wanted in replays:
+            rule = wanted.case.problem.rule.name
+            cell = Cell(target=target, kernel=wanted.kernel, rule=rule, property=wanted.prop)
+            yield from (verdict for _, verdict in _judge(workers, [cell], settings, wanted.case))
+
+
+def calibrate(shares: Sequence[Share], jobs: int, log: Log, on_share: Callable[[Measured], None]) -> list[Measured]:
+    """Row ratios of all shares, measured in child processes; those of the log first. KeyboardInterrupt passes through."""
+    found = []
+    waiting = []
+    for share in shares:
+        known = log.get(share)
+        if known is None:
+            waiting.append(share)
+        else:
+            found.append(known)
+            on_share(known)
+    with Workers(jobs, one_thread, interpret=True) as workers:
+        for index, measured in workers.run(measure, [(share,) for share in waiting], timeout=None, tries=1):
+            if isinstance(measured, Failure):
+                raise RuntimeError(f"measuring {waiting[index]} ended in a {measured.outcome}")
+            found.append(measured)
+            log.put(waiting[index], measured)
+            on_share(measured)
+    return found
+
+
+def _workers(settings: Settings) -> Workers:
+    return Workers(settings.jobs, one_thread, interpret=settings.device == "interpreter")
+
+
+def _judge(
+    workers: Workers, cells: Sequence[Cell], settings: Settings, only: Case | None = None
+) -> Iterator[tuple[Cell, Verdict]]:
+    """Cells with their verdicts, in the order in which they are reached; `only` judges them by one case."""
+    package = any(is_package(cell.target) for cell in cells)
+    timeout = PROFILES[settings.profile].cell_seconds * (_PACKAGE if package else 1)
+    left = dict(enumerate(cells))
+    with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch:
+        tasks = [
+            worker.Task(
+                cell=cell, profile=settings.profile, seed=settings.seed, tau=settings.tau, device=settings.device,
+                current=Path(scratch) / f"{index}.case", only=only,
+            )
+            for index, cell in left.items()
+        ]  # fmt: skip
+        try:
+            # A process that dies says something about the kernel, the first time, too.
+            for index, found in workers.run(worker.run, [(task,) for task in tasks], timeout, tries=1):
+                yield left.pop(index), _failed(tasks[index], found, timeout) if isinstance(found, Failure) else found
+        except BrokenProcessPool:
+            for cell in left.values():
+                yield cell, not_judged(cell, "the child processes end before they can take a task")
+
+
+def _failed(task: worker.Task, failure: Failure, timeout: float) -> Verdict:
+    if failure.code is not None:
+        return _crashed(task, failure.code)
+    return not_judged(task.cell, f"no answer within {timeout:.0f} s, last in {_last_case(task)}")
+
+
+def _crashed(task: worker.Task, code: int) -> Verdict:
+    """A child that died while running a case: the kernel went where it must not."""
+    died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
+    token = _last_case(task)
+    if token is None:
+        return not_judged(task.cell, f"{died} before it ran a case")
+    case = Replay.parse(token).case
+    counterexample = Counterexample(problem=case.problem.token, config=case.config_token, message=died, replay=token)
+    cell, prop = task.cell, load(task.cell.property)
+    return Verdict(
+        kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
+        arithmetic=prop.arithmetic if task.device == "interpreter" else "device",
+        status="failed", kind="memory", problems=1, seconds=0.0, counterexample=counterexample,
+    )  # fmt: skip
+
+
+def _last_case(task: worker.Task) -> str | None:
+    return task.current.read_text() if task.current.exists() else None

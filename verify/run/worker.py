@@ -1,0 +1,62 @@
+"""What runs in the child processes: one cell at a time, the case at hand on disk in case the process dies of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..cases.case import Case
+from ..cases.profiles import PROFILES
+from ..execution.harness import Harness
+from ..properties import load
+from ..targets import load as load_target
+from ..verdicts.verdict import Verdict
+from .judge import Cell, judge, judge_one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A cell and how to judge it.
+
+    current: file that always names the case being run. only: judge the cell by this one case.
+    """
+
+    cell: Cell
+    profile: str
+    seed: int
+    tau: float
+    device: str
+    current: Path
+    only: Case | None = None
+
+
+def run(task: Task) -> Verdict:
+    """The verdict of one cell, or the error that kept it from being judged."""
+    try:
+        return _judged(task)
+    except Exception as error:
+        return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def not_judged(cell: Cell, note: str) -> Verdict:
+    """The verdict of a cell that is nobody's fault."""
+    return Verdict(
+        kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
+        arithmetic=load(cell.property).arithmetic, status="error", problems=0, seconds=0.0, notes=(note,),
+    )  # fmt: skip
+
+
+def _judged(task: Task) -> Verdict:
+    cell = task.cell
+    prop = load(cell.property)
+    kernels = load_target(cell.target).kernels
+    harness = Harness(
+        kernel=kernels[cell.kernel] if prop.needs_kernel else None,
+        kernels=kernels,
+        tau=task.tau,
+        device="cpu" if task.device == "interpreter" else task.device,
+    )
+    if task.only is not None:
+        return judge_one(cell, prop, harness, task.only, on_case=task.current.write_text)
+    profile = PROFILES[task.profile]
+    return judge(cell, prop, harness, profile, seed=task.seed, on_case=task.current.write_text)

@@ -1,0 +1,118 @@
+"""The JSON document of a run, which other programs rely on: schema, environment, verdicts, summary."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .verdict import Verdict
+
+SCHEMA = 1
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A run as its JSON document holds it. environment: of the machine that judged. seconds: of the whole run."""
+
+    verdicts: Sequence[Verdict]
+    environment: Mapping[str, str]
+    seconds: float
+
+    @classmethod
+    def of(cls, verdicts: Sequence[Verdict], device: str, seconds: float) -> Document:
+        """A run on this machine, just made."""
+        return cls(verdicts=tuple(verdicts), environment=environment(device), seconds=seconds)
+
+    def only(self, prop: str) -> Document:
+        """The part of it that is about one property."""
+        return replace(self, verdicts=[verdict for verdict in self.verdicts if verdict.property == prop])
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole document as JSON values. Fields may be added; none changes its meaning within a schema."""
+        return {
+            "schema": SCHEMA,
+            "environment": dict(self.environment),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "summary": summary(self.verdicts, self.seconds),
+        }
+
+
+def environment(device: str) -> dict[str, str]:
+    """Where verdicts come from: deltaproof and its commit, python, torch, triton, numpy, platform, device. Imports none."""
+    return {
+        "deltaproof": installed_version("deltaproof"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: installed_version(name) for name in ("torch", "triton", "numpy")},
+        "platform": platform.platform(),
+        "device": device,
+    }
+
+
+def installed_version(name: str) -> str:
+    """Version of an installed distribution, "absent" if there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def summary(verdicts: Sequence[Verdict], seconds: float) -> dict[str, float]:
+    """Counts by status. An error counts as failed, and is also counted alone."""
+    count = {status: sum(v.status == status for v in verdicts) for status in ("held", "failed", "unsupported", "error")}
+    return {
+        "held": count["held"],
+        "failed": count["failed"] + count["error"],
+        "unsupported": count["unsupported"],
+        "errors": count["error"],
+        "seconds": round(seconds, 3),
+    }
+
+
+def document(verdicts: Sequence[Verdict], device: str, seconds: float) -> dict[str, Any]:
+    """A run on this machine as JSON values."""
+    return Document.of(verdicts, device, seconds).to_json()
+
+
+def _commit() -> str:
+    """The commit of the checkout, with a mark where files differ from it; "none" outside of one."""
+    if not (_CHECKOUT / ".git").exists():
+        return "none"
+    try:
+        command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def read_document(path: Path) -> Document:
+    """A document. Raises ValueError that says what is wrong with the file."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"cannot read a report from {path}: {error}") from None
+    if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, Mapping) else None
+        raise ValueError(f"{path} is not a report of schema {SCHEMA} (its schema is {found!r})")
+    try:
+        return Document(
+            verdicts=[Verdict.from_json(record) for record in content["verdicts"]],
+            environment={str(name): str(value) for name, value in content["environment"].items()},
+            seconds=float(content["summary"]["seconds"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a report of verdicts ({type(error).__name__}: {error})") from None
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """0 everything judged held, 1 something failed (or broke), 2 there was nothing to judge."""
+    if any(verdict.status in ("failed", "error") for verdict in verdicts):
+        return 1
+    return 0 if any(verdict.status == "held" for verdict in verdicts) else 2

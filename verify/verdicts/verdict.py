@@ -1,0 +1,139 @@
+"""A `Verdict` is what verification says about one kernel, one rule and one property. It travels as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from ..targets import OWN
+
+Status = Literal["held", "failed", "unsupported", "error"]
+Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]
+Arithmetic = Literal["exact", "faithful", "bounds", "device", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counterexample:
+    """The smallest failing call found, and where in it the error shows.
+
+    problem, config: tokens that `Problem.parse` and `LaunchConfig.parse` read back; config is "-" where there is none.
+    tensor, index: name of the output and full index of its worst (or first) wrong element.
+    token, head, channel: the same place in the model's words; None where the tensor has no such axis.
+    expected, got: the two numbers there. In exact arithmetic they are elements of the field.
+    replay: the token that `verify replay` takes.
+    stage: the first stage, or kernel, that is at fault, where that could be found; story: the same and more in plain words.
+    """
+
+    problem: str
+    config: str
+    message: str
+    replay: str
+    tensor: str | None = None
+    index: tuple[int, ...] | None = None
+    token: int | None = None
+    head: int | None = None
+    channel: int | None = None
+    expected: float | None = None
+    got: float | None = None
+    stage: str | None = None
+    story: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One kernel judged by one property on one rule.
+
+    kind: what sort of failure, for `failed` only. worst_ratio: the largest error over its budget, where there is one.
+    problems, configs: cases that were judged, and the launch configurations that they ran with.
+    seconds: what judging took. cached: read from the store, not run.
+    notes: why nothing, or not everything, could be judged; the text of an error.
+    ratios: (regime, tensor, largest error over its budget), where errors are measured tensor by tensor.
+    worst: replay token of the case with worst_ratio.
+
+    Raises ValueError for a status or kind that does not exist, and for a failure without kind or counterexample.
+    """
+
+    kernel: str
+    rule: str
+    target: str
+    property: str
+    arithmetic: Arithmetic
+    status: Status
+    problems: int
+    seconds: float
+    kind: Kind | None = None
+    worst_ratio: float | None = None
+    counterexample: Counterexample | None = None
+    configs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    cached: bool = False
+    ratios: tuple[tuple[str, str, float], ...] = ()
+    worst: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("status", self.status, get_args(Status)),
+            ("arithmetic", self.arithmetic, get_args(Arithmetic)),
+            ("kind", self.kind, (None, *get_args(Kind))),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(map(str, choices))}")
+        if (self.status == "failed") != (self.kind is not None) or (
+            self.status == "failed" and self.counterexample is None
+        ):
+            raise ValueError(f"status {self.status!r} with kind {self.kind!r}: a failure, and only it, has both a kind "
+                             "and a counterexample")  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict of JSON values. JSON has no NaN and no infinity: they become the strings "nan", "inf", "-inf"."""
+        return _encode(asdict(self))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Verdict:
+        """Read `to_json` back. Raises ValueError for anything that is not a verdict."""
+        try:
+            values = _known(cls, record)
+            counterexample = values.get("counterexample")
+            if counterexample is not None:
+                found = _known(Counterexample, counterexample)
+                if found.get("index") is not None:
+                    found["index"] = tuple(found["index"])
+                for name in ("expected", "got"):
+                    found[name] = _number(found.get(name))
+                values["counterexample"] = Counterexample(**found)
+            values["worst_ratio"] = _number(values.get("worst_ratio"))
+            values["ratios"] = tuple(
+                (regime, tensor, float(ratio)) for regime, tensor, ratio in values.get("ratios", ())
+            )
+            for name in ("configs", "notes"):
+                values[name] = tuple(values.get(name, ()))
+            return cls(**values)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"not a verdict: {error}") from None
+
+
+def replay_line(target: str, token: str) -> str:
+    """The command that judges a case again."""
+    return f"verify replay{'' if target == OWN else f' --target {target}'} '{token}'"
+
+
+def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    # Readers must survive fields that later versions add.
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in record.items() if name in names}
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _encode(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
