@@ -35,7 +35,7 @@ def pack_compiled(cache: Path, claims: Path, into: Path, packed: set[str]) -> No
     waiting = [(path, name) for path, name in chosen if name not in packed]
     while waiting and (number := len(list(into.glob("compiled-*.tar.xz")))) < PARTS:
         target, size = into / f"compiled-{number}.tar.xz", 0
-        with _archive(target) as (archive, stream):
+        with _Archive(target) as (archive, stream):
             while waiting and size < PART_BYTES:
                 path, name = waiting.pop(0)
                 _add(archive, name, _portable(path, cache))
@@ -83,12 +83,12 @@ def _portable(path: Path, cache: Path) -> bytes:
 
 
 def _write(target: Path, members: Iterable[tuple[Path, str]]) -> None:
-    with _archive(target) as (archive, _):
+    with _Archive(target) as (archive, _):
         for path, name in members:
             _add(archive, name, path.read_bytes())
 
 
-class _archive:  # noqa: N801
+class _Archive:
     """An archive that takes its name once it is whole."""
 
     def __init__(self, target: Path) -> None:

@@ -20,7 +20,9 @@ import rows
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="compile_ahead", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--what", action="append", choices=["forward", "train", "decode", "peer", "peer-train", "landscape"])
+    parser.add_argument(
+        "--what", action="append", choices=["forward", "train", "decode", "peer", "peer-train", "landscape"]
+    )
     parser.add_argument("--gpu", help="name of the tables whose configurations are compiled")
     parser.add_argument("--budget", type=float, default=0.0, help="seconds; 0 for no end")
     parser.add_argument("--claims", type=Path, required=True, help="folder in which processes say what they compile")
@@ -97,7 +99,7 @@ def calls(what: str, gpu: str | None, small: bool) -> Iterator[tuple]:
     """(work, contestant) of all that is to be compiled, in the order in which it will be wanted. Lengths share kernels."""
     from configurations import configurations
     from contestants import configured, contestants, peers
-    from problems import BATCHES, LENGTHS, problems
+    from problems import LENGTHS, problems
 
     if what == "landscape":
         from landscape import candidates
@@ -109,8 +111,6 @@ def calls(what: str, gpu: str | None, small: bool) -> Iterator[tuple]:
         if what.startswith("peer"):
             found = peers(problem)
         elif what == "decode":
-            if problem.shape.B == BATCHES[0] and not small:
-                continue
             found = contestants(problem, "cuda")
         else:
             found = configured(problem, configurations(op, problem.rule, problem.dtype, problem.shape.D, gpu))

@@ -13,16 +13,16 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import rows
 from alive import LEFT, end_if_lost
-from compile_only import claim_name, is_compiled
-from contestants import Contestant, configured
+from compile_only import NotCompiled, compiled_only
 from configurations import OPS
+from contestants import Contestant, configured
+from launch_events import Seen, launches
 from shapes import Shape, Work, tensors
 
 PROBLEMS = (
@@ -58,7 +58,7 @@ def works(small: bool) -> list[Work]:
 
 
 def covering(work: Work) -> list[str]:
-    """Tokens of configurations that hold every point of every stage of the op, in an order that begins with all stages' likeliest.
+    """Tokens of configurations that hold every point of every stage of the op, the likeliest of all stages first.
 
     Points of a variant, chunk size and solver are put together at random, always in the same way.
     """
@@ -97,6 +97,7 @@ def main() -> int:
     parser.add_argument("--claims", type=Path, required=True, help="folder that says what is compiled")
     parser.add_argument("--budget", type=float, default=0.0, help="seconds after which nothing is begun; 0 for no end")
     parser.add_argument("--out", type=Path, required=True, help="folder of results")
+    parser.add_argument("--beside", action="store_true", help="another process compiles: come back for what it adds")
     parser.add_argument("--small", action="store_true", help="rehearse without a GPU: nothing is launched")
     args = parser.parse_args()
     import torch
@@ -110,67 +111,85 @@ def main() -> int:
     from deltaproof.autotune.timings import Stopwatch
 
     watch = Stopwatch()
+    warm = False
     made: dict[Work, dict[str, Any]] = {}
-    left = absent = 0
-    for work, one in candidates(args.gpu, args.small):
-        config = one.name.partition(" ")[2]
-        if (work.token, config) in known:
-            continue
-        if time.monotonic() > end:
-            left += 1
-            continue
-        if work not in made:
-            made[work] = tensors(work, "cuda")
-        began = time.monotonic()
-        try:
-            row = record(one.prepare(work, made[work]), watch, args.claims)
-        except NotCompiled:
-            absent += 1
-            continue
-        except Exception as error:  # launches and drivers raise anything
-            row = {"unable": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
-        about = {"op": work.op, "rule": work.rule, "dtype": work.dtype, "config": config, "work": work.token}
-        sizes = {"T": work.shape.T, "H": work.shape.H, "B": work.shape.B, "D": work.shape.D}
-        rows.add(path, **about, **sizes, **row, seconds=round(time.monotonic() - began, 3))
-        if row.get("unable"):
-            end_if_lost(f"{work.token} {config}: {row['unable']}")
-    print(f"{left} are left for time, {absent} are not compiled")
-    return LEFT if left or absent else 0
+    waiting = [
+        (work, one) for work, one in candidates(args.gpu, args.small) if (work.token, token_of(one)) not in known
+    ]
+    while waiting and time.monotonic() < end:
+        absent = []
+        for work, one in waiting:
+            if time.monotonic() > end:
+                absent.append((work, one))
+                continue
+            if work not in made:
+                made[work] = tensors(work, "cuda")
+            began = time.monotonic()
+            try:
+                row = record(one.prepare(work, made[work]), watch, args.claims, warm)
+                warm = True
+            except NotCompiled:
+                absent.append((work, one))
+                continue
+            except Exception as error:  # launches and drivers raise anything
+                row = {"unable": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            about = {"op": work.op, "rule": work.rule, "dtype": work.dtype, "config": token_of(one), "work": work.token}
+            sizes = {"T": work.shape.T, "H": work.shape.H, "B": work.shape.B, "D": work.shape.D}
+            rows.add(path, **about, **sizes, **row, seconds=round(time.monotonic() - began, 3))
+            if row["unable"]:
+                end_if_lost(f"{work.token} {token_of(one)}: {row['unable']}")
+        if not args.beside:
+            waiting = absent
+            break
+        if len(absent) == len(waiting):
+            time.sleep(1.0)
+        waiting = absent
+    print(f"{len(waiting)} are left, for want of time or of a compiled kernel")
+    return LEFT if waiting else 0
 
 
-class NotCompiled(Exception):
-    """A kernel of the call is not in the cache, and compiling it would take the time of ten others."""
+def token_of(one: Contestant) -> str:
+    """Of the configuration that a contestant has."""
+    return one.name.partition(" ")[2]
 
 
-def record(call: Callable[[], object], watch: Any, claims: Path) -> dict[str, Any]:
-    """Milliseconds of the call, of its launches by kernel, and each kernel's registers, spills and shared memory."""
+def record(call: Callable[[], object], watch: Any, claims: Path, warm: bool) -> dict[str, Any]:
+    """Milliseconds of the call and of its launches by kernel, and each kernel's registers, spills and shared memory.
+
+    warm: the device's clocks are up already.
+    """
     import torch
 
-    kernels: dict[str, dict[str, Any]] = {}
     with compiled_only(claims), launches() as seen:
         call()
-        for name, kernel, _, _ in seen:
-            kernels[name] = {
-                "registers": kernel.n_regs, "spills": kernel.n_spills, "shared": kernel.metadata.shared,
-                "warps": kernel.metadata.num_warps,
-            }  # fmt: skip
     torch.cuda.synchronize()
-    for _ in range(2):
-        call()
+    kernels = {
+        one.name: {
+            "registers": one.kernel.n_regs, "spills": one.kernel.n_spills, "shared": one.kernel.metadata.shared,
+            "warps": one.kernel.metadata.num_warps, "grid": list(one.grid),
+        }
+        for one in seen
+    }  # fmt: skip
+    if not warm:
+        watch.warm(call)
     samples = [watch.sample(call) for _ in range(SAMPLES)]
     stages: dict[str, list[float]] = defaultdict(list)
     for _ in range(SPLIT):
-        with launches(events=True) as seen:
-            watch.sample(call)
-            # The stopwatch calls twice: the first time tells it how long queueing takes.
-            torch.cuda.synchronize()
-            times: dict[str, list[float]] = defaultdict(list)
-            for name, _, begin, end in seen:
-                times[name].append(begin.elapsed_time(end))
-        for name, some in times.items():
-            calls = max(1, sum(1 for other, *_ in seen if other == seen[0][0]))
-            del calls
-            stages[name].append(round(some[-1], 5))
+        # A sample is more than one call: the last is the one that counts.
+        calls: list[list[Seen]] = []
+
+        def watched(calls: list[list[Seen]] = calls) -> None:
+            with launches(events=True) as seen:
+                call()
+            calls.append(seen)
+
+        watch.sample(watched)
+        torch.cuda.synchronize()
+        times: dict[str, float] = defaultdict(float)
+        for one in calls[-1]:
+            times[one.name] += one.milliseconds
+        for name, milliseconds in times.items():
+            stages[name].append(milliseconds)
     return {
         "milliseconds": [one.milliseconds for one in samples],
         "megahertz": [one.megahertz for one in samples],

@@ -55,7 +55,14 @@ def steps(folder: Path, gpu: str | None, pretend: bool) -> list[Step]:
         wanted = [word for name in what for word in ("--what", name)]
         small = ["--small"] if pretend else []
         return script(
-            "compile_ahead", *wanted, *small, "--jobs", str(jobs), "--claims", str(CLAIMS), out=folder / "compiled.jsonl"
+            "compile_ahead",
+            *wanted,
+            *small,
+            "--jobs",
+            str(jobs),
+            "--claims",
+            str(CLAIMS),
+            out=folder / "compiled.jsonl",
         )
 
     times = ["--device", "cpu", "--small", "--rounds", "2"] if pretend else ["--device", "cuda"]
@@ -64,7 +71,8 @@ def steps(folder: Path, gpu: str | None, pretend: bool) -> list[Step]:
     if pretend:
         verify += ["--kernel", "recurrent/tokens", "--rule", "linear", "--property", "linearity"]
     device = ["--device", "cpu", "--repeats", "2"] if pretend else []
-    rehearsed = ["--small"] if pretend else []
+    rehearsed = ["--small"] if pretend else ["--beside"]
+    landscape_ahead = [] if pretend else [ahead("landscape", jobs=max(1, cores - 3))]
     found = [
         Step(name="compile", commands=[ahead("forward", *([] if pretend else ["train"]))], most=80),
         # While the device is checked, the other cores compile what is wanted next.
@@ -79,9 +87,17 @@ def steps(folder: Path, gpu: str | None, pretend: bool) -> list[Step]:
         Step(name="times", commands=[script("times", "--who", "ours", *times)], most=80),
         Step(name="peer", commands=[script("times", "--who", "peer", "--op", "forward", *times)], most=70),
         Step(name="verify", commands=[verify], most=90, done=(0, 1)),
-        Step(name="compile-more", commands=[ahead("peer-train", "landscape")], most=100),
-        Step(name="peer-train", commands=[script("times", "--who", "peer", "--op", "train", *times)], most=70),
-        Step(name="landscape", commands=[script("landscape", "--claims", str(CLAIMS), *rehearsed)], most=100),
+        Step(name="compile-more", commands=[ahead("forward" if pretend else "peer-train")], most=60),
+        Step(
+            name="peer-train",
+            commands=[script("times", "--who", "peer", "--op", "train", *times), *landscape_ahead],
+            most=70,
+        ),
+        Step(
+            name="landscape",
+            commands=[script("landscape", "--claims", str(CLAIMS), *rehearsed), *landscape_ahead],
+            most=100,
+        ),
         Step(name="decode", commands=[script("times", "--who", "peer", "--op", "decode", *times)], most=25),
     ]
     if gpu is not None:
@@ -159,10 +175,12 @@ def slug_of(found: dict[str, Any]) -> str | None:
     return None if known is None else known.slug
 
 
-def told(code: int | None, step: Step) -> str:
-    """The state of a step after a run."""
+def told(code: int | None, step: Step, log: Path) -> str:
+    """The state of a step after a run. Some commands end well with work left, and say so last."""
     if code is None:
         return "stopped for time; goes on"
+    if code in step.done and "the same command goes on" in log.read_text()[-300:]:
+        return "some is left; goes on"
     if code in step.done:
         return "done" if code == 0 else f"done, exit code {code}"
     if code == LEFT:
@@ -211,7 +229,10 @@ def main() -> int:
     if args.only:
         names = args.only.split(",")
         if unknown := set(names) - {step.name for step in wanted}:
-            print(f"gpu: no step {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in wanted)}", file=sys.stderr)
+            print(
+                f"gpu: no step {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in wanted)}",
+                file=sys.stderr,
+            )
             return 2
         wanted = [step for step in wanted if step.name in names]
     for step in wanted:
@@ -224,14 +245,15 @@ def main() -> int:
             os.environ["DELTAPROOF_TABLES"] = str(folder / "tuned" / "tables")
         print(f"{step.name}: up to {seconds:.0f} s", flush=True)
         start = time.monotonic()
-        code = run(step, seconds, folder / f"{step.name}.log")
+        log = folder / f"{step.name}.log"
+        code = run(step, seconds, log)
         if step.name == "tune":
             for name in ("times", "peer", "peer-train"):
                 # They know themselves what was measured under other tables.
                 if name in state:
                     state[name]["state"] = "to do"
         entry["seconds"] += time.monotonic() - start
-        entry["state"] = told(code, step)
+        entry["state"] = told(code, step, log)
         progress.write_text(json.dumps({"machine": found, "steps": state}, indent=1) + "\n")
         (folder / "summary.md").write_text(summary(folder, found, state))
         if args.tar:

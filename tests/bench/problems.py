@@ -30,4 +30,9 @@ def problems(
     if "decode" in ops:
         for batch in (2,) if small else BATCHES:
             for rule in rules:
-                yield Work(op="decode", rule=rule, dtype=dtype, shape=Shape(B=batch, T=1, H=2 if small else DECODE_HEADS, D=dim))
+                yield Work(
+                    op="decode",
+                    rule=rule,
+                    dtype=dtype,
+                    shape=Shape(B=batch, T=1, H=2 if small else DECODE_HEADS, D=dim),
+                )

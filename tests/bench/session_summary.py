@@ -72,7 +72,9 @@ def timed(found: list[rows.Row]) -> list[str]:
             lines += ["", f"A copy moves {rate:.0f} GB/s, reads and writes together."]
     works = dict.fromkeys(row["work"] for row in calls.values())
     lines += ["", f"Shapes run: {', '.join(works)}.", ""]
-    lines += ["| work | first of ours, ms | best of ours, ms | which | error | peer, ms | which | error | times faster |"]
+    lines += [
+        "| work | first of ours, ms | best of ours, ms | which | error | peer, ms | which | error | times faster |"
+    ]
     lines += ["|---|---:|---:|---|---:|---:|---|---:|---:|"]
     for work in works:
         medians = {
@@ -88,7 +90,11 @@ def timed(found: list[rows.Row]) -> list[str]:
         peer = min(peers, key=lambda name: medians[name], default=None)
         cells = [work, f"{medians[first]:.3f}" if first else "-"]
         for name in (best, peer):
-            cells += ["-"] * 3 if name is None else [f"{medians[name]:.3f}", name.partition("/")[2], _error(calls[work, name])]
+            cells += (
+                ["-"] * 3
+                if name is None
+                else [f"{medians[name]:.3f}", name.partition("/")[2], _error(calls[work, name])]
+            )
         rival = min(beside or ours, key=lambda name: medians[name], default=None)
         cells.append(f"{medians[peer] / medians[rival]:.2f}" if peer and rival else "-")
         lines.append("| " + " | ".join(cells) + " |")
@@ -96,7 +102,8 @@ def timed(found: list[rows.Row]) -> list[str]:
     for (work, name), row in calls.items():
         if row["unable"]:
             unable[f"{name}: {row['unable'][:160]}"].append(work)
-    return lines + ["", *(f"- not timed, {len(works)} of them, e.g. {works[0]}: {why}" for why, works in unable.items())]
+    missed = [f"- not timed, {len(some)} of them, e.g. {some[0]}: {why}" for why, some in unable.items()]
+    return [*lines, "", *missed]
 
 
 def _error(row: rows.Row) -> str:
