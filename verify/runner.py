@@ -14,6 +14,7 @@ from .calibrate import Measured, Share, measure
 from .calibration_log import Log
 from .case import Case, Replay
 from .check import ORACLE_KERNEL, Cell
+from .lost_device import EXIT_CODE
 from .profiles import PROFILES
 from .properties import load
 from .store import Store
@@ -144,6 +145,8 @@ def _failed(task: worker.Task, failure: Failure, timeout: float) -> Verdict:
 def _crashed(task: worker.Task, code: int) -> Verdict:
     """A child that died while running a case: the kernel went where it must not."""
     died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
+    if code == EXIT_CODE:
+        died = "the device answered no more"
     token = _last_case(task)
     if token is None:
         return not_judged(task.cell, f"{died} before it ran a case")
