@@ -27,7 +27,7 @@ CACHE = ROOT / ".deltaproof" / "triton"
 CLAIMS = ROOT / ".deltaproof" / "claims"
 LEAST = 12.0
 """Seconds with which a step is still begun."""
-PACKING = 6.0
+PACKING = 8.0
 """Seconds kept for the archive and the summary after the last step."""
 LEFT = 75
 """Exit code of a step with work left."""
@@ -136,7 +136,7 @@ def run(step: Step, seconds: float, log: Path) -> int | None:
 
 def stop(processes: list[subprocess.Popen[Any]]) -> None:
     """An interrupt first: it makes commands keep what they have."""
-    for kind, patience in ((signal.SIGINT, 5.0), (signal.SIGKILL, 5.0)):
+    for kind, patience in ((signal.SIGINT, 8.0), (signal.SIGKILL, 5.0)):
         running = [process for process in processes if process.poll() is None]
         for process in running:
             os.killpg(process.pid, kind)
