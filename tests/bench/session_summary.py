@@ -11,6 +11,8 @@ from typing import Any
 import rows
 
 OURS, PEER, BESIDE = "deltaproof/", "fla/", " beside"
+RIGHT = 0.03
+"""Relative error of the outputs, in 16 bits, above which a call computes something else, and how fast is no matter."""
 
 
 def summary(folder: Path, found: dict[str, Any], state: dict[str, Any]) -> str:
@@ -78,9 +80,7 @@ def timed(found: list[rows.Row]) -> list[str]:
     lines += ["|---|---:|---:|---|---:|---:|---|---:|---:|"]
     for work in works:
         medians = {
-            name: statistics.median(values)
-            for name, values in samples[work].items()
-            if calls[work, name]["error"] is not None
+            name: statistics.median(values) for name, values in samples[work].items() if is_right(calls[work, name])
         }
         ours = [name for name in medians if name.startswith(OURS)]
         beside = [name for name in ours if name.endswith(BESIDE)]
@@ -102,8 +102,19 @@ def timed(found: list[rows.Row]) -> list[str]:
     for (work, name), row in calls.items():
         if row["unable"]:
             unable[f"{name}: {row['unable'][:160]}"].append(work)
+    wrong = [(work, name) for (work, name), row in calls.items() if not row["unable"] and not is_right(row)]
+    lines += (
+        ["", *(f"- wrong on {work}: {name}, error {calls[work, name]['error']}" for work, name in wrong)]
+        if wrong
+        else []
+    )
     missed = [f"- not timed, {len(some)} of them, e.g. {some[0]}: {why}" for why, some in unable.items()]
     return [*lines, "", *missed]
+
+
+def is_right(row: rows.Row) -> bool:
+    """Whether a call's outputs were finite and near the reference."""
+    return row["error"] is not None and row["error"] < RIGHT
 
 
 def _error(row: rows.Row) -> str:

@@ -235,9 +235,16 @@ def test_the_report_compares_with_what_was_timed_beside(tmp_path: Path, load):
     rows, folder = load("rows"), tmp_path
     path, work = folder / "times.jsonl", "forward-gdn-bf16-b1t8192h8d128"
     rows.add(path, kind="copy", bytes=2 * 10**9, milliseconds=[1.0])
-    slow = {"fla/chunk": 6.0, "deltaproof/split c64": 4.0, "deltaproof/split c64 beside": 3.0, "fla/nan": 0.1}
+    slow = {
+        "fla/chunk": 6.0,
+        "deltaproof/split c64": 4.0,
+        "deltaproof/split c64 beside": 3.0,
+        "fla/nan": 0.1,
+        "deltaproof/fused c64": 0.2,
+    }
+    errors = {"fla/nan": None, "deltaproof/fused c64": 0.7}
     for name, milliseconds in slow.items():
-        rows.add(path, kind="call", work=work, name=name, unable=None, error=None if "nan" in name else 2e-3)
+        rows.add(path, kind="call", work=work, name=name, unable=None, error=errors.get(name, 2e-3))
         rows.add(path, kind="sample", work=work, name=name, milliseconds=milliseconds)
     rows.add(path, kind="call", work=work, name="fla/other", unable="no such function", error=None)
     rows.add(folder / "compiled.jsonl", kernel="a", seconds=1.0, failure="refused")
@@ -254,6 +261,7 @@ def test_the_report_compares_with_what_was_timed_beside(tmp_path: Path, load):
     text = load("session_summary").summary(folder, {"device": "D"}, {"times": {"state": "done", "seconds": 3.0}})
     assert f"Shapes run: {work}." in text
     assert f"| {work} | 4.000 | 3.000 | split c64 beside | 2.0e-03 | 6.000 | chunk | 2.0e-03 | 2.00 |" in text
+    assert f"wrong on {work}: deltaproof/fused c64, error 0.7" in text
     assert "no such function" in text and "1 refused" in text and "19/20" in text and "2000 GB/s" in text
 
 

@@ -20,6 +20,7 @@ from alive import LEFT, end_if_lost
 from configurations import configurations
 from contestants import OURS, Contestant, Unable, configured, contestants, peers, versions
 from problems import LENGTHS, RULES, problems
+from session_summary import is_right
 from shapes import Work, tensors
 from stopwatch import Stopwatch, captured, error_of, reference
 
@@ -87,9 +88,7 @@ class Known:
         self.copied = any(row["kind"] == "copy" for row in found)
         self._samples: dict[tuple[str, str], list[float]] = {}
         self._unable = {(row["work"], row["name"]) for row in found if row["kind"] == "call" and row["unable"]}
-        self._right = {
-            (row["work"], row["name"]) for row in found if row["kind"] == "call" and row["error"] is not None
-        }
+        self._right = {(row["work"], row["name"]) for row in found if row["kind"] == "call" and is_right(row)}
         for row in found:
             if row["kind"] == "sample":
                 self._samples.setdefault((row["work"], row["name"]), []).append(row["milliseconds"])
@@ -99,7 +98,7 @@ class Known:
         return key in self._unable or len(self._samples.get(key, ())) >= min(2, rounds)
 
     def best(self, work: Work, who: str) -> list[str]:
-        """Names, the fastest first, of calls whose outputs were finite."""
+        """Names, the fastest first, of calls whose outputs were right."""
         medians = {
             name: statistics.median(samples)
             for (token, name), samples in self._samples.items()
