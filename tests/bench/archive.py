@@ -28,13 +28,16 @@ def pack_results(folder: Path, into: Path) -> None:
     _write(into / "results.tar.xz", ((path, str(path.relative_to(folder))) for path in _files(folder)))
 
 
-def pack_compiled(cache: Path, claims: Path, into: Path, packed: set[str]) -> None:
-    """What was compiled since the last time. packed: names that earlier parts hold; those of this one are added."""
+def pack_compiled(cache: Path, claims: Path, into: Path, packed: set[str], first: int = 0) -> None:
+    """What was compiled since the last time. packed: names that earlier parts hold; those of this one are added.
+
+    first: number of the first part here, so that parts of several machines can lie in one folder.
+    """
     chosen = [(path, f"cache/{path.relative_to(cache)}") for path in _files(cache) if path.suffix in _KEPT]
     chosen += [(path, f"claims/{path.name}") for path in _files(claims)]
     waiting = [(path, name) for path, name in chosen if name not in packed]
     while waiting and (number := len(list(into.glob("compiled-*.tar.xz")))) < PARTS:
-        target, size = into / f"compiled-{number}.tar.xz", 0
+        target, size = into / f"compiled-{first + number}.tar.xz", 0
         with _Archive(target) as (archive, stream):
             while waiting and size < PART_BYTES:
                 path, name = waiting.pop(0)

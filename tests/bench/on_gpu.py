@@ -208,8 +208,9 @@ def main() -> int:
         return 2
     folder = args.out
     folder.mkdir(parents=True, exist_ok=True)
-    packed = set[str]()
+    packed, first = set[str](), 0
     if args.source:
+        first = len(list(args.source.glob("compiled-*.tar.xz")))
         archive.unpack(args.source, folder, CACHE, CLAIMS)
         packed = archive.names_in(args.source)
     # Compiled kernels, and what a peer's autotuner found, stay for the next call.
@@ -259,7 +260,7 @@ def main() -> int:
         if args.tar:
             archive.pack_results(folder, args.tar)
             if step.name in ("check", "peer", "peer-train", "landscape"):
-                archive.pack_compiled(CACHE, CLAIMS, args.tar, packed)
+                archive.pack_compiled(CACHE, CLAIMS, args.tar, packed, first)
     print(
         (folder / "summary.md").read_text() if (folder / "summary.md").exists() else "nothing was done: too little time"
     )

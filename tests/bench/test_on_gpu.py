@@ -174,6 +174,10 @@ def test_archives_bring_everything_back_to_another_place(tmp_path: Path, load, m
     group = json.loads((there[1] / "y" / "__grp__k.json").read_text())
     assert Path(group["child_paths"]["k.cubin"]).read_bytes() == code
     assert archive.names_in(tar) == packed
+    (cache / "z.cubin").write_text("more")
+    archive.pack_compiled(cache, claims, tmp_path / "next", packed, 9)
+    assert [path.name for path in (tmp_path / "next").iterdir()] == ["compiled-9.tar.xz"]
+    assert archive.names_in(tmp_path / "next") == {"cache/z.cubin"}
 
 
 def test_every_point_of_the_space_is_in_a_recorded_configuration(load):
