@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import triton
 from triton import knobs
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
@@ -19,8 +20,9 @@ DONE = "done"
 
 
 def claim_name(fn: Any, key: str) -> str:
-    """Names a kernel as it is specialised. fn: what Triton's hooks are given."""
-    return hashlib.sha256(f"{fn.module}\0{fn.name}\0{key}".encode()).hexdigest()[:40]
+    """Names a kernel, with all that it calls, as it is specialised. fn: what Triton's hooks are given."""
+    words = (triton.__version__, fn.module, fn.name, fn.jit_function.cache_key, key)
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:40]
 
 
 def is_compiled(claims: Path, name: str) -> bool:

@@ -165,6 +165,23 @@ print(json.dumps({
     return json.loads(asked.stdout)
 
 
+def kernels() -> dict[str, str]:
+    """What names the sources of our kernels, by op."""
+    from deltaproof.results.kernel_digest import kernel_digests
+
+    return dict(kernel_digests())
+
+
+def set_aside(folder: Path) -> None:
+    """Rows of other kernels or of another machine are kept, and are nothing to go on from."""
+    there = [*folder.glob("*.jsonl"), *folder.glob("verify.json")]
+    if there:
+        target = folder / f"before-{1 + len(list(folder.glob('before-*')))}"
+        target.mkdir()
+        for path in there:
+            path.rename(target / path.name)
+
+
 def slug_of(found: dict[str, Any]) -> str | None:
     """The name under which tables know the device; None for one that they do not know."""
     from deltaproof.results.gpus import identify
@@ -224,7 +241,10 @@ def main() -> int:
         before = json.loads(progress.read_text()) if progress.exists() and not args.fresh else {}
     except ValueError:
         before = {}
+    found["kernels"] = "-".join(kernels().values())
     state: dict[str, Any] = before["steps"] if before.get("machine") == found else {}
+    if not state:
+        set_aside(folder)
     gpu = slug_of(found) or ("h200-sxm" if args.pretend else None)
     wanted = steps(folder, gpu, args.pretend)
     if args.only:

@@ -269,7 +269,7 @@ def test_the_report_compares_with_what_was_timed_beside(tmp_path: Path, load):
     assert "no such function" in text and "1 refused" in text and "19/20" in text and "2000 GB/s" in text
 
 
-class Session:
+class GpuRun:
     """`on_gpu` with steps of our own, in a folder of its own."""
 
     def __init__(self, module: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,15 +290,15 @@ class Session:
 
 
 @pytest.fixture
-def session(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return Session(load("on_gpu"), tmp_path, monkeypatch)
+def session(load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuRun:
+    return GpuRun(load("on_gpu"), tmp_path, monkeypatch)
 
 
 def command(program: str) -> list[str]:
     return [sys.executable, "-c", program]
 
 
-def test_a_step_with_work_left_is_not_done(session: Session, tmp_path: Path):
+def test_a_step_with_work_left_is_not_done(session: GpuRun, tmp_path: Path):
     times = tmp_path / "times"
     count = (
         f"open({str(times)!r}, 'a').write('x'); import sys; sys.exit(75 if len(open({str(times)!r}).read()) < 2 else 0)"
@@ -316,7 +316,7 @@ def test_a_step_with_work_left_is_not_done(session: Session, tmp_path: Path):
     assert session.state("tune") == "some is left; goes on"
 
 
-def test_a_session_goes_on_from_archives_elsewhere(session: Session, tmp_path: Path, load):
+def test_a_session_goes_on_from_archives_elsewhere(session: GpuRun, tmp_path: Path, load):
     steps = [session.module.Step(name="times", commands=[command("")], most=20)]
     assert session(steps, "--tar", str(tmp_path / "tar")) == 0
     session.folder = tmp_path / "elsewhere"
@@ -325,9 +325,18 @@ def test_a_session_goes_on_from_archives_elsewhere(session: Session, tmp_path: P
     assert session.state("times") == "done"
 
 
-def test_what_hangs_is_stopped_and_what_fails_is_told(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_rows_of_other_kernels_are_set_aside(session: GpuRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "out"
+    write = f"open({str(out / 'times.jsonl')!r}, 'a').write('x')"
+    steps = [session.module.Step(name="times", commands=[command(write)], most=20)]
+    assert session(steps) == session(steps) == 0
+    assert (out / "times.jsonl").read_text() == "x"
+    monkeypatch.setattr(session.module, "kernels", lambda: {"chunk_fwd": "changed"})
+    assert session(steps) == 0
+    assert (out / "times.jsonl").read_text() == (out / "before-1" / "times.jsonl").read_text() == "x"
+
+
+def test_what_hangs_is_stopped_and_what_fails_is_told(session: GpuRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(session.module, "LEAST", 0.0)
     step = session.module.Step
     steps = [
@@ -340,7 +349,7 @@ def test_what_hangs_is_stopped_and_what_fails_is_told(
     assert session(steps, "--only", "check,nothing") == 2
 
 
-def test_what_was_timed_before_tuning_went_on_is_timed_again(session: Session, tmp_path: Path):
+def test_what_was_timed_before_tuning_went_on_is_timed_again(session: GpuRun, tmp_path: Path):
     times = tmp_path / "times"
     step = session.module.Step
     timing = step(name="times", commands=[command(f"open({str(times)!r}, 'a').write('x')")], most=20)
