@@ -1,7 +1,7 @@
 # make verify    set everything up in .venv, then check every kernel (ARGS="--profile quick" narrows it)
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
-# make gpu       verify, tune and time on the CUDA device of this machine, in under 10 minutes; call it again to go on
+# make gpu       check, time, verify and tune on the CUDA device of this machine, in 8 minutes; call it again to go on
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
@@ -12,6 +12,7 @@
 # TORCH_INDEX_URL  package index for the pinned torch (a CPU-only or a CUDA one), where none is importable
 # WHEELS           folder of wheels to use instead of a network; HAVE: packages that the machine has, and needs no wheel for
 # WHEEL_PYTHON     Python version of the machine that the wheels are for
+# RESULTS_TAR      folder that gets all that `make gpu` found, in few archives, after every step; RESULTS_FROM: to go on from
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,6 +23,8 @@ VENV ?= .venv
 TORCH_INDEX_URL ?=
 ARGS ?=
 JOBS ?= 2
+RESULTS_TAR ?=
+RESULTS_FROM ?=
 
 WHEELS ?=
 WHEEL_PYTHON ?= 3.12
@@ -55,7 +58,8 @@ lint: setup
 
 # With WHEELS, nothing is fetched: the machine's own torch and triton, and wheels for the rest.
 gpu: $(if $(WHEELS),offline,setup)
-	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py $(ARGS)
+	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py \
+	  $(if $(RESULTS_TAR),--tar $(RESULTS_TAR)) $(if $(RESULTS_FROM),--from $(RESULTS_FROM)) $(ARGS)
 
 offline:
 	$(PYTHON) -c 'import torch, triton'
@@ -68,8 +72,8 @@ offline:
 wheelhouse:
 	$(if $(WHEELS),,$(error make wheelhouse needs WHEELS=dir, where the wheels go))
 	mkdir -p $(WHEELS)
-	{ grep -vE '^#' constraints.txt; printf '%s\n' $(PEER_PINS); } \
-	  | grep -viE '^($(subst $(space),|,$(strip $(HAVE) $(NOT_ON_GPU))))==' > $(WHEELS)/pins.txt
+	{ grep -vE '^#' constraints.txt; printf '%s\n' $(PEER_PINS); } | tr _ - \
+	  | grep -viE '^($(subst $(space),|,$(subst _,-,$(strip $(HAVE) $(NOT_ON_GPU)))))==' > $(WHEELS)/pins.txt
 	$(PYTHON) -m pip download --no-deps --only-binary=:all: --implementation cp --python-version $(WHEEL_PYTHON) \
 	  $(addprefix --platform ,$(WHEEL_PLATFORMS)) --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
 

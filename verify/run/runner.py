@@ -13,6 +13,7 @@ from ..calibration.calibrate import Measured, Share, measure
 from ..calibration.log import Log
 from ..cases.case import Case, Replay
 from ..cases.profiles import PROFILES
+from ..process.lost_device import EXIT_CODE
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..targets import is_package
@@ -144,6 +145,8 @@ def _failed(task: worker.Task, failure: Failure, timeout: float) -> Verdict:
 def _crashed(task: worker.Task, code: int) -> Verdict:
     """A child that died while running a case: the kernel went where it must not."""
     died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
+    if code == EXIT_CODE:
+        died = "the device answered no more"
     token = _last_case(task)
     if token is None:
         return not_judged(task.cell, f"{died} before it ran a case")
