@@ -101,7 +101,7 @@ peers-%: setup $(VENV)/peers/fla-core-%
 	  --json $$report.json --html $$report.html || code=$$?; \
 	if [ $$code -le 1 ]; then \
 	  sed -i "s|$$site/||g" $$report.json $$report.html; \
-	  $(BIN)/verify findings $$report.json > $$report.md || true; \
+	  $(BIN)/verify report $$report.json --format md > $$report.md || true; \
 	fi; \
 	exit $$code
 

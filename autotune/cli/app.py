@@ -12,8 +12,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ...specs.gpus import Gpu, gpus
+from ...verify.cli.options import VersionOption
 from ...verify.cli.usage_errors import OneLineGroup
-from ...verify.cli.version import VersionOption
 from .options import (  # fmt: skip
     FAILED,
     INTERRUPTED,

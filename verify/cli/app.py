@@ -1,4 +1,4 @@
-"""The `verify` command: its subcommands are the files of `commands`."""
+"""The `verify` command: its subcommands are the files beside this one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from .claims import claims
 from .compile import EXAMPLES as COMPILE_EXAMPLES
 from .compile import compile_all
 from .explain import explain
-from .findings import findings
 from .list import list_everything
 from .mutants import mutants
-from .options import INTERRUPTED
+from .options import INTERRUPTED, VersionOption
 from .replay import replay
 from .report import report
 from .usage_errors import OneLineGroup
-from .version import VersionOption
 
 EXAMPLES = """
 Examples:
@@ -51,7 +49,7 @@ app = typer.Typer(
 
 @app.callback()
 def every(version: VersionOption = False) -> None:
-    """What stands before a subcommand."""
+    """Options that stand before a subcommand."""
 
 
 app.command("all", epilog=EXAMPLES)(judge_all)
@@ -60,7 +58,6 @@ app.command("replay")(replay)
 app.command("report")(report)
 app.command("calibrate")(calibrate)
 app.command("mutants")(mutants)
-app.command("findings")(findings)
 app.command("explain")(explain)
 app.command("bytes", epilog=BYTES_EXAMPLES)(count_bytes)
 app.command("claims")(claims)

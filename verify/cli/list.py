@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ...specs.rule import RULES
+from ..cases.target_names import OWN
 from ..properties import NAMES as PROPERTIES
-from ..targets import OWN
 from .options import Device, TargetOption, kernels_of, prepare, stdout
 
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..run.cache import default_folder, source_digest
-from ..targets import OWN
 from ..verdicts.document import environment
 from .options import (
     CORES,

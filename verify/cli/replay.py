@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..properties import NAMES as PROPERTIES
 from ..report.text import print_report
-from ..targets import OWN
 from ..verdicts.document import document, exit_code, read_document
 from .options import (
     INTERRUPTED,

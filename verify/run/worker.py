@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..cases.case import Case
+from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
 from ..execution.harness import Harness
 from ..process.lost_device import EXIT_CODE, DeviceLost
 from ..properties import load
 from ..targets import load as load_target
 from ..verdicts.verdict import Verdict
-from .judge import Cell, judge, judge_one
+from .judge import judge, judge_one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
