@@ -34,7 +34,7 @@ def replay(
     target: TargetOption = OWN,
     json_path: JsonOption = None,
 ) -> None:
-    """Judge single cases again: that of a replay token, or all counterexamples of a report."""
+    """Run one case again from its replay token, or every counterexample in a report."""
     started = time.monotonic()
     place = prepare(device)
 
