@@ -156,7 +156,9 @@ class Assembler:
             return self.constant(word == "true")
         if word == "WARP_SZ":
             return self.constant(32)
-        if word not in self.kernel.widths and (found := re.match(r"([A-Za-z_$][\w$@]*|%\w+)(?:\s*\+\s*(-?\w+))?$", word)):
+        if word not in self.kernel.widths and (
+            found := re.match(r"([A-Za-z_$][\w$@]*|%\w+)(?:\s*\+\s*(-?\w+))?$", word)
+        ):
             offset = _integer(found[2]) if found[2] else 0
             name = found[1]
             if name in self.places:

@@ -66,7 +66,14 @@ def load(asm: Assembler, s: Statement) -> None:
     base, offset = asm.address(s.operands[1])
     operation = {"shared": "LDS", "local": "LDL", "": "LDX"}.get(space, "LDG")
     asm.emit(
-        operation, [*registers, base], kind, x=offset, n=_length(words), y=bits, z=bool(_STRONG & set(words)), w=_ordered(words)
+        operation,
+        [*registers, base],
+        kind,
+        x=offset,
+        n=_length(words),
+        y=bits,
+        z=bool(_STRONG & set(words)),
+        w=_ordered(words),
     )
 
 
@@ -93,7 +100,9 @@ def atomic(asm: Assembler, s: Statement) -> None:
     length = _length(words)
     base, offset = asm.address(operands[1])
     olds = vector(operands[0]) if operands[0] != "_" else ["_"] * length
-    new = [asm.value(word, BITS[kind]) for operand in operands[2 : 4 if name == "cas" else 3] for word in vector(operand)]
+    new = [
+        asm.value(word, BITS[kind]) for operand in operands[2 : 4 if name == "cas" else 3] for word in vector(operand)
+    ]
     if space not in ("global", "shared", "") or kind == "b128":
         raise asm.unsupported()
     asm.emit(

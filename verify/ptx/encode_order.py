@@ -47,7 +47,11 @@ def fence(asm: Assembler, s: Statement) -> None:
 
 @encodes("mbarrier")
 def mbarrier(asm: Assembler, s: Statement) -> None:
-    words = [word for word in s.parts[1:] if word.split("::")[0] not in ("shared", "b64", "cta", "relaxed", "release", "acquire")]
+    words = [
+        word
+        for word in s.parts[1:]
+        if word.split("::")[0] not in ("shared", "b64", "cta", "relaxed", "release", "acquire")
+    ]
     if "shared::cluster" in s.parts and "cluster" in s.parts:
         raise asm.unsupported()
     asm.partial = True
@@ -93,16 +97,31 @@ def product(asm: Assembler, s: Statement) -> None:
     if kinds == ["f64"] * 4:
         if (m, n, k) != (8, 8, 4):
             raise asm.unsupported()
-    elif (m, n) != (16, 8) or to != add or (kind_a, kind_b, to) not in _PRODUCTS or (to == "s32" and "satfinite" in s.parts):
+    elif (
+        (m, n) != (16, 8)
+        or to != add
+        or (kind_a, kind_b, to) not in _PRODUCTS
+        or (to == "s32" and "satfinite" in s.parts)
+    ):
         raise asm.unsupported()
-    registers = [*(asm.register(name) for name in d), *(asm.value(name, BITS[kind_a] if kind_a == "f64" else 32) for name in a + b)]
+    registers = [
+        *(asm.register(name) for name in d),
+        *(asm.value(name, BITS[kind_a] if kind_a == "f64" else 32) for name in a + b),
+    ]
     registers += [asm.value(name, 64 if to == "f64" else 32) for name in c]
     asm.emit("MMA", registers, kind_a, x=k, y=len(a), z=len(b), n=len(d), w=TYPES[to], v=TYPES[kind_b])
 
 
 _INTEGERS = {(a, b, "s32") for a in ("s8", "u8") for b in ("s8", "u8")}
 _BYTES = {(a, b, to) for a in ("e4m3", "e5m2") for b in ("e4m3", "e5m2") for to in ("f32", "f16")}
-_PRODUCTS = {("bf16", "bf16", "f32"), ("f16", "f16", "f32"), ("f16", "f16", "f16"), ("tf32", "tf32", "f32"), *_INTEGERS, *_BYTES}
+_PRODUCTS = {
+    ("bf16", "bf16", "f32"),
+    ("f16", "f16", "f32"),
+    ("f16", "f16", "f16"),
+    ("tf32", "tf32", "f32"),
+    *_INTEGERS,
+    *_BYTES,
+}
 
 
 @encodes("wgmma")

@@ -50,9 +50,14 @@ class Finding:
         if self.instruction:
             words.append(f"`{_short(self.instruction)}`")
         if self.other_instruction:
-            words.append(f"against `{_short(self.other_instruction)}`" + (f" at {self.other_source}" if self.other_source else ""))
+            words.append(
+                f"against `{_short(self.other_instruction)}`"
+                + (f" at {self.other_source}" if self.other_source else "")
+            )
         if self.warps:
-            words.append("warps " + " and ".join(map(str, self.warps)) if len(self.warps) > 1 else f"warp {self.warps[0]}")
+            words.append(
+                "warps " + " and ".join(map(str, self.warps)) if len(self.warps) > 1 else f"warp {self.warps[0]}"
+            )
         if self.address is not None:
             words.append(f"byte {self.address}" + (f" of {self.memory}" if self.memory else ""))
         if self.count > 1:
@@ -63,7 +68,10 @@ class Finding:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"sentence": self.about.sentence, "report": self.about.report}
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "sentence": self.about.sentence,
+            "report": self.about.report,
+        }
 
 
 def _short(text: str, length: int = 90) -> str:

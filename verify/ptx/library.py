@@ -71,7 +71,10 @@ def _built() -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as build:
         out = Path(build) / "engine.so"
         ran = subprocess.run(
-            [command, *FLAGS, "-o", str(out), str(NATIVE / "engine.c"), "-lm"], capture_output=True, text=True, check=False
+            [command, *FLAGS, "-o", str(out), str(NATIVE / "engine.c"), "-lm"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if ran.returncode:
             lines = (ran.stderr.strip() or f"exit code {ran.returncode}").splitlines()

@@ -138,12 +138,16 @@ def _variables(program: Program) -> list[Memory]:
     ]
 
 
-def _with_arrays(program: Program, arguments: Sequence[Argument], memories: list[Memory]) -> tuple[list[Memory], dict[str, int]]:
+def _with_arrays(
+    program: Program, arguments: Sequence[Argument], memories: list[Memory]
+) -> tuple[list[Memory], dict[str, int]]:
     """Memories, those of parameters that are arrays added; and the addresses of what has a name."""
     found = list(memories)
     kernel = program.kernel
     if len(arguments) != len(kernel.parameters):
-        raise PtxError(f"{kernel.name} has {len(kernel.parameters)} parameters, and {len(arguments)} arguments were given")
+        raise PtxError(
+            f"{kernel.name} has {len(kernel.parameters)} parameters, and {len(arguments)} arguments were given"
+        )
     for parameter, argument in zip(kernel.parameters, arguments, strict=True):
         if parameter.size:
             if not isinstance(argument, bytes) or len(argument) != parameter.size:
@@ -193,7 +197,9 @@ def _encoded(kind: str, argument: Argument, memories: Sequence[Memory]) -> int:
     if kind in ("f32", "f64"):
         return int.from_bytes(struct.pack("<f" if kind == "f32" else "<d", float(argument)), "little")
     if isinstance(argument, float):
-        return int.from_bytes(struct.pack("<f", argument) if kind.endswith("32") else struct.pack("<d", argument), "little")
+        return int.from_bytes(
+            struct.pack("<f", argument) if kind.endswith("32") else struct.pack("<d", argument), "little"
+        )
     return int(argument) & ((1 << int(kind[1:])) - 1)
 
 
@@ -210,7 +216,9 @@ def _finding(program: Program, memories: Sequence[Memory], event: _Event, schedu
     if elsewhere:
         detail = f"program {event.other_cta}"
     elif rule.code == "unsupported":
-        detail = {1: "more than 32 mbarriers", 2: "a barrier's number", 3: "wgmma with fewer than four warps"}.get(event.extra, "")
+        detail = {1: "more than 32 mbarriers", 2: "a barrier's number", 3: "wgmma with fewer than four warps"}.get(
+            event.extra, ""
+        )
     elif rule.code.endswith("bounds") and not memory:
         detail = f"{event.size} bytes, of {event.extra}"
     return Finding(

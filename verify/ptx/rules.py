@@ -84,6 +84,10 @@ RULES = {
             number=202, code="lint-proxy-fence", report=_PROXY,
             sentence="a product reads shared memory with no fence.proxy.async since it was written",
         ),
+        Rule(
+            number=204, code="lint-pending", note=True,
+            sentence="a wait leaves products in flight, and shared memory is written that they may read",
+        ),
         Rule(number=203, code="lint-register-fence", sentence="a product is not preceded by wgmma.fence"),
     )
 }  # fmt: skip
