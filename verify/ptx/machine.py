@@ -54,7 +54,7 @@ class Run:
 class _Options(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in
-          "warps register_count code_size late policy check partial products count_traffic fill".split()),
+          ["warps", "register_count", "code_size", "late", "policy", "check", "partial", "products", "count_traffic", "fill"]),
         ("shared_size", ctypes.c_int64), ("local_size", ctypes.c_int64), ("step_limit", ctypes.c_int64), ("seed", ctypes.c_uint64),
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ class _Tensor(ctypes.Structure):
 
 class _Event(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_int32) for name in "kind pc warp other_pc other_warp cta size other_cta".split()),
+        *((name, ctypes.c_int32) for name in ["kind", "pc", "warp", "other_pc", "other_warp", "cta", "size", "other_cta"]),
         ("address", ctypes.c_int64), ("extra", ctypes.c_int64), ("count", ctypes.c_uint64),
     )  # fmt: skip
 
