@@ -63,6 +63,7 @@ class Assembler:
         self.partial = self.products = False
         self.statement: Statement | None = None
         self.places: dict[str, int] = {}
+        self.swapped = {s.operands[1] for s in kernel.statements if s.parts[0] == "atom" and "cas" in s.parts}
         self.shared, self.local = self._place(shared)
 
     def _place(self, dynamic: int) -> tuple[int, int]:

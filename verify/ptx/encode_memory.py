@@ -65,6 +65,8 @@ def load(asm: Assembler, s: Statement) -> None:
         return
     base, offset = asm.address(s.operands[1])
     operation = {"shared": "LDS", "local": "LDL", "": "LDX"}.get(space, "LDG")
+    # The first value of a loop around compare-and-swap may be read weakly: the swap finds out whether it was right.
+    strong = bool(_STRONG & set(words)) or s.operands[1] in asm.swapped
     asm.emit(
         operation,
         [*registers, base],
@@ -72,7 +74,7 @@ def load(asm: Assembler, s: Statement) -> None:
         x=offset,
         n=_length(words),
         y=bits,
-        z=bool(_STRONG & set(words)),
+        z=strong,
         w=_ordered(words),
     )
 

@@ -64,9 +64,8 @@ def mbarrier(asm: Assembler, s: Statement) -> None:
         asm.emit("MBINVAL", [base], x=offset)
     elif words[0] in ("arrive", "expect_tx"):
         if words[0] == "arrive" and not operands[0].startswith("["):
-            if operands.pop(0) not in ("_",):
-                # The state that an arrival returns is for waits by token, which nothing here has.
-                pass
+            # The state that an arrival returns is for waits by token, which the engine does not have.
+            operands.pop(0)
         base, offset = asm.address(operands[0])
         expects = "expect_tx" in words
         asm.only(words[1:], "expect_tx")
@@ -95,21 +94,26 @@ def product(asm: Assembler, s: Statement) -> None:
     d, a, b, c = (vector(operand) for operand in s.operands[:4])
     to, kind_a, kind_b, add = kinds
     if kinds == ["f64"] * 4:
-        if (m, n, k) != (8, 8, 4):
+        if (m, n, k) not in ((8, 8, 4), (16, 8, 4), (16, 8, 8), (16, 8, 16)):
             raise asm.unsupported()
-    elif (
-        (m, n) != (16, 8)
-        or to != add
-        or (kind_a, kind_b, to) not in _PRODUCTS
-        or (to == "s32" and "satfinite" in s.parts)
-    ):
+    elif (m, n) != (16, 8) or to != add or (kind_a, kind_b, to) not in _PRODUCTS:
         raise asm.unsupported()
     registers = [
         *(asm.register(name) for name in d),
         *(asm.value(name, BITS[kind_a] if kind_a == "f64" else 32) for name in a + b),
     ]
     registers += [asm.value(name, 64 if to == "f64" else 32) for name in c]
-    asm.emit("MMA", registers, kind_a, x=k, y=len(a), z=len(b), n=len(d), w=TYPES[to], v=TYPES[kind_b])
+    asm.emit(
+        "MMA",
+        registers,
+        kind_a,
+        x=k,
+        y=len(a) | ("satfinite" in s.parts) << 8,
+        z=len(b),
+        n=len(d),
+        w=TYPES[to],
+        v=TYPES[kind_b],
+    )
 
 
 _INTEGERS = {(a, b, "s32") for a in ("s8", "u8") for b in ("s8", "u8")}

@@ -22,6 +22,13 @@ _DOUBLE = {
 }  # fmt: skip
 
 
+_ROUNDINGS = ("rn", "rz", "rm", "rp")
+
+
+def _rounding(words: list[str]) -> int:
+    return next((_ROUNDINGS.index(word) for word in words if word in _ROUNDINGS), 0)
+
+
 @encodes("mov")
 def move(asm: Assembler, s: Statement) -> None:
     to, source = s.operands
@@ -62,14 +69,19 @@ def to_address(asm: Assembler, s: Statement) -> None:
 @encodes("add", "sub", "mul", "fma", "mad", "div", "min", "max", "neg", "abs", "rem")
 def arithmetic(asm: Assembler, s: Statement) -> None:
     name, kind, words = s.parts[0], s.parts[-1], s.parts[1:-1]
+    if "cc" in words:
+        with_carry(asm, s)
+        return
     to = asm.register(s.operands[0])
     if kind in ("f32", "f64"):
-        asm.only(words, "rn", "ftz", "approx", "full", "NaN", "sat")
+        asm.only(words, *_ROUNDINGS, "ftz", "approx", "full", "NaN", "sat")
         values = [asm.value(word, BITS[kind]) for word in s.operands[1:]]
-        if len(values) != {"fma": 3, "mad": 3, "neg": 1, "abs": 1}.get(name, 2) or "sat" in words:
+        if len(values) != {"fma": 3, "mad": 3, "neg": 1, "abs": 1}.get(name, 2) or ("sat" in words and kind == "f64"):
             raise asm.unsupported()
         table = _FLOAT if kind == "f32" else _DOUBLE
-        asm.emit(table[name], [to, *values], kind, x="NaN" in words, v="ftz" in words)
+        asm.emit(
+            table[name], [to, *values], kind, x="NaN" in words, v="ftz" in words, z="sat" in words, w=_rounding(words)
+        )
     elif kind == "f32x2":
         asm.only(words, "rn")
         values = [asm.value(word, 64) for word in s.operands[1:]]
@@ -98,6 +110,20 @@ def _integers(asm: Assembler, s: Statement, name: str, kind: str, words: list[st
         return
     asm.only(words)
     asm.emit({"rem": "REM", "div": "DIV"}.get(name, name.upper()), [to, *values], kind)
+
+
+@encodes("addc", "subc", "madc")
+def with_carry(asm: Assembler, s: Statement) -> None:
+    """Sums and products of more than 64 bits. Each thread's carry is a register that no text names."""
+    name, kind, words = s.parts[0], s.parts[-1], s.parts[1:-1]
+    root, takes = name.removesuffix("c"), name.endswith("c")
+    asm.only(words, "cc", *(("lo", "hi") if root == "mad" else ()))
+    asm.kernel.widths["%_carry"] = 1
+    values = [asm.value(word, BITS[kind]) for word in s.operands[1:]]
+    how = {"add": 0, "sub": 1, "mad": 3 if "hi" in words else 2}[root]
+    asm.emit(
+        "CARRY", [asm.register(s.operands[0]), *values, asm.register("%_carry")], kind, x=how, y=takes, z="cc" in words
+    )
 
 
 @encodes("and", "or", "xor", "not", "cnot")
@@ -203,12 +229,12 @@ def select_by_sign(asm: Assembler, s: Statement) -> None:
 @encodes("ex2", "lg2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh")
 def function(asm: Assembler, s: Statement) -> None:
     name, kind, words = s.parts[0], s.parts[-1], s.parts[1:-1]
-    asm.only(words, "approx", "ftz", "rn")
+    asm.only(words, "approx", "ftz", *(_ROUNDINGS if name in ("sqrt", "rcp") else ()))
     registers = [asm.register(s.operands[0]), asm.value(s.operands[1], BITS[kind])]
     if kind == "f32":
-        asm.emit(name.upper(), registers, kind, v="ftz" in words)
+        asm.emit(name.upper(), registers, kind, v="ftz" in words, w=_rounding(words))
     elif kind == "f64" and name in ("sqrt", "rcp", "rsqrt"):
-        asm.emit(f"D{name.upper()}", registers, kind)
+        asm.emit(f"D{name.upper()}", registers, kind, w=_rounding(words))
     elif kind in HALVES and name in ("ex2", "tanh"):
         asm.emit("HALF", registers, kind, x=_HALF[name])
     else:
@@ -252,7 +278,7 @@ def convert(asm: Assembler, s: Statement) -> None:
         values = [asm.value(word, 32) for word in s.operands[1:]]
         asm.emit("CVTPACK", [target, *values], to, y=mode, w=relu, v="ftz" in words)
         return
-    if "satfinite" in words or (mode == 6 and to != "tf32"):
+    if "satfinite" in words or (mode == 6 and to != "tf32") or (mode == 5 and source[0] in "us"):
         raise asm.unsupported()
     integers = to[0] in "us" and source[0] in "us"
     asm.emit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -82,6 +83,7 @@ def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[M
     arguments: list[Argument] = []
     memories: list[Memory] = []
     known: dict[int, int] = {}
+    descriptors = itertools.count()
 
     def memory(name: str, tensor: torch.Tensor) -> Pointer:
         if tensor.device.type != "cpu":
@@ -106,7 +108,9 @@ def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[M
         elif isinstance(kind, str) and kind.startswith("tensordesc"):
             from .tensor_maps import descriptor_arguments
 
-            arguments.extend(descriptor_arguments(launch, kind, value, lambda tensor: memory(name, tensor)))
+            arguments.extend(
+                descriptor_arguments(launch, kind, value, lambda tensor: memory(name, tensor), next(descriptors))
+            )
         elif hasattr(value, "data_ptr"):
             arguments.append(
                 memory(name, getattr(value, "base", value) if not isinstance(value, torch.Tensor) else value)
@@ -127,6 +131,7 @@ def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[M
             arguments.append(Pointer(len(memories) - 1) if size else 0)
     if len(arguments) != len(program.kernel.parameters):
         raise PtxError(
-            f"{launch.name} has {len(program.kernel.parameters)} parameters as compiled, and {len(arguments)} arguments were found"
+            f"{launch.name} has {len(program.kernel.parameters)} parameters as compiled, "
+            f"and {len(arguments)} arguments were found"
         )
     return arguments, memories

@@ -41,6 +41,11 @@ class Pointer:
 Argument = Pointer | int | float | bytes
 
 
+def address_of(pointer: Pointer) -> int:
+    """Where memory lies on the simulated device."""
+    return _FIRST + (pointer.memory + 1) * _EACH + pointer.offset
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
     """What one run found and counted. executed: times that a warp executed each statement. traffic: see `Traffic`."""
@@ -191,7 +196,7 @@ def _encoded(kind: str, argument: Argument, memories: Sequence[Memory]) -> int:
     if isinstance(argument, Pointer):
         if not 0 <= argument.memory < len(memories):
             raise PtxError(f"there is no memory {argument.memory}")
-        return _FIRST + (argument.memory + 1) * _EACH + argument.offset
+        return address_of(argument)
     if isinstance(argument, bytes):
         raise PtxError("bytes were given for a parameter that is a number")
     if kind in ("f32", "f64"):

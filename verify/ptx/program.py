@@ -16,7 +16,10 @@ SPECIAL = ("%tid.x", "%tid.y", "%tid.z", "%laneid", "%warpid", "%ctaid.x", "%cta
 class Instruction(ctypes.Structure):
     """One instruction; native/engine.h has the same fields."""
 
-    _fields_ = tuple((name, ctypes.c_int32) for name in ["op", "type", "pred", "negated", "count", "first", "x", "y", "z", "w", "n", "v"])
+    _fields_ = tuple(
+        (name, ctypes.c_int32)
+        for name in ["op", "type", "pred", "negated", "count", "first", "x", "y", "z", "w", "n", "v"]
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

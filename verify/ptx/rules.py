@@ -75,7 +75,7 @@ RULES = {
         Rule(number=32, code="local-bounds", sentence="local memory is accessed out of bounds"),
         Rule(number=33, code="memory", sentence="there is not enough memory to run the program"),
         Rule(number=101, code="result-unwritten", sentence="what was never written reaches a result"),
-        Rule(number=102, code="result-order", sentence="results depend on the order in which warps run"),
+        Rule(number=102, code="result-order", sentence="atomics give results that depend on the order in which warps run", note=True),
         Rule(
             number=201, code="lint-operand-reuse", report=f"{_TRITON}/pull/8554",
             sentence="a wait leaves products in flight whose shared memory is written again before they end",

@@ -152,7 +152,7 @@ class _Body:
         ended = False
         for line in ptx[start:].split("\n"):
             stripped = line.strip()
-            if stripped.startswith(".loc"):
+            if stripped.startswith((".loc ", ".loc\t")):
                 self.source = self._source(stripped)
                 continue
             if stripped.startswith((".file", ".pragma", ".section", "//")) or not stripped:
@@ -243,9 +243,9 @@ class _Body:
         for name in names.split(","):
             name = name.strip()
             if found := re.fullmatch(r"(.*)<(\d+)>", name):
-                if len(self.scopes) > 1:
-                    raise Unsupported(".reg with a range inside braces", text)
-                self.kernel.widths.update(dict.fromkeys((f"{found[1]}{i}" for i in range(int(found[2]))), width))
+                names_of = [f"{found[1]}{i}" for i in range(int(found[2]))]
+                inner = len(self.scopes) > 1
+                self.kernel.widths.update(dict.fromkeys(map(self._declare, names_of) if inner else names_of, width))
             else:
                 self.kernel.widths[self._declare(name)] = width
 

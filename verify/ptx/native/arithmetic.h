@@ -189,6 +189,23 @@ WIDE static void exec_integer(Machine *s, int wi, int pc, u32 m) {
             d[i] = (u32)sum;
         }
         break;
+    case O_CARRY: {
+        /* x: 0 a + b, 1 a - b, 2 low and 3 high half of a product, plus c; y: with the carry, z: and leave one; last the carry */
+        u64 *carry = OPERAND(I->count - 1);
+        for (int i = 0; i < 32; i++) if (m >> i & 1) {
+            u64 x = cut(a[i], B), y = cut(b[i], B), in = I->y ? carry[i] : 0;
+            unsigned __int128 sum;
+            if (I->x == 1) sum = (unsigned __int128)x - y - in;
+            else if (I->x == 0) sum = (unsigned __int128)x + y + in;
+            else {
+                u64 half = cut((u64)(I->x == 2 ? x * y : t == T_S64 ? (u64)(((__int128)(i64)x * (i64)y) >> 64)
+                    : t == T_U64 ? (u64)(((unsigned __int128)x * y) >> 64) : (u64)(extended(x, t) * extended(y, t)) >> B), B);
+                sum = (unsigned __int128)half + cut(c[i], B) + in;
+            }
+            d[i] = cut((u64)sum, B);
+            if (I->z) carry[i] = (u64)(sum >> B) & 1;
+        }
+    } break;
     case O_SETP: {
         /* operands: p, a, b, then the other predicate and the predicate that holds the opposite, where there are such */
         u64 r[32];
@@ -222,6 +239,7 @@ WIDE static void exec_integer(Machine *s, int wi, int pc, u32 m) {
 #define FTZ(x) (I->v ? flushed(x) : (x))
 #define NAN_IF(x, y) ((x) != (x) || (y) != (y))
 
+static inline float saturated(float f) { return f != f || f < 0 ? 0 : f > 1 ? 1 : f; }
 static float half_value(u32 x, int type) { return type == T_BF16 ? bf16_to_float(x) : half_to_float(x); }
 static u64 half_arithmetic(const Instruction *I, u64 a, u64 b, u64 c) {
     int pair = I->type == T_F16X2 || I->type == T_BF16X2, type = I->type == T_BF16X2 || I->type == T_BF16 ? T_BF16 : T_F16;
@@ -312,12 +330,38 @@ static u64 converted(const Instruction *I, u64 v) {
     return cut((u64)y, I->n);
 }
 
+/* Directed rounding: mode 1 to zero, 2 down, 3 up. The compiler must not move the sum out of the mode. */
+#include <fenv.h>
+static __attribute__((noinline)) double directed(int op, int single, int mode, double x, double y, double z) {
+    static const int modes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
+    volatile double X = x, Y = y, Z = z, R;
+    volatile float f = (float)x, g = (float)y, h = (float)z, r;
+    fesetround(modes[mode]);
+    if (single) {
+        r = op == O_FADD ? f + g : op == O_FSUB ? f - g : op == O_FMUL ? f * g : op == O_FDIV ? f / g : op == O_SQRT ? sqrtf(f)
+            : op == O_RCP ? 1.0f / f : fmaf(f, g, h);
+        R = r;
+    } else R = op == O_DADD ? X + Y : op == O_DSUB ? X - Y : op == O_DMUL ? X * Y : op == O_DDIV ? X / Y : op == O_DSQRT ? sqrt(X)
+            : op == O_DRCP ? 1 / X : fma(X, Y, Z);
+    fesetround(FE_TONEAREST);
+    return R;
+}
+
 WIDE static void exec_float(Machine *s, int wi, int pc, u32 m) {
     OPERANDS
 #define A FTZ(as_float(a[i]))
 #define B_ FTZ(as_float(b[i]))
 #define C_ FTZ(as_float(c[i]))
-#define OUT(x) EACH(of_float(FTZ(x)))
+#define SAT(x) (I->z ? saturated(x) : (x))
+#define OUT(x) EACH(of_float(SAT(FTZ(x))))
+    if (I->w && I->op != O_CVT && I->op != O_CVTPACK && I->op != O_CVTFP8 && I->op != O_HALF) {
+        for (int i = 0; i < 32; i++) if (m >> i & 1) {
+            if (t == T_F64) d[i] = of_double(directed(I->op, 0, I->w, as_double(a[i]), as_double(b[i]), as_double(c[i])));
+            else d[i] = of_float(FTZ((float)directed(I->op, 1, I->w, A, B_, C_)));
+            if (I->z) d[i] = of_float(saturated(as_float(d[i])));
+        }
+        return;
+    }
     if (!I->v && !I->z) switch (I->op) {
     case O_FADD: EACH(of_float(as_float(a[i]) + as_float(b[i]))); return;
     case O_FSUB: EACH(of_float(as_float(a[i]) - as_float(b[i]))); return;
@@ -418,6 +462,7 @@ WIDE static void exec_float(Machine *s, int wi, int pc, u32 m) {
 #undef B_
 #undef C_
 #undef OUT
+#undef SAT
 }
 
 static void exec_warp(Machine *s, int wi, int pc, u32 m) {

@@ -95,7 +95,7 @@ static int map_of(Machine *s, Bulk *q, TensorMap *map) {
     Tensor *T = tensor_at(s, q->map, 128, q->pc, q->warp);
     if (!T) return 0;
     memcpy(map, T->bytes + (q->map - T->base), sizeof *map);
-    if (map->rank < 0 || map->rank > 4 || map->element < 0 || map->element > 12 || map->swizzle < 0 || map->swizzle > 3 || map->interleave) {
+    if (map->rank < 0 || map->rank > 4 || map->element < 0 || map->element > 12 || map->swizzle < 0 || map->swizzle > 3 || map->interleave || map->fill) {
         stop(s, K_DESCRIPTOR, q->pc, q->warp, (i64)(q->map - T->base), 128, -2);
         return 0;
     }

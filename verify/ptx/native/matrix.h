@@ -30,7 +30,7 @@ static void multiply_integers(i32 *out, const float *a, const float *b, int rows
         }
 }
 /* Accumulators: pairs of columns in rows l / 4 and l / 4 + 8; fp16 ones two to a register. */
-static void accumulate(Machine *s, int w, const i32 *d, const i32 *c, int count, int kind, u32 keep, const float *product, const i32 *integers, int columns, int first_row) {
+static void accumulate(Machine *s, int w, const i32 *d, const i32 *c, int count, int kind, u32 keep, const float *product, const i32 *integers, int columns, int first_row, int saturate) {
     for (int q = 0; q < count; q++) {
         u64 *to = REGISTER(w, d[q]);
         const u64 *from = REGISTER(w, c[q]);
@@ -44,7 +44,10 @@ static void accumulate(Machine *s, int w, const i32 *d, const i32 *c, int count,
                 continue;
             }
             int row = first_row + l / 4 + 8 * (q % 4 / 2), at = row * columns + 8 * (q / 4) + l % 4 * 2 + q % 2;
-            if (kind == T_S32) to[l] = (u32)((scaled ? (u32)from[l] : 0) + (u32)integers[at]);
+            if (kind == T_S32) {
+                i64 sum = (scaled ? (i64)(i32)(u32)from[l] : 0) + integers[at];
+                to[l] = (u32)(saturate && sum > INT32_MAX ? INT32_MAX : saturate && sum < INT32_MIN ? INT32_MIN : sum);
+            }
             else to[l] = of_float((scaled ? as_float(from[l]) : 0) + product[at]);
         }
     }
@@ -70,32 +73,40 @@ static void fragment_b(Machine *s, int w, const i32 *regs, int n, int type, floa
         }
     }
 }
-/* mma.sync m16n8k*: x is k, y the registers of A, z those of B, n those of the accumulator, w its type, v the type of B. */
+/* mma.sync m16n8k*: x is k, y the registers of A and << 8 whether it saturates, z those of B, n those of the accumulator, w its type, v the type of B. */
 static void exec_mma(Machine *s, int wi, int pc, u32 m) {
     const Instruction *I = &s->code[pc];
     const i32 *o = s->operands + I->first;
+    const int na = I->y & 0xff, saturate = I->y >> 8;
     float a[16 * 64], b[64 * 8], product[16 * 8];
     i32 integers[16 * 8];
     if (m != 0xffffffffu) { stop(s, K_MASKED, pc, wi, m, 0, s->warp[wi].live); return; }
     if (I->type == T_F64) {
-        /* m8n8k4: one element of A and B a thread, two of C */
-        double A[8][4], Bm[4][8], out[2][32];
-        const u64 *ra = REGISTER(wi, o[2]), *rb = REGISTER(wi, o[3]);
-        for (int l = 0; l < 32; l++) { A[l / 4][l % 4] = as_double(ra[l]); Bm[l % 4][l / 4] = as_double(rb[l]); }
-        for (int q = 0; q < 2; q++) {
-            const u64 *c = REGISTER(wi, o[4 + q]);
+        /* m8n8k4, or m16n8k4 to k16: rows l / 4 and l / 4 + 8, four columns of A and rows of B at a time */
+        double A[16][16], Bm[16][8], out[4][32];
+        int halves = I->n / 2;
+        for (int r = 0; r < na; r++) {
+            const u64 *ra = REGISTER(wi, o[I->n + r]);
+            for (int l = 0; l < 32; l++) A[l / 4 + 8 * (r % halves)][l % 4 + 4 * (r / halves)] = as_double(ra[l]);
+        }
+        for (int r = 0; r < I->z; r++) {
+            const u64 *rb = REGISTER(wi, o[I->n + na + r]);
+            for (int l = 0; l < 32; l++) Bm[l % 4 + 4 * r][l / 4] = as_double(rb[l]);
+        }
+        for (int q = 0; q < I->n; q++) {
+            const u64 *c = REGISTER(wi, o[I->n + na + I->z + q]);
             for (int l = 0; l < 32; l++) {
                 double sum = as_double(c[l]);
-                for (int k = 0; k < 4; k++) sum = fma(A[l / 4][k], Bm[k][l % 4 * 2 + q], sum);
+                for (int k = 0; k < I->x; k++) sum = fma(A[l / 4 + 8 * (q / 2)][k], Bm[k][l % 4 * 2 + q % 2], sum);
                 out[q][l] = sum;
             }
         }
-        for (int q = 0; q < 2; q++) { u64 *d = REGISTER(wi, o[q]); for (int l = 0; l < 32; l++) d[l] = of_double(out[q][l]); }
+        for (int q = 0; q < I->n; q++) { u64 *d = REGISTER(wi, o[q]); for (int l = 0; l < 32; l++) d[l] = of_double(out[q][l]); }
     } else {
-        fragment_a(s, wi, o + I->n, I->y, I->type, a, I->x, 0);
-        fragment_b(s, wi, o + I->n + I->y, I->z, I->v, b);
+        fragment_a(s, wi, o + I->n, na, I->type, a, I->x, 0);
+        fragment_b(s, wi, o + I->n + na, I->z, I->v, b);
         if (I->w == T_S32) multiply_integers(integers, a, b, 16, 8, I->x); else multiply(product, a, b, 16, 8, I->x);
-        accumulate(s, wi, o, o + I->n + I->y + I->z, I->n, I->w, 0xffffffffu, product, integers, 8, 0);
+        accumulate(s, wi, o, o + I->n + na + I->z, I->n, I->w, 0xffffffffu, product, integers, 8, 0, saturate);
     }
     for (int j = 0; j < I->n; j++) wrote(s, wi, o[j], pc);
     s->traffic[9] += (u64)16 * 8 * I->x;
@@ -140,7 +151,7 @@ static void operand_read(Machine *s, i64 at, int pc, int g, int group) {
                 ordered = 1;
                 fenced = 0;
                 for (int k = 0; k < 4; k++) {
-                    if (last_clock > c[k]->seen[last_writer] || (last_writer == 4 * g + k && last_clock > c[k]->seen[last_writer])) ordered = 0;
+                    if (last_clock > c[k]->seen[last_writer]) ordered = 0;
                     if (last_writer < MAX_WARPS && last_clock <= c[k]->fenced[last_writer]) fenced = 1;
                 }
             }
@@ -185,7 +196,7 @@ static void product_run(Machine *s, int g, Product *q) {
     operand_load(s, q->b[0], p.columns, p.depth, I->v, p.transpose_b, b, 1, p.columns);
     if (p.sign < 0) for (int i = 0; i < 64 * p.depth; i++) a[i] = -a[i];
     if (I->w == T_S32) multiply_integers(integers, a, b, 64, p.columns, p.depth); else multiply(out, a, b, 64, p.columns, p.depth);
-    for (int w = 0; w < 4; w++) accumulate(s, 4 * g + w, o, o, I->n, I->w, q->scale[w], out, integers, p.columns, 16 * w);
+    for (int w = 0; w < 4; w++) accumulate(s, 4 * g + w, o, o, I->n, I->w, q->scale[w], out, integers, p.columns, 16 * w, 0);
     q->done = 1;
     s->traffic[8] += (u64)64 * p.columns * p.depth;
 }
