@@ -22,7 +22,7 @@ void machine_free(Machine *s) {
     for (int i = 0; i < MAX_WARPS; i++) free(s->warp[i].copies);
     for (int g = 0; g < MAX_GROUPS; g++) { free(s->products[g]); free(s->product_read[g]); }
     for (int i = 0; i < s->place_count; i++) free(s->places[i].released);
-    free(s->registers); free(s->shared); free(s->local); free(s->shadow); free(s->read_clock); free(s->register_write);
+    free(s->registers); free(s->shared); free(s->local); free(s->shadow); free(s->read_clock); free(s->register_of_product); free(s->register_access);
     free(s->register_pc); free(s->register_busy); free(s->product_pc); free(s->events); free(s->executed); free(s->bulks);
     free(s->acquired); free(s->places);
     free(s);
@@ -49,11 +49,15 @@ Machine *machine_new(const Options *p, const Instruction *code, const i32 *opera
         if (p->partial) TAKE(read_clock, shared * p->warps, sizeof(u32));
         if (p->products) {
             for (int g = 0; g * 4 < p->warps; g++) TAKE(product_read[g], shared, sizeof(i32));
-            TAKE(register_write, registers, sizeof(u32));
+            TAKE(register_of_product, p->register_count, 1);
+            TAKE(register_access, registers, sizeof(u32));
             TAKE(register_pc, registers, sizeof(u32));
             TAKE(register_busy, registers, sizeof(i32));
         }
     }
+    if (ok && s->register_of_product)
+        for (int pc = 0; pc < s->code_size; pc++) if (code[pc].op == O_WGMMA)
+            for (int j = 0; j < code[pc].n + (code[pc].y & 0xff); j++) s->register_of_product[operands[code[pc].first + j]] = 1;
     if (ok) return s;
     machine_free(s);
     return 0;

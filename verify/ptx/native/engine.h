@@ -80,7 +80,7 @@ typedef struct {
     u32 live;
     i32 uniform, pc, pcs[32], state, barrier, barrier_count, barrier_kind;
     i32 commits, issued, copy_group, bulk_group;
-    u32 register_fence;
+    u32 register_fence; i32 fenced;
     i64 waits_address; i32 waits_phase;
     Copy *copies; i32 copy_count, copy_capacity;
     Clocks clocks;
@@ -103,7 +103,7 @@ typedef struct {
     u64 *executed; u64 traffic[16];
     Warp warp[MAX_WARPS]; u32 epoch; Barrier barriers[16];
     SharedByte *shadow; u32 *read_clock; i32 *product_read[MAX_GROUPS];
-    u32 *register_write, *register_pc; i32 *register_busy;
+    u8 *register_of_product; u32 *register_access, *register_pc; i32 *register_busy;  /* of registers that a wgmma names */
     Product *products[MAX_GROUPS]; i32 product_count[MAX_GROUPS], product_capacity[MAX_GROUPS]; i32 *product_pc;
     Mbarrier mbarriers[MAX_WARPS]; i32 mbarrier_count;
     Bulk *bulks; i32 bulk_count, bulk_capacity; u64 tensormap_places[64]; i32 tensormap_count;

@@ -108,7 +108,6 @@ static void exec_mma(Machine *s, int wi, int pc, u32 m) {
         if (I->w == T_S32) multiply_integers(integers, a, b, 16, 8, I->x); else multiply(product, a, b, 16, 8, I->x);
         accumulate(s, wi, o, o + I->n + na + I->z, I->n, I->w, 0xffffffffu, product, integers, 8, 0, saturate);
     }
-    for (int j = 0; j < I->n; j++) wrote(s, wi, o[j], pc);
     s->traffic[9] += (u64)16 * 8 * I->x;
 }
 
@@ -227,14 +226,13 @@ static void product_issue(Machine *s, int g, int pc) {
         }
         q->b[w] = rb[0];
         q->a[w] = p.registers ? 0 : ra[0];
-        if (s->register_write) {
+        if (s->register_access) {
             size_t base = (size_t)wi * s->register_count;
+            if (!s->warp[wi].fenced) clash(s, K_REGISTER_FENCE, pc, wi, -1, NOBODY, o[0]);
             for (int i = 0; i < I->n + p.registers; i++) {
-                if (i < I->n && !q->scale[w]) continue;
-                if (s->register_write[base + o[i]] > s->warp[wi].register_fence) {
-                    int by = s->register_pc[base + o[i]], moved = s->code[by].op == O_MOV || s->code[by].op == O_PACK;
-                    clash(s, moved ? K_ACCUMULATOR_MOVED : K_REGISTER_FENCE, pc, wi, by, wi, o[i]);
-                }
+                if (s->register_access[base + o[i]] <= s->warp[wi].register_fence) continue;
+                int by = s->register_pc[base + o[i]], moved = i < I->n && s->code[by].op == O_MOV;
+                clash(s, moved ? K_ACCUMULATOR_MOVED : K_REGISTER_FENCE, pc, wi, by, wi, o[i]);
             }
             for (int i = 0; i < I->n + p.registers; i++) s->register_busy[base + o[i]] = q->group + 1;
         }

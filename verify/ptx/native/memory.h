@@ -3,12 +3,6 @@
 #define LOCAL_BASE 0x600000000000ull
 #define SHARED_BASE 0x500000000000ull
 
-static void wrote(Machine *s, int wi, int reg, int pc) {
-    if (!s->register_write) return;
-    size_t k = (size_t)wi * s->register_count + reg;
-    s->register_write[k] = s->step;
-    s->register_pc[k] = pc;
-}
 /* A loaded value as the register holds it: extended to the register's width, y bits. */
 static u64 loaded(const Instruction *I, u64 v) { return is_signed(I->type) ? cut((u64)extended(v, I->type), I->y) : v; }
 
@@ -40,7 +34,6 @@ static void global_access(Machine *s, int wi, int pc, u32 m, int store) {
             }
         }
     }
-    if (!store) for (int j = 0; j < n; j++) wrote(s, wi, o[j], pc);
 }
 static void shared_access(Machine *s, int wi, int pc, u32 m, int store) {
     OPERANDS
@@ -67,7 +60,6 @@ static void shared_access(Machine *s, int wi, int pc, u32 m, int store) {
             }
         }
     }
-    if (!store) for (int j = 0; j < n; j++) wrote(s, wi, o[j], pc);
 }
 static void local_access(Machine *s, int wi, int pc, u32 m, int store) {
     OPERANDS
@@ -156,7 +148,6 @@ static void atomic_access(Machine *s, int wi, int pc, u32 m, int shared) {
         else shared_set(s, (i64)at, total, fresh, pc, wi);
         for (int j = 0; j < n; j++) OPERAND(j)[i] = olds[j];
     }
-    for (int j = 0; j < n; j++) wrote(s, wi, o[j], pc);
 }
 /* ldmatrix and stmatrix: n 8x8 tiles of 16-bit values, y transposed; lane 8j + k has the address of row k of tile j. */
 static void matrix_access(Machine *s, int wi, int pc, u32 m, int store) {
@@ -182,7 +173,6 @@ static void matrix_access(Machine *s, int wi, int pc, u32 m, int store) {
                 int x = l / 4, y = l % 4 * 2;
                 r[l] = I->y ? (u32)tile[y][x] | (u32)tile[y + 1][x] << 16 : (u32)tile[x][y] | (u32)tile[x][y + 1] << 16;
             }
-            wrote(s, wi, o[j], pc);
         } else {
             for (int l = 0; l < 32; l++) {
                 int x = l / 4, y = l % 4 * 2;

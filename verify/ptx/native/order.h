@@ -86,7 +86,7 @@ static void exec_order(Machine *s, int wi, int pc, u32 m) {
         break;
     case O_CPCOMMIT: w->copy_group++; break;
     case O_CPWAIT: copies_wait(s, wi, I->x); break;
-    case O_WGFENCE: w->register_fence = s->step; break;
+    case O_WGFENCE: w->register_fence = s->step; w->fenced = 1; break;
     case O_WGCOMMIT: w->commits++; break;
     case O_WGWAIT: products_wait(s, wi, I->x); break;
     case O_MBINIT:

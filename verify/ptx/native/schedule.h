@@ -59,16 +59,20 @@ static void step_warp(Machine *s, int wi) {
             break;
         }
     }
+    if (s->register_access && active && I->op != O_WGMMA) {
+        /* Reading counts as well: the fence orders all accesses before it. */
+        const i32 *o = s->operands + I->first;
+        for (int j = 0; j < I->count; j++) if (s->register_of_product[o[j]]) {
+            size_t k = (size_t)wi * s->register_count + o[j];
+            s->register_access[k] = s->step;
+            s->register_pc[k] = pc;
+        }
+    }
     if (I->op < O_LAST_WARP) {
         if (active) {
             if (I->op < O_LAST_INTEGER) exec_integer(s, wi, pc, active);
             else if (I->op < O_LAST_FLOAT) exec_float(s, wi, pc, active);
             else exec_warp(s, wi, pc, active);
-            if (s->register_write) {
-                const i32 *o = s->operands + I->first;
-                int n = I->op == O_UNPACK ? I->x : 1;
-                for (int j = 0; j < n; j++) wrote(s, wi, o[j], pc);
-            }
         }
         go_to(w, m, pc + 1);
         return;
@@ -159,7 +163,7 @@ static void program_start(Machine *s) {
     if (!s->check) return;
     memset(s->shadow, 0, s->shared_size * sizeof(SharedByte));
     for (int g = 0; g < MAX_GROUPS; g++) if (s->product_read[g]) memset(s->product_read[g], 0, s->shared_size * sizeof(i32));
-    if (s->register_write) memset(s->register_write, 0, sizeof(u32) * s->warps * s->register_count);
+    if (s->register_access) memset(s->register_access, 0, sizeof(u32) * s->warps * s->register_count);
     if (s->register_busy) memset(s->register_busy, 0, sizeof(i32) * s->warps * s->register_count);
 }
 /* Policies: 0 round robin by instruction, 1 the first warp until it waits, 2 the last one, 3 and 4 random turns, short and long. */
