@@ -70,6 +70,8 @@ class _Tools:
 class SimulatedDriver:
     """A driver of Triton for a device of this architecture. Its device number is the architecture, for Triton's caches."""
 
+    on_cpu = True
+
     def __init__(self, arch: int) -> None:
         self.arch = arch
         self.utils = _Tools(arch)

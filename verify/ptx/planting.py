@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .assembler import assemble
+from .device import DeviceLaunch, simulated
 from .errors import PtxError
+from .launch import bind
 from .machine import Argument, Memory, run
 from .program import Program
 from .schedules import ALL, Schedule, random_schedules
@@ -150,6 +152,28 @@ class Planted:
     @property
     def caught(self) -> bool:
         return bool(self.rules) or self.numbers
+
+
+def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subject]:
+    """The launches that a call makes on CPU tensors, with what their memories hold before each."""
+    found: list[Subject] = []
+
+    def keep(launch: DeviceLaunch) -> None:
+        shared = launch.kernel.metadata.shared
+        program = assemble(launch.ptx, shared)
+        arguments, memories = bind(launch, program)
+        before = [replace(memory, content=memory.content.copy()) for memory in memories]
+        found.append(
+            Subject(
+                name=f"{name}/{launch.name}/{len(found)}", program=program, shared=shared, arguments=arguments, memories=before,
+                grid=launch.grid,
+            )  # fmt: skip
+        )
+        run(program, arguments, memories, launch.grid, check=False)
+
+    with simulated(arch, keep):
+        call()
+    return found
 
 
 SCHEDULES = (*ALL, *random_schedules(2, seed=5))
