@@ -16,6 +16,8 @@ from .commands.compile import EXAMPLES as COMPILE_EXAMPLES
 from .commands.compile import compile_all
 from .commands.explain import explain
 from .commands.findings import findings
+from .commands.launch import EXAMPLES as LAUNCH_EXAMPLES
+from .commands.launch import launch
 from .commands.list import list_everything
 from .commands.mutants import mutants
 from .commands.replay import replay
@@ -65,6 +67,7 @@ app.command("explain")(explain)
 app.command("bytes", epilog=BYTES_EXAMPLES)(count_bytes)
 app.command("claims")(claims)
 app.command("compile", epilog=COMPILE_EXAMPLES)(compile_all)
+app.command("launch", epilog=LAUNCH_EXAMPLES)(launch)
 
 
 def main() -> None:

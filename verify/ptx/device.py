@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -137,13 +138,18 @@ def simulated(arch: int, handler: Handler) -> Iterator[None]:
         kernel._run = launch
 
     original = CompiledKernel._init_handles
+    asked = {name: getattr(torch.cuda, name) for name in _ANSWERS}
     active = driver._active if hasattr(driver, "_active") else None
     CompiledKernel._init_handles = start
     driver.set_active(SimulatedDriver(arch))  # pyright: ignore[reportArgumentType]
     _current.append(handler)
+    for name, answer in _ANSWERS.items():
+        setattr(torch.cuda, name, answer(arch))
     try:
         yield
     finally:
+        for name, known in asked.items():
+            setattr(torch.cuda, name, known)
         _current.pop()
         CompiledKernel._init_handles = original
         if active is not None:
@@ -153,3 +159,25 @@ def simulated(arch: int, handler: Handler) -> Iterator[None]:
 
 
 _current: list[Handler] = []
+
+_NAMES = {80: "NVIDIA A100", 86: "NVIDIA A40", 89: "NVIDIA L40", 90: "NVIDIA H100"}
+
+
+def _properties(arch: int) -> SimpleNamespace:
+    major, minor = divmod(arch, 10)
+    return SimpleNamespace(
+        name=_NAMES[arch], major=major, minor=minor, multi_processor_count=_PROCESSORS[arch], total_memory=80 << 30,
+        shared_memory_per_block_optin=_SHARED[arch], warp_size=32, regs_per_multiprocessor=65536,
+    )  # fmt: skip
+
+
+# What code asks of its GPU before it launches. Tensors stay on the CPU, and `torch.cuda.is_available()` keeps saying no.
+_ANSWERS: dict[str, Callable[[int], Any]] = {
+    "get_device_name": lambda arch: lambda *_: _NAMES[arch],
+    "get_device_capability": lambda arch: lambda *_: divmod(arch, 10),
+    "get_device_properties": lambda arch: lambda *_: _properties(arch),
+    "device": lambda _: lambda *_: nullcontext(),
+    "current_device": lambda _: lambda: 0,
+    "device_count": lambda _: lambda: 1,
+    "synchronize": lambda _: lambda *_: None,
+}
