@@ -165,7 +165,11 @@ def test_arrivals_order_who_waits():
 
 
 def test_same_bits_from_several_warps_are_no_conflict():
-    body = ADDRESS + "and.b32 %r4, %r4, 127; and.b32 %r5, %r0, 31; st.shared.b32 [%r4], %r5; ld.shared.b32 %r5, [%r4];" + OUT
+    body = (
+        ADDRESS
+        + "and.b32 %r4, %r4, 127; and.b32 %r5, %r0, 31; st.shared.b32 [%r4], %r5; ld.shared.b32 %r5, [%r4];"
+        + OUT
+    )
     assert not verdict(body).findings
 
 
