@@ -1,7 +1,7 @@
 """A race that no interpreter sees: each program reads what its neighbour writes.
 
-    verify launch examples/one_race.py:call       finds it, with no GPU
-    verify launch examples/one_race.py:corrected  finds nothing
+verify launch examples/one_race.py:call       finds it, with no GPU
+verify launch examples/one_race.py:corrected  finds nothing
 """
 
 import torch

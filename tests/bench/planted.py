@@ -1,6 +1,6 @@
 """Plant faults in the compiled programs of our kernels and count what is caught: results/bench/ptx.
 
-    python tests/bench/planted.py [--count 200] [--seed 0] [--dim 64]
+python tests/bench/planted.py [--count 200] [--seed 0] [--dim 64]
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from deltaproof.specs.rule import RULES
 from deltaproof.verify.ptx import planting
 
 OUT = Path(__file__).resolve().parents[2] / "results" / "bench" / "ptx"
-SYNCHRONISATION = ("dropped", "one more")
 
 
-def problem(rule: str, size: int, tokens: int) -> list[torch.Tensor]:
+def problem(rule: str, size: int, tokens: int, seed: int) -> list[torch.Tensor]:
     """q, k, v, g, b and w of one head, as a model has them."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(1, tokens, 1, *shape, generator=generator)
@@ -39,12 +38,25 @@ def problem(rule: str, size: int, tokens: int) -> list[torch.Tensor]:
     return [*found, random(size).sigmoid().bfloat16()] if about.write == "channel" else found
 
 
-def call(rule: str, size: int, tokens: int, variant: str) -> None:
+def call(rule: str, size: int, tokens: int, variant: str, seed: int) -> None:
     """Forward, and where the variant trains, backward."""
-    inputs = [x.requires_grad_(variant == "staged") for x in problem(rule, size, tokens)]
+    inputs = [x.requires_grad_(variant == "staged") for x in problem(rule, size, tokens, seed)]
     o, state = gated_delta_rule(*inputs, output_final_state=True, variant=variant)
     if variant == "staged":
         (o.float().sum() + state.sum()).backward()
+
+
+def launches(size: int, tokens: int, seed: int) -> list[planting.Subject]:
+    """Every launch of the packed and the trained op, of three rules, for two architectures."""
+    return [
+        subject
+        for arch in (90, 80)
+        for rule in ("gdn2", "kda", "gdn")
+        for variant in ("packed", "staged")
+        for subject in planting.subjects_of(
+            lambda r=rule, v=variant: call(r, size, tokens, v, seed), arch, f"sm_{arch}/{rule}/{variant}"
+        )
+    ]
 
 
 def main() -> None:
@@ -54,20 +66,17 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     options = parser.parse_args()
     started = time.monotonic()
-    subjects = [
-        subject
-        for arch in (90, 80)
-        for rule in ("gdn2", "kda", "gdn")
-        for variant in ("packed", "staged")
-        for subject in planting.subjects_of(
-            lambda r=rule, v=variant: call(r, options.dim, 150, v), arch, f"sm_{arch}/{rule}/{variant}"
-        )
-    ]
+    subjects, twins = launches(options.dim, 150, 0), {each.name: each for each in launches(options.dim, 150, 1)}
     clean: dict = {}
+    clean_twin: dict = {}
     found = []
     for number, (kind, subject, index) in enumerate(planting.draw(subjects, options.count, options.seed)):
-        found.append(planting.plant(kind, subject, index, options.seed + number, clean))
-        print(number, kind, subject.name, "caught" if found[-1].caught else "survived", flush=True)
+        planted = planting.plant(kind, subject, index, options.seed + number, clean)
+        if not planted.caught:
+            # Other numbers may show what these did not.
+            planted = planting.plant(kind, twins[subject.name], index, options.seed + number, clean_twin)
+        found.append(planted)
+        print(number, kind, subject.name, "caught" if planted.caught else "survived", flush=True)
     wrong = {name: sorted(faults) for name, (faults, *_) in clean.items() if faults}
     OUT.mkdir(parents=True, exist_ok=True)
     document = {
@@ -96,7 +105,7 @@ def table(document: dict) -> str:
         "",
         f"{document['count']} faults in {document['launches']} launches of our kernels (Triton {document['triton']}, sm_90 and "
         f"sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. A fault that changes no bit under "
-        "any schedule, and breaks no rule on any path that was run, is equivalent for these inputs.",
+        "any schedule for either of two inputs, and breaks no rule on any path that was run, is counted as equivalent.",
         "",
         "| kind | planted | a rule fired | only numbers differ | equivalent |",
         "|---|---|---|---|---|",

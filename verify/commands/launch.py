@@ -61,7 +61,9 @@ def launch(
     verdicts: list[Verdict] = []
     try:
         library()
-        judge_call(lambda: _found(what)(), arch, (*ALL, *random_schedules(orders)), each=lambda v: _shown(v, verdicts, notes))
+        judge_call(
+            lambda: _found(what)(), arch, (*ALL, *random_schedules(orders)), each=lambda v: _shown(v, verdicts, notes)
+        )
     except (NoCompiler, PtxError) as error:
         usage(str(error))
     except MemoryError as error:
@@ -110,7 +112,7 @@ def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
         if finding.about.report:
             stdout.print(Text(f"    of the kind of {finding.about.report}"), soft_wrap=True)
     if verdict.faults:
-        for difference in verdict.differences:
+        for difference in {each.memory: each for each in reversed(verdict.differences)}.values():
             first, second = difference.schedules
             stdout.print(
                 f"  results: {difference.count} bytes of {difference.memory} differ between {first} and {second}",
@@ -131,7 +133,9 @@ def _static(path: Path) -> None:
     for finding in findings:
         stdout.print(Text(("note: " if finding.note else "") + str(finding)), soft_wrap=True)
     faults = [finding for finding in findings if not finding.note]
-    stdout.print(f"{path.name}: {len(faults)} faults by the static rules" if faults else f"{path.name}: no static rule is broken")
+    stdout.print(
+        f"{path.name}: {len(faults)} faults by the static rules" if faults else f"{path.name}: no static rule is broken"
+    )
     raise typer.Exit(FAILED if faults else 0)
 
 

@@ -124,7 +124,9 @@ class Subject:
     memories: Sequence[Memory]
     grid: tuple[int, int, int]
 
-    def run(self, program: Program, schedule: Schedule, limit: int) -> tuple[set[str], set[str], list[np.ndarray], np.ndarray]:
+    def run(
+        self, program: Program, schedule: Schedule, limit: int
+    ) -> tuple[set[str], set[str], list[np.ndarray], np.ndarray]:
         """Faults and notes by rule, the memories after, and how often each statement was executed."""
         copies = [replace(memory, content=memory.content.copy()) for memory in self.memories]
         result = run(program, self.arguments, copies, self.grid, schedule, step_limit=limit)
@@ -165,7 +167,11 @@ def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subjec
         before = [replace(memory, content=memory.content.copy()) for memory in memories]
         found.append(
             Subject(
-                name=f"{name}/{launch.name}/{len(found)}", program=program, shared=shared, arguments=arguments, memories=before,
+                name=f"{name}/{launch.name}/{len(found)}",
+                program=program,
+                shared=shared,
+                arguments=arguments,
+                memories=before,
                 grid=launch.grid,
             )  # fmt: skip
         )

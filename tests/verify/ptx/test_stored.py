@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deltaproof.verify.ptx.assembler import assemble
 from deltaproof.verify.ptx.lint import lint, pending_waits
+from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
 from deltaproof.verify.ptx.schedules import QUICK
 from deltaproof.verify.ptx.verdict import Verdict, judge
 
@@ -46,3 +48,32 @@ def test_the_static_rules_miss_no_fence_that_a_loop_lacks(gone: str):
     assert gone in whole
     found = {finding.rule for finding in lint(whole.replace(gone, ""))}
     assert found == {"lint-proxy-fence" if "proxy" in gone else "lint-register-fence"}
+
+
+def gluon(groups: int) -> Verdict:
+    """docs/findings/triton_11047.py, as Triton 3.7.1 compiles it for sm_90, on random tiles."""
+    turns, size = 3, 64
+    program = assemble(read(f"gluon_{groups}_warpgroups"), 16384 + 8192 * groups)
+    rng = np.random.default_rng(0)
+    tiles = [
+        (rng.standard_normal(count).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
+        for count in (64 * groups * size, turns * size * size, turns * size * size)
+    ]
+    memories = [Memory(name=name, content=tile) for name, tile in zip("abc", tiles, strict=True)]
+    memories.append(Memory(name="out", content=np.zeros(64 * groups * size * 4, np.uint8)))
+    arguments: list[Argument] = [Pointer(i) for i in range(4)]
+    arguments += [0] * (len(program.kernel.parameters) - 4)
+    return judge(program, arguments, memories, (1, 1, 1), QUICK)
+
+
+def test_a_wait_does_not_order_the_reads_of_another_warpgroup():
+    assert not gluon(1).findings
+    assert {finding.rule for finding in gluon(2).faults} >= {"operand-unordered"}
+
+
+def test_a_pipelined_loop_without_a_proxy_fence():
+    before, after = (
+        {finding.rule for finding in lint(read(f"fla_dqkwg_triton_{version}"))} for version in ("370", "371")
+    )
+    assert "lint-proxy-fence" in before and "lint-proxy-fence" not in after
+    assert "lint-operand-reuse" in after

@@ -64,7 +64,8 @@ static void overwritten(Machine *s, SharedByte *b, i64 at, int pc, int w) {
     for (int g = 0; g * 4 < s->warps; g++) {
         i32 group = s->product_read[g] ? s->product_read[g][at] : 0;
         if (group > mine->drained[g]) {
-            int flying = 0, product = -1;
+            /* To its own warpgroup, what a warp has not waited for is in flight. */
+            int flying = w / 4 == g, product = s->product_pc[g];
             for (int i = 0; i < s->product_count[g]; i++)
                 if (s->products[g][i].group + 1 == group) { flying = 1; product = s->products[g][i].pc; }
             clash(s, flying ? K_OPERAND_FLIGHT : K_OPERAND_ORDER, pc, w, flying ? product : s->product_pc[g], g * 4, at);
