@@ -60,7 +60,8 @@ class _Options(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in
           ["warps", "register_count", "code_size", "late", "policy", "check", "partial", "products", "count_traffic", "fill"]),
-        ("shared_size", ctypes.c_int64), ("local_size", ctypes.c_int64), ("step_limit", ctypes.c_int64), ("seed", ctypes.c_uint64),
+        ("shared_size", ctypes.c_int64), ("local_size", ctypes.c_int64), ("step_limit", ctypes.c_int64),
+        ("seed", ctypes.c_uint64),
     )  # fmt: skip
 
 

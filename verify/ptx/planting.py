@@ -173,7 +173,7 @@ def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subjec
                 arguments=arguments,
                 memories=before,
                 grid=launch.grid,
-            )  # fmt: skip
+            )
         )
         run(program, arguments, memories, launch.grid, check=False)
 
@@ -226,7 +226,8 @@ def plant(kind: str, subject: Subject, index: int, seed: int, clean: dict[tuple[
             checked = [memory.checked for memory in subject.memories]
             numbers |= any(not np.array_equal(a, b) for a, b, c in zip(end, contents, checked, strict=True) if c)
     return Planted(
-        kind=kind, subject=subject.name, statement=index, before=before.text, after=" ".join((after.opcode, ", ".join(after.operands))),
+        kind=kind, subject=subject.name, statement=index, before=before.text,
+        after=" ".join((after.opcode, ", ".join(after.operands))),
         rules=tuple(sorted(rules)), notes=tuple(sorted(notes)), numbers=numbers,
     )  # fmt: skip
 

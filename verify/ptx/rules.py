@@ -26,9 +26,9 @@ _FLIGHT = f"{_TRITON}/issues/11047"
 RULES = {
     rule.code: rule
     for rule in (
-        Rule(number=1, code="shared-read-write", sentence="shared memory is read that another warp wrote with no barrier between"),
-        Rule(number=2, code="shared-write-write", sentence="two warps write other values to shared memory with no barrier between"),
-        Rule(number=3, code="shared-write-read", sentence="shared memory is overwritten that another warp read with no barrier between"),
+        Rule(number=1, code="shared-read-write", sentence="shared memory is read that another warp wrote, no barrier between"),
+        Rule(number=2, code="shared-write-write", sentence="two warps write other values to shared memory, no barrier between"),
+        Rule(number=3, code="shared-write-read", sentence="shared memory is overwritten that another warp read, unordered"),
         Rule(
             number=4, code="operand-in-flight", report=f"{_TRITON}/pull/8554",
             sentence="shared memory is overwritten while an asynchronous product still reads it",
@@ -65,17 +65,17 @@ RULES = {
         Rule(number=22, code="global-alignment", sentence="an access of global memory is not aligned to its size"),
         Rule(number=23, code="deadlock", sentence="no warp can go on"),
         Rule(number=24, code="endless", sentence="the program does not end within the limit of instructions"),
-        Rule(number=25, code="descriptor", sentence="a descriptor leaves the allocation, or differs between threads, or is no descriptor"),
+        Rule(number=25, code="descriptor", sentence="a descriptor leaves the allocation, differs by thread, or is none"),
         Rule(number=26, code="masked-collective", sentence="an instruction of whole warps is executed by some lanes only"),
         Rule(number=27, code="unsupported", sentence="the program asks for what this engine does not do"),
         Rule(number=28, code="trap", sentence="the program traps"),
         Rule(number=29, code="bulk-in-flight", sentence="bytes of a TMA copy are touched before it is known to be over"),
-        Rule(number=30, code="mbarrier", sentence="an mbarrier is used that is not initialised, or not visibly so, or arrived at too often"),
+        Rule(number=30, code="mbarrier", sentence="an mbarrier is not visibly initialised, or arrived at too often"),
         Rule(number=31, code="bulk-exit", sentence="the program ends before its TMA stores have read their bytes"),
         Rule(number=32, code="local-bounds", sentence="local memory is accessed out of bounds"),
         Rule(number=33, code="memory", sentence="there is not enough memory to run the program"),
         Rule(number=101, code="result-unwritten", sentence="what was never written reaches a result"),
-        Rule(number=102, code="result-order", sentence="atomics give results that depend on the order in which warps run", note=True),
+        Rule(number=102, code="result-order", sentence="atomics give results that depend on the order of warps", note=True),
         Rule(
             number=201, code="lint-operand-reuse", report=f"{_TRITON}/pull/8554",
             sentence="a wait leaves products in flight whose shared memory is written again before they end",

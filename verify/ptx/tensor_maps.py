@@ -33,7 +33,7 @@ def _map(about: Any, address: int, shape: list[int], strides: list[int], padded:
 
     steps = [int(about["elem_size"]) * stride for stride in reversed(strides[:-1])]
     packed = struct.pack(
-        "<Q5i5i5i5i4q", address, rank - 1, int(about["elem_type"]), 0, int(about["swizzle"]), int(padded), *five(box), *five(shape),
-        *[1] * 5, *steps, *[0] * (5 - rank),
+        "<Q5i5i5i5i4q", address, rank - 1, int(about["elem_type"]), 0, int(about["swizzle"]), int(padded),
+        *five(box), *five(shape), *[1] * 5, *steps, *[0] * (5 - rank),
     )  # fmt: skip
     return packed.ljust(128, b"\0")

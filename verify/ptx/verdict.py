@@ -112,7 +112,7 @@ def _differences(
                     schedules=(first.name, second.name),
                     first=a[at : at + 8].tobytes(),
                     second=b[at : at + 8].tobytes(),
-                )  # fmt: skip
+                )
             )
     return found
 

@@ -469,7 +469,7 @@ def persistent_kernel(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: 
         n = tile % tiles_n * BN + tl.arange(0, BN)
         k = tl.arange(0, BK)
         acc = tl.zeros((BM, BN), tl.float32)
-        for start in range(0, tl.cdiv(K, BK)):
+        for start in range(tl.cdiv(K, BK)):
             left = tl.load(a + m[:, None] * K + (start * BK + k)[None, :], mask=(m < M)[:, None], other=0.0)
             right = tl.load(b + n[:, None] * K + (start * BK + k)[None, :], mask=(n < N)[:, None], other=0.0)
             acc = tl.dot(left, right.T, acc)

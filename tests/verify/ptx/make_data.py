@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deltaproof.kernels.config import LaunchConfig
+from triton.backends.compiler import GPUTarget
+
 from deltaproof.kernels.compiling import compile_launch
+from deltaproof.kernels.config import LaunchConfig
 from deltaproof.kernels.inference_launches import inference_launches
 from deltaproof.kernels.launches import Sizes
 from deltaproof.specs.rule import RULES
-from triton.backends.compiler import GPUTarget
-
 from tests.verify.ptx.stored import write
 
 PROGRAMS = {

@@ -14,7 +14,10 @@ from deltaproof.verify.ptx.schedules import QUICK, ROUND_ROBIN
 
 from .small import verdict
 
-LOAD = "cvt.u64.u32 %d4, %r2; add.s64 %d5, %d0, %d4; ld.global.b32 %r10, [%d5]; ld.global.b32 %r11, [%d5+128]; ld.global.b32 %r12, [%d5+256];"
+LOAD = (
+    "cvt.u64.u32 %d4, %r2; add.s64 %d5, %d0, %d4; ld.global.b32 %r10, [%d5]; ld.global.b32 %r11, [%d5+128];"
+    " ld.global.b32 %r12, [%d5+256];"
+)
 STORE = "add.s64 %d6, %d1, %d4; st.global.b32 [%d6], %r13;"
 
 

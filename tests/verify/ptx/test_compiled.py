@@ -54,7 +54,8 @@ def test_the_command_finds_the_race_of_the_example_and_none_where_it_is_correcte
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["nothing.py:call"], "no file"), (["no_such_module:call"], "cannot import"), (["examples/one_race.py:absent"], "no function"),
+        (["nothing.py:call"], "no file"), (["no_such_module:call"], "cannot import"),
+        (["examples/one_race.py:absent"], "no function"),
         (["examples/one_race.py:call", "--device", "sm_75"], "accepted"), (["pyproject.toml:x"], "cannot import"),
     ],
 )  # fmt: skip

@@ -19,7 +19,8 @@ WHOLE = module("mov.u32 %r3, 5;")
     [
         ("", "not PTX"), ("int main() {}", "not PTX"), (WHOLE[: len(WHOLE) - 20], "is cut"), (WHOLE[:150], "cut|kernels|threads"),
         (WHOLE + WHOLE[WHOLE.index(".visible") :], "2 kernels"), (WHOLE.replace(".reqntid 128", ""), "threads"),
-        (WHOLE.replace(".reqntid 128", ".reqntid 100"), "multiple of 32"), (WHOLE.replace("mov.u32 %r3", "mov.u32 %x9"), "not declared"),
+        (WHOLE.replace(".reqntid 128", ".reqntid 100"), "multiple of 32"),
+        (WHOLE.replace("mov.u32 %r3", "mov.u32 %x9"), "not declared"),
         (WHOLE.replace("mov.u32 %r3, 5", "12 34"), "not an instruction"),
     ],
 )  # fmt: skip
