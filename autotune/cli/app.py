@@ -14,7 +14,7 @@ import typer
 from ...specs.gpus import Gpu, gpus
 from ...verify.cli.options import VersionOption
 from ...verify.cli.usage_errors import OneLineGroup
-from .options import (  # fmt: skip
+from .options import (
     FAILED,
     INTERRUPTED,
     BudgetOption,

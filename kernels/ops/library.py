@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch._library.custom_ops import CustomOpDef
 from triton import knobs
+from triton.runtime.driver import driver
 
 from ..arguments.call import Call
 from ..arguments.layout import Layout, even_sequences
@@ -32,8 +33,9 @@ _SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens", "chunks", "first_chu
 
 
 def require_device(q: Tensor) -> None:
-    """Triton runs on GPUs, and on CPU tensors only in its interpreter. Raises ValueError otherwise."""
-    if q.device.type == "cpu" and not knobs.runtime.interpret:
+    """Triton runs on GPUs, and on CPU tensors in its interpreter or on a simulated device. Raises ValueError otherwise."""
+    simulated = getattr(driver._active, "on_cpu", False)
+    if q.device.type == "cpu" and not knobs.runtime.interpret and not simulated:
         raise ValueError(
             "this variant runs Triton kernels, which need a GPU, or TRITON_INTERPRET=1 set before deltaproof is "
             "imported; for CPU tensors use variant='torch'"

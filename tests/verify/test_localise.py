@@ -102,7 +102,9 @@ def double_stores(kernel: str) -> Callable[[str, ast.Module], ast.Module]:
 def test_a_fault_in_any_stage_is_named(stage: str):
     located = found("equality", STAGED, KDA, double_stores(stage))
     assert located.stage == stage
-    assert "Wrong for the inputs that they received, too" not in located.story  # the stages after it only pass the error on
+    assert (
+        "Wrong for the inputs that they received, too" not in located.story
+    )  # the stages after it only pass the error on
 
 
 @pytest.mark.parametrize("kernel", ["recurrent/tokens", "chunk_fwd/split"])

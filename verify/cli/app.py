@@ -14,6 +14,8 @@ from .claims import claims
 from .compile import EXAMPLES as COMPILE_EXAMPLES
 from .compile import compile_all
 from .explain import explain
+from .launch import EXAMPLES as LAUNCH_EXAMPLES
+from .launch import launch
 from .list import list_everything
 from .mutants import mutants
 from .options import INTERRUPTED, VersionOption
@@ -62,6 +64,7 @@ app.command("explain")(explain)
 app.command("bytes", epilog=BYTES_EXAMPLES)(count_bytes)
 app.command("claims")(claims)
 app.command("compile", epilog=COMPILE_EXAMPLES)(compile_all)
+app.command("launch", epilog=LAUNCH_EXAMPLES)(launch)
 
 
 def main() -> None:

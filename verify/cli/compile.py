@@ -58,7 +58,8 @@ def compile_all(
     dtype: Annotated[list[str] | None, typer.Option("--dtype", help="bf16, fp16, fp32; may be repeated.")] = None,
     dim: Annotated[list[int] | None, typer.Option("--dim", help="K = V; may be repeated.")] = None,
     config: Annotated[
-        list[str] | None, typer.Option("--config", help="Also compile this configuration (autotune's syntax); may be repeated.")
+        list[str] | None,
+        typer.Option("--config", help="Also compile this configuration (autotune's syntax); may be repeated."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every selectable configuration, too.")] = False,
     jobs: JobsOption = CORES,

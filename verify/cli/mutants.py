@@ -57,7 +57,9 @@ def mutants(
     localise_path: Annotated[
         Path | None,
         typer.Option(
-            "--localise", help="Also localise each killed fault; write the localisation accuracy to this file.", dir_okay=False
+            "--localise",
+            help="Also localise each killed fault; write the localisation accuracy to this file.",
+            dir_okay=False,
         ),
     ] = None,
 ) -> None:
