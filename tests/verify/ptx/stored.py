@@ -43,7 +43,7 @@ def packed_scores(name: str, shared: int, tokens: int, chunk: int, size: int = 1
         "q": bf16(tokens, size, scale=size**-0.5), "k": bf16(tokens, size, scale=size**-0.5),
         "g": (-rng.random(tokens, dtype=np.float32)).view(np.uint8), "b": bf16(tokens, scale=0.2),
         "pack": np.zeros(tokens * chunk * 2, np.uint8),
-        "chunks": np.array([(at, min(chunk, tokens - at)) for at in range(0, tokens, chunk)], np.int64).view(np.uint8).reshape(-1),
+        "chunks": np.array([(i, min(chunk, tokens - i)) for i in range(0, tokens, chunk)], np.int64).view(np.uint8).reshape(-1),
     }  # fmt: skip
     memories = [Memory(name=key, content=value.copy()) for key, value in inputs.items()]
     arguments: list[Argument] = [*(Pointer(i) for i in range(6)), tokens, size**-0.5, 1e-6]
