@@ -7,6 +7,9 @@
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
+# make planted   plant faults in our kernels as compiled, and count what is caught
+# make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
+# make ptx-data  the compiled programs that tests keep, made again
 #
 # PYTHON           interpreter that .venv is made from; if it imports torch, that torch is kept and used
 # TORCH_INDEX_URL  package index for the pinned torch (a CPU-only or a CUDA one), where none is importable
@@ -42,7 +45,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries setup clean
+.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries planted ptx-features ptx-data setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -88,6 +91,17 @@ bytes: setup
 
 binaries: setup
 	$(BIN)/python tests/bench/binaries.py $(ARGS)
+
+planted: setup
+	$(BIN)/python tests/bench/planted.py $(ARGS)
+
+ptx-features: setup
+	for arch in 80 86 89 90; do \
+	  PYTHONPATH=$(CURDIR)/.import:$(CURDIR) $(BIN)/python -m tests.verify.ptx.run_features $$arch; \
+	done
+
+ptx-data: setup
+	PYTHONPATH=$(CURDIR)/.import:$(CURDIR) $(BIN)/python -m tests.verify.ptx.make_data
 
 # The package lies in a folder of its own beside .venv's torch and Triton. `verify` ends with 1 where something fails, and
 # so does this, after the reports are written. Paths in them are cut to what lies in the package.

@@ -42,6 +42,7 @@ def call(rule: str, size: int, tokens: int, variant: str, seed: int) -> None:
     """Forward, and where the variant trains, backward."""
     inputs = [x.requires_grad_(variant == "staged") for x in problem(rule, size, tokens, seed)]
     o, state = gated_delta_rule(*inputs, output_final_state=True, variant=variant)
+    assert state is not None
     if variant == "staged":
         (o.float().sum() + state.sum()).backward()
 

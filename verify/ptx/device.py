@@ -140,7 +140,7 @@ def simulated(arch: int, handler: Handler) -> Iterator[None]:
     original = CompiledKernel._init_handles
     asked = {name: getattr(torch.cuda, name) for name in _ANSWERS}
     active = driver._active if hasattr(driver, "_active") else None
-    CompiledKernel._init_handles = start
+    CompiledKernel._init_handles = start  # pyright: ignore[reportAttributeAccessIssue]
     driver.set_active(SimulatedDriver(arch))  # pyright: ignore[reportArgumentType]
     _current.append(handler)
     for name, answer in _ANSWERS.items():

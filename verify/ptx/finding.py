@@ -55,9 +55,7 @@ class Finding:
                 + (f" at {self.other_source}" if self.other_source else "")
             )
         if self.warps:
-            words.append(
-                "warps " + " and ".join(map(str, self.warps)) if len(self.warps) > 1 else f"warp {self.warps[0]}"
-            )
+            words.append(("warps " if len(self.warps) > 1 else "warp ") + " and ".join(map(str, self.warps)))
         if self.address is not None:
             words.append(f"byte {self.address}" + (f" of {self.memory}" if self.memory else ""))
         if self.count > 1:

@@ -78,7 +78,7 @@ class _Event(ctypes.Structure):
     )  # fmt: skip
 
 
-_TRAFFIC = (
+_TRAFFIC: tuple[str, ...] = (
     "global_load_bytes", "global_load_sectors", "global_store_bytes", "global_store_sectors", "shared_load_ideal",
     "shared_load_passes", "shared_store_ideal", "shared_store_passes", "wgmma_products", "mma_products", "warp_instructions",
     "programs",

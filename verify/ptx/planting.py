@@ -200,6 +200,10 @@ def draw(subjects: Sequence[Subject], count: int, seed: int) -> list[tuple[str, 
     return [(kind, *rng.choice(places[kind])) for kind in (kinds[i % len(kinds)] for i in range(count))]
 
 
+_STOPPED = {"shared-bounds", "global-bounds", "wild-address", "deadlock", "endless"}
+"""After these there is no result to compare."""
+
+
 def plant(kind: str, subject: Subject, index: int, seed: int, clean: dict[tuple[str, str], tuple]) -> Planted:
     """Plant one fault and run it under every schedule. clean: results without faults, filled as they are needed."""
     kernel = subject.program.kernel
@@ -212,19 +216,19 @@ def plant(kind: str, subject: Subject, index: int, seed: int, clean: dict[tuple[
     try:
         program = assemble(_with(kernel, index, after), subject.shared)
     except PtxError as error:
-        rules.add(f"refused: {error}")
         program = None
-    for schedule in SCHEDULES if program is not None else ():
-        if (subject.name, schedule.name) not in clean:
-            clean[subject.name, schedule.name] = subject.run(subject.program, schedule, 50_000_000)
-        faults, known_notes, end, executed = clean[subject.name, schedule.name]
-        limit = 20 * int(executed.sum()) + 100_000
-        found, noted, contents, _ = subject.run(program, schedule, limit)
-        rules |= found - faults
-        notes |= noted - known_notes
-        if not found & {"shared-bounds", "global-bounds", "wild-address", "deadlock", "endless"}:
-            checked = [memory.checked for memory in subject.memories]
-            numbers |= any(not np.array_equal(a, b) for a, b, c in zip(end, contents, checked, strict=True) if c)
+        rules.add(f"refused: {error}")
+    if program is not None:
+        for schedule in SCHEDULES:
+            if (subject.name, schedule.name) not in clean:
+                clean[subject.name, schedule.name] = subject.run(subject.program, schedule, 50_000_000)
+            faults, known_notes, end, executed = clean[subject.name, schedule.name]
+            found, noted, contents, _ = subject.run(program, schedule, 20 * int(executed.sum()) + 100_000)
+            rules |= found - faults
+            notes |= noted - known_notes
+            if not found & _STOPPED:
+                checked = [memory.checked for memory in subject.memories]
+                numbers |= any(not np.array_equal(a, b) for a, b, c in zip(end, contents, checked, strict=True) if c)
     return Planted(
         kind=kind, subject=subject.name, statement=index, before=before.text,
         after=" ".join((after.opcode, ", ".join(after.operands))),

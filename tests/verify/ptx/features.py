@@ -1,3 +1,4 @@
+# pyright: reportArgumentType=false, reportCallIssue=false, reportAttributeAccessIssue=false, reportGeneralTypeIssues=false
 """Small Triton kernels that make the compiler emit what it has: each with a call on CPU tensors and what it should give.
 
 A feature is a function without arguments that launches kernels and returns pairs (got, expected, tolerance).
