@@ -10,7 +10,7 @@ from torch import Tensor
 from .api import gated_delta_rule, pack
 from .arguments.checks import CallShape, check, check_contents, facts, may_read, recall, remember, shape_of
 from .configs.launch_config import LaunchConfig, Tile
-from .ops import library
+from .ops import library, operator
 
 TILE = Tile(block=32, num_warps=4)
 """One token's work on a state is a read and a write of it: narrow tiles make enough programs of few sequences."""
@@ -80,20 +80,18 @@ def decode(
     if slots is not None and may_read(slots, check_values):
         _check_slots(slots, states)
     scaling = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    if not library.runs_triton(q):
+    if not operator.runs_triton(q):
         raw = {"A_log": A_log, "dt_bias": dt_bias}
         options = {"scale": scaling, "cu_seqlens": cu_seqlens, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
         options |= {"use_gate_in_kernel": use_gate_in_kernel, "check_values": False}
         return _decode_in_torch((q, k, v, g, b, w), states, slots, state_v_first, options | raw)
-    q, k, v = pack(q), pack(k), pack(v)
-    g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
     o = library.decode(
-        q=q,
-        k=k,
-        v=v,
-        g=g,
-        b=b,
-        w=w,
+        q=pack(q),
+        k=pack(k),
+        v=pack(v),
+        g=None if g is None else pack(g),
+        b=None if b is None else pack(b),
+        w=None if w is None else pack(w),
         A_log=A_log,
         dt_bias=dt_bias,
         normalise=use_qk_l2norm_in_kernel,
@@ -106,7 +104,7 @@ def decode(
         block=tile.block,
         num_warps=tile.num_warps,
     )
-    return o.view(shape.B, shape.T, *o.shape[1:])
+    return o.view(v.shape)
 
 
 _RIGHT: dict[Any, CallShape] = {}

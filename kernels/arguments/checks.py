@@ -170,8 +170,8 @@ def _refuse(name: str, x: Tensor, accepted: str) -> NoReturn:
 
 def may_read(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
-    wanted = x.device.type == "cpu" if check_values is None else check_values
-    return wanted and x.device.type != "meta" and not torch.compiler.is_compiling()
+    wanted = x.is_cpu if check_values is None else check_values
+    return wanted and not x.is_meta and not torch.compiler.is_compiling()
 
 
 def _check_tensors(**tensors: Tensor | None) -> None:

@@ -57,11 +57,16 @@ class Shapes:
         return max(16, 1 << (self.V - 1).bit_length())
 
     def constants(self, *names: str) -> dict[str, int]:
-        """Some of the fields, as the keyword arguments of a kernel launch."""
-        return {name: getattr(self, name) for name in names}
+        """Some of the fields, as the keyword arguments of a kernel launch; to be read, not written to."""
+        return _constants(self, names)
 
 
 @lru_cache(maxsize=1024)
 def _shapes(*values: int) -> Shapes:
     """The fields in their order. Kept, since a call in a decoding loop has the sizes of the one before."""
     return Shapes(**dict(zip(Shapes.__dataclass_fields__, values, strict=True)))
+
+
+@lru_cache(maxsize=4096)
+def _constants(shapes: Shapes, names: tuple[str, ...]) -> dict[str, int]:
+    return {name: getattr(shapes, name) for name in names}

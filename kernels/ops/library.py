@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from triton import knobs
 
 from ..arguments.call import PER_TOKEN, Call
 from ..configs.launch_config import LaunchConfig
@@ -37,22 +36,7 @@ parse_config = lru_cache(maxsize=1024)(LaunchConfig.parse)
 """Configurations travel as text; every call of an operator reads one."""
 
 
-def runs_triton(tensor: Tensor) -> bool:
-    """Whether Triton's kernels run on this tensor: on GPUs, and on the CPU only in the interpreter."""
-    return tensor.device.type != "cpu" or knobs.runtime.interpret
-
-
-def _require_triton(tensor: Tensor) -> None:
-    """Raises ValueError where Triton's kernels do not run."""
-    if not runs_triton(tensor):
-        raise ValueError(
-            "this variant runs Triton kernels, which need a GPU, or TRITON_INTERPRET=1 set before deltaproof is "
-            "imported; for CPU tensors use variant='torch'"
-        )
-
-
 def _call(config: str, **arguments: Any) -> Call:
-    _require_triton(arguments["q"])
     return Call(config=parse_config(config), **arguments)
 
 
@@ -145,30 +129,13 @@ chunk_train_backward = Operator(
 )
 
 
-def _decode(*, q: Tensor, **arguments: Any) -> Tensor:
-    _require_triton(q)
-    return walk_pool(q, **arguments)
-
-
 decode = Operator(
     "decode",
     f"({_INPUTS}, {_RAW}, Tensor(a!) states, Tensor? slots, Tensor? cu_seqlens, int sequences, float scale, bool v_first, "
     "int block, int num_warps) -> Tensor",
-    _decode,
+    walk_pool,
     lambda v, **_: torch.empty_like(v),
 )
-
-
-def _l2norm(*, x: Tensor) -> Tensor:
-    """x / sqrt(sum x^2 + 1e-6) over the last dimension."""
-    _require_triton(x)
-    return normalise.l2norm(x)
-
-
-def _decay_gate(*, f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
-    """-exp(A_log) softplus(f + dt_bias), fp32."""
-    _require_triton(f)
-    return activate.activate(f, A_log, dt_bias)
 
 
 def _save_all(ctx: Any, inputs: dict[str, Any], output: Tensor) -> None:
@@ -186,7 +153,12 @@ def _decay_gate_backward(ctx: Any, dg: Tensor) -> dict[str, Tensor | None]:
 
 
 l2norm = Operator(
-    "l2norm", "(Tensor x) -> Tensor", _l2norm, lambda x: torch.empty_like(x), setup=_save_all, backward=_l2norm_backward
+    "l2norm",
+    "(Tensor x) -> Tensor",
+    normalise.l2norm,
+    lambda x: torch.empty_like(x),
+    setup=_save_all,
+    backward=_l2norm_backward,
 )
 l2norm_backward = Operator(
     "l2norm_backward", "(Tensor x, Tensor dy) -> Tensor", normalise.l2norm_grad, lambda x, dy: torch.empty_like(x)
@@ -194,7 +166,7 @@ l2norm_backward = Operator(
 decay_gate = Operator(
     "decay_gate",
     "(Tensor f, Tensor A_log, Tensor dt_bias) -> Tensor",
-    _decay_gate,
+    activate.activate,
     lambda f, **_: torch.empty_like(f, dtype=torch.float32),
     setup=_save_all,
     backward=_decay_gate_backward,

@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._C import _functorch  # pyright: ignore[reportAttributeAccessIssue]
+from triton import knobs
 
 _LIBRARY = torch.library.Library("deltaproof", "DEF")
+_PLAIN = {Tensor, torch.nn.Parameter, type(None), bool, int, float, str}
+"""Types of arguments that no tracer, transform or mode has put something else in place of."""
 
 Setup = Callable[[Any, dict[str, Any], Any], None]
 Backward = Callable[..., dict[str, Tensor | None]]
@@ -22,12 +25,17 @@ OPERATORS: dict[str, Operator] = {}
 """Every operator of this package by its qualified name, e.g. `deltaproof::decode`."""
 
 
+def runs_triton(tensor: Tensor) -> bool:
+    """Whether Triton's kernels run on this tensor: on GPUs, and on the CPU only in the interpreter."""
+    return not tensor.is_cpu or knobs.runtime.interpret
+
+
 class Operator:
     """One registered operator; `torch.ops.deltaproof.<name>` is the same.
 
-    body: what it does, by keyword. fake: shapes and dtypes of its results, likewise. setup, backward: of autograd, by the
-    names of the schema; without them a backward raises. Tensors that the schema marks as written to have their version
-    counted up, as autograd wants it.
+    body: what it does, by keyword, the first argument being the tensor that says where. fake: shapes and dtypes of its
+    results, likewise. setup, backward: of autograd, by the names of the schema; without them a backward raises. Tensors that
+    the schema marks as written to have their version counted up, as autograd wants it.
     """
 
     def __init__(
@@ -58,23 +66,25 @@ class Operator:
         OPERATORS[self.name] = self
 
     def __call__(self, **arguments: Any) -> Any:
-        if torch.compiler.is_compiling() or _observed():
+        values = arguments.values()
+        if (
+            torch.compiler.is_compiling()
+            or _observed()
+            or not _PLAIN.issuperset(map(type, values))
+            or arguments[self.names[0]].is_meta
+        ):
             return self.overload(**arguments)
-        grad = False
-        for x in arguments.values():
-            kind = type(x)
-            if kind is Tensor or kind is torch.nn.Parameter:
-                if x.is_meta:
-                    return self.overload(**arguments)
-                grad = grad or x.requires_grad
-            elif isinstance(x, Tensor):
-                return self.overload(**arguments)
-        if grad and torch.is_grad_enabled():
+        if torch.is_grad_enabled() and torch._C._any_requires_grad(*values):
             return self._function.apply(*[arguments[name] for name in self.names])
         return self.run(**arguments)
 
     def run(self, **arguments: Any) -> Any:
-        """The body, whoever looks."""
+        """The body, whoever looks. Raises ValueError where Triton's kernels do not run."""
+        if not runs_triton(arguments[self.names[0]]):
+            raise ValueError(
+                "this variant runs Triton kernels, which need a GPU, or TRITON_INTERPRET=1 set before deltaproof is "
+                "imported; for CPU tensors use variant='torch'"
+            )
         result = self.body(**arguments)
         for name in self._written:
             if not arguments[name].is_inference():

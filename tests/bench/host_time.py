@@ -28,7 +28,7 @@ from triton.runtime.autotuner import Autotuner, Heuristics
 from triton.runtime.jit import JITFunction
 
 from deltaproof.kernels import chunk_indices, decode, gated_delta_rule
-from deltaproof.kernels.ops import dispatch, library
+from deltaproof.kernels.ops import dispatch, operator
 
 RULES = ("gdn2", "kda", "gdn")
 DIM, HEADS, TOKENS, SEQUENCES = 128, 4, 128, 4
@@ -52,7 +52,7 @@ def stubbed() -> Iterator[list[str]]:
         for kind in (JITFunction, Autotuner, Heuristics):
             stack.enter_context(mock.patch.object(kind, "run", run))
         # Functions, not mocks: these are called in what is timed.
-        stack.enter_context(mock.patch.object(library, "runs_triton", new=_yes))
+        stack.enter_context(mock.patch.object(operator, "runs_triton", new=_yes))
         stack.enter_context(mock.patch.object(dispatch, "can_look_up", new=_yes))
         stack.enter_context(mock.patch.object(dispatch, "_gpu", new=_h100))
         yield made
