@@ -6,6 +6,7 @@
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter
+# make host      microseconds of host time per call of both, launches left out
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
 # make planted   plant faults in our kernels as compiled, and count what is caught
 # make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
@@ -45,7 +46,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries planted ptx-features ptx-data setup clean
+.PHONY: verify test lint gpu offline wheelhouse bench host bytes binaries planted ptx-features ptx-data setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -85,6 +86,9 @@ bench: setup $(VENV)/peers/fla-core-0.6.0
 	$(BIN)/python tests/bench/side_by_side.py $(ARGS); \
 	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-timer=time.process_time --benchmark-group-by=group \
 	  --benchmark-columns=min,median,iqr,rounds
+
+host: setup $(VENV)/peers/fla-core-0.6.0
+	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/host_time.py $(ARGS)
 
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
