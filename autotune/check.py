@@ -24,7 +24,7 @@ def check_table(
         mend = f"run `autotune rekey --gpu {gpu.slug}`, then `autotune --gpu {gpu.slug}` for what that leaves"
         return [f"{made}, and are never served: {mend}"], False
     if table != derived:
-        return [f"{ledger.table_path} is not what its records amount to: run `autotune --gpu {gpu.slug}`"], False
+        return [f"{ledger.table_name} does not match its records: run `autotune --gpu {gpu.slug}`"], False
     lines = [f"{len(table.entries)} entries, as their records say, for the kernels as they are"]
     device = device_of(gpu)
     other = [

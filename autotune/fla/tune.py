@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -146,13 +147,29 @@ def facts(gpu: Gpu) -> pretend.Facts:
 
 
 def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
-    """FLA's files by name, from what a run wrote to `out`, by default where runs write, else from what ships.
+    """FLA's files by name, from the file that a run wrote to `out`, by default where runs write, else from the one that ships.
 
-    Raises TableError where there is none, or what is there is damaged.
+    Raises TableError where there is none, or it is damaged.
     """
     path = (out or default_out()) / "fla" / f"{gpu.slug}.json"
     if out is None and not path.is_file():
         path = packaged("fla") / path.name
+    return _files(path, gpu)
+
+
+def publish(out: Path | None, gpu: Gpu, results: Path) -> str:
+    """Move the file that a run wrote to `out` into the folder `results` of a checkout; one line that says so.
+
+    Raises TableError where there is none, or it is damaged; OSError.
+    """
+    path, target = ((folder / "fla" / f"{gpu.slug}.json") for folder in (out or default_out(), results))
+    files = _files(path, gpu)
+    replace(target, path.read_bytes())
+    path.unlink()
+    return f"published: configurations of {counted(len(files), 'kernel')} in {target}"
+
+
+def _files(path: Traversable, gpu: Gpu) -> dict[str, str]:
     if not path.is_file():
         raise TableError(
             f"FLA's files hold configurations of FLA's own kernels, and {path} is not there: run `autotune --target fla "
@@ -174,7 +191,7 @@ def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
     except TableError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TableError(f"{path}: not what a run wrote ({error})") from None
+        raise TableError(f"{path}: not a file that `autotune --target fla` wrote ({error})") from None
 
 
 def prove(
