@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...results.files.checkout import checkout
-from ...results.files.store import Kept
+from ...results.files.store import Store
 from .binary import Compilation
 
 
@@ -22,7 +22,7 @@ def default_folder() -> Path:
     return user_cache_path("deltaproof") / "compiled"
 
 
-class Cache(Kept[Compilation]):
+class Cache(Store[Compilation]):
     """Compilations under a folder."""
 
     __slots__ = ()

@@ -27,7 +27,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sifted:
+class Pruned:
     """What is left of the compiled points, what left, and warnings: points that lost the fast tensor-core instructions."""
 
     kept: Mapping[Point, Compilation]
@@ -40,7 +40,7 @@ class Sifted:
         return len(self.kept) + sum(left.reason in ("spill", "duplicate") for left in self.rejected.values())
 
 
-def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
+def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
     """Reject, in this order: what did not compile, what does not fit, what has a known hazard, duplicates, heavy spillers.
 
     A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
@@ -76,7 +76,7 @@ def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
             else:
                 kept[point] = binary
         warned.update(_slow_products({point: kept[point] for point in distinct if point in kept}, arch))
-    return Sifted(kept=kept, rejected=rejected, warned=warned)
+    return Pruned(kept=kept, rejected=rejected, warned=warned)
 
 
 def excess(binary: Compilation, arch: Architecture) -> str | None:

@@ -18,7 +18,7 @@ from ...results.schema.record import Gated, Measured, Ranking, Record, Unexplore
 from ...results.schema.strict import TableError
 from ...results.schema.table import EVERYWHERE, Table, read_table, write_table
 from ...results.serve.search_path import named, shipped_table, user_tables
-from ..space.validate import read_record, vetted
+from ..space.validate import read_record, validated
 
 
 def default_out() -> Path:
@@ -70,7 +70,7 @@ class Ledger:
             raise TableError(f"no table {self.table_path}; run `autotune --gpu {slug}` first")
         else:
             table = shipped
-        return vetted(table, self.table_name)
+        return validated(table, self.table_name)
 
     @property
     def has_table(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from synthetic import ask_none, compile_all
@@ -145,7 +146,7 @@ def test_no_run_writes_into_what_ships(results: Path):
 def test_records_of_a_device_are_published_as_plain_lines(tuned, results: Path):
     ledger = Ledger(tuned(), H100)
     guess = next(record for record in ledger.records if isinstance(record, Estimated))
-    about = {"config": guess.config, "kernel": guess.kernel, "triton": triton_version(), "driver": "1"}
+    about: dict[str, Any] = {"config": guess.config, "kernel": guess.kernel, "triton": triton_version(), "driver": "1"}
     passed = Gated(key=replace(guess.key, tokens=0, heads=0), **about, where="device", held=True)
     time = Measured(
         key=guess.key, **about, samples=(1e-6,), device="made up", protocol="events-3", resources=guess.resources
