@@ -2,6 +2,7 @@
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
 # make gpu       verify, tune and time on the CUDA device of this machine, in under 10 minutes; call it again to go on
+# make gpus      write results/gpus.json from specs/gpus.toml
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
@@ -39,7 +40,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries setup clean
+.PHONY: verify test lint gpu gpus offline wheelhouse bench bytes binaries setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -56,6 +57,9 @@ lint: setup
 # With WHEELS, nothing is fetched: the machine's own torch and triton, and wheels for the rest.
 gpu: $(if $(WHEELS),offline,setup)
 	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py $(ARGS)
+
+gpus: setup
+	$(BIN)/python -m deltaproof.autotune.records.gpu_facts
 
 offline:
 	$(PYTHON) -c 'import torch, triton'

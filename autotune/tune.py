@@ -61,7 +61,7 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Hooks:
-    """How a run tells what it does. say: one line. warn: one line of something amiss."""
+    """How a run reports progress. say: prints one line. warn: prints one line about a problem."""
 
     say: Callable[[str], object] = field(default=lambda line: None)
     warn: Callable[[str], None] = field(default=lambda line: None)
@@ -70,7 +70,7 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run came to."""
+    """The outcome of a run."""
 
     request: Request
     counts: Sequence[StageCount]
@@ -226,8 +226,8 @@ def _gate(
         if time.monotonic() > deadline:
             break
     failed = [answer for answer in answers if not answer.held]
-    hooks.say(f"gate (interpreter): {len(answers) - len(failed)} of {len(asked)} questions answered well, "
-              f"{len(asked) - len(waiting)} known before; the gate on the device is still owed")  # fmt: skip
+    hooks.say(f"interpreter gate: {len(answers) - len(failed)} of {len(asked)} checks passed "
+              f"({len(asked) - len(waiting)} cached); on-device gate pending")  # fmt: skip
     for answer in failed:
         hooks.warn(f"gate: {_words(answer.question)}: {answer.detail}")
     return answers
@@ -255,6 +255,6 @@ def _describe_pruned(pruned: Pruned) -> str:
     share = removed / pruned.launchable if pruned.launchable else 0.0
     return (
         f"left after compiling: {counted(len(pruned.kept), 'point')}; rejected: {parts or 'none'}; {share:.0%} of "
-        f"{pruned.launchable} launchable ones spill or repeat another; {len(pruned.warned)} lost the fastest tensor-core "
+        f"{pruned.launchable} launchable points spill or are duplicates; {len(pruned.warned)} miss the fastest tensor-core "
         f"instructions"
     )

@@ -21,7 +21,7 @@ def bench_search(
     jobs: JobsOption = CORES,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
 ) -> None:
-    """Replay recorded timings: our search against random search and plain TPE, as fractions of the optimum."""
+    """Replay recorded timings and compare our search with random search and plain TPE, as fractions of the optimum."""
     from ..search.bench_search import bench, print_bench
 
     with errors(), progress() as hooks:

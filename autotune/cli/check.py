@@ -18,8 +18,8 @@ def check(
     ] = False,
     jobs: JobsOption = CORES,
 ) -> None:
-    """Whether a table is what its records amount to, for the kernels as they are, and whether a few entries still are as they
-    were under the installed Triton and driver."""
+    """Check that a table matches its records and the current kernels, and re-test a few entries under the installed Triton and
+    driver."""
     from ..check import check_table
 
     target = gpu_of(gpu)

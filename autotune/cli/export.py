@@ -24,7 +24,7 @@ def export(
         Path | None, typer.Option("--from", help="Folder of tables and records.", file_okay=False)
     ] = None,
 ) -> None:
-    """Hand a GPU's table to other programs."""
+    """Write a GPU's table in the format of another program."""
     target = gpu_of(gpu)
     if to is Format.fla:
         _export_fla(target, source, out)

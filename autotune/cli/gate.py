@@ -13,7 +13,7 @@ def gate(
     out: OutOption = None,
     jobs: JobsOption = CORES,
 ) -> None:
-    """Compile the configurations that a GPU's records rank, refuse those with a known hazard, and write the table again."""
+    """Compile the configurations that a GPU's records rank, reject those with a known hazard, and write the table again."""
     from ..gates.compiled import gate_table
 
     target = gpu_of(gpu)

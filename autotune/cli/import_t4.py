@@ -12,10 +12,10 @@ from .options import errors, usage
 
 
 def import_results(
-    file: Annotated[Path, typer.Argument(help="A T4 file, anybody's.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A T4 results file from any tuner.", exists=True, dir_okay=False)],
     source: Annotated[str, typer.Option("--from", help="Its format.")] = "t4",
 ) -> None:
-    """Read a T4 file: what it holds, and its best configurations."""
+    """Read a T4 file and show its contents and best configurations."""
     if source != "t4":
         usage(f"--from {source!r}; accepted: t4")
     from ...results.export.t4 import from_t4

@@ -13,7 +13,7 @@ def rekey(
     out: OutOption = None,
     jobs: JobsOption = CORES,
 ) -> None:
-    """After an edit of a kernel: recompile what stale entries launch, and keep those whose programs are the same."""
+    """After an edit of a kernel, recompile the programs of stale entries, and keep the entries whose programs are the same."""
     from ..compile.cache import Cache, default_folder
     from ..rekey import rekey as carry_over
 

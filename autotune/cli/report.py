@@ -16,7 +16,7 @@ def report(
     out: OutOption = None,
     html: Annotated[Path | None, typer.Option("--html", help="The page; <out>/reports/<gpu>.html by default.")] = None,
 ) -> None:
-    """Summary of a GPU's records, and one self-contained page."""
+    """Summarise a GPU's records, and write one self-contained page."""
     from ..reports.page import outdated, page, print_records
 
     with errors():

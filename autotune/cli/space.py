@@ -13,7 +13,7 @@ def space(
     dtype: DtypeOption = None,
     dim: DimOption = None,
 ) -> None:
-    """Sizes of the search space, and what each constraint removed."""
+    """Show the size of the search space, and how much each constraint removed."""
     target = gpu_of(gpu)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
 

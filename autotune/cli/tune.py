@@ -75,9 +75,7 @@ def tune_all(
         _tune_fla(target, rules, dtypes, dims, jobs, writable(out or default_out()), seconds, json_path)
     device = None if mode is Mode.compile else device_of(target)
     if mode is Mode.measure and device is None:
-        usage(
-            f"--mode measure: the device of this machine, if there is one, is not a {target.slug}; use --mode compile"
-        )
+        usage(f"--mode measure: no {target.slug} found on this machine; use --mode compile")
 
     from .. import tune
     from ..compile.cache import default_folder

@@ -16,7 +16,7 @@ def worker(
     jobs: JobsOption = CORES,
     out: OutOption = None,
 ) -> None:
-    """Join: measure, on the GPU of this machine, what others asked for in a storage. One worker for each GPU."""
+    """Join a shared tuning run and measure on this machine's GPU. One worker for each GPU."""
     seconds = None if budget is None else seconds_of(budget)
     from ..join import join
     from ..reports.summary import print_summary

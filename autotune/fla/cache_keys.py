@@ -11,7 +11,7 @@ from typing import Any
 
 from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
-from ..compile.prune import HEAVY_SPILL, excess, family
+from ..compile.prune import HEAVY_SPILL, family, too_large
 from ..model.cost import occupancy, parameters
 from .calls import Call, Choice
 from .compile import Task
@@ -98,7 +98,7 @@ def _fits(gpu: Gpu, task: Task, binary: Compilation | None, rejected: Counter[st
         rejected["known bad"] += 1
     elif binary.outcome != "compiled":
         rejected[binary.outcome] += 1
-    elif excess(binary, gpu.arch):
+    elif too_large(binary, gpu.arch):
         rejected["resources"] += 1
     else:
         return True

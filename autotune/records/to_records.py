@@ -1,4 +1,4 @@
-"""What a run found out, as records."""
+"""The findings of a run, as records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..space.points import Family, Point
 
 
 def compiled(point: Point, compilation: Compilation) -> Record:
-    """What compiling a point came to."""
+    """The record of a compiled point."""
     key = point.family.key()
     if compilation.outcome != "compiled":
         return Rejected(

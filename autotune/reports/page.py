@@ -1,4 +1,4 @@
-"""What is known of one GPU, from its records alone: a summary for the terminal and one page that needs nothing else."""
+"""The report on one GPU, from its records alone: a summary for the terminal and one self-contained page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records and tables that were read may be anybody's: whether they speak of what the kernels have, as the tuner assumes."""
+"""Validate untrusted records and tables against the current kernels."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Outcome = Literal["mine", "known", "taken", "exhausted"]
 
 
 class LeaseGroup:
-    """The leases of the tasks of one name in a storage. name: whatever must be equal for results to be comparable.
+    """The leases of the tasks of one name in a storage. name: of everything that must be equal for results to be comparable.
 
     owner: of the leases; this process by default.
     """

@@ -47,7 +47,7 @@ ALIVE_SECONDS = 120.0
 """After which a device that is only asked whether it is there counts as hanging."""
 TRIALS = 100
 """Configurations timed per family and size of call, unless it is said otherwise."""
-REFERENCE = (4096, 32)
+MOST_USED = (4096, 32)
 """The (tokens, heads) that most calls are taken to be near: what is closest to it is measured first."""
 
 
@@ -123,9 +123,9 @@ def digest(family: Family, kept: Mapping[Point, Compilation]) -> str:
 
 
 def by_use() -> list[tuple[int, int]]:
-    """Every (tokens, heads), the nearest to REFERENCE first."""
+    """Every (tokens, heads), the nearest to MOST_USED first."""
     return sorted(
-        sizes(), key=lambda size: sum(abs(log2(here / there)) for here, there in zip(size, REFERENCE, strict=True))
+        sizes(), key=lambda size: sum(abs(log2(here / there)) for here, there in zip(size, MOST_USED, strict=True))
     )
 
 

@@ -18,7 +18,7 @@ MinTier = Literal["A", "B", "C"]
 RULES = ("linear", "mamba2", "gla", "delta_rule", "gdn", "kda", "gdn2")
 """Those of the kernels of this package (`specs.rule.RULES`, which is not to be imported here)."""
 REFERENCE = (8192, 64)
-"""Tokens and heads whose answer stands for all where batch and length are to be ignored."""
+"""The (tokens, heads) that stand for all sizes of calls: for a look-up without sizes, and where reports compare stages."""
 
 
 def answer_query(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synthetic import FAMILY, compilation, compile_one
 
 from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.prune import HEAVY_SPILL, excess, prune
+from deltaproof.autotune.compile.prune import HEAVY_SPILL, prune, too_large
 from deltaproof.autotune.space.points import Point, enumerate_points
 from deltaproof.specs.gpus import gpu
 
@@ -64,4 +64,4 @@ def test_the_order_of_arrival_does_not_matter(order: list[Point]):
     ("registers", "threads", "fits"), [(255, 256, True), (128, 512, True), (129, 512, False), (64, 1024, True)]
 )
 def test_registers_are_given_in_granules(registers: int, threads: int, fits: bool):
-    assert (excess(compilation("any", registers=registers, threads=threads), ARCH) is None) == fits
+    assert (too_large(compilation("any", registers=registers, threads=threads), ARCH) is None) == fits

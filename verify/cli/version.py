@@ -16,5 +16,5 @@ def _show(asked: bool) -> None:
 
 
 VersionOption = Annotated[
-    bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_show)
+    bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show)
 ]
