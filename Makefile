@@ -2,6 +2,7 @@
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
 # make gpu       check, time, verify and tune on the CUDA device of this machine, in 8 minutes; call it again to go on
+# make gpus      write results/gpus.json from specs/gpus.toml
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
@@ -46,7 +47,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu offline wheelhouse bench host bytes binaries planted ptx-features ptx-data setup clean
+.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes binaries planted ptx-features ptx-data setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -64,6 +65,9 @@ lint: setup
 gpu: $(if $(WHEELS),offline,setup)
 	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py \
 	  $(if $(RESULTS_TAR),--tar $(RESULTS_TAR)) $(if $(RESULTS_FROM),--from $(RESULTS_FROM)) $(ARGS)
+
+gpus: setup
+	$(BIN)/python -m deltaproof.autotune.records.gpu_facts
 
 offline:
 	$(PYTHON) -c 'import torch, triton'

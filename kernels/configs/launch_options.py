@@ -6,8 +6,10 @@ from functools import lru_cache
 
 import torch
 
+from ...specs.gpus import REGISTERS_PER_THREAD
+
 THREADS_PER_WARP = 32
-REGISTERS_PER_PROGRAM, REGISTERS_PER_THREAD = 65_536, 255
+REGISTERS_PER_PROGRAM = 65_536
 """Of NVIDIA's GPUs since sm_80 (CUDA C++ Programming Guide, table of technical specifications per compute capability)."""
 
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
+from ...specs.gpus import REGISTERS_PER_THREAD
 from .launch_config import Solver, Tile, Variant
 
 CHUNK_SIZES = (16, 32, 64, 128)
 SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
-REGISTERS_PER_THREAD = 255
-"""The most that either vendor's compilers give a thread before they spill; AMD's accumulation registers come on top."""
 LEAST_STEPS_TO_PIPELINE = 2
 
 

@@ -78,7 +78,7 @@ def test_check_tries_them_when_triton_is_another(ledger: Ledger, monkeypatch: py
     monkeypatch.setattr(checking, "triton_version", lambda: "99.0")
     lines, holds = checking.check_table(ledger, H100, lambda target: None, forced=False, jobs=1)
     assert holds
-    assert "as they were" in lines[-1]
+    assert "unchanged" in lines[-1]
     dead = compile_as(lambda binary: replace(binary, shared=10**6))
     monkeypatch.setattr(checking, "compile_here", lambda arch, jobs: dead)
     lines, holds = checking.check_table(ledger, H100, lambda target: None, forced=False, jobs=1)
@@ -135,7 +135,7 @@ def test_on_the_gpu_times_only_warn(timed: Ledger, monkeypatch: pytest.MonkeyPat
     assert "1 of 1 canaries are not what they were" in lines[-1]
     assert answers(timed) == before
     now["c32"] = 1.01
-    assert "as they were" in checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)[0][-1]
+    assert "unchanged" in checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)[0][-1]
 
 
 def test_on_the_gpu_what_is_wrong_now_is_out(timed: Ledger, monkeypatch: pytest.MonkeyPatch):

@@ -48,10 +48,10 @@ def ours(rule: str, arch: str) -> list[Row]:
 
 def peers(rule: str, arch: str) -> list[Row]:
     """The peer's kernels of the same calls. Raises ImportError where it is not installed."""
-    from deltaproof.autotune.fla import fake_device as pretend
+    from deltaproof.autotune.fla import fake_device
 
     name, count, shared = GPUS[arch]
-    pretend.become((arch, name, count, shared))
+    fake_device.install((arch, name, count, shared))
     from importlib import import_module
 
     import torch

@@ -18,7 +18,7 @@ from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..verdicts.verdict import Counterexample, Verdict
 from . import worker
-from .cache import Store
+from .cache import VerdictStore
 from .worker import not_judged
 
 _PACKAGE = 5
@@ -39,14 +39,14 @@ class Settings:
     jobs: int
     fresh: bool = False
 
-    def key(self, store: Store, cell: Cell) -> str:
+    def key(self, store: VerdictStore, cell: Cell) -> str:
         """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
         words = (self.profile, self.device, str(self.seed), repr(self.tau))
         return store.key(cell.target, cell.kernel, cell.rule, cell.property, *words)
 
 
 def run(
-    oracle: Iterable[Cell], cells: Iterable[Cell], settings: Settings, store: Store, on_verdict: OnVerdict
+    oracle: Iterable[Cell], cells: Iterable[Cell], settings: Settings, store: VerdictStore, on_verdict: OnVerdict
 ) -> list[Verdict]:
     """The verdicts of all cells, those of the oracle first; kernels are not judged by an oracle that failed.
 
