@@ -1,7 +1,14 @@
-"""The forward pass in two kernels that pass one C x C matrix per chunk: all chunks at once, then a walk along each sequence.
+"""The forward pass in two kernels: all chunks at once make what the walk multiplies, then a walk is products and nothing else.
 
-Aqk is lower triangular and A is unit lower triangular, so that both fit into one matrix: Aqk on and below its diagonal,
-the transpose of A above it.
+With X = z - Ebar S0 and the inverse A of I + T, a chunk's outputs and its state are (GDN-2 Eq. 41-44)
+
+    o = scale Qbar S0 + (Aqk A) X        SC = gamma_C S0 + (A^T Kt)^T X
+
+so that A need not reach the walk: the chunk-parallel kernel leaves Qbar, Ebar, Aqk A, A^T Kt and gamma_C, and a step of the
+walk is four products, of which two wait for the other two. Every factor is at most 1: no decay overflows, -inf included.
+
+What passes between the kernels lies chunk by chunk, each in a slot of C rows, zeros behind its last token: the walk finds
+its slots by arithmetic and reads them whole. Chunk i of sequence n has slot cu_seqlens[n] // C + n + i, which no other has.
 """
 
 import torch
@@ -10,14 +17,38 @@ import triton.language as tl
 
 from ..inference_call import InferenceCall
 from ..launch_options import launch_options
-from ..layout import make_layout
-from ..ties import NONE
-from .chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
+from ..shapes import SCALAR as SCALAR_TIE
+from ..ties import CHANNEL, NONE, SCALAR
+from .chunk import STATE_ROWS, load_state, sequence, store_state
+from .decay import double_products, meets, pair_decay
 from .normalise import EPS
+from .rows import load_decay_of, load_gate, load_rows, load_writes, reciprocal_norms
 from .scores import unit_lower_inverse
 
 
 @triton.jit
+def chunk_of_slot(cu_seqlens, slot, sequences, length, C: tl.constexpr, PACKED: tl.constexpr):
+    """(first token, number of tokens) of the chunk in a slot; none, or fewer, where the slot is empty."""
+    if PACKED:
+        low = tl.zeros_like(sequences)
+        high = sequences
+        while high - low > 1:
+            middle = (low + high) // 2
+            below = tl.load(cu_seqlens + middle).to(tl.int64) // C + middle <= slot
+            low = tl.where(below, middle, low)
+            high = tl.where(below, high, middle)
+        first = tl.load(cu_seqlens + low).to(tl.int64)
+        inner = (slot - first // C - low) * C
+        end = tl.load(cu_seqlens + low + 1).to(tl.int64)
+    else:
+        per_sequence = tl.cdiv(length, C)
+        inner = slot % per_sequence * C
+        first = (slot // per_sequence).to(tl.int64) * length
+        end = first + length
+    return first + inner, tl.minimum(end - first - inner, C).to(tl.int32)
+
+
+@triton.jit(do_not_specialize=["sequences"])
 def packed_scores_kernel(
     q,  # [tokens, H, K]
     k,  # [tokens, H, K]
@@ -25,8 +56,13 @@ def packed_scores_kernel(
     b,  # [tokens, B] or [tokens, B, K]
     A_log,  # [G], where g is raw
     dt_bias,  # [G] or [G * K], where g is raw
-    pack,  # [tokens, HV, C]
-    chunks,  # [M, 2], where sequences are packed
+    queries,  # [slots, HV, C, K]: Qbar
+    erasers,  # [slots, HV, C, K]: Ebar
+    writers,  # [slots, HV, C, K]: A^T Kt
+    pairs,  # [slots, HV, C, C]: Aqk A
+    total,  # [slots, HV] or [slots, HV, K]: decay of the whole chunk
+    cu_seqlens,  # [N + 1], where sequences are packed
+    sequences,
     length,
     scale,
     eps,
@@ -46,57 +82,109 @@ def packed_scores_kernel(
     SOLVER: tl.constexpr,
 ):
     # One program: one (chunk, value head), all of K.
-    i_c = tl.program_id(0)
+    slot = tl.program_id(0)
     i_hv = tl.program_id(1)
-    if PACKED:
-        start = tl.load(chunks + 2 * i_c)
-        rows = tl.load(chunks + 2 * i_c + 1)
-        if rows == 0:
-            return
-    else:
-        per_sequence = tl.cdiv(length, C)
-        i_n = i_c // per_sequence
-        inner = i_c % per_sequence * C
-        start = i_n.to(tl.int64) * length + inner
-        rows = tl.minimum(length - inner, C)
+    start, rows = chunk_of_slot(cu_seqlens, slot, sequences, length, C, PACKED)
+    if rows <= 0:
+        return
+    i_h = i_hv // (HV // H)
+    i_g = i_hv // (HV // G)
+    i_b = i_hv // (HV // B)
     row = tl.arange(0, C)
-    s_qk, t = chunk_scores(
-        q, k, g, b, A_log, dt_bias, start, rows, row, i_hv, scale, eps,
-        H, HV, G, B, K, BK, LEVELS, DECAY, ERASE, NORMALISE, RAW,
-    )  # fmt: skip
-    at = (start * HV + i_hv) * C + (row[:, None] * (HV * C) + row[None, :])
-    inside = row[:, None] < rows
-    upper = row[:, None] < row[None, :]
+    cell = slot.to(tl.int64) * HV + i_hv
+    s_qk = tl.zeros([C, C], tl.float32)
+    s_kk = tl.zeros([C, C], tl.float32)
+    if NORMALISE:
+        q_norm = reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)
+        k_norm = reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)
+    if DECAY == SCALAR:
+        here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
+        after = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 1, G, K, DECAY, RAW)
+        up = tl.exp(tl.cumsum(here, 0))
+        down = tl.exp(tl.cumsum(after, 0, reverse=True))
+        tl.store(total + cell, tl.exp(tl.sum(here)))
+    keys = ()
+    for i in tl.static_range((K + BK - 1) // BK):
+        channel = i * BK + tl.arange(0, BK)
+        x = load_rows(q, start, rows, i_h, row, channel, H, K)
+        y = load_rows(k, start, rows, i_h, row, channel, H, K)
+        if NORMALISE:
+            x *= q_norm[:, None]
+            y *= k_norm[:, None]
+        if ERASE != NONE:
+            e = y * load_gate(b, start, rows, i_b, row, channel, B, K, ERASE)
+        if DECAY == CHANNEL:
+            up = tl.exp(load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW))
+            down = tl.full([C, BK], 1.0, tl.float32)
+            s_qk += tl.where(row[:, None] == row[None, :], tl.sum(x * y, 1)[:, None], 0.0)
+            for level in tl.static_range(LEVELS):
+                key = tl.trans((y * down).to(k.dtype.element_ty))
+                pair = meets(row, row, 1 << level)
+                query = (x * up).to(k.dtype.element_ty)
+                s_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+                if ERASE != NONE:
+                    query = (e * up).to(k.dtype.element_ty)
+                    s_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+                up, down = double_products(up, down, row, 1 << level)
+            at = total + cell * K + tl.broadcast_to(channel[None, :], [C, BK])
+            tl.store(at, up, mask=(row[:, None] == C - 1) & (channel[None, :] < K))
+        else:
+            key = tl.trans(y.to(k.dtype.element_ty))
+            s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
+            if ERASE != NONE:
+                s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
+        if DECAY != NONE:
+            x *= up
+            y *= down
+            if ERASE != NONE:
+                e *= up
+        at = cell * C * K + (row[:, None] * K + channel[None, :])
+        inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
+        tl.store(queries + at, x.to(queries.dtype.element_ty), mask=inside)
+        if ERASE != NONE:
+            tl.store(erasers + at, e.to(queries.dtype.element_ty), mask=inside)
+            keys = keys + (y.to(queries.dtype.element_ty),)
+        else:
+            tl.store(writers + at, y.to(queries.dtype.element_ty), mask=inside)
+    if DECAY == SCALAR:
+        factor = pair_decay(here, row)
+        s_qk *= factor
+        s_kk *= factor
+    lower = row[:, None] >= row[None, :]
+    score = tl.where(lower, s_qk * scale, 0.0).to(pairs.dtype.element_ty)
     if ERASE != NONE:
-        # Stored at once, so that it holds no registers while T is inverted.
-        tl.store(pack + at, s_qk.to(pack.dtype.element_ty), mask=inside & ~upper)
-        inverse = unit_lower_inverse(t, row, LEVELS, SOLVER).to(pack.dtype.element_ty)
-        tl.store(pack + at, tl.trans(inverse), mask=inside & upper)
-    else:
-        tl.store(pack + at, s_qk.to(pack.dtype.element_ty), mask=inside)
+        inverse = unit_lower_inverse(tl.where(row[:, None] > row[None, :], s_kk, 0.0), row, LEVELS, SOLVER)
+        inverse = inverse.to(pairs.dtype.element_ty)
+        for i in tl.static_range((K + BK - 1) // BK):
+            channel = i * BK + tl.arange(0, BK)
+            at = cell * C * K + (row[:, None] * K + channel[None, :])
+            writer = tl.dot(tl.trans(inverse), keys[i], input_precision="ieee")
+            tl.store(
+                writers + at,
+                writer.to(writers.dtype.element_ty),
+                mask=tl.broadcast_to(channel[None, :] < K, [C, BK]),
+            )
+        score = tl.dot(score, inverse, input_precision="ieee").to(pairs.dtype.element_ty)
+    tl.store(pairs + cell * C * C + (row[:, None] * C + row[None, :]), score)
 
 
 @triton.jit
 def packed_walk_kernel(
-    q,  # [tokens, H, K]
-    k,  # [tokens, H, K]
+    queries,  # [slots, HV, C, K]: Qbar
+    erasers,  # [slots, HV, C, K]: Ebar
+    writers,  # [slots, HV, C, K]: A^T Kt
+    pairs,  # [slots, HV, C, C]: Aqk A
+    total,  # [slots, HV] or [slots, HV, K]: decay of the whole chunk
     v,  # [tokens, HV, V]
-    g,  # [tokens, G] or [tokens, G, K]
-    b,  # [tokens, B] or [tokens, B, K]
+    b,  # [tokens, B] or [tokens, B, K], read where w is tied to it
     w,  # [tokens, HV] or [tokens, HV, V]
-    A_log,  # [G], where g is raw
-    dt_bias,  # [G] or [G * K], where g is raw
-    pack,  # [tokens, HV, C]
     h0,  # [N, HV, K, V]
     o,  # [tokens, HV, V]
     ht,  # [N, HV, K, V]
     cu_seqlens,  # [N + 1], where sequences are packed
     length,
     scale,
-    eps,
-    H: tl.constexpr,
     HV: tl.constexpr,
-    G: tl.constexpr,
     B: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -107,8 +195,6 @@ def packed_walk_kernel(
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
     WRITE: tl.constexpr,
-    NORMALISE: tl.constexpr,
-    RAW: tl.constexpr,
     PACKED: tl.constexpr,
     INITIAL: tl.constexpr,
     FINAL: tl.constexpr,
@@ -121,53 +207,87 @@ def packed_walk_kernel(
     column = tl.program_id(1) * BV + tl.arange(0, BV)
     state = load_state(h0, i_nh * K * V, column, K, V, KP, KB, BV, INITIAL)
     first, end = sequence(cu_seqlens, i_n, length, PACKED)
-    # Without hoisting: what is the same in every chunk is cheaper computed again than kept in registers.
-    for start in tl.range(first, end, C, disable_licm=True):
-        rows = tl.minimum(end - start, C)
-        at = (start * HV + i_hv) * C + (row[:, None] * (HV * C) + row[None, :])
-        both = tl.load(pack + at, mask=row[:, None] < rows, other=0.0)
-        score = tl.where(row[:, None] >= row[None, :], both, 0.0)
-        inverse = tl.where(row[:, None] > row[None, :], tl.trans(both), 0.0)
-        inverse = tl.where(row[:, None] == row[None, :], 1.0, inverse).to(both.dtype)
-        out, state = advance(
-            state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows, row, column, i_hv, scale, eps,
-            H, HV, G, B, K, V, KP, KB, BV, DECAY, ERASE, WRITE, NORMALISE, RAW,
-        )  # fmt: skip
+    slot = first // C + i_n if PACKED else i_n * tl.cdiv(length, C)
+    for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
+        start = first + i * C
+        rows = tl.minimum(end - start, C).to(tl.int32)
+        cell = (slot + i) * HV + i_hv
+        x = tl.zeros([C, BV], tl.float32)
+        out = tl.zeros([C, BV], tl.float32)
+        for j in tl.static_range(KP // KB):
+            operand = state[j].to(v.dtype.element_ty)
+            if ERASE != NONE:
+                x = tl.dot(load_operand(erasers, cell, row, j, K, KP, KB), operand, x, input_precision="ieee")
+            out = tl.dot(load_operand(queries, cell, row, j, K, KP, KB), operand, out, input_precision="ieee")
+        x = load_writes(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE) - x
+        x = x.to(v.dtype.element_ty)
+        pair = tl.load(pairs + cell * C * C + (row[:, None] * C + row[None, :]))
+        out = tl.dot(pair, x, scale * out, input_precision="ieee")
         at = (start * HV + i_hv) * V + (row[:, None] * (HV * V) + column[None, :])
         tl.store(o + at, out.to(o.dtype.element_ty), mask=(row[:, None] < rows) & (column[None, :] < V))
+        behind = ()
+        for j in tl.static_range(KP // KB):
+            kept = state[j]
+            if DECAY == CHANNEL:
+                channel = j * KB + tl.arange(0, KB)
+                kept *= tl.load(total + cell * K + channel, mask=channel < K, other=1.0)[:, None]
+            elif DECAY == SCALAR:
+                kept *= tl.load(total + cell)
+            key = tl.trans(load_operand(writers, cell, row, j, K, KP, KB))
+            behind = behind + (tl.dot(key, x, kept, input_precision="ieee"),)
+        state = behind
     if FINAL:
         store_state(state, ht, i_nh * K * V, column, K, V, KP, KB)
+
+
+@triton.jit
+def load_operand(x, cell, row, j, K: tl.constexpr, KP: tl.constexpr, KB: tl.constexpr):
+    """Channels j * KB to (j + 1) * KB of the chunk in a cell of x [cells, C, K]; no mask where K fills the blocks."""
+    C: tl.constexpr = row.shape[0]
+    channel = j * KB + tl.arange(0, KB)
+    at = x + cell * C * K + (row[:, None] * K + channel[None, :])
+    if K == KP:
+        return tl.load(at)
+    else:
+        return tl.load(at, mask=tl.broadcast_to(channel[None, :] < K, [C, KB]), other=0.0)
 
 
 def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(o, ht): outputs [tokens, HV, V] in v's dtype and final states [N, HV, K, V] fp32, empty unless `final`."""
     shapes, config = call.shapes, call.config
     packed = call.cu_seqlens is not None
-    if call.cu_seqlens is None:
-        chunks = None
-        programs = call.sequences * triton.cdiv(call.length, config.chunk_size)
-    else:
-        chunks = call.chunks
-        if chunks is None:
-            chunks = make_layout(call.cu_seqlens, shapes.tokens, config.chunk_size).chunks
-        programs = chunks.shape[0]
-    tensors = call.tensors
+    C = config.chunk_size
+    # Every sequence can begin a chunk more than its tokens fill.
+    slots = shapes.tokens // C + call.sequences if packed else call.sequences * triton.cdiv(call.length, C)
+    gated = (slots, shapes.HV, C, shapes.K)
+    erases = call.b is not None
+    queries, writers = call.q.new_empty(gated), call.q.new_empty(gated)
+    erasers = call.q.new_empty(gated) if erases else None
+    pairs = call.q.new_empty(slots, shapes.HV, C, C)
+    total = None
+    if call.g is not None:
+        channels = () if shapes.DECAY == SCALAR_TIE else (shapes.K,)
+        total = call.q.new_empty(slots, shapes.HV, *channels, dtype=torch.float32)
     common = {
+        "queries": queries,
+        "erasers": erasers,
+        "writers": writers,
+        "pairs": pairs,
+        "total": total,
+        "cu_seqlens": call.cu_seqlens,
         "length": call.length,
         "scale": call.scale,
-        "eps": EPS,
-        "C": config.chunk_size,
+        "C": C,
         "PACKED": packed,
-        "NORMALISE": call.normalise,
-        "RAW": call.A_log is not None,
     }
-    pack = call.q.new_empty(shapes.tokens, shapes.HV, config.chunk_size)
-    packed_scores_kernel[(programs, shapes.HV)](
-        **{name: x for name, x in tensors.items() if name not in ("v", "w")},
-        pack=pack,
-        chunks=chunks,
+    packed_scores_kernel[(slots, shapes.HV)](
+        **{name: x for name, x in call.tensors.items() if name not in ("v", "w")},
+        sequences=call.sequences,
+        eps=EPS,
         BK=min(config.scores.block, shapes.K_block),
-        LEVELS=config.chunk_size.bit_length() - 1,
+        LEVELS=C.bit_length() - 1,
+        NORMALISE=call.normalise,
+        RAW=call.A_log is not None,
         SOLVER=call.solver,
         **launch_options(config.scores.num_warps, config.scores.num_stages),
         **common,
@@ -177,12 +297,12 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
     ht = call.v.new_empty(call.sequences if final else 0, shapes.HV, shapes.K, shapes.V, dtype=torch.float32)
     block = min(config.states.block, shapes.V_block)
     packed_walk_kernel[(call.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
-        **tensors,
-        pack=pack,
+        v=call.v,
+        b=call.b,
+        w=call.w,
         h0=call.h0,
         o=o,
         ht=ht,
-        cu_seqlens=call.cu_seqlens,
         KP=shapes.K_block,
         KB=min(STATE_ROWS, shapes.K_block),
         BV=block,
@@ -190,6 +310,6 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
         FINAL=final,
         **launch_options(config.states.num_warps, config.states.num_stages),
         **common,
-        **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
+        **shapes.constants("HV", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o, ht
