@@ -7,6 +7,8 @@ With X = z - Ebar S0 and the inverse A of I + T, a chunk's outputs and its state
 so that A need not reach the walk: the chunk-parallel kernel leaves Qbar, Ebar, Aqk A, A^T Kt and gamma_C, and a step of the
 walk is four products, of which two wait for the other two. Every factor is at most 1: no decay overflows, -inf included.
 
+A scalar erase gate that is the write gate as well, X = b (v - Kbar S0), goes to the columns of A: Ebar is Kbar, and z is v.
+
 What passes between the kernels lies chunk by chunk, each in a slot of C rows, zeros behind its last token: the walk finds
 its slots by arithmetic and reads them whole. Chunk i of sequence n has slot cu_seqlens[n] // C + n + i, which no other has.
 """
@@ -19,10 +21,10 @@ from ..inference_call import InferenceCall
 from ..launch_options import launch_options
 from ..shapes import SCALAR as SCALAR_TIE
 from ..ties import CHANNEL, NONE, SCALAR
-from .chunk import STATE_ROWS, load_state, sequence, store_state
+from .chunk import load_state, sequence, store_state
 from .decay import double_products, meets, pair_decay
 from .normalise import EPS
-from .rows import load_decay_of, load_gate, load_rows, load_writes, reciprocal_norms
+from .rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
 from .scores import unit_lower_inverse
 
 
@@ -57,7 +59,7 @@ def packed_scores_kernel(
     A_log,  # [G], where g is raw
     dt_bias,  # [G] or [G * K], where g is raw
     queries,  # [slots, HV, C, K]: Qbar
-    erasers,  # [slots, HV, C, K]: Ebar
+    erasers,  # [slots, HV, C, K]: -Ebar
     writers,  # [slots, HV, C, K]: A^T Kt
     pairs,  # [slots, HV, C, C]: Aqk A
     total,  # [slots, HV] or [slots, HV, K]: decay of the whole chunk
@@ -77,6 +79,7 @@ def packed_scores_kernel(
     PACKED: tl.constexpr,
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
+    TIED: tl.constexpr,
     NORMALISE: tl.constexpr,
     RAW: tl.constexpr,
     SOLVER: tl.constexpr,
@@ -133,16 +136,18 @@ def packed_scores_kernel(
             s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
             if ERASE != NONE:
                 s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
+        if TIED:
+            e = y
         if DECAY != NONE:
             x *= up
-            y *= down
             if ERASE != NONE:
                 e *= up
+            y *= down
         at = cell * C * K + (row[:, None] * K + channel[None, :])
         inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
         tl.store(queries + at, x.to(queries.dtype.element_ty), mask=inside)
         if ERASE != NONE:
-            tl.store(erasers + at, e.to(queries.dtype.element_ty), mask=inside)
+            tl.store(erasers + at, -e.to(queries.dtype.element_ty), mask=inside)
             keys = keys + (y.to(queries.dtype.element_ty),)
         else:
             tl.store(writers + at, y.to(queries.dtype.element_ty), mask=inside)
@@ -154,6 +159,8 @@ def packed_scores_kernel(
     score = tl.where(lower, s_qk * scale, 0.0).to(pairs.dtype.element_ty)
     if ERASE != NONE:
         inverse = unit_lower_inverse(tl.where(row[:, None] > row[None, :], s_kk, 0.0), row, LEVELS, SOLVER)
+        if TIED:
+            inverse *= tl.trans(load_scalars(b, start, rows, i_b, row, B))
         inverse = inverse.to(pairs.dtype.element_ty)
         for i in tl.static_range((K + BK - 1) // BK):
             channel = i * BK + tl.arange(0, BK)
@@ -171,12 +178,11 @@ def packed_scores_kernel(
 @triton.jit
 def packed_walk_kernel(
     queries,  # [slots, HV, C, K]: Qbar
-    erasers,  # [slots, HV, C, K]: Ebar
+    erasers,  # [slots, HV, C, K]: -Ebar
     writers,  # [slots, HV, C, K]: A^T Kt
     pairs,  # [slots, HV, C, C]: Aqk A
     total,  # [slots, HV] or [slots, HV, K]: decay of the whole chunk
     v,  # [tokens, HV, V]
-    b,  # [tokens, B] or [tokens, B, K], read where w is tied to it
     w,  # [tokens, HV] or [tokens, HV, V]
     h0,  # [N, HV, K, V]
     o,  # [tokens, HV, V]
@@ -185,12 +191,10 @@ def packed_walk_kernel(
     length,
     scale,
     HV: tl.constexpr,
-    B: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
     KP: tl.constexpr,
-    KB: tl.constexpr,
     BV: tl.constexpr,
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
@@ -204,52 +208,53 @@ def packed_walk_kernel(
     i_n = i_nh // HV
     i_hv = i_nh % HV
     row = tl.arange(0, C)
+    channel = tl.arange(0, KP)
     column = tl.program_id(1) * BV + tl.arange(0, BV)
-    state = load_state(h0, i_nh * K * V, column, K, V, KP, KB, BV, INITIAL)
+    (state,) = load_state(h0, i_nh * K * V, column, K, V, KP, KP, BV, INITIAL)
     first, end = sequence(cu_seqlens, i_n, length, PACKED)
     slot = first // C + i_n if PACKED else i_n * tl.cdiv(length, C)
     for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
         start = first + i * C
         rows = tl.minimum(end - start, C).to(tl.int32)
         cell = (slot + i) * HV + i_hv
-        x = tl.zeros([C, BV], tl.float32)
-        out = tl.zeros([C, BV], tl.float32)
-        for j in tl.static_range(KP // KB):
-            operand = state[j].to(v.dtype.element_ty)
-            if ERASE != NONE:
-                x = tl.dot(load_operand(erasers, cell, row, j, K, KP, KB), operand, x, input_precision="ieee")
-            out = tl.dot(load_operand(queries, cell, row, j, K, KP, KB), operand, out, input_precision="ieee")
-        x = load_writes(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE) - x
-        x = x.to(v.dtype.element_ty)
-        pair = tl.load(pairs + cell * C * C + (row[:, None] * C + row[None, :]))
-        out = tl.dot(pair, x, scale * out, input_precision="ieee")
+        # Nothing that is added to a product is prefetched, but what a product is made of: this one load comes early instead.
+        if DECAY == CHANNEL:
+            kept = tl.load(total + cell * K + channel, mask=channel < K, other=1.0)[:, None]
+        elif DECAY == SCALAR:
+            kept = tl.load(total + cell)
+        operand = state.to(v.dtype.element_ty)
+        if ERASE != NONE:
+            # A fused multiply-add, since the compiler would start the product from a plain sum's other summand.
+            value = load_rows(v, start, rows, i_hv, row, column, HV, V)
+            if WRITE == NONE:
+                gate = tl.full([C, 1], 1.0, tl.float32)
+            else:
+                gate = load_gate(w, start, rows, i_hv, row, column, HV, V, WRITE)
+            x = tl.dot(load_operand(erasers, cell, row, channel, K), operand, input_precision="ieee")
+            x = tl.fma(value, tl.broadcast_to(gate, value.shape), x).to(v.dtype.element_ty)
+        else:
+            x = load_writes(v, w, None, start, rows, i_hv, row, column, HV, HV, V, ERASE, WRITE).to(v.dtype.element_ty)
+        out = scale * tl.dot(load_operand(queries, cell, row, channel, K), operand, input_precision="ieee")
+        out = tl.dot(load_operand(pairs, cell, row, row, C), x, out, input_precision="ieee")
         at = (start * HV + i_hv) * V + (row[:, None] * (HV * V) + column[None, :])
         tl.store(o + at, out.to(o.dtype.element_ty), mask=(row[:, None] < rows) & (column[None, :] < V))
-        behind = ()
-        for j in tl.static_range(KP // KB):
-            kept = state[j]
-            if DECAY == CHANNEL:
-                channel = j * KB + tl.arange(0, KB)
-                kept *= tl.load(total + cell * K + channel, mask=channel < K, other=1.0)[:, None]
-            elif DECAY == SCALAR:
-                kept *= tl.load(total + cell)
-            key = tl.trans(load_operand(writers, cell, row, j, K, KP, KB))
-            behind = behind + (tl.dot(key, x, kept, input_precision="ieee"),)
-        state = behind
+        if DECAY != NONE:
+            state *= kept
+        key = tl.trans(load_operand(writers, cell, row, channel, K))
+        state = tl.dot(key, x, state, input_precision="ieee")
     if FINAL:
-        store_state(state, ht, i_nh * K * V, column, K, V, KP, KB)
+        store_state((state,), ht, i_nh * K * V, column, K, V, KP, KP)
 
 
 @triton.jit
-def load_operand(x, cell, row, j, K: tl.constexpr, KP: tl.constexpr, KB: tl.constexpr):
-    """Channels j * KB to (j + 1) * KB of the chunk in a cell of x [cells, C, K]; no mask where K fills the blocks."""
+def load_operand(x, cell, row, column, WIDTH: tl.constexpr):
+    """The rows of a cell of x [cells, C, WIDTH]; 0 beyond WIDTH, and no mask where there is nothing beyond."""
     C: tl.constexpr = row.shape[0]
-    channel = j * KB + tl.arange(0, KB)
-    at = x + cell * C * K + (row[:, None] * K + channel[None, :])
-    if K == KP:
+    at = x + cell * C * WIDTH + (row[:, None] * WIDTH + column[None, :])
+    if column.shape[0] == WIDTH:
         return tl.load(at)
     else:
-        return tl.load(at, mask=tl.broadcast_to(channel[None, :] < K, [C, KB]), other=0.0)
+        return tl.load(at, mask=tl.broadcast_to(column[None, :] < WIDTH, [C, column.shape[0]]), other=0.0)
 
 
 def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -286,6 +291,8 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
         eps=EPS,
         BK=min(config.scores.block, shapes.K_block),
         LEVELS=C.bit_length() - 1,
+        # One gate per head for both: X = b (v - Kbar S0), and b goes to the columns of A.
+        TIED=shapes.ERASE == SCALAR_TIE and call.w is None,
         NORMALISE=call.normalise,
         RAW=call.A_log is not None,
         SOLVER=call.solver,
@@ -298,18 +305,16 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
     block = min(config.states.block, shapes.V_block)
     packed_walk_kernel[(call.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
         v=call.v,
-        b=call.b,
         w=call.w,
         h0=call.h0,
         o=o,
         ht=ht,
         KP=shapes.K_block,
-        KB=min(STATE_ROWS, shapes.K_block),
         BV=block,
         INITIAL=call.h0 is not None,
         FINAL=final,
         **launch_options(config.states.num_warps, config.states.num_stages),
         **common,
-        **shapes.constants("HV", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
+        **shapes.constants("HV", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o, ht
