@@ -22,7 +22,8 @@ from ..launch_options import launch_options
 from ..shapes import SCALAR as SCALAR_TIE
 from ..ties import CHANNEL, NONE, SCALAR
 from .chunk import load_state, sequence, store_state
-from .decay import double_products, meets, pair_decay
+from .decay import pair_decay
+from .dyadic import dyadic_scores, operand
 from .normalise import EPS
 from .rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
 from .scores import unit_lower_inverse
@@ -97,9 +98,6 @@ def packed_scores_kernel(
     cell = slot.to(tl.int64) * HV + i_hv
     s_qk = tl.zeros([C, C], tl.float32)
     s_kk = tl.zeros([C, C], tl.float32)
-    if NORMALISE:
-        q_norm = reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)
-        k_norm = reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)
     if DECAY == SCALAR:
         here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
         after = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 1, G, K, DECAY, RAW)
@@ -109,48 +107,55 @@ def packed_scores_kernel(
     keys = ()
     for i in tl.static_range((K + BK - 1) // BK):
         channel = i * BK + tl.arange(0, BK)
-        x = load_rows(q, start, rows, i_h, row, channel, H, K)
-        y = load_rows(k, start, rows, i_h, row, channel, H, K)
-        if NORMALISE:
-            x *= q_norm[:, None]
-            y *= k_norm[:, None]
-        if ERASE != NONE:
-            e = y * load_gate(b, start, rows, i_b, row, channel, B, K, ERASE)
         if DECAY == CHANNEL:
-            up = tl.exp(load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW))
-            down = tl.full([C, BK], 1.0, tl.float32)
-            s_qk += tl.where(row[:, None] == row[None, :], tl.sum(x * y, 1)[:, None], 0.0)
-            for level in tl.static_range(LEVELS):
-                key = tl.trans((y * down).to(k.dtype.element_ty))
-                pair = meets(row, row, 1 << level)
-                query = (x * up).to(k.dtype.element_ty)
-                s_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+            x, e, y, decay = (), (), (), ()
+            for j in tl.static_range(16):
+                part = tl.arange(0, C // 16) * 16 + j
+                x_row = load_rows(q, start, rows, i_h, part, channel, H, K)
+                y_row = load_rows(k, start, rows, i_h, part, channel, H, K)
+                if NORMALISE:
+                    x_row *= reciprocal_norms(q, start, rows, i_h, part, eps, H, K, K, BK)[:, None]
+                    y_row *= reciprocal_norms(k, start, rows, i_h, part, eps, H, K, K, BK)[:, None]
+                x = x + (x_row,)
+                y = y + (y_row,)
                 if ERASE != NONE:
-                    query = (e * up).to(k.dtype.element_ty)
-                    s_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
-                up, down = double_products(up, down, row, 1 << level)
-            at = total + cell * K + tl.broadcast_to(channel[None, :], [C, BK])
-            tl.store(at, up, mask=(row[:, None] == C - 1) & (channel[None, :] < K))
+                    e = e + (y_row * load_gate(b, start, rows, i_b, part, channel, B, K, ERASE),)
+                here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, part, channel, 0, G, K, DECAY, RAW)
+                decay = decay + (tl.exp(here),)
+            s_qk, s_kk, x, e, y, whole = dyadic_scores(
+                s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            )
+            part = tl.arange(0, C // 16)
+            at = total + cell * K + tl.broadcast_to(channel[None, :], whole.shape)
+            tl.store(at, whole, mask=(part[:, None] == 0) & (channel[None, :] < K))
+            query = operand(x, 16, 0, queries.dtype.element_ty)
+            key = operand(y, 16, 0, queries.dtype.element_ty)
+            if ERASE != NONE:
+                erase = operand(e, 16, 0, queries.dtype.element_ty)
         else:
+            x = load_rows(q, start, rows, i_h, row, channel, H, K)
+            y = load_rows(k, start, rows, i_h, row, channel, H, K)
+            if NORMALISE:
+                x *= reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
+                y *= reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
             key = tl.trans(y.to(k.dtype.element_ty))
             s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
             if ERASE != NONE:
+                e = y * load_gate(b, start, rows, i_b, row, channel, B, K, ERASE)
                 s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
-        if TIED:
-            e = y
-        if DECAY != NONE:
-            x *= up
-            if ERASE != NONE:
-                e *= up
-            y *= down
+                if TIED:
+                    e = y
+                erase = ((e * up) if DECAY != NONE else e).to(queries.dtype.element_ty)
+            query = ((x * up) if DECAY != NONE else x).to(queries.dtype.element_ty)
+            key = ((y * down) if DECAY != NONE else y).to(queries.dtype.element_ty)
         at = cell * C * K + (row[:, None] * K + channel[None, :])
         inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
-        tl.store(queries + at, x.to(queries.dtype.element_ty), mask=inside)
+        tl.store(queries + at, query, mask=inside)
         if ERASE != NONE:
-            tl.store(erasers + at, -e.to(queries.dtype.element_ty), mask=inside)
-            keys = keys + (y.to(queries.dtype.element_ty),)
+            tl.store(erasers + at, -erase, mask=inside)
+            keys = keys + (key,)
         else:
-            tl.store(writers + at, y.to(queries.dtype.element_ty), mask=inside)
+            tl.store(writers + at, key, mask=inside)
     if DECAY == SCALAR:
         factor = pair_decay(here, row)
         s_qk *= factor
