@@ -32,18 +32,6 @@ def stack(rows):
 
 
 @triton.jit
-def operand(rows, span: tl.constexpr, half: tl.constexpr, DTYPE: tl.constexpr):
-    """The rows of one half of every segment of 2 * span, as a tile of a product; 0 in the other half, if it is another tensor."""
-    found = ()
-    for j in tl.static_range(16):
-        if span >= 16 or j // span % 2 == half:
-            found = found + (rows[j].to(DTYPE),)
-        else:
-            found = found + (tl.zeros_like(rows[j]).to(DTYPE),)
-    return stack(found)
-
-
-@triton.jit
 def neighbours(totals, alike: tl.constexpr):
     """Totals [S, BK] of segments of `alike` rows of a tuple, as factors of the segment behind each, and of that before each.
 
@@ -60,64 +48,128 @@ def neighbours(totals, alike: tl.constexpr):
 
 
 @triton.jit
-def dyadic_scores(s_qk, s_kk, x, e, y, decay, row, LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):
-    """(Aqk, T [C, C], Qbar, Ebar, Kt, the chunk's decay): s_qk and s_kk with what these channels add where rows meet.
+def within(rows):
+    """A tile [16 * S, BK] as [S, 16, BK]."""
+    return tl.reshape(rows, (rows.shape[0] // 16, 16, rows.shape[1]))
 
-    x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32. Aqk is unscaled.
-    """
-    BK: tl.constexpr = decay[0].shape[1]
-    S: tl.constexpr = decay[0].shape[0]
-    key = tl.trans(operand(y, 16, 0, DTYPE))
-    same = row[:, None] == row[None, :]
-    s_qk += tl.where(same, tl.dot(operand(x, 16, 0, DTYPE), key, input_precision="ieee"), 0.0)
-    decayed = ()
+
+@triton.jit
+def scaled(rows, factors):
+    """Two tuples of 16, element by element."""
+    found = ()
     for j in tl.static_range(16):
-        decayed = decayed + (x[j] * decay[j],)
-    x = decayed
+        found = found + (rows[j] * factors[j],)
+    return found
+
+
+@triton.jit
+def blocks_to_tile(blocks):
+    """[S, 16, 16] as the diagonal of [16 * S, 16 * S], 0 elsewhere."""
+    S: tl.constexpr = blocks.shape[0]
+    block = tl.arange(0, S)
+    own = (block[:, None] == block[None, :])[:, None, :, None]
+    return tl.reshape(tl.where(own, blocks[:, :, None, :], 0.0), (16 * S, 16 * S))
+
+
+@triton.jit
+def dyadic_scores(near_qk, near_kk, far_qk, far_kk, x, e, y, decay, row,
+                  LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
+    """Scores with what these channels add where rows meet, and the decayed rows: Qbar, Ebar, Kt, and the chunk's decay.
+
+    near: of rows that are in the same 16, [C / 16, 16, 16]; far: of the others [C, C]. Unscaled.
+    x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32.
+    """
+    place = tl.arange(0, 16)
+    key = tl.permute(within(stack(y).to(DTYPE)), (0, 2, 1))
+    same = (place[:, None] == place[None, :])[None, :, :]
+    near_qk += tl.where(same, tl.dot(within(stack(x).to(DTYPE)), key, input_precision="ieee"), 0.0)
+    x = scaled(x, decay)
     if ERASE != NONE:
-        decayed = ()
-        for j in tl.static_range(16):
-            decayed = decayed + (e[j] * decay[j],)
-        e = decayed
+        e = scaled(e, decay)
     totals = decay
-    for level in tl.static_range(LEVELS):
+    for level in tl.static_range(4):
         if level > 0:
-            key = tl.trans(operand(y, 1 << level, 0, DTYPE))
-        pair = meets(row, row, 1 << level)
-        query = operand(x, 1 << level, 1, DTYPE)
-        s_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+            key = tl.permute(within(stack(y).to(DTYPE)), (0, 2, 1))
+        pair = meets(place, place, 1 << level)[None, :, :]
+        query = within(stack(x).to(DTYPE))
+        near_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
         if ERASE != NONE:
-            query = operand(e, 1 << level, 1, DTYPE)
-            s_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
-        x_next = ()
-        e_next = ()
-        y_next = ()
-        if level < 4:
-            for j in tl.static_range(16):
-                if (j >> level) % 2 == 1:
-                    before = totals[(j >> level) - 1]
-                    x_next = x_next + (x[j] * before,)
-                    if ERASE != NONE:
-                        e_next = e_next + (e[j] * before,)
-                    y_next = y_next + (y[j],)
-                else:
-                    x_next = x_next + (x[j],)
-                    if ERASE != NONE:
-                        e_next = e_next + (e[j],)
-                    y_next = y_next + (y[j] * totals[(j >> level) + 1],)
-            merged = ()
-            for i in tl.static_range(8 >> level):
-                merged = merged + (totals[2 * i] * totals[2 * i + 1],)
-            totals = merged
-        else:
-            before, behind = neighbours(totals[0], 1 << (level - 4))
-            for j in tl.static_range(16):
+            query = within(stack(e).to(DTYPE))
+            near_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+        x_next, e_next, y_next = (), (), ()
+        for j in tl.static_range(16):
+            if (j >> level) % 2 == 1:
+                before = totals[(j >> level) - 1]
                 x_next = x_next + (x[j] * before,)
                 if ERASE != NONE:
                     e_next = e_next + (e[j] * before,)
-                y_next = y_next + (y[j] * behind,)
-            totals = (totals[0] * before * behind,)
-        x = x_next
-        e = e_next
-        y = y_next
-    return s_qk, s_kk, x, e, y, totals[0]
+                y_next = y_next + (y[j],)
+            else:
+                x_next = x_next + (x[j],)
+                if ERASE != NONE:
+                    e_next = e_next + (e[j],)
+                y_next = y_next + (y[j] * totals[(j >> level) + 1],)
+        x, e, y = x_next, e_next, y_next
+        merged = ()
+        for i in tl.static_range(8 >> level):
+            merged = merged + (totals[2 * i] * totals[2 * i + 1],)
+        totals = merged
+    whole = totals[0]
+    for level in tl.static_range(4, LEVELS):
+        key = tl.trans(stack(y).to(DTYPE))
+        pair = meets(row, row, 1 << level)
+        far_qk += tl.where(pair, tl.dot(stack(x).to(DTYPE), key, input_precision="ieee"), 0.0)
+        before, behind = neighbours(whole, 1 << (level - 4))
+        x_next, e_next, y_next = (), (), ()
+        if ERASE != NONE:
+            far_kk += tl.where(pair, tl.dot(stack(e).to(DTYPE), key, input_precision="ieee"), 0.0)
+        for j in tl.static_range(16):
+            x_next = x_next + (x[j] * before,)
+            if ERASE != NONE:
+                e_next = e_next + (e[j] * before,)
+            y_next = y_next + (y[j] * behind,)
+        x, e, y = x_next, e_next, y_next
+        whole *= before * behind
+    return near_qk, near_kk, far_qk, far_kk, x, e, y, whole
+
+
+@triton.jit
+def split(x, SOLVER: tl.constexpr):
+    """x as a sum of two bf16 numbers, of 16 bits together; x and itself where the solver is not `bf16x3`."""
+    if SOLVER == "bf16x3":
+        high = x.to(tl.bfloat16)
+        return high, (x - high.to(tl.float32)).to(tl.bfloat16)
+    else:
+        return x, x
+
+
+@triton.jit
+def product(a, a_rest, b, b_rest, SOLVER: tl.constexpr):
+    """The product of two sums of `split`, without that of the rests."""
+    if SOLVER == "bf16x3":
+        return tl.dot(a, b, tl.dot(a, b_rest, tl.dot(a_rest, b)))
+    else:
+        return tl.dot(a, b, input_precision=SOLVER)
+
+
+@triton.jit
+def joined(a, joint, SOLVER: tl.constexpr):
+    """a + a joint a: the inverse of twice as long blocks, from that of the blocks and what joins them, negated."""
+    high, low = split(a, SOLVER)
+    joint_high, joint_low = split(joint, SOLVER)
+    through_high, through_low = split(product(high, low, joint_high, joint_low, SOLVER), SOLVER)
+    return a + product(through_high, through_low, high, low, SOLVER)
+
+
+@triton.jit
+def blockwise_inverse(near, far, row, LEVELS: tl.constexpr, SOLVER: tl.constexpr):
+    """(I + T)^-1 [C, C] of the strictly lower triangular -T that is `near` in the blocks of 16 of its diagonal, `far` below."""
+    place = tl.arange(0, 16)
+    unit = (place[:, None] == place[None, :])[None, :, :]
+    a = tl.where(unit, 1.0, tl.where(meets(place, place, 1)[None, :, :], near, 0.0))
+    for level in tl.static_range(1, 4):
+        a = joined(a, tl.where(meets(place, place, 1 << level)[None, :, :], near, 0.0), SOLVER)
+    a = blocks_to_tile(a)
+    for level in tl.static_range(4, LEVELS):
+        a = joined(a, tl.where(meets(row, row, 1 << level), far, 0.0), SOLVER)
+    return a

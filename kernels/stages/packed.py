@@ -23,7 +23,7 @@ from ..shapes import SCALAR as SCALAR_TIE
 from ..ties import CHANNEL, NONE, SCALAR
 from .chunk import load_state, sequence, store_state
 from .decay import pair_decay
-from .dyadic import dyadic_scores, operand
+from .dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, stack
 from .normalise import EPS
 from .rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
 from .scores import unit_lower_inverse
@@ -104,7 +104,11 @@ def packed_scores_kernel(
         up = tl.exp(tl.cumsum(here, 0))
         down = tl.exp(tl.cumsum(after, 0, reverse=True))
         tl.store(total + cell, tl.exp(tl.sum(here)))
+    if ERASE == SCALAR:
+        gate = load_scalars(b, start, rows, i_b, row, B)
     keys = ()
+    near_qk = tl.zeros([C // 16, 16, 16], tl.float32)
+    near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
     for i in tl.static_range((K + BK - 1) // BK):
         channel = i * BK + tl.arange(0, BK)
         if DECAY == CHANNEL:
@@ -118,20 +122,24 @@ def packed_scores_kernel(
                     y_row *= reciprocal_norms(k, start, rows, i_h, part, eps, H, K, K, BK)[:, None]
                 x = x + (x_row,)
                 y = y + (y_row,)
-                if ERASE != NONE:
-                    e = e + (y_row * load_gate(b, start, rows, i_b, part, channel, B, K, ERASE),)
+                if ERASE == CHANNEL:
+                    e = e + (-y_row * load_rows(b, start, rows, i_b, part, channel, B, K),)
+                elif ERASE == SCALAR:
+                    e = e + (-y_row,)
                 here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, part, channel, 0, G, K, DECAY, RAW)
                 decay = decay + (tl.exp(here),)
-            s_qk, s_kk, x, e, y, whole = dyadic_scores(
-                s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            near_qk, near_kk, s_qk, s_kk, x, e, y, whole = dyadic_scores(
+                near_qk, near_kk, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
             )
             part = tl.arange(0, C // 16)
             at = total + cell * K + tl.broadcast_to(channel[None, :], whole.shape)
             tl.store(at, whole, mask=(part[:, None] == 0) & (channel[None, :] < K))
-            query = operand(x, 16, 0, queries.dtype.element_ty)
-            key = operand(y, 16, 0, queries.dtype.element_ty)
-            if ERASE != NONE:
-                erase = operand(e, 16, 0, queries.dtype.element_ty)
+            query = stack(x).to(queries.dtype.element_ty)
+            key = stack(y).to(queries.dtype.element_ty)
+            if ERASE == SCALAR and not TIED:
+                erase = (gate * stack(e)).to(queries.dtype.element_ty)
+            elif ERASE != NONE:
+                erase = stack(e).to(queries.dtype.element_ty)
         else:
             x = load_rows(q, start, rows, i_h, row, channel, H, K)
             y = load_rows(k, start, rows, i_h, row, channel, H, K)
@@ -141,10 +149,12 @@ def packed_scores_kernel(
             key = tl.trans(y.to(k.dtype.element_ty))
             s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
             if ERASE != NONE:
-                e = y * load_gate(b, start, rows, i_b, row, channel, B, K, ERASE)
+                e = -y
+                if ERASE == CHANNEL:
+                    e *= load_rows(b, start, rows, i_b, row, channel, B, K)
                 s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
-                if TIED:
-                    e = y
+                if ERASE == SCALAR and not TIED:
+                    e *= gate
                 erase = ((e * up) if DECAY != NONE else e).to(queries.dtype.element_ty)
             query = ((x * up) if DECAY != NONE else x).to(queries.dtype.element_ty)
             key = ((y * down) if DECAY != NONE else y).to(queries.dtype.element_ty)
@@ -152,7 +162,7 @@ def packed_scores_kernel(
         inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
         tl.store(queries + at, query, mask=inside)
         if ERASE != NONE:
-            tl.store(erasers + at, -erase, mask=inside)
+            tl.store(erasers + at, erase, mask=inside)
             keys = keys + (key,)
         else:
             tl.store(writers + at, key, mask=inside)
@@ -160,12 +170,20 @@ def packed_scores_kernel(
         factor = pair_decay(here, row)
         s_qk *= factor
         s_kk *= factor
+    elif DECAY == CHANNEL:
+        s_qk += blocks_to_tile(near_qk)
     lower = row[:, None] >= row[None, :]
     score = tl.where(lower, s_qk * scale, 0.0).to(pairs.dtype.element_ty)
     if ERASE != NONE:
-        inverse = unit_lower_inverse(tl.where(row[:, None] > row[None, :], s_kk, 0.0), row, LEVELS, SOLVER)
+        if ERASE == SCALAR:
+            s_kk *= gate
+            near_kk *= tl.reshape(gate, (C // 16, 16, 1))
+        if DECAY == CHANNEL:
+            inverse = blockwise_inverse(near_kk, s_kk, row, LEVELS, SOLVER)
+        else:
+            inverse = unit_lower_inverse(tl.where(row[:, None] > row[None, :], -s_kk, 0.0), row, LEVELS, SOLVER)
         if TIED:
-            inverse *= tl.trans(load_scalars(b, start, rows, i_b, row, B))
+            inverse *= tl.trans(gate)
         inverse = inverse.to(pairs.dtype.element_ty)
         for i in tl.static_range((K + BK - 1) // BK):
             channel = i * BK + tl.arange(0, BK)
