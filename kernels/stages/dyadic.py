@@ -11,9 +11,24 @@ import triton.language as tl
 
 from ..ties import NONE
 from .decay import meets
+from .rows import load_rows
 
-ROWS = tl.constexpr(16)
-"""Rows in a tuple."""
+@triton.jit
+def norms_of_rows(x, start, rows, head, eps, H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr):
+    """1 / sqrt(sum x^2 + eps) of the rows of one head of x [tokens, H, K], as a tuple of 16, [C / 16, 1] each."""
+    squares = ()
+    for _ in tl.static_range(16):
+        squares = squares + (tl.zeros([C // 16, BK], tl.float32),)
+    for first in range(0, K, BK):
+        added = ()
+        for j in tl.static_range(16):
+            value = load_rows(x, start, rows, head, tl.arange(0, C // 16) * 16 + j, first + tl.arange(0, BK), H, K)
+            added = added + (squares[j] + value * value,)
+        squares = added
+    found = ()
+    for j in tl.static_range(16):
+        found = found + (tl.rsqrt(tl.sum(squares[j], 1, keep_dims=True) + eps),)
+    return found
 
 
 @triton.jit
@@ -69,6 +84,15 @@ def blocks_to_tile(blocks):
     block = tl.arange(0, S)
     own = (block[:, None] == block[None, :])[:, None, :, None]
     return tl.reshape(tl.where(own, blocks[:, :, None, :], 0.0), (16 * S, 16 * S))
+
+
+@triton.jit
+def tile_to_blocks(tile):
+    """The blocks of 16 on the diagonal of [16 * S, 16 * S], as [S, 16, 16]."""
+    S: tl.constexpr = tile.shape[0] // 16
+    block = tl.arange(0, S)
+    own = (block[:, None] == block[None, :])[:, None, :, None]
+    return tl.sum(tl.where(own, tl.reshape(tile, (S, 16, S, 16)), 0.0), 2)
 
 
 @triton.jit

@@ -23,10 +23,9 @@ from ..shapes import SCALAR as SCALAR_TIE
 from ..ties import CHANNEL, NONE, SCALAR
 from .chunk import load_state, sequence, store_state
 from .decay import pair_decay
-from .dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, stack
+from .dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, norms_of_rows, stack, tile_to_blocks
 from .normalise import EPS
 from .rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
-from .scores import unit_lower_inverse
 
 
 @triton.jit
@@ -106,6 +105,9 @@ def packed_scores_kernel(
         tl.store(total + cell, tl.exp(tl.sum(here)))
     if ERASE == SCALAR:
         gate = load_scalars(b, start, rows, i_b, row, B)
+    if NORMALISE and DECAY == CHANNEL:
+        q_norms = norms_of_rows(q, start, rows, i_h, eps, H, K, C, BK)
+        k_norms = norms_of_rows(k, start, rows, i_h, eps, H, K, C, BK)
     keys = ()
     near_qk = tl.zeros([C // 16, 16, 16], tl.float32)
     near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
@@ -118,8 +120,8 @@ def packed_scores_kernel(
                 x_row = load_rows(q, start, rows, i_h, part, channel, H, K)
                 y_row = load_rows(k, start, rows, i_h, part, channel, H, K)
                 if NORMALISE:
-                    x_row *= reciprocal_norms(q, start, rows, i_h, part, eps, H, K, K, BK)[:, None]
-                    y_row *= reciprocal_norms(k, start, rows, i_h, part, eps, H, K, K, BK)[:, None]
+                    x_row *= q_norms[j]
+                    y_row *= k_norms[j]
                 x = x + (x_row,)
                 y = y + (y_row,)
                 if ERASE == CHANNEL:
@@ -178,10 +180,9 @@ def packed_scores_kernel(
         if ERASE == SCALAR:
             s_kk *= gate
             near_kk *= tl.reshape(gate, (C // 16, 16, 1))
-        if DECAY == CHANNEL:
-            inverse = blockwise_inverse(near_kk, s_kk, row, LEVELS, SOLVER)
-        else:
-            inverse = unit_lower_inverse(tl.where(row[:, None] > row[None, :], -s_kk, 0.0), row, LEVELS, SOLVER)
+        if DECAY != CHANNEL:
+            near_kk = tile_to_blocks(s_kk)
+        inverse = blockwise_inverse(near_kk, s_kk, row, LEVELS, SOLVER)
         if TIED:
             inverse *= tl.trans(gate)
         inverse = inverse.to(pairs.dtype.element_ty)
