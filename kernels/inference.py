@@ -52,7 +52,6 @@ def _operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpD
             dt_bias=dt_bias,
             h0=h0,
             cu_seqlens=cu_seqlens,
-            chunks=chunks,
             sequences=sequences,
             scale=scale,
             normalise=normalise,

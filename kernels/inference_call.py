@@ -17,7 +17,6 @@ class InferenceCall:
     q, k [tokens, H, K]; v [tokens, HV, V]; g [tokens, G(, K)], b [tokens, B(, K)], w [tokens, HV(, V)] or None;
     A_log [G] and dt_bias [G] or [G * K] where g is raw, else None; h0 [N, HV, K, V] fp32 or None; cu_seqlens [N + 1],
     or None for sequences that are equally long. sequences: N.
-    chunks: the table of `Layout`, for this chunk size, if the caller has it.
     normalise: divide q and k by their norms.
     """
 
@@ -35,7 +34,6 @@ class InferenceCall:
     scale: float
     normalise: bool
     config: LaunchConfig
-    chunks: torch.Tensor | None = None
 
     @property
     def shapes(self) -> Shapes:

@@ -80,7 +80,9 @@ class Program:
     @property
     def serial(self) -> Loop | None:
         """The outermost loop with the most instructions, those of its inner loops included."""
-        return max((loop for loop in self.loops if loop.depth == 0), key=lambda loop: loop.last - loop.first, default=None)
+        return max(
+            (loop for loop in self.loops if loop.depth == 0), key=lambda loop: loop.last - loop.first, default=None
+        )
 
     def step(self, loop: Loop, trips: Callable[[Loop], int]) -> Counter[str]:
         """Instructions of one warp in one trip of a loop, by class."""
@@ -91,7 +93,9 @@ class Program:
     def buffers(self) -> int:
         """Copies of what the serial loop reads that are in flight or in use at once, by its asynchronous copies; 1 without any."""
         loop = self.serial
-        inside = 0 if loop is None else sum(x.own["async copy"] for x in self.loops if loop.first <= x.first <= loop.last)
+        inside = (
+            0 if loop is None else sum(x.own["async copy"] for x in self.loops if loop.first <= x.first <= loop.last)
+        )
         outside = self.straight["async copy"]
         return 1 + -(-outside // inside) if inside else 1
 
@@ -109,9 +113,7 @@ def read(code: bytes) -> Program:
     for first, last in spans:
         inner = [span for span in spans if span != (first, last) and first <= span[0] and span[1] <= last]
         depth = sum(span != (first, last) and span[0] <= first and last <= span[1] for span in spans)
-        own = Counter(
-            class_of(opcodes[i]) for i in range(first, last + 1) if not any(a <= i <= z for a, z in inner)
-        )
+        own = Counter(class_of(opcodes[i]) for i in range(first, last + 1) if not any(a <= i <= z for a, z in inner))
         loops.append(Loop(first=first, last=last, depth=depth, own=own))
         straight -= own
     return Program(straight=straight, loops=tuple(loops), static=len(opcodes))

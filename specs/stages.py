@@ -150,7 +150,7 @@ def operands(chunk: Chunk, scale: float, numbers: Numbers) -> Operands:
 
 
 def step(given: Operands, z: Array, S: Array, scale: float, numbers: Numbers) -> tuple[Array, Array]:
-    """(o, the state at the chunk's end) from `Operands`: X = z - Ebar S, o = scale Qbar S + (Aqk A) X, S_C = Gamma_C S + W^T X."""
+    """(o, the state at the end) from `Operands`: X = z - Ebar S, o = scale Qbar S + (Aqk A) X, S_C = Gamma_C S + W^T X."""
     operand = numbers.at("operand", S)
     X = z if given.erasers is None else z + _matmul(given.erasers, operand, numbers)
     X = numbers.at("operand", X)

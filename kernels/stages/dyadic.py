@@ -13,6 +13,7 @@ from ..ties import NONE
 from .decay import meets
 from .rows import load_rows
 
+
 @triton.jit
 def norms_of_rows(x, start, rows, head, eps, H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, BK: tl.constexpr):
     """1 / sqrt(sum x^2 + eps) of the rows of one head of x [tokens, H, K], as a tuple of 16, [C / 16, 1] each."""

@@ -17,7 +17,9 @@ def packed_scores(call: Call) -> dict[str, Array]:
     """What the walk multiplies, a slot of C rows for every chunk; slots of no chunk stay as they were."""
     call, found, width = _prepared(call), Collected(call.numbers), call.scalars["C"]
     chunks = {slot: span for spans in _slots(call) for slot, span in spans}
-    written = [name for name in ("queries", "erasers", "writers", "pairs", "total") if call.tensors.get(name) is not None]
+    written = [
+        name for name in ("queries", "erasers", "writers", "pairs", "total") if call.tensors.get(name) is not None
+    ]
     count = call.tensors["queries"].shape[-4]
     for slot in range(count):
         row = Span(slot, slot, 1)
