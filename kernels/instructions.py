@@ -91,7 +91,7 @@ class Program:
 
     @property
     def buffers(self) -> int:
-        """Copies of what the serial loop reads that are in flight or in use at once, by its asynchronous copies; 1 without any."""
+        """Copies of what the serial loop reads that are in flight or in use, by its asynchronous copies; 1 without any."""
         loop = self.serial
         inside = (
             0 if loop is None else sum(x.own["async copy"] for x in self.loops if loop.first <= x.first <= loop.last)

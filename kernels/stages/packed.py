@@ -108,11 +108,10 @@ def packed_scores_kernel(
     if NORMALISE and DECAY == CHANNEL:
         q_norms = norms_of_rows(q, start, rows, i_h, eps, H, K, C, BK)
         k_norms = norms_of_rows(k, start, rows, i_h, eps, H, K, C, BK)
-    keys = ()
     near_qk = tl.zeros([C // 16, 16, 16], tl.float32)
     near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
-    for i in tl.static_range((K + BK - 1) // BK):
-        channel = i * BK + tl.arange(0, BK)
+    for start_k in range(0, K, BK):
+        channel = start_k + tl.arange(0, BK)
         if DECAY == CHANNEL:
             x, e, y, decay = (), (), (), ()
             for j in tl.static_range(16):
@@ -165,9 +164,8 @@ def packed_scores_kernel(
         tl.store(queries + at, query, mask=inside)
         if ERASE != NONE:
             tl.store(erasers + at, erase, mask=inside)
-            keys = keys + (key,)
-        else:
-            tl.store(writers + at, key, mask=inside)
+        # Kt, to be multiplied by the inverse when that is known.
+        tl.store(writers + at, key, mask=inside)
     if DECAY == SCALAR:
         factor = pair_decay(here, row)
         s_qk *= factor
@@ -186,15 +184,14 @@ def packed_scores_kernel(
         if TIED:
             inverse *= tl.trans(gate)
         inverse = inverse.to(pairs.dtype.element_ty)
-        for i in tl.static_range((K + BK - 1) // BK):
-            channel = i * BK + tl.arange(0, BK)
-            at = cell * C * K + (row[:, None] * K + channel[None, :])
-            writer = tl.dot(tl.trans(inverse), keys[i], input_precision="ieee")
-            tl.store(
-                writers + at,
-                writer.to(writers.dtype.element_ty),
-                mask=tl.broadcast_to(channel[None, :] < K, [C, BK]),
-            )
+        tl.debug_barrier()
+        for start_k in range(0, K, BK):
+            channel = start_k + tl.arange(0, BK)
+            at = writers + cell * C * K + (row[:, None] * K + channel[None, :])
+            inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
+            key = tl.load(at, mask=inside, other=0.0)
+            writer = tl.dot(tl.trans(inverse), key, input_precision="ieee")
+            tl.store(at, writer.to(writers.dtype.element_ty), mask=inside)
         score = tl.dot(score, inverse, input_precision="ieee").to(pairs.dtype.element_ty)
     tl.store(pairs + cell * C * C + (row[:, None] * C + row[None, :]), score)
 
