@@ -99,9 +99,10 @@ def packed_scores_kernel(
     s_kk = tl.zeros([C, C], tl.float32)
     if DECAY == SCALAR:
         here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
-        after = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 1, G, K, DECAY, RAW)
-        up = tl.exp(tl.cumsum(here, 0))
-        down = tl.exp(tl.cumsum(after, 0, reverse=True))
+        # Sums over the columns of a tile: Triton 3.6 refuses a scan over one column.
+        until = row[None, :] <= row[:, None]
+        up = tl.exp(tl.sum(tl.where(until, tl.trans(here), 0.0), 1))[:, None]
+        down = tl.exp(tl.sum(tl.where(until, 0.0, tl.trans(here)), 1))[:, None]
         tl.store(total + cell, tl.exp(tl.sum(here)))
     if ERASE == SCALAR:
         gate = load_scalars(b, start, rows, i_b, row, B)
