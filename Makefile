@@ -6,6 +6,7 @@
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter
+# make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
 #
 # PYTHON           interpreter that .venv is made from; if it imports torch, that torch is kept and used
@@ -39,7 +40,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries setup clean
+.PHONY: verify test lint gpu offline wheelhouse bench bytes instructions binaries setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -81,6 +82,9 @@ bench: setup $(VENV)/peers/fla-core-0.6.0
 
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
+
+instructions: setup $(VENV)/peers/fla-core-0.6.0
+	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/instructions.py $(ARGS)
 
 binaries: setup
 	$(BIN)/python tests/bench/binaries.py $(ARGS)
