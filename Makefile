@@ -8,6 +8,7 @@
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter
 # make host      microseconds of host time per call of both, launches left out
+# make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
 # make planted   plant faults in our kernels as compiled, and count what is caught
 # make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
@@ -47,7 +48,8 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes binaries planted ptx-features ptx-data setup clean
+.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes instructions binaries planted ptx-features ptx-data setup \
+  clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -96,6 +98,9 @@ host: setup $(VENV)/peers/fla-core-0.6.0
 
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
+
+instructions: setup $(VENV)/peers/fla-core-0.6.0
+	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/instructions.py $(ARGS)
 
 binaries: setup
 	$(BIN)/python tests/bench/binaries.py $(ARGS)

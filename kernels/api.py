@@ -26,8 +26,8 @@ _INLINE: dict[str, tuple[str, Operator]] = {
     "packed": ("chunk_fwd", library.chunk_packed),
 }
 """Variants whose kernels normalise and activate what they read; they need no first stage."""
-_TABLED = ("staged", "split", "packed")
-"""Variants that read where the chunks of packed sequences lie; the others walk from boundary to boundary."""
+_TABLED = ("staged", "split")
+"""Variants that read where the chunks of packed sequences lie; the others find them by arithmetic."""
 VARIANTS = (*_OPERATORS, *_INLINE, "torch")
 
 SHORT = 64
