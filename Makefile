@@ -1,18 +1,23 @@
 # make verify    set everything up in .venv, then check every kernel (ARGS="--profile quick" narrows it)
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
-# make gpu       verify, tune and time on the CUDA device of this machine, in under 10 minutes; call it again to go on
+# make gpu       check, time, verify and tune on the CUDA device of this machine, in 8 minutes; call it again to go on
 # make gpus      write results/gpus.json from specs/gpus.toml
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter
+# make host      microseconds of host time per call of both, launches left out
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
+# make planted   plant faults in our kernels as compiled, and count what is caught
+# make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
+# make ptx-data  the compiled programs that tests keep, made again
 #
 # PYTHON           interpreter that .venv is made from; if it imports torch, that torch is kept and used
 # TORCH_INDEX_URL  package index for the pinned torch (a CPU-only or a CUDA one), where none is importable
 # WHEELS           folder of wheels to use instead of a network; HAVE: packages that the machine has, and needs no wheel for
 # WHEEL_PYTHON     Python version of the machine that the wheels are for
+# RESULTS_TAR      folder that gets all that `make gpu` found, in few archives, after every step; RESULTS_FROM: to go on from
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -23,6 +28,8 @@ VENV ?= .venv
 TORCH_INDEX_URL ?=
 ARGS ?=
 JOBS ?= 2
+RESULTS_TAR ?=
+RESULTS_FROM ?=
 
 WHEELS ?=
 WHEEL_PYTHON ?= 3.12
@@ -40,7 +47,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu gpus offline wheelhouse bench bytes binaries setup clean
+.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes binaries planted ptx-features ptx-data setup clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -56,7 +63,8 @@ lint: setup
 
 # With WHEELS, nothing is fetched: the machine's own torch and triton, and wheels for the rest.
 gpu: $(if $(WHEELS),offline,setup)
-	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py $(ARGS)
+	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py \
+	  $(if $(RESULTS_TAR),--tar $(RESULTS_TAR)) $(if $(RESULTS_FROM),--from $(RESULTS_FROM)) $(ARGS)
 
 gpus: setup
 	$(BIN)/python -m deltaproof.autotune.records.gpu_facts
@@ -72,8 +80,8 @@ offline:
 wheelhouse:
 	$(if $(WHEELS),,$(error make wheelhouse needs WHEELS=dir, where the wheels go))
 	mkdir -p $(WHEELS)
-	{ grep -vE '^#' constraints.txt; printf '%s\n' $(PEER_PINS); } \
-	  | grep -viE '^($(subst $(space),|,$(strip $(HAVE) $(NOT_ON_GPU))))==' > $(WHEELS)/pins.txt
+	{ grep -vE '^#' constraints.txt; printf '%s\n' $(PEER_PINS); } | tr _ - \
+	  | grep -viE '^($(subst $(space),|,$(subst _,-,$(strip $(HAVE) $(NOT_ON_GPU)))))==' > $(WHEELS)/pins.txt
 	$(PYTHON) -m pip download --no-deps --only-binary=:all: --implementation cp --python-version $(WHEEL_PYTHON) \
 	  $(addprefix --platform ,$(WHEEL_PLATFORMS)) --dest $(WHEELS) --requirement $(WHEELS)/pins.txt
 
@@ -83,11 +91,25 @@ bench: setup $(VENV)/peers/fla-core-0.6.0
 	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-timer=time.process_time --benchmark-group-by=group \
 	  --benchmark-columns=min,median,iqr,rounds
 
+host: setup $(VENV)/peers/fla-core-0.6.0
+	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/host_time.py $(ARGS)
+
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
 
 binaries: setup
 	$(BIN)/python tests/bench/binaries.py $(ARGS)
+
+planted: setup
+	$(BIN)/python tests/bench/planted.py $(ARGS)
+
+ptx-features: setup
+	for arch in 80 86 89 90; do \
+	  PYTHONPATH=$(CURDIR)/.import:$(CURDIR) $(BIN)/python -m tests.verify.ptx.run_features $$arch; \
+	done
+
+ptx-data: setup
+	PYTHONPATH=$(CURDIR)/.import:$(CURDIR) $(BIN)/python -m tests.verify.ptx.make_data
 
 # The package lies in a folder of its own beside .venv's torch and Triton. `verify` ends with 1 where something fails, and
 # so does this, after the reports are written. Paths in them are cut to what lies in the package.
@@ -101,7 +123,7 @@ peers-%: setup $(VENV)/peers/fla-core-%
 	  --json $$report.json --html $$report.html || code=$$?; \
 	if [ $$code -le 1 ]; then \
 	  sed -i "s|$$site/||g" $$report.json $$report.html; \
-	  $(BIN)/verify findings $$report.json > $$report.md || true; \
+	  $(BIN)/verify report $$report.json --format md > $$report.md || true; \
 	fi; \
 	exit $$code
 

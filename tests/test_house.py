@@ -6,8 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,12 +41,24 @@ def tracked() -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel that is built from the sdist, which is what a package index would serve."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist, and the wheel that is built from it, which is what a package index would serve."""
     out = tmp_path_factory.mktemp("dist")
-    built = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out)
-    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-    return zipfile.ZipFile(next(out.glob("*.whl")))
+    done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(next(built.glob("*.whl")))
+
+
+@pytest.fixture(scope="module")
+def sdist(built: Path) -> list[str]:
+    """Names in it, below its one folder."""
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        return [name.partition("/")[2] for name in archive.getnames()]
 
 
 def test_wheel_adds_one_import_package(wheel: zipfile.ZipFile):
@@ -91,6 +105,48 @@ def test_wheel_declares_its_commands(wheel: zipfile.ZipFile):
 def test_folders_import_downwards_only():
     result = run(Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache")
     assert result.returncode == 0, result.stdout
+
+
+MOST = 16
+"""Python files of a folder that one takes in at a glance."""
+OF_ONE_KIND = {"specs/relatives", "verify/properties"}
+"""Registries: a file for each member, and a newcomer needs to know one of them."""
+
+
+def test_no_folder_is_a_corridor():
+    found = Counter(path.parent.relative_to(ROOT).as_posix() for path in tracked() if path.suffix == ".py")
+    wide = {folder for folder, count in found.items() if count > MOST and not folder.startswith("tests")}
+    assert wide == OF_ONE_KIND
+
+
+def test_a_clone_without_symbolic_links_imports_the_files_that_one_edits(tmp_path: Path):
+    """Tracebacks and breakpoints name the files themselves, not links to them."""
+    cloned = run("git", "-c", "core.symlinks=false", "clone", "--quiet", ROOT, tmp_path / "clone")
+    if cloned.returncode:
+        pytest.skip("not a git checkout")
+    (tmp_path / "clone" / ".import" / "deltaproof" / "__init__.py").write_text(
+        (ROOT / ".import" / "deltaproof" / "__init__.py").read_text()
+    )
+    program = "import deltaproof.specs.problem as module; print(module.__file__)"
+    for root in (ROOT, tmp_path / "clone"):
+        environment = {**os.environ, "PYTHONPATH": str(root / ".import")}
+        asked = [sys.executable, "-c", program]
+        done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == str(root / "specs" / "problem.py"), done.stderr
+
+
+def test_an_import_package_without_its_folders_says_so(tmp_path: Path):
+    (tmp_path / ".import" / "deltaproof").mkdir(parents=True)
+    source = ROOT / ".import" / "deltaproof" / "__init__.py"
+    (tmp_path / ".import" / "deltaproof" / "__init__.py").write_text(source.read_text())
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / ".import")}
+    asked = [sys.executable, "-c", "import deltaproof"]
+    done = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "has no folder specs" in done.stderr.splitlines()[-1]
+
+
+def test_the_sdist_has_its_tests_and_what_they_need(sdist: list[str]):
+    assert {"tests/test_house.py", "Makefile", "docs/ci.md", "CHANGELOG.md", "constraints.txt"} <= set(sdist)
 
 
 def test_every_folder_is_linked_into_the_import_package():

@@ -9,8 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ...specs.gpus import Gpu, gpus
-from ...verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
-from ...verify.cli.version import VersionOption
+from ...verify.cli.options import CORES, FAILED, JobsOption, VersionOption, stderr, stdout
 from .options import (
     BudgetOption,
     DimOption,

@@ -126,7 +126,8 @@ def _kernel(call: Call) -> Any:
     """
     from ...results.schema.strict import TableError
     from ...specs.rounding.contract import FP32, Rounding
-    from ...verify.targets import FLA, load
+    from ...verify.cases.target_names import FLA
+    from ...verify.targets import load
 
     try:
         kernel = load(FLA).kernels[OPS[call.rule][1]]

@@ -185,9 +185,13 @@ def alive() -> bool:
 
 def judge(question: Question) -> Answer:
     """The gate on the device."""
+    from ...verify.process.lost_device import DeviceLost
     from ..gates.interpreter import judge_on_device
 
-    answer = judge_on_device(question)
+    try:
+        answer = judge_on_device(question)
+    except DeviceLost as lost:
+        _end(str(lost))
     if not answer.held:
         _end_if_poisoned(answer.detail)
     return answer

@@ -83,7 +83,9 @@ def check_chunk_indices(
             f"{cu_seqlens.shape[0] - 1} and {tokens} of this call"
         )
     if readable and not torch.equal(indices.cu_seqlens, cu_seqlens.to(torch.int64)):
-        raise ValueError("chunk_indices was made of other boundaries than cu_seqlens; accepted: of the same")
+        raise ValueError(
+            "chunk_indices was built from different cu_seqlens; rebuild it with chunk_indices(cu_seqlens, T)"
+        )
 
 
 def _words(sizes: Iterable[int]) -> str:

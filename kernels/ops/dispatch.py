@@ -40,8 +40,7 @@ def choose_config(
     """
     default = safe_default(_DTYPES[q.dtype], shape.K)
     rule = _rule_name(shape.decay, shape.erase, shape.write)
-    # A traced call cannot look anything up: its sizes are symbols.
-    if not q.is_cuda or rule is None or torch.compiler.is_compiling():
+    if rule is None or not can_look_up(q):
         return default
     gpu = _gpu(q.device)
     if gpu is None:
@@ -71,6 +70,11 @@ def choose_config(
         f"{op} {rule} on {gpu}: {answer.config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default"
     )
     return answer.config
+
+
+def can_look_up(q: torch.Tensor) -> bool:
+    """Whether there are tables for where q lies. A traced call cannot look anything up: its sizes are symbols."""
+    return q.is_cuda and not torch.compiler.is_compiling()
 
 
 @lru_cache(maxsize=64)

@@ -58,7 +58,9 @@ def generate(problem: Problem) -> Inputs:
         raise ValueError(f"unknown regime {problem.regime!r}; known: {', '.join(REGIMES)}")
     regime, rule = REGIMES[problem.regime], problem.rule
     if not regime.applies(rule):
-        raise ValueError(f"regime {regime.name} needs {' and '.join(regime.needs)}, which rule {rule.name} has not")
+        raise ValueError(
+            f"regime {regime.name} needs {' and '.join(regime.needs)}, which rule {rule.name} does not have"
+        )
     B, T, H, HV, K, V = problem.B, problem.T, problem.H, problem.HV, problem.K, problem.V
     G, N = problem.gate_rows, len(problem.sequences)
     width = {"scalar": 1, "channel": K}

@@ -29,8 +29,7 @@ def ours(rule: str, arch: str) -> list[Row]:
     """Our kernels at their default configurations."""
     from deltaproof.kernels import LaunchConfig
     from deltaproof.kernels.decoding import TILE
-    from deltaproof.kernels.launches.inference import VARIANTS, decode_launches, inference_launches
-    from deltaproof.kernels.launches.record import op_launches
+    from deltaproof.kernels.launches.record import VARIANTS, decode_launches, inference_launches, op_launches
     from deltaproof.specs.rule import RULES as ALL
 
     config, known = LaunchConfig(), ALL[rule]

@@ -6,7 +6,7 @@ A contestant makes, of the tensors of a piece of work, a call without arguments;
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from shapes import Work
 
-from deltaproof.kernels import decode, gated_delta_rule
+from deltaproof.kernels import LaunchConfig, decode, gated_delta_rule
 
 Tensors = dict[str, torch.Tensor]
 Answer = tuple[torch.Tensor, torch.Tensor | None]
@@ -65,6 +65,21 @@ def contestants(work: Work, device: str) -> list[Contestant]:
     ]
 
 
+def configured(work: Work, tokens: Iterable[str]) -> list[Contestant]:
+    """Ours under these launch configurations."""
+    found = []
+    for token in tokens:
+        config = LaunchConfig.parse(token)
+        variant = "staged" if work.op == "train" else config.variant
+        found.append(_one(OURS, f"{variant} {token}", partial(_ours, variant, config=config)))
+    return found
+
+
+def peers(work: Work) -> list[Contestant]:
+    """The peer's modes on a GPU."""
+    return [contestant for contestant in contestants(work, "cuda") if contestant.who == PEER]
+
+
 def versions() -> dict[str, str | None]:
     """Of what takes part."""
     found: dict[str, str | None] = {}
@@ -80,11 +95,12 @@ def _one(who: str, mode: str, prepare: Callable[[Work, Tensors], Call]) -> Conte
     return Contestant(name=f"{who}/{mode}", who=who, prepare=prepare)
 
 
-def _ours(variant: str, work: Work, made: Tensors) -> Call:
+def _ours(variant: str, work: Work, made: Tensors, config: LaunchConfig | None = None) -> Call:
     if variant == "torch" and made["q"].is_cuda and work.shape.rows > LARGEST_FOR_TORCH:
         raise Unable(f"above {LARGEST_FOR_TORCH} tokens times heads")
     given = {name: made[name] for name in ("q", "k", "v", "g", "b", "w") if name in made}
-    call = partial(gated_delta_rule, variant=variant, use_qk_l2norm_in_kernel=True, check_values=False)
+    options = {"variant": variant, "config": config, "use_qk_l2norm_in_kernel": True, "check_values": False}
+    call = partial(gated_delta_rule, **options)
     return _forward_or_train(work, call, given, made["do"])
 
 

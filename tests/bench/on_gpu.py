@@ -1,8 +1,8 @@
-"""Everything that a GPU is for, in calls of a few minutes: verify on the device, tune, time side by side; `make gpu`.
+"""Everything that a GPU is for, in calls of a few minutes: check, time, record, verify and tune on the device; `make gpu`.
 
-Every step may be stopped and goes on at the next call, so that a machine that is lent for minutes is used for minutes. What
-is found lies under one folder: the report of every step, its log, and `summary.md`. Standard library only, so that the first
-second is not spent on imports.
+Every step may be stopped and goes on at the next call, so that a machine that is lent for minutes is used for minutes. What is
+found lies under one folder, as rows that are written as they come: a report of every step, its log, and `summary.md`. Standard
+library only, so that the first second is not spent on imports.
 """
 
 from __future__ import annotations
@@ -18,70 +18,133 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import archive
+from session_summary import summary
+
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "tests" / "bench"
-LEAST = 20.0
+CACHE = ROOT / ".deltaproof" / "triton"
+CLAIMS = ROOT / ".deltaproof" / "claims"
+LEAST = 12.0
 """Seconds with which a step is still begun."""
+PACKING = 8.0
+"""Seconds kept for the archive and the summary after the last step."""
+LEFT = 75
+"""Exit code of a step with work left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One command. share: of the time that is left when it begins. done: exit codes that end it for good."""
+    """Commands that run side by side. most: seconds. done: exit codes that end it for good."""
 
     name: str
-    command: list[str]
-    share: float
+    commands: list[list[str]]
+    most: float
     done: tuple[int, ...] = (0,)
 
 
-def steps(args: argparse.Namespace, folder: Path, gpu: str | None) -> list[Step]:
-    """What there is to do, in order."""
-    python = sys.executable
-    verify = [python, "-m", "deltaproof.verify", "all", "--device", "interpreter" if args.pretend else "cuda"]
-    verify += ["--profile", "quick", "--json", str(folder / "verify.json"), "-j", "1"]
-    if args.pretend:
+def steps(folder: Path, gpu: str | None, pretend: bool) -> list[Step]:
+    """What there is to do, the most wanted first, since a machine may go away."""
+    python, cores = sys.executable, os.cpu_count() or 1
+    tables = ["--gpu", gpu] if gpu else []
+
+    def script(name: str, *arguments: str, out: Path = folder) -> list[str]:
+        return [python, str(BENCH / f"{name}.py"), *arguments, *tables, "--budget", "{seconds}", "--out", str(out)]
+
+    def ahead(*what: str, jobs: int = cores) -> list[str]:
+        wanted = [word for name in what for word in ("--what", name)]
+        small = ["--small"] if pretend else []
+        return script(
+            "compile_ahead",
+            *wanted,
+            *small,
+            "--jobs",
+            str(jobs),
+            "--claims",
+            str(CLAIMS),
+            out=folder / "compiled.jsonl",
+        )
+
+    times = ["--device", "cpu", "--small", "--rounds", "2"] if pretend else ["--device", "cuda"]
+    verify = [python, "-m", "deltaproof.verify", "all", "--device", "interpreter" if pretend else "cuda"]
+    verify += ["--profile", "quick", "--json", str(folder / "verify.json"), "-j", str(cores)]
+    if pretend:
         verify += ["--kernel", "recurrent/tokens", "--rule", "linear", "--property", "linearity"]
-    bench = [python, str(BENCH / "side_by_side.py"), "--out", str(folder), "--budget", "{seconds}"]
-    bench += ["--device", "cpu", "--small", "--rounds", "2", "--rule", "gdn"] if args.pretend else ["--device", "cuda"]
-    found = [Step(name="verify", command=verify, share=0.35, done=(0, 1))]
-    # The quickest look at speed comes first, since a machine may go away.
-    small = [*bench, "--out", str(folder / "first-look"), "--small", "--op", "forward"]
-    small += [] if args.pretend else ["--op", "decode"]
-    found.insert(0, Step(name="first-look", command=small, share=0.25))
+    device = ["--device", "cpu", "--repeats", "2"] if pretend else []
+    rehearsed = ["--small"] if pretend else ["--beside"]
+    landscape_ahead = [] if pretend else [ahead("landscape", jobs=max(1, cores - 3))]
+    found = [
+        Step(name="compile", commands=[ahead("forward", *([] if pretend else ["train"]))], most=80),
+        # While the device is checked, the other cores compile what is wanted next.
+        Step(
+            name="check",
+            commands=[
+                script("device_check", *device),
+                *([] if pretend else [ahead("peer", "decode", jobs=max(1, cores - 2))]),
+            ],
+            most=70,
+        ),
+        Step(name="times", commands=[script("times", "--who", "ours", *times)], most=80),
+        Step(name="peer", commands=[script("times", "--who", "peer", "--op", "forward", *times)], most=70),
+        Step(name="verify", commands=[verify], most=90, done=(0, 1)),
+        Step(name="compile-more", commands=[ahead("forward" if pretend else "peer-train")], most=60),
+        Step(
+            name="peer-train",
+            commands=[script("times", "--who", "peer", "--op", "train", *times), *landscape_ahead],
+            most=70,
+        ),
+        Step(
+            name="landscape",
+            commands=[script("landscape", "--claims", str(CLAIMS), *rehearsed), *landscape_ahead],
+            most=100,
+        ),
+        Step(name="decode", commands=[script("times", "--who", "peer", "--op", "decode", *times)], most=25),
+    ]
     if gpu is not None:
-        tune = [python, "-m", "deltaproof.autotune", "--gpu", gpu, "--mode", "compile" if args.pretend else "measure"]
+        tune = [python, "-m", "deltaproof.autotune", "--gpu", gpu, "--mode", "compile" if pretend else "measure"]
         # A rehearsal sends what it compiled through the gate in the interpreter, which no budget counts.
-        dim, budget = ("64", "40s") if args.pretend else ("128", "{seconds}s")
-        tune += ["--op", "chunk_fwd", "--dim", dim, "--budget", budget, *(["--rule", "gdn"] if args.pretend else [])]
-        found.append(Step(name="tune", command=[*tune, "--out", str(folder / "tuned")], share=0.4))
-    found.append(Step(name="bench", command=bench, share=0.95))
+        dim, budget = ("64", "20s") if pretend else ("128", "{seconds}s")
+        tune += ["--op", "chunk_fwd", "--dim", dim, "--budget", budget, *(["--rule", "gdn"] if pretend else [])]
+        found.append(Step(name="tune", commands=[[*tune, "--out", str(folder / "tuned")]], most=400))
     return found
 
 
 def run(step: Step, seconds: float, log: Path) -> int | None:
-    """The exit code, or None if the time was up. The step's processes end with it."""
+    """The first exit code that is not 0, else 0; None if the time was up. The step's processes end with it."""
+    end = time.monotonic() + seconds
     # Room to finish what was begun: budgets end what begins, not what runs.
-    command = [part.replace("{seconds}", str(max(1, int(seconds * 0.7)))) for part in step.command]
+    room = max(1, int(min(seconds * 0.85, seconds - 6)))
     with log.open("a") as stream:
-        stream.write(f"$ {' '.join(command)}\n")
-        stream.flush()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        processes = []
+        for command in step.commands:
+            words = [part.replace("{seconds}", str(room)) for part in command]
+            stream.write(f"$ {' '.join(words)}\n")
+            stream.flush()
+            processes.append(
+                subprocess.Popen(words, cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+            )
         try:
-            return process.wait(timeout=seconds)
+            codes = [process.wait(timeout=max(0.1, end - time.monotonic())) for process in processes]
+            return next((code for code in codes if code), 0)
         except subprocess.TimeoutExpired:
-            # An interrupt first: it makes commands keep what they have.
-            for kind in (signal.SIGINT, signal.SIGKILL):
-                os.killpg(process.pid, kind)
-                try:
-                    process.wait(timeout=10)
-                    break
-                except subprocess.TimeoutExpired:
-                    continue
+            stop(processes)
             return None
         except KeyboardInterrupt:
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait()
+            stop(processes)
             raise
+
+
+def stop(processes: list[subprocess.Popen[Any]]) -> None:
+    """An interrupt first: it makes commands keep what they have."""
+    for kind, patience in ((signal.SIGINT, 8.0), (signal.SIGKILL, 5.0)):
+        running = [process for process in processes if process.poll() is None]
+        for process in running:
+            os.killpg(process.pid, kind)
+        for process in running:
+            try:
+                process.wait(timeout=patience)
+            except subprocess.TimeoutExpired:
+                continue
 
 
 def machine() -> dict[str, Any]:
@@ -102,6 +165,23 @@ print(json.dumps({
     return json.loads(asked.stdout)
 
 
+def kernels() -> dict[str, str]:
+    """What names the sources of our kernels, by op."""
+    from deltaproof.results.digests.kernels import kernel_digests
+
+    return dict(kernel_digests())
+
+
+def set_aside(folder: Path) -> None:
+    """Rows of other kernels or of another machine are kept, and are nothing to go on from."""
+    there = [*folder.glob("*.jsonl"), *folder.glob("verify.json")]
+    if there:
+        target = folder / f"before-{1 + len(list(folder.glob('before-*')))}"
+        target.mkdir()
+        for path in there:
+            path.rename(target / path.name)
+
+
 def slug_of(found: dict[str, Any]) -> str | None:
     """The name under which tables know the device; None for one that they do not know."""
     from deltaproof.results.schema.gpus import identify
@@ -112,25 +192,26 @@ def slug_of(found: dict[str, Any]) -> str | None:
     return None if known is None else known.slug
 
 
-def summary(folder: Path, found: dict[str, Any], state: dict[str, Any]) -> str:
-    """Markdown: the machine, every step, then the tables of the side-by-side runs."""
-    lines = [", ".join(f"{name} {value}" for name, value in found.items() if value is not None), ""]
-    lines += ["| step | state | seconds |", "|---|---|---:|"]
-    for name, entry in state.items():
-        lines.append(f"| {name} | {entry['state']} | {entry['seconds']:.0f} |")
-    report = folder / "verify.json"
-    if report.exists():
-        counts = json.loads(report.read_text())["summary"]
-        lines += ["", "verify: " + ", ".join(f"{value} {name}" for name, value in counts.items() if name != "seconds")]
-    for table in sorted(folder.glob("**/table.md")):
-        lines += ["", table.read_text().rstrip()]
-    return "\n".join(lines) + "\n"
+def told(code: int | None, step: Step, log: Path) -> str:
+    """The state of a step after a run. Some commands end well with work left, and say so last."""
+    if code is None:
+        return "stopped for time; goes on"
+    if code in step.done and "the same command goes on" in log.read_text()[-300:]:
+        return "some is left; goes on"
+    if code in step.done:
+        return "done" if code == 0 else f"done, exit code {code}"
+    if code == LEFT:
+        return "some is left; goes on"
+    return f"failed, exit code {code}; see {step.name}.log"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--limit", type=float, default=570.0, help="seconds that this call may take (570)")
+    parser.add_argument("--limit", type=float, default=480.0, help="seconds that this call may take (480)")
+    parser.add_argument("--only", help="steps of this call, with commas between; all by default")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "gpu", help="folder of results")
+    parser.add_argument("--tar", type=Path, help="folder that gets everything in few archives, after every step")
+    parser.add_argument("--from", type=Path, dest="source", help="folder of archives that an earlier call made")
     parser.add_argument("--fresh", action="store_true", help="do again what is done")
     parser.add_argument("--pretend", action="store_true", help="rehearse on the CPU, with little of everything")
     args = parser.parse_args()
@@ -144,8 +225,13 @@ def main() -> int:
         return 2
     folder = args.out
     folder.mkdir(parents=True, exist_ok=True)
+    packed, first = set[str](), 0
+    if args.source:
+        first = len(list(args.source.glob("compiled-*.tar.xz")))
+        archive.unpack(args.source, folder, CACHE, CLAIMS)
+        packed = archive.names_in(args.source)
     # Compiled kernels, and what a peer's autotuner found, stay for the next call.
-    os.environ.setdefault("TRITON_CACHE_DIR", str(ROOT / ".deltaproof" / "triton"))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(CACHE))
     os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / ".import"), os.environ.get("PYTHONPATH"))))
     os.environ["PYTHONUNBUFFERED"] = "1"
@@ -155,38 +241,46 @@ def main() -> int:
         before = json.loads(progress.read_text()) if progress.exists() and not args.fresh else {}
     except ValueError:
         before = {}
+    found["kernels"] = "-".join(kernels().values())
     state: dict[str, Any] = before["steps"] if before.get("machine") == found else {}
-    gpu = slug_of(found) or ("h100-sxm" if args.pretend else None)
-    wanted = steps(args, folder, gpu)
+    if not state:
+        set_aside(folder)
+    gpu = slug_of(found) or ("h200-sxm" if args.pretend else None)
+    wanted = steps(folder, gpu, args.pretend)
+    if args.only:
+        names = args.only.split(",")
+        if unknown := set(names) - {step.name for step in wanted}:
+            print(
+                f"gpu: no step {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in wanted)}",
+                file=sys.stderr,
+            )
+            return 2
+        wanted = [step for step in wanted if step.name in names]
     for step in wanted:
         entry = state.setdefault(step.name, {"state": "to do", "seconds": 0.0})
-        left = args.limit - (time.monotonic() - began)
+        left = args.limit - PACKING - (time.monotonic() - began)
         if entry["state"].startswith("done") or left < LEAST:
             continue
-        seconds = left * step.share
+        seconds = min(left, step.most)
         if (folder / "tuned" / "tables").is_dir():
             os.environ["DELTAPROOF_TABLES"] = str(folder / "tuned" / "tables")
         print(f"{step.name}: up to {seconds:.0f} s", flush=True)
         start = time.monotonic()
-        code = run(step, seconds, folder / f"{step.name}.log")
-        if step.name == "tune" and "bench" in state:
-            # It knows itself what was measured under other tables.
-            state["bench"]["state"] = "to do"
+        log = folder / f"{step.name}.log"
+        code = run(step, seconds, log)
+        if step.name == "tune":
+            for name in ("times", "peer", "peer-train"):
+                # They know themselves what was measured under other tables.
+                if name in state:
+                    state[name]["state"] = "to do"
         entry["seconds"] += time.monotonic() - start
-        if code is None:
-            entry["state"] = "stopped for time; goes on"
-        elif code in step.done:
-            entry["state"] = "done" if code == 0 else f"done, exit code {code}"
-        else:
-            entry["state"] = f"failed, exit code {code}; see {step.name}.log"
-        if (
-            step.name == "bench"
-            and code == 0
-            and "pieces of work are left" in (folder / "bench.log").read_text()[-400:]
-        ):
-            entry["state"] = "some is left; goes on"
+        entry["state"] = told(code, step, log)
         progress.write_text(json.dumps({"machine": found, "steps": state}, indent=1) + "\n")
         (folder / "summary.md").write_text(summary(folder, found, state))
+        if args.tar:
+            archive.pack_results(folder, args.tar)
+            if step.name in ("check", "peer", "peer-train", "landscape"):
+                archive.pack_compiled(CACHE, CLAIMS, args.tar, packed, first)
     print(
         (folder / "summary.md").read_text() if (folder / "summary.md").exists() else "nothing was done: too little time"
     )

@@ -38,6 +38,20 @@ class Stopwatch:
         call()
         return 1e3 * (clock() - begun)
 
+    def take(self, call: Callable[[], object]) -> dict[str, Any]:
+        """A sample with what is known of how it was taken: the clock in MHz, and whether all launches were queued in time."""
+        if not self._events:
+            return {"milliseconds": self.sample(call)}
+        one = self._events.sample(call)
+        return {"milliseconds": one.milliseconds, "megahertz": one.megahertz, "queued": one.queued}
+
+    def warm(self, call: Callable[[], object]) -> None:
+        """Run a call until the device's clocks are up; once on a CPU."""
+        if self._events:
+            self._events.warm(call)
+        else:
+            call()
+
     def peak(self, call: Callable[[], object]) -> int | None:
         """Bytes that a call allocates at most, beyond what was there; None on a CPU."""
         if not self._cuda:

@@ -1,4 +1,4 @@
-"""The side-by-side runner and the GPU session, rehearsed on a CPU: what they write, and that they go on where they stopped."""
+"""The side-by-side runner, rehearsed on a CPU: what it writes, and that it goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -61,36 +61,6 @@ def test_bad_usage_is_one_line_and_exit_code_2(arguments: tuple[str, ...], messa
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_without_a_gpu_the_session_says_so(tmp_path: Path):
-    done = run("on_gpu.py", "--out", str(tmp_path), CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 2
-    assert "torch sees no CUDA device" in done.stderr
-
-
-def test_what_was_timed_before_tuning_went_on_is_timed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(HERE))
-    import on_gpu  # pyright: ignore[reportMissingImports]
-
-    for name in ("TRITON_CACHE_DIR", "TRITON_CACHE_AUTOTUNING", "PYTHONPATH", "PYTHONUNBUFFERED"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-    times = tmp_path / "times"
-    timing = [sys.executable, "-c", f"open({str(times)!r}, 'a').write('x')"]
-    tune = on_gpu.Step(name="tune", command=[sys.executable, "-c", ""], share=0.5)
-    monkeypatch.setattr(on_gpu, "steps", lambda *_: [tune, on_gpu.Step(name="bench", command=timing, share=0.9)])
-    machine = {"device": None}
-    monkeypatch.setattr(on_gpu, "machine", lambda: machine)
-    monkeypatch.setattr(sys, "argv", ["gpu", "--pretend", "--out", str(tmp_path)])
-    before = {
-        "tune": {"state": "stopped for time; goes on", "seconds": 1.0},
-        "bench": {"state": "done", "seconds": 1.0},
-    }
-    (tmp_path / "progress.json").write_text(json.dumps({"machine": machine, "steps": before}))
-    assert on_gpu.main() == 0
-    assert times.read_text() == "x"
-    assert on_gpu.main() == 0
-    assert times.read_text() == "x"
 
 
 def document(ours: list[float], peer: list[float], **more: Any) -> dict[str, Any]:

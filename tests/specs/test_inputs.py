@@ -125,5 +125,5 @@ def test_the_growth_pair_grows():
 def test_unknown_and_unfit_regimes_are_refused():
     with pytest.raises(ValueError, match="unknown regime 'calm'; known: ordinary"):
         generate(problem(regime="calm"))
-    with pytest.raises(ValueError, match="needs channel erase, which rule kda has not"):
+    with pytest.raises(ValueError, match="needs channel erase, which rule kda does not have"):
         generate(problem("kda", "growth"))

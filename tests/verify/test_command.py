@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.run import runner
 from deltaproof.verify.run.cache import VerdictStore
-from deltaproof.verify.run.judge import Cell
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -20,13 +20,14 @@ from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RELATIVES, RULES
 from deltaproof.verify import properties
 from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import HOST, Localised, localise
 from deltaproof.verify.localise.needs import needs
 from deltaproof.verify.localise.outputs import describe
 from deltaproof.verify.report.text import print_report
-from deltaproof.verify.run.judge import Cell, judge_case, judge_one
+from deltaproof.verify.run.judge import judge_case, judge_one
 from deltaproof.verify.verdicts.verdict import Verdict
 
 NARROW = LaunchConfig(chunk_size=16, **dict.fromkeys(STAGES, Tile(block=16)))
@@ -101,7 +102,9 @@ def double_stores(kernel: str) -> Callable[[str, ast.Module], ast.Module]:
 def test_a_fault_in_any_stage_is_named(stage: str):
     located = found("equality", STAGED, KDA, double_stores(stage))
     assert located.stage == stage
-    assert "Wrong for their own inputs, too" not in located.story  # the stages after it only pass the error on
+    assert (
+        "Wrong for the inputs that they received, too" not in located.story
+    )  # the stages after it only pass the error on
 
 
 @pytest.mark.parametrize("kernel", ["recurrent/tokens", "chunk_fwd/split"])

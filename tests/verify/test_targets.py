@@ -17,12 +17,13 @@ from deltaproof.specs.rule import RULES
 from deltaproof.verify import targets
 from deltaproof.verify.cases import regressions as corpus
 from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.contracts import promises_ieee_products
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load as load_property
-from deltaproof.verify.run.judge import Cell, judge, judge_case
+from deltaproof.verify.run.judge import judge, judge_case
 from deltaproof.verify.run.plan import Selection, plan, unsupported
 from deltaproof.verify.verdicts.outcome import Outcome
 from deltaproof.verify.verdicts.verdict import Verdict

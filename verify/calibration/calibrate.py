@@ -23,12 +23,12 @@ from ...specs.inputs.regimes import REGIMES
 from ...specs.problem import DType
 from ...specs.rule import RULES
 from ..cases.case import Case, Replay
+from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
 from ..cases.strategies import cases
 from ..execution.contracts import budget_of, contract_of
 from ..execution.harness import Harness
 from ..properties.identities import residuals, worst_residual
-from ..run.judge import Cell
 from ..targets import Target
 from ..targets import load as load_target
 

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from ...specs.rule import NAMED
+from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..properties import NAMES as PROPERTIES
 from ..report.text import Live, print_report
 from ..run.cache import VerdictStore, default_folder
-from ..targets import OWN
 from ..verdicts.document import Document, exit_code
 from ..verdicts.verdict import Verdict
 from .options import (

@@ -1,4 +1,4 @@
-"""The `verify` command: its subcommands are the files of `commands`."""
+"""The `verify` command: its subcommands are the files beside this one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .claims import claims
 from .compile import EXAMPLES as COMPILE_EXAMPLES
 from .compile import compile_all
 from .explain import explain
-from .findings import findings
+from .launch import EXAMPLES as LAUNCH_EXAMPLES
+from .launch import launch
 from .list import list_everything
 from .mutants import mutants
-from .options import INTERRUPTED
+from .options import INTERRUPTED, VersionOption
 from .replay import replay
 from .report import report
 from .usage_errors import OneLineGroup
-from .version import VersionOption
 
 EXAMPLES = """
 Examples:
@@ -51,7 +51,7 @@ app = typer.Typer(
 
 @app.callback()
 def every(version: VersionOption = False) -> None:
-    """What stands before a subcommand."""
+    """Options that stand before a subcommand."""
 
 
 app.command("all", epilog=EXAMPLES)(judge_all)
@@ -60,11 +60,11 @@ app.command("replay")(replay)
 app.command("report")(report)
 app.command("calibrate")(calibrate)
 app.command("mutants")(mutants)
-app.command("findings")(findings)
 app.command("explain")(explain)
 app.command("bytes", epilog=BYTES_EXAMPLES)(count_bytes)
 app.command("claims")(claims)
 app.command("compile", epilog=COMPILE_EXAMPLES)(compile_all)
+app.command("launch", epilog=LAUNCH_EXAMPLES)(launch)
 
 
 def main() -> None:

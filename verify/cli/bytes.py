@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...specs.rule import RULES
-from ..targets import OWN
+from ..cases.target_names import OWN
 from .options import Device, JsonOption, KernelOption, chosen, prepare, stderr, stdout, usage, write
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..run.cache import default_folder, source_digest
-from ..targets import OWN
 from ..verdicts.document import environment
 from .options import (
     CORES,
@@ -49,7 +49,8 @@ def calibrate(
     from ...results.files import calibration
     from ..calibration.calibrate import false_alarms, shares, summarise
     from ..calibration.log import Log
-    from ..run import plan, runner
+    from ..calibration.run import calibrate as measure_shares
+    from ..run import plan
 
     selection = plan.Selection(target=target, rules=(), properties=(), kernels=kernel or ("*",))
     path = out or calibration.PATH
@@ -67,7 +68,7 @@ def calibrate(
     with interruptible(), bar:
         task = bar.add_task("measuring", total=len(wanted))
         try:
-            measured = runner.calibrate(wanted, jobs, log, lambda share: bar.advance(task))
+            measured = measure_shares(wanted, jobs, log, lambda share: bar.advance(task))
         except KeyboardInterrupt:
             stderr.print("interrupted: what was measured is kept, and the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from None

@@ -52,20 +52,21 @@ Exit codes: 0 everything compiles and fits, 1 something does not, 2 bad usage, 1
 
 
 def compile_all(
-    gpu: Annotated[str, typer.Option("--gpu", help=f"Names, with commas between, or all: {', '.join(gpus())}.")] = FEW,
+    gpu: Annotated[str, typer.Option("--gpu", help=f"Comma-separated names, or 'all': {', '.join(gpus())}.")] = FEW,
     kernel: KernelOption = None,
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
     dtype: Annotated[list[str] | None, typer.Option("--dtype", help="bf16, fp16, fp32; may be repeated.")] = None,
     dim: Annotated[list[int] | None, typer.Option("--dim", help="K = V; may be repeated.")] = None,
     config: Annotated[
-        list[str] | None, typer.Option("--config", help="This one, too, as `autotune` writes it; may be repeated.")
+        list[str] | None,
+        typer.Option("--config", help="Also compile this configuration (autotune's syntax); may be repeated."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every selectable configuration, too.")] = False,
     jobs: JobsOption = CORES,
     fresh: Annotated[bool, typer.Option("--fresh", help="Compile again what is already known.")] = False,
     json_path: JsonOption = None,
 ) -> None:
-    """Compile what may be launched for GPUs that need not be here: does it compile, and does it fit?
+    """Cross-compile every launchable kernel for GPUs that need not be present, and check that it fits.
 
     By default: the safe configuration and those that tables serve, of every rule in bf16 with head dimension 128 and of the
     most general rule in fp16 with 64 and in fp32 with 256. Where dtypes or dimensions are named: all combinations.

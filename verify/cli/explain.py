@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from ...specs.rule import RULES
+from ..cases.target_names import OWN
 from ..properties import NAMES as PROPERTIES
 from ..report.text import details, headline, print_shares
-from ..targets import OWN
 from .options import Device, TargetOption, kernels_of, known, prepare, stdout, usage
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ...specs.rule import RULES
+from ..cases.target_names import OWN
 from ..properties import NAMES as PROPERTIES
-from ..targets import OWN
 from .options import Device, TargetOption, kernels_of, prepare, stdout
 
 
 def list_everything(target: TargetOption = OWN) -> None:
-    """Kernels, rules, systems, properties and regimes that there are; and what lies outside the family, and why."""
+    """List kernels, rules, systems, properties and input regimes, and what is out of scope."""
     prepare(Device.interpreter)
 
     from ...specs.inputs.regimes import REGIMES

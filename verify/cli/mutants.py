@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..run.cache import default_folder, source_digest
-from ..targets import OWN
 from ..verdicts.document import environment
 from .options import (
     CORES,
@@ -45,7 +45,7 @@ def mutants(
     patience: Annotated[
         float, typer.Option(min=1, help="Seconds of processor time after which a fault counts as survived.")
     ] = 1800,
-    peers: Annotated[bool, typer.Option("--peers", help="Also judge by the rules that others use.")] = False,
+    peers: Annotated[bool, typer.Option("--peers", help="Also score other projects' tolerance rules.")] = False,
     prove: Annotated[
         float,
         typer.Option(
@@ -57,7 +57,9 @@ def mutants(
     localise_path: Annotated[
         Path | None,
         typer.Option(
-            "--localise", help="Also localise each killed fault; write how often it is right here.", dir_okay=False
+            "--localise",
+            help="Also localise each killed fault; write the localisation accuracy to this file.",
+            dir_okay=False,
         ),
     ] = None,
 ) -> None:

@@ -12,8 +12,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from ... import __version__  # pyright: ignore[reportMissingImports]  # the folders are linked into the package
 from ..cases import profiles
-from ..targets import FORMS
+from ..cases.target_names import FORMS
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -135,3 +136,14 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"deltaproof {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+]

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
+from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..properties import NAMES as PROPERTIES
 from ..report.text import print_report
-from ..targets import OWN
 from ..verdicts.document import document, exit_code, read_document
 from .options import (
     INTERRUPTED,
@@ -34,7 +34,7 @@ def replay(
     target: TargetOption = OWN,
     json_path: JsonOption = None,
 ) -> None:
-    """Judge single cases again: that of a replay token, or all counterexamples of a report."""
+    """Run one case again from its replay token, or every counterexample in a report."""
     started = time.monotonic()
     place = prepare(device)
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..report.markdown import markdown
 from ..report.text import print_report
 from ..verdicts.document import exit_code, read_document
 from .options import HtmlOption, JunitOption, stdout, usage
 from .write_reports import write_reports
 
 
+class Format(StrEnum):
+    """How a report is printed."""
+
+    text = "text"
+    md = "md"
+
+
 def report(
     file: Annotated[Path, typer.Argument(help="What `verify all --json` wrote.", metavar="FILE.json")],
+    form: Annotated[Format, typer.Option("--format", help="text, or md: Markdown for an issue.")] = Format.text,
     html: HtmlOption = None,
     junit: JunitOption = None,
 ) -> None:
-    """Show a JSON report again: on the terminal, as a page, as JUnit XML. Exits as the run did."""
+    """Show a JSON report again: on the terminal, as Markdown, as a page, as JUnit XML. Exits as the run did."""
     try:
         document = read_document(file)
     except ValueError as error:
         usage(str(error))
-    print_report(stdout, document.verdicts, document.seconds)
+    if form is Format.md:
+        stdout.print("\n".join(markdown(document)), soft_wrap=True, markup=False)
+    else:
+        print_report(stdout, document.verdicts, document.seconds)
     write_reports(document, json_path=None, html=html, junit=junit)
     raise typer.Exit(exit_code(document.verdicts))

@@ -18,6 +18,7 @@ from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import respond, solve
 from ...specs.problem import Problem
 from ..cases.case import Case
+from ..process.lost_device import noticed
 from ..verdicts.outcome import KernelRaised, Unsupported
 from . import execute
 
@@ -66,15 +67,17 @@ class Harness:
     def faithful(self, case: Case, inputs: Inputs, *, gradients: bool = False) -> dict[str, np.ndarray]:
         """Outputs as fp32 arrays, computed as a GPU would round. Raises KernelRaised, for an access out of bounds too."""
         if self.device != "cpu":
-            made = execute.tensors(case.problem, inputs, place=self._placed)
-            return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
+            with noticed(self.device):
+                made = execute.tensors(case.problem, inputs, place=self._placed)
+                return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
         made = execute.tensors(case.problem, inputs)
         return execute.as_numpy(self.watched(lambda: execute.run(self.kernel, case, made, gradients=gradients)))
 
     def watched(self, call: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """What `call` returns, its kernels computing as a GPU would round where there is none. Raises KernelRaised."""
         if self.device != "cpu":
-            return call()
+            with noticed(self.device):
+                return call()
         from ..interpreter import session
 
         with session(arithmetic="faithful", memory=True, transform=self.transform) as watched:
@@ -113,7 +116,8 @@ class Harness:
     def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
         """Run forward, and backward where there is one, with every buffer guarded. Raises KernelRaised."""
         if self.device != "cpu":
-            return self._strays(case, inputs)
+            with noticed(self.device):
+                return self._strays(case, inputs)
         from ..interpreter import session
 
         made = execute.tensors(case.problem, inputs)

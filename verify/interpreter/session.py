@@ -95,7 +95,7 @@ def session(
         kernels and in what torch does to them in between.
     memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
     counting: counts the bytes that every launch touches; checks addresses too, but places nothing that torch allocates.
-    races: with `memory`, also look for elements over which programs of a launch quarrel; not seen between processes.
+    races: with `memory`, also look for elements on which programs of a launch race; not seen between processes.
     last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than what
         there is of memory; with `memory`, addresses are checked, and what they hold is not.
     processes: run large grids in this many processes. The bits are the same.

@@ -116,9 +116,9 @@ def _masks(trace: Trace, case: Case, harness: Harness) -> Masks:
 def _about_stage(trace: Trace, right_in_exact: Sequence[str]) -> list[str]:
     found = trace.first_wrong
     assert found is not None
-    text = f"The first stage that is wrong for the very inputs it was given is {found.stage}"
+    text = f"First faulty stage: {found.stage} (wrong output for the inputs that it received)"
     if found.oracle is not None:
-        text += f", which {found.oracle.does} ({found.oracle.equation})"
+        text += f"; it {found.oracle.does} ({found.oracle.equation})"
     text += f": {found.reason}"
     if found.tensor is not None:
         meaning = f", {MEANING[found.tensor]}" if found.tensor in MEANING else ""
@@ -128,12 +128,12 @@ def _about_stage(trace: Trace, right_in_exact: Sequence[str]) -> list[str]:
         sentences.append("Exact arithmetic finds no fault in it, so it is the rounding, not the formula.")
     right = [stage for stage in trace.stages("right") if stage not in trace.stages("wrong")]
     if right:
-        sentences.append(f"Right for their own inputs: {_and(right)}.")
+        sentences.append(f"Right for the inputs that they received: {_and(right)}.")
     others = [stage for stage in trace.stages("wrong") if stage != found.stage]
     if others:
-        sentences.append(f"Wrong for their own inputs, too: {_and(others)}.")
+        sentences.append(f"Wrong for the inputs that they received, too: {_and(others)}.")
         if shared := trace.shared():
-            sentences.append(f"All wrong stages, and no right one, call {_and(shared)}: look there first.")
+            sentences.append(f"The faulty stages share {_and(shared)}, which no passing stage calls: start there.")
     return sentences
 
 

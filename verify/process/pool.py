@@ -23,7 +23,7 @@ from .signals import heed
 T = TypeVar("T")
 
 _TRIES = 2
-"""A process that dies may have been the victim of another's hunger for memory; a task is to blame the second time."""
+"""The system may kill a process because another one used the memory, so a task is blamed the second time only."""
 _TASKS = 250
 """After which a process is replaced: Triton's compiler keeps about a megabyte of every kernel that it compiled."""
 _STARTS = 4

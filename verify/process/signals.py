@@ -1,4 +1,4 @@
-"""Ctrl-C and a plain kill, heeded where a run can stop with everything in order.
+"""Ctrl-C and a plain kill, handled at safe points of a run.
 
 An exception that a signal handler raises lands wherever the main thread happens to be: in a finaliser it is swallowed,
 and in a library's critical section it leaves a lock behind. So the handler only takes note, and loops ask.

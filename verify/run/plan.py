@@ -9,11 +9,12 @@ from typing import Any
 
 from ...specs.rule import NAMED, RELATIVES
 from ..cases import regressions as corpus
+from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
 from ..properties import load
 from ..properties.base import Property
 from ..verdicts.verdict import Verdict
-from .judge import ORACLE_KERNEL, Cell, as_taken
+from .known_cases import as_taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

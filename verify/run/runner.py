@@ -9,17 +9,16 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..calibration.calibrate import Measured, Share, measure
-from ..calibration.log import Log
 from ..cases.case import Case, Replay
+from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
+from ..cases.target_names import is_package
+from ..process.lost_device import EXIT_CODE
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
-from ..targets import is_package
 from ..verdicts.verdict import Counterexample, Verdict
 from . import worker
 from .cache import VerdictStore
-from .judge import ORACLE_KERNEL, Cell
 from .worker import not_judged
 
 _PACKAGE = 5
@@ -86,27 +85,6 @@ def replay(replays: Sequence[tuple[str, Replay]], device: str, tau: float) -> It
             yield from (verdict for _, verdict in _judge(workers, [cell], settings, wanted.case))
 
 
-def calibrate(shares: Sequence[Share], jobs: int, log: Log, on_share: Callable[[Measured], None]) -> list[Measured]:
-    """Row ratios of all shares, measured in child processes; those of the log first. KeyboardInterrupt passes through."""
-    found = []
-    waiting = []
-    for share in shares:
-        known = log.get(share)
-        if known is None:
-            waiting.append(share)
-        else:
-            found.append(known)
-            on_share(known)
-    with Workers(jobs, one_thread, interpret=True) as workers:
-        for index, measured in workers.run(measure, [(share,) for share in waiting], timeout=None, tries=1):
-            if isinstance(measured, Failure):
-                raise RuntimeError(f"measuring {waiting[index]} ended in a {measured.outcome}")
-            found.append(measured)
-            log.put(waiting[index], measured)
-            on_share(measured)
-    return found
-
-
 def _workers(settings: Settings) -> Workers:
     return Workers(settings.jobs, one_thread, interpret=settings.device == "interpreter")
 
@@ -144,6 +122,8 @@ def _failed(task: worker.Task, failure: Failure, timeout: float) -> Verdict:
 def _crashed(task: worker.Task, code: int) -> Verdict:
     """A child that died while running a case: the kernel went where it must not."""
     died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
+    if code == EXIT_CODE:
+        died = "the device answered no more"
     token = _last_case(task)
     if token is None:
         return not_judged(task.cell, f"{died} before it ran a case")

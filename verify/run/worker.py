@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..cases.case import Case
+from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
 from ..execution.harness import Harness
+from ..process.lost_device import EXIT_CODE, DeviceLost
 from ..properties import load
 from ..targets import load as load_target
 from ..verdicts.verdict import Verdict
-from .judge import Cell, judge, judge_one
+from .judge import judge, judge_one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +34,12 @@ class Task:
 
 
 def run(task: Task) -> Verdict:
-    """The verdict of one cell, or the error that kept it from being judged."""
+    """The verdict of one cell, or the error that kept it from being judged. Ends the process if the device is lost to it."""
     try:
         return _judged(task)
+    except DeviceLost:
+        # At once, as destructors may hang; what the cell died of is said by the case on disk.
+        os._exit(EXIT_CODE)
     except Exception as error:
         return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 

@@ -15,20 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ...specs.problem import Problem
-
-OWN = "deltaproof"
-FLA = "fla"
-GROUP = "deltaproof.targets"
-"""Entry points of this group name targets: each leads to a mapping of names to kernels, a function, or a Target."""
-FORMS = (OWN, FLA, "module:KERNELS", "module:function", f"a name registered as an entry point of {GROUP!r}")
-"""How a target may be named: ours, flash-linear-attention, a mapping of names to kernels, a function with FLA's or our
-signature, or what an installed package registers."""
-
-
-def is_package(name: str) -> bool:
-    """Whether a target is somebody's finished package, of which all that is wrong is wanted; of ours, and of what is being
-    written (`module:...`), the first fault of a kernel is enough."""
-    return name != OWN and ":" not in name
+from ..cases.target_names import FLA, FORMS, GROUP, OWN
 
 
 def _always(kernel: Any, problem: Problem) -> bool | str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from ..targets import OWN
+from ..cases.target_names import OWN
 
 Status = Literal["held", "failed", "unsupported", "error"]
 Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]

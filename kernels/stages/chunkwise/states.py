@@ -15,7 +15,7 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import load_decay
+from ..device.decay import load_decay, sums
 from .scores import erase_key
 
 
@@ -28,7 +28,7 @@ def chunk_factors(g, start, rows, head, row, channel, G: tl.constexpr, K: tl.con
         return one, one, tl.full([1], 1.0, tl.float32)
     else:
         here, after = load_decay(g, start, rows, head, row, channel, G, K, DECAY)
-        return tl.exp(tl.cumsum(here, 0)), tl.exp(tl.cumsum(after, 0, reverse=True)), tl.exp(tl.sum(here, 0))
+        return tl.exp(sums(here, False)), tl.exp(sums(after, True)), tl.exp(tl.sum(here, 0))
 
 
 @triton.jit

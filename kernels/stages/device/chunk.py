@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from ...arguments.ties import CHANNEL, NONE, SCALAR
-from .decay import double, meets, pair_decay
+from .decay import double, meets, pair_decay, sums
 from .rows import load_decay_of, load_gate, load_rows, load_writes, reciprocal_norms
 
 STATE_ROWS = 64
@@ -128,7 +128,7 @@ def advance(state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows
     for i in tl.static_range(KP // KB):
         channel = i * KB + tl.arange(0, KB)
         here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW)
-        up = tl.exp(tl.cumsum(here, 0))
+        up = tl.exp(sums(here, False))
         operand = state[i].to(v.dtype.element_ty)
         query = load_rows(q, start, rows, i_h, row, channel, H, K) * up
         if NORMALISE:
@@ -149,7 +149,7 @@ def advance(state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows
     for i in tl.static_range(KP // KB):
         channel = i * KB + tl.arange(0, KB)
         after = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 1, G, K, DECAY, RAW)
-        y = load_rows(k, start, rows, i_h, row, channel, H, K) * tl.exp(tl.cumsum(after, 0, reverse=True))
+        y = load_rows(k, start, rows, i_h, row, channel, H, K) * tl.exp(sums(after, True))
         if NORMALISE:
             y *= k_norm[:, None]
         key = tl.trans(y.to(k.dtype.element_ty))

@@ -27,6 +27,16 @@ def load_decay(g, start, rows, head, row, channel, G: tl.constexpr, K: tl.conste
 
 
 @triton.jit
+def sums(x, REVERSE: tl.constexpr):
+    """Sums of x [C, channels] over the rows up to each; with REVERSE, from each on."""
+    if x.shape[1] == 1:
+        # As a vector: Triton 3.6 fails to compile the scan of a single column.
+        return tl.cumsum(tl.sum(x, 1), 0, reverse=REVERSE)[:, None]
+    else:
+        return tl.cumsum(x, 0, reverse=REVERSE)
+
+
+@triton.jit
 def double(prefix, suffix, row, span):
     """Sums over segments of 2 * span rows from those over segments of span rows.
 

@@ -3,7 +3,7 @@
 An access is checked against the tensors, as views, of the running launch: neither the padding inside a storage, nor
 the gaps of a strided view, nor another live tensor is fair game. What is out of bounds is recorded and masked off, so
 that even an address far away does not end the process. What nothing has written may not be read, and no two programs
-may quarrel over an element.
+may race on an element.
 """
 
 from __future__ import annotations
@@ -171,9 +171,9 @@ class Memory:
         for region, at, old in before:
             touched, index = self._touched_of(region, item), self._index(region, at, item)
             changed = _bits(at, item) != old
-            quarrel = touched.contested(index, program) & changed
-            if quarrel.any():
-                self._record("race", "store", at[quarrel], item)
+            raced = touched.contested(index, program) & changed
+            if raced.any():
+                self._record("race", "store", at[raced], item)
             touched.store(index, program, changed)
 
     def _watch_load(self, region: Region, addresses: np.ndarray, item: int) -> None:
@@ -183,9 +183,9 @@ class Memory:
             if unwritten.any():
                 self._record("never written", "load", addresses[unwritten], item)
         if self._races:
-            quarrel = self._touched_of(region, item).load(self._index(region, addresses, item), _program())
-            if quarrel.any():
-                self._record("race", "load", addresses[quarrel], item)
+            raced = self._touched_of(region, item).load(self._index(region, addresses, item), _program())
+            if raced.any():
+                self._record("race", "load", addresses[raced], item)
 
     def _touched_of(self, region: Region, item: int) -> Touched:
         if region.start not in self._touched:

@@ -1,28 +1,11 @@
-"""`verify findings`: what a run found wrong, as Markdown to keep or to paste into an issue."""
+"""What a run found wrong, as Markdown to keep or to paste into an issue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from ..verdicts.document import Document, exit_code, read_document
+from ..verdicts.document import Document
 from ..verdicts.verdict import Verdict, replay_line
-from .options import stdout, usage
-
-
-def findings(
-    file: Annotated[Path, typer.Argument(help="What `verify all --json` wrote.", metavar="FILE.json")],
-) -> None:
-    """Print the failures of a JSON report as Markdown, then what held and what could not be judged. Exits as the run did."""
-    try:
-        document = read_document(file)
-    except ValueError as error:
-        usage(str(error))
-    stdout.print("\n".join(markdown(document)), soft_wrap=True, markup=False)
-    raise typer.Exit(exit_code(document.verdicts))
 
 
 def markdown(document: Document) -> Iterator[str]:

@@ -1,0 +1,86 @@
+"""Kernels that Triton compiles here and now: results are right, nothing is found, and nothing is unsupported.
+
+The suite imports Triton for its interpreter, and what compiles needs a process of its own: one for each architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+
+CHECKED = (
+    "softmax", "matmul fp16, 4 warps", "matmul bf16, 8 warps", "matmul int8, 4 warps", "matmul fp32 as tf32", "attention",
+    "order and scans", "atomics", "conversions", "integers", "tensor descriptors made on the device",
+    "tensor descriptors made on the host", "inline assembly",
+)  # fmt: skip
+"""What every run of the suite compiles; `features.py` has more, and `make ptx-features` runs all of it."""
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
+        env=known | {"PYTHONPATH": f"{ROOT / '.import'}{os.pathsep}{ROOT}", **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", [90, 80])
+def test_features_compute_what_they_should_and_keep_the_rules(arch: int):
+    result = run("-m", "tests.verify.ptx.run_features", str(arch), *CHECKED)
+    assert result.returncode == 0, result.stderr[-2000:]
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["feature"] for row in rows] == list(CHECKED)
+    for row in rows:
+        assert not row["wrong"] and not row["faults"], row
+
+
+def test_the_command_finds_the_race_of_the_example_and_none_where_it_is_corrected(tmp_path: Path):
+    out = tmp_path / "launch.json"
+    race = run("-m", "deltaproof.verify", "launch", "examples/one_race.py:call", "--json", str(out))
+    assert race.returncode == 1 and "global-" in race.stdout and "one_race.py:1" in race.stdout
+    (launch,) = json.loads(out.read_text())["launches"]
+    assert launch["findings"] and launch["differences"] and launch["traffic"]["programs"] == 4
+    clean = run("-m", "deltaproof.verify", "launch", "examples/one_race.py:corrected", "--device", "sm_80")
+    assert clean.returncode == 0 and "no fault" in clean.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nothing.py:call"], "no file"), (["no_such_module:call"], "cannot import"),
+        (["examples/one_race.py:absent"], "no function"),
+        (["examples/one_race.py:call", "--device", "sm_75"], "accepted"), (["pyproject.toml:x"], "cannot import"),
+    ],
+)  # fmt: skip
+def test_bad_usage_ends_with_one_line(arguments: list[str], says: str):
+    result = run("-m", "deltaproof.verify", "launch", *arguments)
+    assert result.returncode == 2 and says in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_ptx_that_is_cut_and_no_compiler_end_with_one_line(tmp_path: Path):
+    from .stored import read
+
+    whole = tmp_path / "kernel.ptx"
+    whole.write_text(read("scores_in_flight"))
+    found = run("-m", "deltaproof.verify", "launch", str(whole))
+    assert found.returncode == 1 and "lint-operand-reuse" in found.stdout
+    whole.write_text(read("scores_in_flight")[:5000])
+    cut = run("-m", "deltaproof.verify", "launch", str(whole))
+    assert cut.returncode == 2 and len(cut.stderr.strip().splitlines()) == 1
+    none = run(
+        "-m",
+        "deltaproof.verify",
+        "launch",
+        "examples/one_race.py:call",
+        CC="no-such-compiler",
+        XDG_CACHE_HOME=str(tmp_path),
+    )
+    assert none.returncode == 2 and "C compiler" in none.stderr and len(none.stderr.strip().splitlines()) == 1

@@ -1,0 +1,23 @@
+"""What one verdict is about: a kernel, a rule and a property."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+ORACLE_KERNEL = "oracle"
+"""Stands for the kernel in cells that need none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one verdict is about."""
+
+    target: str
+    kernel: str
+    rule: str
+    property: str
+
+    def seed(self, seed: int) -> int:
+        """A seed of its own for every cell, the same on every machine."""
+        return zlib.crc32(f"{seed}/{self.target}/{self.kernel}/{self.rule}/{self.property}".encode())

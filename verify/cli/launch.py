@@ -1,0 +1,170 @@
+"""`verify launch`: the launches of any Triton code, as compiled, run and checked on the CPU."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from .options import FAILED, JsonOption, stdout, usage, write
+
+if TYPE_CHECKING:
+    from ..ptx.verdict import Verdict
+
+EXAMPLES = """
+Examples:
+
+  verify launch examples/one_race.py:call               compile for sm_90, run, check
+
+  verify launch package.module:call --device sm_80      for an A100
+
+  verify launch script.py:call --orders 20              20 random orders of warps more
+
+  verify launch kernel.ptx                              the static rules alone
+
+A call takes no arguments, makes its tensors on the CPU and launches kernels; it may import what it likes.
+
+Exit codes: 0 nothing found, 1 a rule is broken or an instruction is not known, 2 bad usage or no C compiler.
+"""
+
+
+def launch(
+    what: Annotated[str, typer.Argument(help="module:call, script.py:call, or a file of PTX.", metavar="WHAT")],
+    device: Annotated[str, typer.Option("--device", help="sm_80, sm_86, sm_89 or sm_90.")] = "sm_90",
+    orders: Annotated[int, typer.Option("--orders", min=0, max=1000, help="Random orders of warps, besides four.")] = 2,
+    notes: Annotated[bool, typer.Option("--notes", help="Show notes, too: worth knowing, no faults.")] = False,
+    json_path: JsonOption = None,
+) -> None:
+    """Run one call on a CPU as its kernels are compiled for a GPU; find races, missing fences and wrong accesses."""
+    os.environ.pop("TRITON_INTERPRET", None)
+    from ..ptx import device as devices
+    from ..ptx.errors import NoCompiler, PtxError
+    from ..ptx.schedules import ALL, random_schedules
+
+    if what.endswith(".ptx"):
+        _static(Path(what))
+        return
+    try:
+        arch = devices.architecture(device)
+    except ValueError as error:
+        usage(str(error))
+    from ..ptx.launch import judge_call
+    from ..ptx.library import library
+
+    verdicts: list[Verdict] = []
+    try:
+        library()
+        judge_call(
+            lambda: _found(what)(), arch, (*ALL, *random_schedules(orders)), each=lambda v: _shown(v, verdicts, notes)
+        )
+    except (NoCompiler, PtxError) as error:
+        usage(str(error))
+    except MemoryError as error:
+        usage(f"{what}: {error or 'not enough memory'}")
+    faults = sum(len(verdict.faults) for verdict in verdicts)
+    stdout.print(
+        f"{len(verdicts)} launches on {device}, {sum(v.seconds for v in verdicts):.1f} s in the engine: "
+        + (f"{faults} faults" if faults else "no fault" if verdicts else "nothing was launched")
+    )
+    if json_path is not None:
+        write(json_path, document(device, verdicts))
+    if not verdicts:
+        usage(f"{what} launched no kernel")
+    raise typer.Exit(FAILED if faults else 0)
+
+
+def document(device: str, verdicts: list[Verdict]) -> dict[str, Any]:
+    """For JSON: findings, counts of traffic, and where results differ between schedules."""
+    return {
+        "device": device,
+        "launches": [
+            {
+                "kernel": verdict.kernel,
+                "findings": [finding.document() for finding in verdict.findings],
+                "traffic": verdict.traffic,
+                "seconds": round(verdict.seconds, 3),
+                "differences": [
+                    {"memory": d.memory, "bytes": d.count, "offset": d.offset, "schedules": list(d.schedules),
+                     "first": d.first.hex(), "second": d.second.hex()}
+                    for d in verdict.differences
+                ],
+            }
+            for verdict in verdicts
+        ],
+    }  # fmt: skip
+
+
+def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
+    verdicts.append(verdict)
+    if verdict.faults:
+        stdout.print(Text(f"{verdict.kernel}: {len(verdict.faults)} faults", style="bold red"))
+    else:
+        stdout.print(f"{verdict.kernel}: nothing found")
+    for finding in [*verdict.faults, *(verdict.notes if notes else ())]:
+        stdout.print(Text(f"  {'note: ' if finding.note else ''}{finding}"), soft_wrap=True)
+        if finding.about.report:
+            stdout.print(Text(f"    of the kind of {finding.about.report}"), soft_wrap=True)
+    if verdict.faults:
+        for difference in {each.memory: each for each in reversed(verdict.differences)}.values():
+            first, second = difference.schedules
+            stdout.print(
+                f"  results: {difference.count} bytes of {difference.memory} differ between {first} and {second}",
+                soft_wrap=True,
+            )
+
+
+def _static(path: Path) -> None:
+    from ..ptx.errors import PtxError
+    from ..ptx.lint import lint
+
+    try:
+        findings = lint(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        usage(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is no text'}")
+    except PtxError as error:
+        usage(f"{path}: {error}")
+    for finding in findings:
+        stdout.print(Text(("note: " if finding.note else "") + str(finding)), soft_wrap=True)
+    faults = [finding for finding in findings if not finding.note]
+    stdout.print(
+        f"{path.name}: {len(faults)} faults by the static rules" if faults else f"{path.name}: no static rule is broken"
+    )
+    raise typer.Exit(FAILED if faults else 0)
+
+
+def _found(what: str) -> Callable[[], object]:
+    """The function that `module:call` or `script.py:call` names. Ends with one line where there is none."""
+    module_name, _, name = what.rpartition(":")
+    if not module_name or not name.isidentifier():
+        usage(f"{what!r}; accepted: module:call, script.py:call, or a file of PTX")
+    try:
+        if module_name.endswith(".py"):
+            module = _script(Path(module_name))
+        else:
+            sys.path.insert(0, os.getcwd())
+            module = importlib.import_module(module_name)
+    except ImportError as error:
+        usage(f"cannot import {module_name}: {error}")
+    found = getattr(module, name, None)
+    if not callable(found):
+        usage(f"{module_name} has no function {name!r}")
+    return found
+
+
+def _script(path: Path) -> Any:
+    if not path.is_file():
+        usage(f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,37 @@
+"""A device that answers no more: what one kernel did to it would be blamed on all that runs in the same process afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+EXIT_CODE = 70
+"""Of a process that ends for it."""
+
+
+class DeviceLost(BaseException):
+    """Not an Exception, since nothing in this process can deal with it: a fresh one has the device again."""
+
+
+@contextmanager
+def noticed(device: str) -> Iterator[None]:
+    """Within, an exception after which the device answers no more becomes DeviceLost. What was queued has run at the end."""
+    try:
+        yield
+        if device.startswith("cuda"):
+            torch.cuda.synchronize()
+    except Exception as error:
+        if device.startswith("cuda") and not answers(device):
+            raise DeviceLost(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        raise
+
+
+def answers(device: str) -> bool:
+    """Whether the device still computes for this process."""
+    try:
+        torch.cuda.synchronize()
+        return float(torch.ones(2, device=device).sum().item()) == 2.0
+    except Exception:
+        return False

@@ -1,0 +1,137 @@
+"""Judge launches of Triton kernels as compiled: one that was recorded, or all that a call makes."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...kernels.launches.compile import Launch
+from .assembly.assembler import assemble
+from .assembly.program import Program
+from .assembly.text import parse
+from .device import DeviceLaunch, simulated
+from .errors import PtxError, Unsupported
+from .finding import Finding
+from .lint import lint
+from .machine import Argument, Memory, Pointer
+from .schedules import QUICK, Schedule
+from .verdict import Verdict, judge, merged
+
+
+def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = QUICK) -> Verdict:
+    """Compile a recorded launch and run it on its own tensors, which must lie on the CPU and hold what it is to read.
+
+    Tensors are written as the first schedule leaves them. An instruction that the engine does not know is the finding
+    `unsupported`. Raises what Triton raises when the architecture refuses the kernel, NoCompiler, MemoryError, and
+    ValueError for tensors that lie elsewhere.
+    """
+
+    def call() -> None:
+        launch.kernel.run(grid=launch.grid, warmup=False, **launch.arguments, **launch.options)
+
+    verdicts = judge_call(call, arch, schedules)
+    assert len(verdicts) == 1, "one launch gives one verdict"
+    return verdicts[0]
+
+
+def judge_call(
+    call: Callable[[], object], arch: int = 90, schedules: Sequence[Schedule] = QUICK,
+    each: Callable[[Verdict], None] | None = None,
+) -> list[Verdict]:  # fmt: skip
+    """Verdicts of all the launches that a call makes on CPU tensors, in order; `each` is called after every one of them.
+
+    The call goes on with what the first schedule computed. Raises what `run_launch` raises, and what the call raises.
+    """
+    verdicts: list[Verdict] = []
+    programs: dict[str, Program] = {}
+
+    def handle(launch: DeviceLaunch) -> None:
+        verdict = _judged(launch, schedules, programs)
+        verdicts.append(verdict)
+        if each is not None:
+            each(verdict)
+
+    with simulated(arch, handle):
+        call()
+    return verdicts
+
+
+def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule], programs: dict[str, Program]) -> Verdict:
+    try:
+        kernel = parse(launch.ptx)
+        if launch.ptx not in programs:
+            programs[launch.ptx] = assemble(kernel, launch.kernel.metadata.shared)
+        program = programs[launch.ptx]
+        arguments, memories = bind(launch, program)
+    except Unsupported as error:
+        finding = Finding(rule="unsupported", kernel=launch.name, instruction=error.opcode, detail=str(error))
+        return Verdict(kernel=launch.name, findings=[finding])
+    if 0 in launch.grid:
+        return Verdict(kernel=launch.name)
+    verdict = judge(program, arguments, memories, launch.grid, schedules)
+    return replace(verdict, findings=merged([*verdict.findings, *lint(program.kernel)]))
+
+
+def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[Memory]]:
+    """Arguments and memories of a launch, as the engine takes them. Memories are the storages of its tensors themselves."""
+    arguments: list[Argument] = []
+    memories: list[Memory] = []
+    known: dict[int, int] = {}
+    descriptors = itertools.count()
+
+    def memory(name: str, tensor: torch.Tensor) -> Pointer:
+        if tensor.device.type != "cpu":
+            raise ValueError(f"{launch.name}: {name} is on {tensor.device}; compiled code runs here on CPU tensors")
+        storage = tensor.detach().untyped_storage()
+        if storage.nbytes() == 0:
+            memories.append(Memory(name=name, content=np.zeros(0, np.uint8)))
+            return Pointer(len(memories) - 1)
+        at = storage.data_ptr()
+        if at not in known:
+            content = np.ctypeslib.as_array((ctypes.c_uint8 * storage.nbytes()).from_address(at))
+            memories.append(Memory(name=name, content=content))
+            known[at] = len(memories) - 1
+        return Pointer(known[at], tensor.data_ptr() - at)
+
+    def add(name: str, kind: Any, value: Any) -> None:
+        if isinstance(kind, tuple):
+            for index, (inner, part) in enumerate(zip(kind, value, strict=True)):
+                add(f"{name}[{index}]", inner, part)
+        elif kind == "constexpr":
+            return
+        elif isinstance(kind, str) and kind.startswith("tensordesc"):
+            from .tensor_maps import descriptor_arguments
+
+            arguments.extend(
+                descriptor_arguments(launch, kind, value, lambda tensor: memory(name, tensor), next(descriptors))
+            )
+        elif hasattr(value, "data_ptr"):
+            arguments.append(
+                memory(name, getattr(value, "base", value) if not isinstance(value, torch.Tensor) else value)
+            )
+        else:
+            arguments.append(float(value) if str(kind).lstrip("u").startswith(("fp", "bf", "f")) else int(value))
+
+    signature = launch.kernel.src.signature
+    for (name, kind), value in zip(signature.items(), launch.arguments, strict=True):
+        add(str(name), kind, value)
+    metadata, programs = launch.kernel.metadata, int(np.prod(launch.grid))
+    # Two pointers to scratch memory follow, which may be null.
+    for name in ("global_scratch", "profile_scratch"):
+        if len(arguments) < len(program.kernel.parameters):
+            size = (getattr(metadata, f"{name}_size", 0) or 0) * programs
+            if size:
+                memories.append(Memory(name=name, content=np.zeros(size + 256, np.uint8), checked=False))
+            arguments.append(Pointer(len(memories) - 1) if size else 0)
+    if len(arguments) != len(program.kernel.parameters):
+        raise PtxError(
+            f"{launch.name} has {len(program.kernel.parameters)} parameters as compiled, "
+            f"and {len(arguments)} arguments were found"
+        )
+    return arguments, memories

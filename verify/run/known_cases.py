@@ -1,0 +1,73 @@
+"""The cases that every cell of a profile meets before any are drawn: what broke kernels before, and pairs of options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...specs.problem import DType, Problem
+from ...specs.rule import NAMED, Rule
+from ..cases import pairwise, regressions
+from ..cases.case import Case
+from ..cases.cell import Cell
+from ..cases.profiles import Profile
+from ..cases.strategies import regimes_of
+from ..cases.target_names import is_package
+from ..properties.base import Property
+
+
+def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
+    """The profile's share of the corpus and of the pairs of options; which part of them differs from cell to cell."""
+    rule = NAMED[cell.rule]
+
+    def share(problems: Iterable[Problem], count: int) -> list[Problem]:
+        drawn = (as_taken(prop, kernel, problem) for problem in problems)
+        able = [
+            problem
+            for problem in drawn
+            if (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
+        ]
+        start = cell.seed(seed) % max(1, len(able))
+        return (able[start:] + able[:start])[:count]
+
+    # The corpus is what broke kernels of this family before: a package meets all of it.
+    known = regressions.problems(rule)
+    chosen = share(known.values(), len(known) if is_package(cell.target) else profile.corpus)
+    chosen += share(pairwise.problems(rule), profile.pairs if prop.pairs else 0)
+    return [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
+
+
+def declined(prop: Property, kernel: Any, rule: Rule) -> list[str]:
+    """Why known problems lie outside what a kernel does, one reason for each of them."""
+    if kernel is None:
+        return []
+    known = [*regressions.problems(rule).values(), *(pairwise.problems(rule) if prop.pairs else ())]
+    answers = (kernel.accepts(as_taken(prop, kernel, problem)) for problem in known)
+    return [str(answer or "not accepted") for answer in answers if answer is not True]
+
+
+def as_taken(prop: Property, kernel: Any, problem: Problem) -> Problem:
+    """A known problem as it is, or else in the first dtype, or without the first of the states, that the kernel takes."""
+    if kernel is None or kernel.accepts(problem) is True:
+        return problem
+    states = ({}, {"initial_state": False}, {"final_state": False}, {"initial_state": False, "final_state": False})
+    others = (replace(problem, dtype=dtype, **less) for less in states for dtype in dtypes(prop))
+    return next((other for other in others if kernel.accepts(other) is True), problem)
+
+
+def _config(kernel: Any, problem: Problem, index: int) -> Any:
+    if kernel is None:
+        return None
+    configs = kernel.configs(problem)
+    return configs[index % len(configs)]
+
+
+def dtypes(prop: Property) -> Sequence[DType]:
+    return ("fp32",) if prop.arithmetic in ("exact", "none") else ("fp32", "bf16", "fp16")
+
+
+def regimes(cell: Cell, prop: Property) -> Sequence[str]:
+    """Exact arithmetic draws its own values: of all regimes only -inf makes a difference to it."""
+    names = regimes_of(NAMED[cell.rule])
+    return [name for name in ("ordinary", "reset_inf") if name in names] if prop.arithmetic == "exact" else names
