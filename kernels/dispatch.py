@@ -10,7 +10,7 @@ import torch
 import triton
 
 from ..results import lookup
-from ..results.default import safe_default
+from ..results.default import inference_default, safe_default
 from ..results.gpus import identify
 from ..specs.dtypes import TORCH_DTYPES
 from ..specs.rule import RULES
@@ -38,7 +38,8 @@ def choose_config(
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
-    default = safe_default(_DTYPES[q.dtype], shape.K)
+    packed_fits = op == "chunk_fwd" and variant in (None, "packed")
+    default = (inference_default if packed_fits else safe_default)(_DTYPES[q.dtype], shape.K)
     rule = _rule_name(shape.decay, shape.erase, shape.write)
     # A traced call cannot look anything up: its sizes are symbols.
     if not q.is_cuda or rule is None or torch.compiler.is_compiling():
@@ -66,11 +67,10 @@ def choose_config(
     if op == "chunk_fwd" and variant not in (None, variant_of(answer.config)):
         _say(f"{op} {rule} on {gpu}: {default} ({variant} was asked for, and {answer.config} is the best)", miss=False)
         return default
+    config = default if answer.tier == "default" else answer.config
     loss = "" if answer.expected_loss is None else f", expected to cost {answer.expected_loss:.0%}"
-    _say(
-        f"{op} {rule} on {gpu}: {answer.config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default"
-    )
-    return answer.config
+    _say(f"{op} {rule} on {gpu}: {config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default")
+    return config
 
 
 @lru_cache(maxsize=64)

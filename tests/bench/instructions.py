@@ -155,7 +155,9 @@ def table(rows: list[Row]) -> str:
     ]
     for arch, rule in dict.fromkeys((row["arch"], row["rule"]) for row in rows):
         lines += ["", f"## {rule}, {arch}", ""]
-        lines += ["| who | configuration | kernel | warps | registers | stack | shared, KiB | buffers | step | issued |"]
+        lines += [
+            "| who | configuration | kernel | warps | registers | stack | shared, KiB | buffers | step | issued |"
+        ]
         lines += ["|---|---|---|---:|---:|---:|---:|---:|---:|---:|"]
         sums: dict[tuple[str, str], float] = {}
         for row in rows:
@@ -175,9 +177,7 @@ def table(rows: list[Row]) -> str:
 def main(
     arch: Annotated[str, typer.Option(help="An NVIDIA architecture.")] = "sm_90",
     rule: Annotated[list[str] | None, typer.Option("--rule", help="gdn2, kda and gdn by default.")] = None,
-    peer: Annotated[
-        bool, typer.Option("--peer/--no-peer", help="Count flash-linear-attention's kernels, too.")
-    ] = True,
+    peer: Annotated[bool, typer.Option("--peer/--no-peer", help="Count flash-linear-attention's kernels, too.")] = True,
     configurations: Annotated[int, typer.Option(min=1, help="Of a peer's tuned kernel.")] = 4,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1)] = 1,
     out: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results/bench"),
