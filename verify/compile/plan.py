@@ -11,7 +11,7 @@ from typing import Any
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
 from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
 from ...kernels.registry import KERNELS
-from ...results.schema.default import safe_default
+from ...results.schema.default import inference_default, safe_default
 from ...results.serve.search_path import find_tables
 from ...specs.gpus import Architecture
 from ...specs.problem import Problem
@@ -91,6 +91,9 @@ def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
     """The safe default of every subject."""
     for subject in wanted:
         yield Piece(subject=subject, config=safe_default(subject.dtype, subject.K))
+        served = inference_default(subject.dtype, subject.K)
+        if subject.kernel == "chunk_fwd/packed" and served != safe_default(subject.dtype, subject.K):
+            yield Piece(subject=subject, config=served)
 
 
 def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:

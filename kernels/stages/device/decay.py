@@ -51,20 +51,6 @@ def double(prefix, suffix, row, span):
 
 
 @triton.jit
-def double_products(up, down, row, span: tl.constexpr):
-    """`double` for factors instead of sums: products over segments of 2 * span rows from those over segments of span rows.
-
-    One exponential per row is then enough for all levels; and -inf, a factor of 0, meets no other infinity.
-    """
-    half = row // span
-    first = half // 2 * 2 * span
-    lower = tl.gather(up, tl.broadcast_to((first + span - 1)[:, None], up.shape), 0)
-    upper = tl.gather(up, tl.broadcast_to((first + 2 * span - 1)[:, None], up.shape), 0)
-    in_upper = (half % 2 == 1)[:, None]
-    return tl.where(in_upper, up * lower, up), tl.where(in_upper, down, down * upper)
-
-
-@triton.jit
 def meets(row, column, span):
     """Whether row and column meet at level `span`: row in the upper, column in the lower of two neighbouring segments."""
     upper = row[:, None] // span
