@@ -213,6 +213,12 @@ OP_STAGES: dict[str, dict[Variant, tuple[str, ...]]] = {
 """The stages that each op tunes, by variant, in the order in which they run."""
 
 
+def tuned_variants(op: str, dtype: str) -> tuple[Variant, ...]:
+    """The variants that a tuner looks at. In 16 bits `packed` issues a fraction of the instructions of the others, whatever
+    their tiles: `make instructions` counts them."""
+    return ("packed",) if op == "chunk_fwd" and dtype != "fp32" else tuple(OP_STAGES[op])
+
+
 def op_stages(op: str, variant: Variant) -> tuple[StageSpace, ...]:
     """The stages that an op runs under a configuration of this variant, in order; training has but one."""
     variants = OP_STAGES[op]

@@ -10,7 +10,7 @@ import torch
 import triton
 
 from ...results import lookup
-from ...results.schema.default import inference_default, safe_default
+from ...results.schema.default import default_config
 from ...results.schema.gpus import identify
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.rule import RULES
@@ -38,8 +38,8 @@ def choose_config(
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
-    packed_fits = op == "chunk_fwd" and variant in (None, "packed")
-    default = (inference_default if packed_fits else safe_default)(_DTYPES[q.dtype], shape.K)
+    # A call that names a variant gets the default of that variant.
+    default = default_config(op if variant in (None, "packed") else "", _DTYPES[q.dtype], shape.K)
     rule = _rule_name(shape.decay, shape.erase, shape.write)
     if rule is None or not can_look_up(q):
         return default

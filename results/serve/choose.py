@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..digests.kernels import kernel_digest
-from ..schema.default import safe_default
+from ..schema.default import default_config
 from ..schema.entry import TIERS, TableEntry, Tier
 from ..schema.gpus import Gpu, excess
 from ..schema.key import Key
@@ -124,7 +124,7 @@ def choose(
             expected_loss=entry.neighbour_loss,
         )
     return Answer(
-        config=safe_default(query.key.dtype, query.key.K),
+        config=default_config(query.key.op, query.key.dtype, query.key.K),
         tier="default",
         source="default",
         reason=f"{asked}: no entry{_why(skipped)}{_lower(query, own, relatives, everywhere, skipped)}; the safe default",

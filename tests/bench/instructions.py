@@ -151,7 +151,7 @@ def table(rows: list[Row]) -> str:
         f"Counted in what Triton {triton.__version__} compiles, bf16, K = V = {DIM}, forward; nothing here was run. Issued: warp",
         "instructions per token and value head. Step: of a serial loop, per chunk and scheduler (a multiprocessor has four).",
         "Buffers: copies of what that loop reads, the one in use included. Spills: bytes of stack per thread. Loops other than",
-        "the serial ones are taken to run once per tile of K: of a peer's kernels that go row by row this is less than they issue,",
+        "the serial ones are taken to run once per tile of K: of kernels that go row by row this is less than they issue,",
         "and a kernel that a call launches twice is there once, so that the peer has no sum.",
     ]
     for arch, rule in dict.fromkeys((row["arch"], row["rule"]) for row in rows):
