@@ -10,8 +10,8 @@ import pytest
 from made_up_gpu import DEVICE, H100
 from synthetic import FAMILY, ask_none, compile_all
 
+from deltaproof.autotune import join as worker
 from deltaproof.autotune import tune
-from deltaproof.autotune.cli.app import worker
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import Answer
 from deltaproof.autotune.storage import jobs
