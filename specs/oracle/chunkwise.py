@@ -116,6 +116,7 @@ def _sweep(
 def _forward(chunk: Chunk, scale: float, S: np.ndarray, numbers: Float64) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """(forward fields of `Stages`, the state at the chunk's end)."""
     Aqk, T, A = stages.scores(chunk, scale, numbers)
+    assert T is not None and A is not None  # an absent erase gate is one of zeros here
     X, R, after = stages.writes(chunk, A, S, numbers)
     o = stages.output(chunk, Aqk, S, R, scale, numbers)
     return {"Aqk": Aqk, "T": T, "A": A, "X": X, "R": R, "S": S, "o": o}, after

@@ -153,20 +153,16 @@ def activate_grad(call: Call) -> dict[str, Array]:
     A_log, bias = call.tensors["A_log"], call.tensors["dt_bias"]
     g = options.activate(f, A_log, bias, numbers)
     blocks = [slice(i, i + block) for i in range(0, f.shape[-3], block)]
-    parts = [options.activate_adjoint(*_of_block((f, A_log, bias, g, dg), one), numbers) for one in blocks]
+    parts = []
+    for one in blocks:
+        raw, decay, grad = (x[..., one, :, :] for x in (f, g, dg))
+        parts.append(options.activate_adjoint(raw, A_log, bias, decay, grad, numbers))
     df, dA, dbias = zip(*parts, strict=True)
     return {
         "df": numbers.concatenate(df, -3).reshape(call.tensors["f"].shape),
         "dA": numbers.concatenate([x[..., None, :] for x in dA], -2),
         "dbias": numbers.concatenate([x[..., None, :] for x in dbias], -2),
     }
-
-
-def _of_block(arrays: tuple[Array, Array, Array, Array, Array], block: slice) -> list[Array]:
-    """Raw gates, A_log, dt_bias, decays and their gradients, those with tokens cut to a block of them."""
-    raw, A_log, bias, g, dg = arrays
-    raw, g, dg = (x[..., block, :, :] for x in (raw, g, dg))
-    return [raw, A_log, bias, g, dg]
 
 
 def fold(call: Call) -> dict[str, Array]:
