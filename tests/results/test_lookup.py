@@ -9,12 +9,14 @@ import pytest
 
 from deltaproof import results
 from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.schema.default import default_config
 from deltaproof.results.schema.gpus import Resources
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import Refused
 from deltaproof.results.serve.lookup import _ANSWERS, lookup
 from deltaproof.specs.rule import RULES
 
+DEFAULT = default_config("chunk_fwd", "bf16", 128)
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
 
 
@@ -58,7 +60,7 @@ def test_what_was_only_compiled_must_be_asked_for(make, places, ask):
     assert (ask().config, ask().tier, ask().source) == ("c16", "B", "nearest")
     assert (ask(min_tier="C").config, ask(min_tier="C").tier) == ("c32", "C")
     refused = ask(min_tier="A")
-    assert (refused.config, refused.source, refused.expected_loss) == ("c64", "default", 0.5)
+    assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", 0.5)
     assert "2 below tier A" in refused.reason
     assert "; min_tier='B' would serve c16; " in refused.reason
     places(make.entry("C", config="c32"), make.entry("C", config="c16", tokens=4096))
@@ -80,7 +82,7 @@ def test_a_stale_or_failed_entry_is_never_served(make, places, ask, tier: str):
     places(make.entry(tier, kernel=make.OLD_KERNEL), gpu="H200")
     places(make.entry("portfolio", kernel=make.OLD_KERNEL, gate="device"), gpu=None)
     answer = ask(min_tier="C")
-    assert (answer.config, answer.source, answer.entry) == ("c64", "default", None)
+    assert (answer.config, answer.source, answer.entry) == (DEFAULT, "default", None)
     assert "stale" in answer.reason and "1 failed verification" in answer.reason
     assert ask(min_tier="C", kernel_digest=make.OLD_KERNEL).source == "exact"
 
@@ -225,23 +227,24 @@ def test_a_hit_is_the_same_object_and_memory_is_bounded(make, places, ask, monke
 
 
 QUICK = """
-import sys, time
-start = time.perf_counter()
+import sys
+before = set(sys.modules)
 import deltaproof.results
-seconds = time.perf_counter() - start
+loaded = len(set(sys.modules) - before)
 from deltaproof.results import lookup
 answer = lookup("chunk_fwd", rule="gdn2", dtype="bf16", K=128, V=128, tokens=8192, heads=16, gpu="H100", min_tier="C")
 foreign = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - {"deltaproof", "__main__"}
-print(seconds, sorted(foreign), answer.config)
+print(loaded, sorted(foreign), answer.config)
 """
 
 
 def test_importing_costs_next_to_nothing_and_no_dependency(python):
     # -S: what site-packages hooks into every start is not ours.
-    runs = [python(QUICK, flags=("-S",)) for _ in range(3)]
-    assert all(run.returncode == 0 for run in runs), runs[0].stderr
-    assert min(float(run.stdout.split()[0]) for run in runs) < 0.03
-    assert all(run.stdout.split()[1] == "[]" for run in runs)
+    run = python(QUICK, flags=("-S",))
+    assert run.returncode == 0, run.stderr
+    loaded, foreign = run.stdout.split()[:2]
+    assert int(loaded) <= 16, "modules; `make bench` says how long it takes"
+    assert foreign == "[]"
 
 
 def test_the_public_names_are_there():
