@@ -2,10 +2,13 @@
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
 # make gpu       check, time, verify and tune on the CUDA device of this machine, in 8 minutes; call it again to go on
+# make gpus      write results/gpus.json from specs/gpus.toml
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter
+# make host      microseconds of host time per call of both, launches left out
+# make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
 # make planted   plant faults in our kernels as compiled, and count what is caught
 # make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
@@ -45,7 +48,8 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu offline wheelhouse bench bytes binaries planted ptx-features ptx-data setup clean
+.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes instructions binaries planted ptx-features ptx-data setup \
+  clean
 
 verify: setup
 	$(BIN)/verify all $(ARGS)
@@ -63,6 +67,9 @@ lint: setup
 gpu: $(if $(WHEELS),offline,setup)
 	PYTHONPATH=$(if $(WHEELS),$(SITE):)$(CURDIR)/.import $(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/bench/on_gpu.py \
 	  $(if $(RESULTS_TAR),--tar $(RESULTS_TAR)) $(if $(RESULTS_FROM),--from $(RESULTS_FROM)) $(ARGS)
+
+gpus: setup
+	$(BIN)/python -m deltaproof.autotune.records.gpu_facts
 
 offline:
 	$(PYTHON) -c 'import torch, triton'
@@ -86,8 +93,14 @@ bench: setup $(VENV)/peers/fla-core-0.6.0
 	$(BIN)/python -m pytest tests/bench/bench_cpu.py --benchmark-timer=time.process_time --benchmark-group-by=group \
 	  --benchmark-columns=min,median,iqr,rounds
 
+host: setup $(VENV)/peers/fla-core-0.6.0
+	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/host_time.py $(ARGS)
+
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
+
+instructions: setup $(VENV)/peers/fla-core-0.6.0
+	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/instructions.py $(ARGS)
 
 binaries: setup
 	$(BIN)/python tests/bench/binaries.py $(ARGS)

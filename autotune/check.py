@@ -16,7 +16,7 @@ from .timing.measure import bench_of
 def check_table(
     ledger: Ledger, gpu: Gpu, device_of: Callable[[Gpu], Device | None], *, forced: bool, jobs: int
 ) -> tuple[list[str], bool]:
-    """(what was found, whether it holds). Raises TableError for a table or records that cannot be read."""
+    """(findings as lines, whether the table holds). Raises TableError for a table or records that cannot be read."""
     table, derived = ledger.written(), ledger.table()
     stale = stale_entries(table)
     if stale:
@@ -24,8 +24,8 @@ def check_table(
         mend = f"run `autotune rekey --gpu {gpu.slug}`, then `autotune --gpu {gpu.slug}` for what that leaves"
         return [f"{made}, and are never served: {mend}"], False
     if table != derived:
-        return [f"{ledger.table_path} is not what its records amount to: run `autotune --gpu {gpu.slug}`"], False
-    lines = [f"{len(table.entries)} entries, as their records say, for the kernels as they are"]
+        return [f"{ledger.table_name} does not match its records: run `autotune --gpu {gpu.slug}`"], False
+    lines = [f"{len(table.entries)} entries match their records and the current kernels"]
     device = device_of(gpu)
     other = [
         entry for entry in table.entries
@@ -35,7 +35,7 @@ def check_table(
         return lines, True
     some = canaries(table)
     made = ", ".join(sorted({entry.triton for entry in other or table.entries}))
-    lines.append(f"made with Triton {made}; here is {triton_version()}: {len(some)} canaries are tried again")
+    lines.append(f"made with Triton {made}; here is {triton_version()}: {len(some)} canaries are re-tested")
     if device:
         with bench_of(gpu, device, lambda record: ledger.add([record])) as bench:
             verdict = retime(some, ledger.records, bench)
@@ -48,9 +48,9 @@ def check_table(
         lines.append(f"{verdict.dead} of {len(some)} canaries no longer run: run `autotune --gpu {gpu.slug}`")
     elif verdict.changed:
         lines.append(
-            f"{verdict.changed} of {len(some)} canaries are not what they were: `autotune --gpu {gpu.slug}` tunes anew"
+            f"{verdict.changed} of {len(some)} canaries changed: `autotune --gpu {gpu.slug}` tunes anew"
             + ("" if device else "; what they cost now only the GPU can tell")
         )
     else:
-        lines.append(f"{verdict.same} of {len(some)} canaries are as they were")
+        lines.append(f"{verdict.same} of {len(some)} canaries unchanged")
     return lines, not verdict.dead

@@ -1,4 +1,6 @@
-"""`autotune --gpu X`: enumerate, compile, sift, rank, gate, measure if X is here, write. Each step is on disk before the next."""
+"""`autotune --gpu X`: enumerate, compile, prune, rank, gate, measure if X is here, write.
+
+Each step is on disk before the next."""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ from ..verify.compile import process
 from ..verify.process.pool import Workers
 from .compile.binary import Compilation
 from .compile.cache import Cache
-from .compile.prune import Sifted, sift
+from .compile.prune import Pruned, prune
 from .compile.stage import COMPILE_SECONDS, Compiled, Progress, compile_points
 from .gates import interpreter as gate
 from .gates.compiled import judged
 from .model.ranking import Ranked, rank, sizes
 from .plural import counted
-from .records import to_records as findings
+from .records import to_records
 from .records.ledger import Ledger
 from .space.points import Family, Point, StageCount, enumerate_points, families
 from .storage import jobs
@@ -59,7 +61,7 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Hooks:
-    """How a run tells what it does. say: one line. warn: one line of something amiss."""
+    """How a run reports progress. say: prints one line. warn: prints one line about a problem."""
 
     say: Callable[[str], object] = field(default=lambda line: None)
     warn: Callable[[str], None] = field(default=lambda line: None)
@@ -68,12 +70,12 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run came to."""
+    """The outcome of a run."""
 
     request: Request
     counts: Sequence[StageCount]
     compiled: Compiled
-    sifted: Sifted
+    pruned: Pruned
     ranked: Mapping[Family, Sequence[Ranked]]
     answers: Sequence[gate.Answer]
     table: Table
@@ -106,7 +108,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     )
 
     def keep(point: Point, compilation: Compilation) -> None:
-        ledger.add([findings.compiled(point, compilation)])
+        ledger.add([to_records.compiled(point, compilation)])
 
     cache = Cache(folder=request.cache, warn=hooks.warn)
     with Workers(request.jobs, process.start) as workers:
@@ -116,15 +118,15 @@ def tune(request: Request, hooks: Hooks) -> Report:
             deadline=started + (COMPILING if request.device else 1.0) * budget,
         )  # fmt: skip
     hooks.say(_spent(compiled, request.jobs))
-    sifted = sift(compiled.found, arch)
-    ledger.add(findings.rejected(sifted, compiled.found))
-    ledger.add(findings.unexplored(wanted, compiled.left, ledger.records))
-    hooks.say(_sifted(sifted))
+    pruned = prune(compiled.found, arch)
+    ledger.add(to_records.rejected(pruned, compiled.found))
+    ledger.add(to_records.unexplored(wanted, compiled.left, ledger.records))
+    hooks.say(_describe_pruned(pruned))
     ranked = {}
     for family in wanted:
-        ranked[family] = rank(family, sifted.kept, target)
+        ranked[family] = rank(family, pruned.kept, target)
         if ranked[family] or family not in compiled.left:
-            ledger.add(findings.ranking(family, ranked[family]))
+            ledger.add(to_records.ranking(family, ranked[family]))
     ledger.add(
         judged([(family, one.config) for family, few in ranked.items() for one in few], compiled.found, request.gpu)
     )
@@ -136,7 +138,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
         with bench_of(target, request.device, lambda one: ledger.add([one]), hooks.progress.step, hooks.warn) as bench:
             hooks.progress.begin("measuring", len(wanted) * len(sizes()) * request.trials)
             left = measure(
-                bench, ranked, sifted.kept, deadline=started + budget, known=list(ledger.records), storage=storage,
+                bench, ranked, pruned.kept, deadline=started + budget, known=list(ledger.records), storage=storage,
                 standing={one.key: LaunchConfig.parse(one.config) for one in ledger.table().entries if one.tier in "AB"},
                 refused={answer.question.subject for answer in answers if not answer.held}, trials=request.trials,
                 after_each=_sparingly(ledger.write_table),
@@ -146,7 +148,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     if everywhere := ledger.write_portfolio():
         hooks.say(f"portfolio: {counted(len(everywhere.entries), 'entry')} for any known GPU")
     return Report(
-        request=request, counts=counts, compiled=compiled, sifted=sifted, ranked=ranked, answers=answers, table=table,
+        request=request, counts=counts, compiled=compiled, pruned=pruned, ranked=ranked, answers=answers, table=table,
         table_path=ledger.table_path, seconds=time.monotonic() - started,
     )  # fmt: skip
 
@@ -199,7 +201,7 @@ def _gate(
     """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
-    names = {question: findings.evidence(question, sources) for question in asked}
+    names = {question: to_records.evidence(question, sources) for question in asked}
     unknown, known = set(names.values()), {}
     for record in ledger.verdicts():
         if not unknown:
@@ -218,14 +220,14 @@ def _gate(
     hooks.progress.begin("verifying", len(waiting))
     for answer in gate.ask(waiting, request.jobs):
         question = answer.question
-        ledger.add([findings.judged(answer, sources)])
+        ledger.add([to_records.judged(answer, sources)])
         answers.append(answer)
         hooks.progress.step(_words(question))
         if time.monotonic() > deadline:
             break
     failed = [answer for answer in answers if not answer.held]
-    hooks.say(f"gate (interpreter): {len(answers) - len(failed)} of {len(asked)} questions answered well, "
-              f"{len(asked) - len(waiting)} known before; the gate on the device is still owed")  # fmt: skip
+    hooks.say(f"interpreter gate: {len(answers) - len(failed)} of {len(asked)} checks passed "
+              f"({len(asked) - len(waiting)} cached); on-device gate pending")  # fmt: skip
     for answer in failed:
         hooks.warn(f"gate: {_words(answer.question)}: {answer.detail}")
     return answers
@@ -246,13 +248,13 @@ def _spent(compiled: Compiled, jobs: int) -> str:
     return line
 
 
-def _sifted(sifted: Sifted) -> str:
-    reasons = [left.reason for left in sifted.rejected.values()]
+def _describe_pruned(pruned: Pruned) -> str:
+    reasons = [left.reason for left in pruned.rejected.values()]
     parts = ", ".join(f"{reasons.count(reason)} {reason}" for reason in dict.fromkeys(sorted(reasons)))
     removed = reasons.count("spill") + reasons.count("duplicate")
-    share = removed / sifted.launchable if sifted.launchable else 0.0
+    share = removed / pruned.launchable if pruned.launchable else 0.0
     return (
-        f"left after compiling: {counted(len(sifted.kept), 'point')}; rejected: {parts or 'none'}; {share:.0%} of "
-        f"{sifted.launchable} launchable ones spill or repeat another; {len(sifted.warned)} lost the fastest tensor-core "
+        f"left after compiling: {counted(len(pruned.kept), 'point')}; rejected: {parts or 'none'}; {share:.0%} of "
+        f"{pruned.launchable} launchable points spill or are duplicates; {len(pruned.warned)} miss the fastest tensor-core "
         f"instructions"
     )

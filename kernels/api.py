@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from .arguments.checks import check, may_read
@@ -11,25 +9,25 @@ from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
 from .configs.launch_config import LaunchConfig, chunk_size_of, variant_of
 from .eager import first_stage as plain
 from .eager.chunkwise import gated_delta_rule_torch
-from .ops import inference, library
+from .ops import library
 from .ops.dispatch import choose_config
+from .ops.operator import Operator
 
 Tensor = torch.Tensor
-Raw = Callable[..., tuple[Tensor, ...]]
 
-_OPERATORS: dict[str, tuple[str, Raw]] = {
+_OPERATORS: dict[str, tuple[str, Operator]] = {
     "staged": ("chunk_train", library.chunk_train),
     "split": ("chunk_fwd", library.chunk_fwd),
     "tokens": ("recurrent", library.recurrent),
 }
 """Variant -> op and its raw operator; `torch` is plain torch and needs none."""
-_INLINE: dict[str, tuple[str, Raw]] = {
-    "fused": ("chunk_fwd", inference.chunk_fused),
-    "packed": ("chunk_fwd", inference.chunk_packed),
+_INLINE: dict[str, tuple[str, Operator]] = {
+    "fused": ("chunk_fwd", library.chunk_fused),
+    "packed": ("chunk_fwd", library.chunk_packed),
 }
 """Variants whose kernels normalise and activate what they read; they need no first stage."""
-_TABLED = ("staged", "split", "packed")
-"""Variants that read where the chunks of packed sequences lie; the others walk from boundary to boundary."""
+_TABLED = ("staged", "split")
+"""Variants that read where the chunks of packed sequences lie; the others find them by arithmetic."""
 VARIANTS = (*_OPERATORS, *_INLINE, "torch")
 
 SHORT = 64
@@ -162,35 +160,36 @@ def gated_delta_rule(
     )
     if named is None and op == "chunk_fwd" and (variant := variant_of(launch)) in _INLINE:
         op, operator = _INLINE[variant]
-    tables: tuple[Tensor | None, Tensor | None] = (None, None)
+    chunks = first_chunk = None
     if chunk_indices is not None and variant in _TABLED:
         layout = chunk_indices.of(chunk_size_of(launch))
-        tables = (layout.chunks, layout.first_chunk)
+        chunks, first_chunk = layout.chunks, layout.first_chunk
     q, k, v = pack(q), pack(k), pack(v)
     g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
+    raw = {}
     if variant in _INLINE:
-        inline = (A_log, dt_bias, use_qk_l2norm_in_kernel)
+        raw = {"A_log": A_log, "dt_bias": dt_bias, "normalise": use_qk_l2norm_in_kernel}
     else:
-        inline = ()
         if use_qk_l2norm_in_kernel:
-            q, k = library.l2norm(q), library.l2norm(k)
+            q, k = library.l2norm(x=q), library.l2norm(x=k)
         if use_gate_in_kernel:
-            g = library.decay_gate(g, A_log, dt_bias)
+            g = library.decay_gate(f=g, A_log=A_log, dt_bias=dt_bias)
     o, ht, *_ = operator(
-        q,
-        k,
-        v,
-        g,
-        b,
-        w,
-        None if initial_state is None else initial_state.contiguous(),
-        cu_seqlens,
-        *tables,
-        shape.B if cu_seqlens is None else cu_seqlens.shape[0] - 1,
-        scaling,
-        output_final_state,
-        launch,
-        *inline,
+        q=q,
+        k=k,
+        v=v,
+        g=g,
+        b=b,
+        w=w,
+        h0=None if initial_state is None else initial_state.contiguous(),
+        cu_seqlens=cu_seqlens,
+        chunks=chunks,
+        first_chunk=first_chunk,
+        sequences=shape.N,
+        scale=scaling,
+        config=launch,
+        final=output_final_state,
+        **raw,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
 
@@ -210,4 +209,5 @@ def _needs_grad(*tensors: Tensor | None) -> bool:
 
 def pack(x: Tensor) -> Tensor:
     """[B, T, ...] -> [B * T, ...], contiguous."""
-    return x.flatten(0, 1).contiguous()
+    x = x.flatten(0, 1)
+    return x if x.is_contiguous() else x.contiguous()

@@ -2,68 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from triton import knobs
 
 from .api import gated_delta_rule, pack
-from .arguments.checks import check
+from .arguments.checks import CallShape, check, check_contents, facts, may_read, recall, remember, shape_of
 from .configs.launch_config import LaunchConfig, Tile
-from .ops.library import require_device
-from .stages.recurrent.pool import walk_pool
-
-_INTERPRETED = knobs.runtime.interpret
-"""Kernels are decorated for the interpreter or for a compiler when they are imported, for good."""
+from .ops import library, operator
 
 TILE = Tile(block=32, num_warps=4)
 """One token's work on a state is a read and a write of it: narrow tiles make enough programs of few sequences."""
-
-
-@torch.library.custom_op("deltaproof::decode", mutates_args=("states",))
-def _decode(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    b: Tensor | None,
-    w: Tensor | None,
-    A_log: Tensor | None,
-    dt_bias: Tensor | None,
-    states: Tensor,
-    slots: Tensor | None,
-    cu_seqlens: Tensor | None,
-    sequences: int,
-    scale: float,
-    normalise: bool,
-    v_first: bool,
-    block: int,
-    num_warps: int,
-) -> Tensor:
-    require_device(q)
-    return walk_pool(
-        q,
-        k,
-        v,
-        g,
-        b,
-        w,
-        A_log,
-        dt_bias,
-        states,
-        slots,
-        cu_seqlens,
-        sequences=sequences,
-        scale=scale,
-        normalise=normalise,
-        v_first=v_first,
-        block=block,
-        num_warps=num_warps,
-    )
-
-
-@_decode.register_fake
-def _(q, k, v, *_):
-    return torch.empty_like(v)
 
 
 def decode(
@@ -94,7 +44,8 @@ def decode(
 
     Args:
         q, k, v, g, b, w, scale, cu_seqlens, cu_seqlens_cpu, use_qk_l2norm_in_kernel, use_gate_in_kernel, A_log, dt_bias,
-            check_values: as `gated_delta_rule` takes them. T is the number of new tokens of each sequence, often 1.
+            check_values: as `gated_delta_rule` takes them. T is the number of new tokens of each sequence, often 1. What
+            check_values says holds for `slots`, too.
         states: [S, HV, K, V] fp32, contiguous; the states of all sequences that may come.
         slots: [N] int32 or int64, where in `states` each of the N sequences has its state; no two alike. A negative slot
             is nobody's: its outputs are 0, and no state changes. None: sequence n has state n, and S is N.
@@ -107,57 +58,73 @@ def decode(
     Raises:
         ValueError, TypeError: one line that names the argument, what it is and what is accepted.
     """
-    shape = check(
-        q,
-        k,
-        v,
-        g,
-        b,
-        w,
-        scale=scale,
-        initial_state=None,
-        cu_seqlens=cu_seqlens,
-        cu_seqlens_cpu=cu_seqlens_cpu,
-        use_gate_in_kernel=use_gate_in_kernel,
-        A_log=A_log,
-        dt_bias=dt_bias,
-        check_values=check_values,
-    )
     if not isinstance(tile, Tile):
         raise TypeError(f"tile is a {type(tile).__name__}; accepted: a Tile, e.g. Tile(block=32, num_warps=4)")
-    sizes = (shape.HV, shape.V, shape.K) if state_v_first else (shape.HV, shape.K, shape.V)
-    _check_states(states, slots, sizes, shape.N, q)
+    seen = facts(q, k, v, g, b, w, cu_seqlens, cu_seqlens_cpu, A_log, dt_bias, states, slots)
+    key = (
+        None
+        if seen is None or states is None
+        else (seen, use_gate_in_kernel, state_v_first, states.is_contiguous(), _wants_gradient(states))
+    )
+    shape = recall(_RIGHT, key)
+    if shape is None:
+        shape = shape_of(
+            q, k, v, g, b, w, initial_state=None, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+            use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias,
+        )  # fmt: skip
+        sizes = (shape.HV, shape.V, shape.K) if state_v_first else (shape.HV, shape.K, shape.V)
+        _check_places(states, slots, sizes, shape.N, q)
+        remember(_RIGHT, key, shape)
+    decay = None if use_gate_in_kernel else g
+    check_contents(scale, decay, cu_seqlens, cu_seqlens_cpu, shape.T, check_values=check_values)
+    if slots is not None and may_read(slots, check_values):
+        _check_slots(slots, states)
     scaling = q.shape[-1] ** -0.5 if scale is None else float(scale)
-    if not q.is_cuda and not _INTERPRETED:
+    if not operator.runs_triton(q):
         raw = {"A_log": A_log, "dt_bias": dt_bias}
         options = {"scale": scaling, "cu_seqlens": cu_seqlens, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
         options |= {"use_gate_in_kernel": use_gate_in_kernel, "check_values": False}
         return _decode_in_torch((q, k, v, g, b, w), states, slots, state_v_first, options | raw)
-    q, k, v = pack(q), pack(k), pack(v)
-    g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
-    o = _decode(
-        q,
-        k,
-        v,
-        g,
-        b,
-        w,
-        A_log,
-        dt_bias,
-        states,
-        slots,
-        cu_seqlens,
-        shape.N,
-        scaling,
-        use_qk_l2norm_in_kernel,
-        state_v_first,
-        tile.block,
-        tile.num_warps,
+    o = library.decode(
+        q=pack(q),
+        k=pack(k),
+        v=pack(v),
+        g=None if g is None else pack(g),
+        b=None if b is None else pack(b),
+        w=None if w is None else pack(w),
+        A_log=A_log,
+        dt_bias=dt_bias,
+        normalise=use_qk_l2norm_in_kernel,
+        states=states,
+        slots=slots,
+        cu_seqlens=cu_seqlens,
+        sequences=shape.N,
+        scale=scaling,
+        v_first=state_v_first,
+        block=tile.block,
+        num_warps=tile.num_warps,
     )
-    return o.view(shape.B, shape.T, *o.shape[1:])
+    return o.view(v.shape)
 
 
-def _check_states(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], N: int, q: Tensor) -> None:
+_RIGHT: dict[Any, CallShape] = {}
+"""Calls that passed, by all that `decode` looks at beside values."""
+
+
+def _wants_gradient(states: Tensor) -> bool:
+    return states.requires_grad and torch.is_grad_enabled()
+
+
+def _check_slots(slots: Tensor, states: Tensor) -> None:
+    live = slots[slots >= 0]
+    if live.numel() and int(live.max()) >= states.shape[0]:
+        raise ValueError(f"slots holds {int(live.max())}; accepted: below {states.shape[0]}, the number of states")
+    if live.unique().numel() != live.numel():
+        raise ValueError("slots holds a slot twice; accepted: different ones, since two would overwrite each other")
+
+
+def _check_places(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], N: int, q: Tensor) -> None:
+    """The part that looks at no values."""
     if not isinstance(states, Tensor) or states.dtype != torch.float32:
         found = states.dtype if isinstance(states, Tensor) else type(states).__name__
         raise TypeError(f"states is {found}; accepted: a float32 tensor")
@@ -166,7 +133,7 @@ def _check_states(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], 
         raise ValueError(f"states has shape {list(states.shape)}; accepted: {accepted}")
     if not states.is_contiguous():
         raise ValueError(f"states has strides {states.stride()}; accepted: a contiguous tensor, since it is written to")
-    if states.requires_grad and torch.is_grad_enabled():
+    if _wants_gradient(states):
         raise ValueError("states wants a gradient; accepted: states that need none, since they are overwritten")
     if states.device != q.device:
         raise ValueError(f"states is on {states.device}; accepted: {q.device}, where q is")
@@ -179,12 +146,6 @@ def _check_states(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], 
         raise ValueError(f"slots has shape {list(slots.shape)}; accepted: [{N}], one for each sequence")
     if slots.device != q.device:
         raise ValueError(f"slots is on {slots.device}; accepted: {q.device}, where q is")
-    if slots.device.type == "cpu" and not torch.compiler.is_compiling():
-        live = slots[slots >= 0]
-        if live.numel() and int(live.max()) >= states.shape[0]:
-            raise ValueError(f"slots holds {int(live.max())}; accepted: below {states.shape[0]}, the number of states")
-        if live.unique().numel() != live.numel():
-            raise ValueError("slots holds a slot twice; accepted: different ones, since two would overwrite each other")
 
 
 def _decode_in_torch(inputs: tuple, states: Tensor, slots: Tensor | None, v_first: bool, options: dict) -> Tensor:

@@ -9,6 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+REGISTERS_PER_THREAD = 255
+"""The most that either vendor's compilers give a thread before they spill; AMD's accumulation registers come on top. (CUDA C++
+Programming Guide, table of technical specifications per compute capability.)"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:

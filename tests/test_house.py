@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("specs", "results", "kernels", "verify", "autotune")
-RAW = {"results/records", "results/verdicts", "results/bench"}
+RAW = {"results/peers", "results/verdicts", "results/bench"}
 
 ONE_MACHINE = re.compile(
     r"(?<![\w.}:/])/(?:home|root|opt|mnt|srv|Users|work|farm)/"  # an absolute path of somebody's machine
@@ -76,6 +76,25 @@ def test_wheel_holds_every_file_of_the_folders(wheel: zipfile.ZipFile):
             expected.add(f"deltaproof/{relative.as_posix()}")
     assert shipped >= expected, expected - shipped
     assert not [name for name in shipped if any(name.startswith(f"deltaproof/{raw}/") for raw in RAW)]
+
+
+def test_the_tables_of_the_wheel_are_checked_and_exported_where_it_is_installed(wheel: zipfile.ZipFile, tmp_path: Path):
+    wheel.extractall(tmp_path / "site")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "XDG_DATA_HOME": str(tmp_path / "data")}
+
+    def autotune(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "deltaproof.autotune", *words, "--gpu", "h100"]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False
+        )
+
+    checked = autotune("check")
+    assert checked.returncode == 0, checked.stderr
+    exported = autotune("export", "--to", "python", "--out", "there")
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "there" / "h100_sxm.py").is_file()
+    refused = autotune("publish")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
 
 
 def test_wheel_declares_its_commands(wheel: zipfile.ZipFile):

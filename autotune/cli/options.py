@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,25 +11,22 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from ...specs.gpus import Gpu, gpus
 from ...specs.gpus import gpu as find_gpu
 from ...specs.rule import RULES
+from ...verify.cli import options as common
+from ...verify.cli.options import FAILED, INTERRUPTED, stderr
 
 if TYPE_CHECKING:
     from ..records.ledger import Ledger
     from ..timing.device import Device
     from ..tune import Hooks
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
 OPS = ("chunk_fwd", "chunk_train")
 TUNED_RULES = ("gdn2", "kda", "gdn")
 DTYPES = ("bf16", "fp16", "fp32")
 DIMS = (64, 128, 256)
-
-stderr = Console(stderr=True, highlight=False)
-stdout = Console(highlight=False)
 
 
 class Mode(StrEnum):
@@ -63,8 +59,7 @@ OutOption = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="Folder of tables and records; by default results/ in a checkout, where the shipped ones are, and the user's "
-        "data folder otherwise.",
+        help="Folder of your tables and records, used on top of those that ship; by default your data folder.",
         file_okay=False,
     ),
 ]
@@ -84,7 +79,7 @@ def gpu_of(name: str) -> Gpu:
 
 
 def device_of(target: Gpu) -> Device | None:
-    """The device of this machine if it is that GPU. One that breaks when it is asked is told of in a line, and is none."""
+    """The device of this machine if it is that GPU. One that cannot be used is reported in a line and not returned."""
     # The driver's device files, since asking torch would take seconds where there is no GPU.
     files = (Path("/dev/kfd"), Path("/dev/dxg"))
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not any(file.exists() for file in files):
@@ -96,7 +91,7 @@ def device_of(target: Gpu) -> Device | None:
     except Exception as error:
         # Whatever a driver, a torch without it or a full disk may raise.
         name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        line = " ".join(f"autotune: a GPU seems to be here, but it cannot be used: {name}{error}".split())
+        line = " ".join(f"autotune: found a GPU but could not use it: {name}{error}".split())
         stderr.print(line, soft_wrap=True, markup=False)
         return None
 
@@ -127,13 +122,17 @@ def seconds_of(text: str) -> float:
 
 
 def needs_table(ledger: Ledger) -> None:
-    """End with one line where no table was ever written."""
-    if not os.path.lexists(ledger.table_path):
+    """End with one line where there is no table, neither written nor shipped."""
+    if not ledger.has_table:
         usage(f"no table {ledger.table_path}; run `autotune --gpu {ledger.gpu.slug}` first")
 
 
 def writable(folder: Path) -> Path:
     """The folder, made if need be; end with one line where nothing can be written into it, before any work is done."""
+    from ...results.files.checkout import checkout
+
+    if (root := checkout()) and folder.resolve() == root / "results":
+        usage(f"--out {folder}: only `autotune publish` writes the tables that ship")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -143,32 +142,13 @@ def writable(folder: Path) -> Path:
 
 
 def usage(message: str) -> NoReturn:
-    stderr.print(f"autotune: {' '.join(message.split())}", soft_wrap=True, markup=False)
-    raise typer.Exit(USAGE)
+    """End with one line that says what was wrong with the command."""
+    common.usage(message, "autotune")
 
 
 def write(path: Path, text: str) -> None:
-    """Replace a file whole, where it is a link the file behind it; what is no file, a pipe or a device, is written to."""
-    from ...results.files.atomic import replace
-
-    try:
-        if _is_stdout(path):
-            typer.echo(text, nl=False)
-        elif path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-        else:
-            replace(Path(os.path.realpath(path)), text)
-    except OSError as error:
-        stderr.print(f"autotune: cannot write {path}: {error.strerror}", soft_wrap=True, markup=False)
-        raise typer.Exit(FAILED) from None
-
-
-def _is_stdout(path: Path) -> bool:
-    """Whether it is what this command prints to, by whatever name; opened anew it would be written over."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(1))
-    except OSError:
-        return False
+    """Replace a file whole, or end with one line."""
+    common.write_text(path, text, "autotune")
 
 
 @contextmanager

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...results.files.store import Kept
+from ...results.files.checkout import checkout
+from ...results.files.store import Store
 from .binary import Compilation
-
-PACKAGE = Path(__file__).resolve().parents[2]
-"""The folder that holds autotune: the repository, or the installed package."""
-
-
-def is_checkout() -> bool:
-    return (PACKAGE / "pyproject.toml").is_file()
 
 
 def default_folder() -> Path:
     """`.deltaproof/compiled` in a checkout, the user's cache when installed."""
-    if is_checkout():
-        return PACKAGE / ".deltaproof" / "compiled"
+    if root := checkout():
+        return root / ".deltaproof" / "compiled"
     from platformdirs import user_cache_path
 
     return user_cache_path("deltaproof") / "compiled"
 
 
-class Cache(Kept[Compilation]):
+class Cache(Store[Compilation]):
     """Compilations under a folder."""
 
     __slots__ = ()

@@ -91,8 +91,7 @@ def _launch(point: Point) -> Launch:
     """The point's launch. Warps and pipeline depth are options: one recording per chunk size, solver and block serves all."""
     from ...kernels.configs.launch_config import STAGES, LaunchConfig, Tile
     from ...kernels.configs.launch_options import launch_options
-    from ...kernels.launches.inference import VARIANTS, inference_launches
-    from ...kernels.launches.record import op_launches
+    from ...kernels.launches.record import VARIANTS, inference_launches, op_launches
     from ...specs.rule import RULES
 
     family, tiles = point.family, dict.fromkeys(STAGES, Tile(block=point.tile.block))

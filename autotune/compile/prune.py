@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...results.schema.gpus import Resources, over_limit
 from ...results.schema.record import Reason
 from ...specs.gpus import Architecture
+from ...verify.compile.findings import HEAVY_SPILL
 from ..space.points import Family, Point, breadth_first
 from .binary import Compilation
-
-HEAVY_SPILL = 128
-"""Bytes of stack per thread, spills included, from which a point leaves: 32 registers that go to memory and back."""
 
 _Group = tuple[Family, str, int, str]
 """family, stage, chunk size, solver: points that can stand in for each other"""
@@ -27,7 +26,7 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sifted:
+class Pruned:
     """What is left of the compiled points, what left, and warnings: points that lost the fast tensor-core instructions."""
 
     kept: Mapping[Point, Compilation]
@@ -40,7 +39,7 @@ class Sifted:
         return len(self.kept) + sum(left.reason in ("spill", "duplicate") for left in self.rejected.values())
 
 
-def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
+def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
     """Reject, in this order: what did not compile, what does not fit, what has a known hazard, duplicates, heavy spillers.
 
     A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
@@ -52,7 +51,7 @@ def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
         binary = found[point]
         if binary.outcome != "compiled":
             rejected[point] = Rejection(reason=binary.outcome, detail=binary.detail)
-        elif too_much := excess(binary, arch):
+        elif too_much := too_large(binary, arch):
             rejected[point] = Rejection(reason="resources", detail=too_much)
         elif binary.hazard:
             rejected[point] = Rejection(reason="race", detail=binary.hazard)
@@ -76,20 +75,17 @@ def sift(found: Mapping[Point, Compilation], arch: Architecture) -> Sifted:
             else:
                 kept[point] = binary
         warned.update(_slow_products({point: kept[point] for point in distinct if point in kept}, arch))
-    return Sifted(kept=kept, rejected=rejected, warned=warned)
+    return Pruned(kept=kept, rejected=rejected, warned=warned)
 
 
-def excess(binary: Compilation, arch: Architecture) -> str | None:
-    """What keeps a program from being launched on an architecture, or None."""
-    if binary.shared > arch.shared_per_block:
-        return f"{binary.shared} bytes of shared memory, {arch.name} has {arch.shared_per_block}"
+def too_large(binary: Compilation, arch: Architecture) -> str | None:
+    """The resource of which a program needs more than an architecture has, or None."""
     # Registers are given to warps in granules, and to four warps at a time.
     warps = -(-binary.threads // arch.warp)
     granule = arch.registers_granule
     registers = -(-binary.registers * arch.warp // granule) * granule * -(-warps // 4) * 4
-    if registers > arch.registers_per_block:
-        return f"{registers} registers, {arch.name} has {arch.registers_per_block}"
-    return None
+    needs = Resources(shared=binary.shared, registers=registers, threads=binary.threads)
+    return over_limit(needs, arch.name, shared=arch.shared_per_block, registers=arch.registers_per_block)
 
 
 def _slow_products(group: Mapping[Point, Compilation], arch: Architecture) -> dict[Point, str]:

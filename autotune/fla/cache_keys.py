@@ -11,7 +11,7 @@ from typing import Any
 
 from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
-from ..compile.prune import HEAVY_SPILL, excess, family
+from ..compile.prune import HEAVY_SPILL, family, too_large
 from ..model.cost import occupancy, parameters
 from .calls import Call, Choice
 from .compile import Task
@@ -31,7 +31,7 @@ KNOWN_BAD = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class CacheKeyGroup:
     """Kernels that share a key, directly or through others: FLA finds the same configuration for all of them.
 
     places: sorted. keys: of all. ranked: configurations that compiled and fit at every place, best first.
@@ -46,9 +46,9 @@ class Slot:
         return self.places[0][1]
 
 
-def slots(
+def cache_key_groups(
     gpu: Gpu, tasks: Sequence[Task], keys: Keys, found: Mapping[str, Compilation]
-) -> tuple[list[Slot], Counter[str], int]:
+) -> tuple[list[CacheKeyGroup], Counter[str], int]:
     """(slots, how many configurations left by reason, how many were not compiled)."""
     offered: dict[Place, list[Task]] = defaultdict(list)
     for task in tasks:
@@ -70,7 +70,7 @@ def slots(
             some, key=lambda task: (_score(task, found[task.name], gpu), found[task.name].registers, task.place)
         )
         unique = {json.dumps(key): key for place in places for key in keys[place]}
-        made.append(Slot(places=places, keys=tuple(unique.values()), ranked=tuple(ranked)))
+        made.append(CacheKeyGroup(places=places, keys=tuple(unique.values()), ranked=tuple(ranked)))
     return made, rejected, waiting
 
 
@@ -98,7 +98,7 @@ def _fits(gpu: Gpu, task: Task, binary: Compilation | None, rejected: Counter[st
         rejected["known bad"] += 1
     elif binary.outcome != "compiled":
         rejected[binary.outcome] += 1
-    elif excess(binary, gpu.arch):
+    elif too_large(binary, gpu.arch):
         rejected["resources"] += 1
     else:
         return True

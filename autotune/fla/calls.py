@@ -81,7 +81,7 @@ def siblings(call: Call) -> Iterator[Call]:
 
 @lru_cache(maxsize=64)
 def sites(call: Call) -> tuple[Site, ...]:
-    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`pretend.become`)."""
+    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`fake_device.install`)."""
     found: dict[tuple[str, tuple[Any, ...]], Site] = {}
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run

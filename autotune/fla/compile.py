@@ -9,7 +9,7 @@ from typing import Any
 from ...verify.compile.process import Target
 from ..compile.binary import Compilation
 from ..compile.compiler import compiled
-from . import fake_device as pretend
+from . import fake_device
 from .calls import Call, Choice, Site, siblings, sites
 
 
@@ -66,7 +66,7 @@ def compile_task(task: Task, target: Target) -> Compilation:
 def prove(call: Call) -> tuple[list[str], list[str]]:
     """Run a call through FLA's own loader and Triton's own tuner, up to the launches: (kernels found, kernels not found).
 
-    The process must have been told of the folder (`pretend.become`); a kernel is not found if it would be benchmarked.
+    The process must have been told of the folder (`fake_device.install`); a kernel is not found if it would be benchmarked.
     """
     from importlib import import_module
 
@@ -84,7 +84,7 @@ def prove(call: Call) -> tuple[list[str], list[str]]:
         try:
             original(self, *args, **kwargs)
             found.append(self.kernel_name)
-        except pretend.Benchmarked:
+        except fake_device.Benchmarked:
             missing.append(self.kernel_name)
 
     cache.CachedAutotuner.run = run

@@ -1,6 +1,6 @@
 """Let flash-linear-attention take this process for one with a certain GPU: which configurations it offers depends on it.
 
-Call `become` before the package is imported, in a process of its own. Nothing is launched in such a process.
+Call `install` before the package is imported, in a process of its own. Nothing is launched in such a process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Facts = tuple[str, str, int, int]
 """Architecture ("sm_90"), name of the device, multiprocessors, and bytes of shared memory that a program may have."""
 
 
-def become(facts: Facts, configs: str = "", site: str = "") -> None:
+def install(facts: Facts, configs: str = "", site: str = "") -> None:
     """Pretend. configs: FLA's folder of configurations, which it then reads in its strict mode. site: where FLA is, if it is
     not installed.
 

@@ -14,9 +14,9 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ...verify.process.pool import Failure, Workers
-from . import fake_device as pretend
+from . import fake_device
 from .calls import OPS, Call
-from .pinned_configs import Kwargs, Site, forced
+from .pinned_configs import Kwargs, Site, pinned_configs
 
 if TYPE_CHECKING:
     from ...verify.cases.case import Case
@@ -77,7 +77,7 @@ class Answer:
 
 
 def ask(some: Sequence[Question], workers: Workers, timeout: float = SECONDS) -> Iterator[Answer]:
-    """Answers, as they are found, from processes of `judges` that may crash or hang; either is a failure."""
+    """Answers, as they are found, from processes of `gate_workers` that may crash or hang; either is a failure."""
     for index, result in workers.run(judge, [(question,) for question in some], timeout):
         if isinstance(result, Failure):
             result = Answer(
@@ -86,10 +86,10 @@ def ask(some: Sequence[Question], workers: Workers, timeout: float = SECONDS) ->
         yield result
 
 
-def judges(jobs: int, facts: pretend.Facts, site: str) -> Workers:
+def gate_workers(jobs: int, facts: fake_device.Facts, site: str) -> Workers:
     """Processes that judge: they interpret, and FLA takes them for ones with the GPU, since the paths that it takes depend on
     it."""
-    return Workers(jobs, partial(pretend.become, facts, "", site), interpret=True)
+    return Workers(jobs, partial(fake_device.install, facts, "", site), interpret=True)
 
 
 def judge(question: Question) -> Answer:
@@ -104,7 +104,7 @@ def judge(question: Question) -> Answer:
     worst = 0.0
     kernel = _kernel(question.call)
     for prop, case in _cases(question, kernel):
-        with forced(dict(question.choices)) as state:
+        with pinned_configs(dict(question.choices)) as state:
             outcome = judge_case(load(prop), case, Harness(kernel=state.around(kernel), tau=tau()))
         token = Replay(prop=prop, kernel=kernel.name, case=case).token
         if outcome.status != "held":

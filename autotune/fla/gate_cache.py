@@ -8,22 +8,22 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ...results.files.store import Kept
+from ...results.files.store import Store
 from ...verify.run.cache import source_digest
-from . import fake_device as pretend
+from . import fake_device
 from .gate import Answer, Question
 
 _TOOLS = ("torch", "triton", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdicts(Kept[Answer]):
+class Verdicts(Store[Answer]):
     """Answers under a folder.
 
     facts: the GPU that FLA takes the judging processes for. package: FLA's folder, whose sources count.
     """
 
-    facts: pretend.Facts
+    facts: fake_device.Facts
     package: Path
 
     kind, name, again, schema = Answer, "answer", "judging again", 2
@@ -40,7 +40,7 @@ class Verdicts(Kept[Answer]):
         Not one of a crash or a timeout, nor one during which the sources changed: nobody knows which of them it is about.
         """
         if result.final and self.key(result.question) == key:
-            Kept.put(self, key, result)
+            Store.put(self, key, result)
 
 
 def _digest(folder: Path) -> str:

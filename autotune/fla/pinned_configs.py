@@ -15,7 +15,7 @@ Site = tuple[str, int]
 
 
 @dataclass(slots=True, kw_only=True)
-class Forced:
+class Pinned:
     """Which kernels have run in the configurations chosen for them."""
 
     reached: set[Site] = field(default_factory=set)
@@ -36,7 +36,7 @@ class Forced:
 
 
 @contextmanager
-def forced(choices: Mapping[Site, Kwargs]) -> Iterator[Forced]:
+def pinned_configs(choices: Mapping[Site, Kwargs]) -> Iterator[Pinned]:
     """Within, FLA's autotuned kernels run with these block sizes, and nothing is looked up or benchmarked.
 
     A launch for which there is no choice, or one that FLA does not offer there, raises LookupError: what ran in its place
@@ -44,7 +44,7 @@ def forced(choices: Mapping[Site, Kwargs]) -> Iterator[Forced]:
     """
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run
-    state = Forced()
+    state = Pinned()
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         offered = self.configs

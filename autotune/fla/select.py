@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .cache_keys import Slot
+from .cache_keys import CacheKeyGroup
 from .calls import Call
 from .compile import Task
 from .gate import Answer, Question
@@ -26,7 +26,7 @@ class Refusal:
 
 
 @dataclass(slots=True, kw_only=True)
-class Settled:
+class Selection:
     """chosen: by the place of the slot. answers: that every call of a chosen configuration has passed.
 
     checked: how many block sizes of slots were judged in order to be written.
@@ -38,7 +38,7 @@ class Settled:
     refused: list[Refusal] = field(default_factory=list)
 
 
-def settle(slots: Sequence[Slot], tasks: Sequence[Task], judge: Judge) -> Settled:
+def select(slots: Sequence[CacheKeyGroup], tasks: Sequence[Task], judge: Judge) -> Selection:
     """Judge the best of every slot together, call by call; where a call fails, find out whose fault it is, and go on.
 
     tasks: every configuration that FLA offers. A kernel that has nothing to choose from runs in one of them.
@@ -64,7 +64,7 @@ def settle(slots: Sequence[Slot], tasks: Sequence[Task], judge: Judge) -> Settle
         answers = judge(questions)
         failed = [question for question in questions if not answers[question].held]
         if not failed:
-            return Settled(
+            return Selection(
                 chosen=chosen, answers={question.call: answers[question] for question in questions},
                 checked=len(checked), refused=list(refused.values()),
             )  # fmt: skip

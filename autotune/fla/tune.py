@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,11 @@ from ..plural import counted
 from ..records.ledger import default_out
 from ..tune import Hooks
 from . import compile as work
-from . import fake_device as pretend
-from . import gate
-from .cache_keys import Place, Slot, slots
+from . import fake_device, gate
+from .cache_keys import CacheKeyGroup, Place, cache_key_groups
 from .calls import OPS, calls
 from .gate_cache import Verdicts
-from .select import Judge, Refusal, Settled, settle
+from .select import Judge, Refusal, Selection, select
 
 SCHEMA = 2
 GATES = "interpreter: passed; device: owed"
@@ -75,7 +75,7 @@ def tune_fla(
     _require(gpu, rules)
     store, arch = Cache(folder=cache, warn=hooks.warn), gpu.arch.name
     some = calls(rules, dtypes, sizes)
-    with Workers(jobs, partial(pretend.become, facts(gpu), "", _site())) as workers:
+    with Workers(jobs, partial(fake_device.install, facts(gpu), "", _site())) as workers:
         hooks.progress.begin("recording launches", len(some))
         tasks: list[work.Task] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
@@ -106,18 +106,18 @@ def tune_fla(
             store.put(order[index].name, result)
             found[order[index].name] = result
             hooks.progress.step(f"{order[index].call} {order[index].kernel}")
-    made, rejected, left = slots(gpu, tasks, keys, found)
-    package = pretend.where()
+    made, rejected, left = cache_key_groups(gpu, tasks, keys, found)
+    package = fake_device.where()
     assert package is not None
     verdicts = Verdicts(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
-    with gate.judges(jobs, facts(gpu), _site()) as workers:
-        settled = settle(made, tasks, _judge(workers, verdicts, hooks))
+    with gate.gate_workers(jobs, facts(gpu), _site()) as workers:
+        selection = select(made, tasks, _judge(workers, verdicts, hooks))
     outcome = Outcome(
         path=out / "fla" / f"{gpu.slug}.json", kernels=len(keys), ran=len(found) - cached, cached=cached,
         rejected={reason: count for reason, count in sorted(rejected.items()) if count}, left=left,
-        checked=settled.checked, owed=len(settled.chosen), refused=settled.refused,
+        checked=selection.checked, owed=len(selection.chosen), refused=selection.refused,
     )  # fmt: skip
-    _fill(outcome, made, settled, verdicts)
+    _fill(outcome, made, selection, verdicts)
     replace(outcome.path, _text(gpu, outcome))
     return outcome
 
@@ -141,18 +141,34 @@ def _judge(workers: Workers, verdicts: Verdicts, hooks: Hooks) -> Judge:
     return judge
 
 
-def facts(gpu: Gpu) -> pretend.Facts:
+def facts(gpu: Gpu) -> fake_device.Facts:
     return gpu.arch.name, gpu.aliases[0] if gpu.aliases else gpu.slug, gpu.sm_count, gpu.arch.shared_per_block
 
 
 def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
-    """FLA's files by name, from what a run wrote to `out`, by default where runs write, else from what ships.
+    """FLA's files by name, from the file that a run wrote to `out`, by default where runs write, else from the one that ships.
 
-    Raises TableError where there is none, or what is there is damaged.
+    Raises TableError where there is none, or it is damaged.
     """
     path = (out or default_out()) / "fla" / f"{gpu.slug}.json"
     if out is None and not path.is_file():
         path = packaged("fla") / path.name
+    return _files(path, gpu)
+
+
+def publish(out: Path | None, gpu: Gpu, results: Path) -> str:
+    """Move the file that a run wrote to `out` into the folder `results` of a checkout; one line that says so.
+
+    Raises TableError where there is none, or it is damaged; OSError.
+    """
+    path, target = ((folder / "fla" / f"{gpu.slug}.json") for folder in (out or default_out(), results))
+    files = _files(path, gpu)
+    replace(target, path.read_bytes())
+    path.unlink()
+    return f"published: configurations of {counted(len(files), 'kernel')} in {target}"
+
+
+def _files(path: Traversable, gpu: Gpu) -> dict[str, str]:
     if not path.is_file():
         raise TableError(
             f"FLA's files hold configurations of FLA's own kernels, and {path} is not there: run `autotune --target fla "
@@ -174,7 +190,7 @@ def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
     except TableError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TableError(f"{path}: not what a run wrote ({error})") from None
+        raise TableError(f"{path}: not a file that `autotune --target fla` wrote ({error})") from None
 
 
 def prove(
@@ -184,7 +200,7 @@ def prove(
     _require(gpu, rules)
     some = calls(rules, dtypes, sizes)
     found: dict[str, list[str]] = {"found": [], "missing": []}
-    with Workers(1, partial(pretend.become, facts(gpu), str(folder.resolve()), _site())) as workers:
+    with Workers(1, partial(fake_device.install, facts(gpu), str(folder.resolve()), _site())) as workers:
         for index, result in workers.run(work.prove, [(call,) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"{some[index]}: trying FLA's loader ended in a {result.outcome}")
@@ -193,15 +209,15 @@ def prove(
     return found
 
 
-def _fill(outcome: Outcome, made: Sequence[Slot], settled: Settled, verdicts: Verdicts) -> None:
+def _fill(outcome: Outcome, made: Sequence[CacheKeyGroup], selection: Selection, verdicts: Verdicts) -> None:
     """The entries of what was chosen, in order, and what was not."""
     rows: dict[tuple[str, str], tuple[FlaEntry, tuple[str, ...]]] = {}
     for number, slot in enumerate(made):
-        task = settled.chosen.get(number)
+        task = selection.chosen.get(number)
         if task is None:
             outcome.failed += [f"{call}: {kernel}" for call, kernel, _ in slot.places]
             continue
-        some = [settled.answers[call] for call in sorted({call for call, _, _ in slot.places})]
+        some = [selection.answers[call] for call in sorted({call for call, _, _ in slot.places})]
         evidence = tuple(verdicts.key(answer.question)[:16] for answer in some)
         for key in slot.keys:
             entry = FlaEntry(
@@ -253,13 +269,13 @@ def _require(gpu: Gpu, rules: Sequence[str]) -> None:
         raise TableError(f"--target fla: rule {other[0]!r}; accepted: {', '.join(OPS)}")
     if gpu.arch.backend != "cuda":
         raise TableError(f"--target fla: {gpu.slug} is no NVIDIA GPU, and FLA's offers for others are not known here")
-    if pretend.where() is None:
+    if fake_device.where() is None:
         raise TableError("--target fla: flash-linear-attention is not installed; it comes with deltaproof[peers]")
 
 
 def _site() -> str:
     """The folder that holds FLA, for processes that are started anew."""
-    place = pretend.where()
+    place = fake_device.where()
     return str(place.parent) if place else ""
 
 

@@ -19,7 +19,7 @@ from ...verify.process.pool import Workers
 from ..compile.binary import Compilation
 from ..compile.cache import Cache, default_folder
 from ..compile.stage import Progress, compile_points
-from ..records import to_records as findings
+from ..records import to_records
 from ..records.ledger import Ledger
 from ..reports.analysis import family_of
 from ..space.points import Family, Point, points_of
@@ -48,7 +48,7 @@ def judged(served: Iterable[Served], found: Mapping[Point, Compilation], gpu: Gp
         stages = {point.stage: found.get(point) for point in points_of(family, config)}
         programs = {stage: binary for stage, binary in stages.items() if binary and binary.outcome == "compiled"}
         if len(programs) == len(stages):
-            records.append(findings.judged_as_compiled(family, config, programs))
+            records.append(to_records.judged_as_compiled(family, config, programs))
     return records
 
 
@@ -72,7 +72,7 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ou
     points = list(dict.fromkeys(point for family, config in served for point in points_of(family, config)))
     with Workers(jobs, process.start) as workers:
         found = compile_points(points, gpu.arch, workers, Cache(folder=default_folder()), progress=progress).found
-    ledger.add(findings.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled")
+    ledger.add(to_records.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled")
     records = judged(served, found, gpu)
     ledger.add(records)
     broken = [f"{point}: {binary.outcome} {binary.detail}" for point, binary in found.items() if not binary.code]

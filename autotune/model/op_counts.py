@@ -145,13 +145,26 @@ def _states(s: _Sizes) -> Work:
 
 
 def _packed_scores(s: _Sizes) -> Work:
-    # One matrix per chunk holds both scores and inverse.
-    return replace(_scores(s), own=s.C * (2 * s.K * s.size + s.per_key) + s.C * s.C * s.size)
+    # It leaves what the walk multiplies; two more products take the inverse to it.
+    scores = _scores(s)
+    return replace(
+        scores,
+        products=scores.products + 2.0 * s.C * s.C * (s.K + s.C) * s.erases,
+        chain=scores.chain + s.erases,
+        own=s.C * (2 * s.K * s.size + s.per_key) + _operands(s),
+    )
+
+
+def _operands(s: _Sizes) -> int:
+    """Bytes per chunk of the decayed queries, keys and erase keys, of the pairs, and of the chunk's decay."""
+    return s.size * s.C * (s.K * (2 + s.erases) + s.C) + FP32 * s.gated
 
 
 def _packed_walk(s: _Sizes) -> Work:
+    # Nothing is gated on the way, and of the two products with scores there is one.
     walk = _states(s)
-    return replace(walk, shared=walk.shared - s.C * s.C * s.size)
+    products = 2.0 * s.C * s.block(s.V) * (s.K * (2 + s.erases) + s.C)
+    return replace(walk, products=products, chain=1 + s.erases, elements=0.0, shared=float(_operands(s)))
 
 
 def _fused(s: _Sizes) -> Work:

@@ -1,45 +1,50 @@
-"""The records of one GPU: what a run adds to them, and the table they amount to."""
+"""The records of one GPU, what a run adds to them, and the table that is derived from them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Iterable, Iterator
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 from ...results.digests.kernels import kernel_digest
+from ...results.evidence.archive import shipped_records
 from ...results.evidence.derive import derive
 from ...results.evidence.journal import append, read_journals
 from ...results.evidence.portfolio import portfolio
 from ...results.schema.gpus import Gpu, known_gpus
 from ...results.schema.record import Gated, Measured, Ranking, Record, Unexplored, record_to_line
+from ...results.schema.strict import TableError
 from ...results.schema.table import EVERYWHERE, Table, read_table, write_table
-from ...results.serve.search_path import named, user_tables
-from ..compile.cache import PACKAGE, is_checkout
-from ..space.validate import read_record, vetted
+from ...results.serve.search_path import named, shipped_table, user_tables
+from ..space.validate import read_record, validated
 
 
 def default_out() -> Path:
-    """Where tables and records go: `results/` in a checkout, the user's data folder when installed."""
-    return PACKAGE / "results" if is_checkout() else user_tables().parent
+    """The folder that tables and records are written to: the user's data folder."""
+    return user_tables().parent
 
 
 class Ledger:
-    """`records/<gpu>/<op>.jsonl` and `tables/<gpu>.json` under `out`. What is known already is not written again.
+    """The records of a GPU: those that ship, then those of runs, `records/<gpu>/<op>.jsonl` under `out`.
 
-    Raises TableError for records that cannot be read.
+    Only `out` is written to: journals, `tables/<gpu>.json` and `tables/portfolio.json`. A record that is known already is not
+    written again. Raises TableError for records that cannot be read.
     """
 
     def __init__(self, out: Path, gpu: Gpu) -> None:
         self.gpu = gpu
         self.folder = out / "records" / gpu.slug
         self.table_path = out / "tables" / f"{gpu.slug}.json"
+        self._shipped = shipped_records(gpu.slug, read_record)
         journal = read_journals(self.folder, read_record)
         self.torn = journal.torn
-        self.records = list(journal.records)
+        self.own = len(journal.records)
+        self.records = [*self._shipped, *journal.records]
 
     def add(self, records: Iterable[Record]) -> None:
-        """Append what is new, and wait until it is on disk. Raises OSError."""
+        """Append the new ones among `records`, and wait until they are on disk. Raises OSError."""
         fresh: dict[str, list[Record]] = {}
         for record in records:
             line, subject = record_to_line(record), _subject(record)
@@ -51,45 +56,68 @@ class Ledger:
             append(self.folder / f"{op}.jsonl", some)
 
     def table(self) -> Table:
-        """What every record on disk amounts to, for the kernels as they are now."""
-        return derive(read_journals(self.folder, read_record).records, self.gpu, kernel_digest)
+        """The table that all records give, those that others appended meanwhile included, for the kernels as they are now."""
+        journal = read_journals(self.folder, read_record)
+        return derive([*self._shipped, *journal.records], self.gpu, kernel_digest)
 
     def written(self) -> Table:
-        """The table on disk. Raises TableError for one that is not there, is damaged or is another GPU's."""
-        where = str(self.table_path)
-        return vetted(named(self.gpu.slug, read_table(self.table_path), where), where)
+        """The table under `out`, else the one that ships. Raises TableError for one that is damaged or is another GPU's, and
+        where there is none."""
+        slug = self.gpu.slug
+        if os.path.lexists(self.table_path):
+            table = named(slug, read_table(self.table_path), str(self.table_path))
+        elif (shipped := shipped_table(slug)) is None:
+            raise TableError(f"no table {self.table_path}; run `autotune --gpu {slug}` first")
+        else:
+            table = shipped
+        return validated(table, self.table_name)
+
+    @property
+    def has_table(self) -> bool:
+        return os.path.lexists(self.table_path) or shipped_table(self.gpu.slug) is not None
+
+    @property
+    def table_name(self) -> str:
+        """The place of the table that `written` reads, for messages."""
+        if os.path.lexists(self.table_path):
+            return str(self.table_path)
+        return f"packaged tables/{self.gpu.slug}.json"
 
     def verdicts(self) -> Iterator[Gated]:
-        """What the interpreter said, which knows no GPU: for this one, then for others with records here, read when it comes to
-        them.
+        """The verdicts of the interpreter, which knows no GPU: for this GPU, then for others, whose records are read when it
+        comes to them.
 
         Raises TableError for another GPU's records that cannot be read.
         """
-        others = (read_journals(folder, read_record).records for folder in self._everybodys() if folder != self.folder)
+        others = (self._records_of(slug) for slug in sorted(known_gpus()) if slug != self.gpu.slug)
         for record in chain(list(self.records), chain.from_iterable(others)):
             if isinstance(record, Gated) and record.where == "interpreter":
                 yield record
 
     def write_table(self) -> Table:
-        """Replace the table by what the records amount to. Raises OSError."""
+        """Replace the table under `out` by the one that the records give. Raises OSError."""
         table = self.table()
         write_table(table, self.table_path)
         return table
 
     def write_portfolio(self) -> Table | None:
-        """Replace the table of what is safe everywhere, of the records of every GPU here; None if they agree on nothing.
+        """Replace the table of what is safe everywhere, from the records of every GPU; None if they agree on nothing.
 
         Raises OSError, and TableError for another GPU's records that cannot be read.
         """
-        table = portfolio({folder.name: read_journals(folder).records for folder in self._everybodys()}, kernel_digest)
+        found = {slug: records for slug in known_gpus() if (records := self._records_of(slug))}
+        table = portfolio(found, kernel_digest)
         path = self.table_path.with_name(f"{EVERYWHERE}.json")
         if not table.entries and not path.exists():
             return None
         write_table(table, path)
         return table
 
-    def _everybodys(self) -> list[Path]:
-        return [path for slug in sorted(known_gpus()) if (path := self.folder.parent / slug).is_dir()]
+    def _records_of(self, slug: str) -> list[Record]:
+        return [*self._shipped_of(slug), *read_journals(self.folder.parent / slug).records]
+
+    def _shipped_of(self, slug: str) -> Iterable[Record]:
+        return self._shipped if slug == self.gpu.slug else shipped_records(slug)
 
     @cached_property
     def _last(self) -> dict[Hashable, str]:
@@ -97,9 +125,9 @@ class Ledger:
 
 
 def _subject(record: Record) -> Hashable:
-    """What a record has the last word on; the same one may have it again later, as when a driver comes back.
+    """The subject on which the last record counts; an equal record may count again later, as when a driver comes back.
 
-    Any other record is known for good.
+    Any other record counts for good.
     """
     match record:
         case Ranking() | Unexplored():

@@ -1,4 +1,4 @@
-"""What a run found out, as records."""
+"""The findings of a run, as records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...results.schema.gpus import Resources
 from ...results.schema.key import Key
 from ...results.schema.record import Compiled, Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
 from ..compile.binary import Compilation
-from ..compile.prune import Sifted
+from ..compile.prune import Pruned
 from ..compile.toolchain import triton_version
 from ..gates.interpreter import Answer, Question
 from ..model.ranking import Ranked
@@ -20,7 +20,7 @@ from ..space.points import Family, Point
 
 
 def compiled(point: Point, compilation: Compilation) -> Record:
-    """What compiling a point came to."""
+    """The record of a compiled point."""
     key = point.family.key()
     if compilation.outcome != "compiled":
         return Rejected(
@@ -40,11 +40,11 @@ def compiled(point: Point, compilation: Compilation) -> Record:
     )
 
 
-def rejected(sifted: Sifted, found: Mapping[Point, Compilation]) -> list[Record]:
+def rejected(pruned: Pruned, found: Mapping[Point, Compilation]) -> list[Record]:
     """What left after it had compiled; the rest was recorded when it failed to."""
     return [
         Rejected(key=point.family.key(), **_about(point), reason=left.reason, stage=point.stage, detail=left.detail)
-        for point, left in sifted.rejected.items()
+        for point, left in pruned.rejected.items()
         if found[point].outcome == "compiled"
     ]
 

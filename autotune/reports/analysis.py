@@ -15,6 +15,7 @@ from ...kernels.configs.space import OP_STAGES, SPACES, op_stages, op_tiles
 from ...results.schema.entry import TableEntry
 from ...results.schema.key import Key
 from ...results.schema.record import Compiled, Measured
+from ...results.serve.query import REFERENCE
 from ...specs.gpus import Gpu
 from ...specs.rule import RULES
 from ..compile.binary import Compilation
@@ -22,9 +23,6 @@ from ..model.cost import estimate
 from ..model.op_counts import FP32, work
 from ..model.ranking import RUNS
 from ..space.points import Family, Point, points_of
-
-REFERENCE = (8192, 64)
-"""Tokens and heads at which stages are compared."""
 
 
 def family_of(key: Key) -> Family:

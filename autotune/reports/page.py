@@ -1,4 +1,4 @@
-"""What is known of one GPU, from its records alone: a summary for the terminal and one page that needs nothing else."""
+"""The report on one GPU, from its records alone: a summary for the terminal and one self-contained page."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from ...verify.report.page import render
 from ..plural import counted
 from ..records.ledger import Ledger
 from ..space.points import Family
-from . import analysis as insight
-from . import plots
+from . import analysis, plots
 from .summary import LEGEND, WORTH, grid, short, worth
 
 _LIST = 12
@@ -69,7 +68,7 @@ class Findings:
     def subjects(self) -> dict[Family, list[TableEntry]]:
         found: dict[Family, list[TableEntry]] = {}
         for entry in self.table.entries:
-            found.setdefault(insight.family_of(entry.key), []).append(entry)
+            found.setdefault(analysis.family_of(entry.key), []).append(entry)
         return found
 
 
@@ -115,10 +114,10 @@ def page(ledger: Ledger) -> str:
         reason: [record for record in found.rejected if record.reason == reason][:_LIST]
         for reason in sorted({record.reason for record in found.rejected})
     }
-    times = insight.predicted(found.compiled, gpu)
+    times = analysis.predicted(found.compiled, gpu)
     subjects = found.subjects
-    compiling = insight.compile_history(times)
-    timing = insight.timing_history(found.measured)
+    compiling = analysis.compile_history(times)
+    timing = analysis.timing_history(found.measured)
     widths = Counter(entry.key.heads for entry in found.table.entries)
     return render(
         Path(__file__).with_name("report.html.j2"),
@@ -134,8 +133,8 @@ def page(ledger: Ledger) -> str:
         stacks=plots.stacks(found.compiled) if found.compiled else "",
         compiling=plots.history(compiling, "points compiled") if compiling else "",
         timing=plots.history(timing, "configurations timed") if timing else "",
-        stage_importance=plots.importance(insight.stage_importance(times)) if times else "",
-        config_importance=plots.importance(insight.config_importance(found.measured)) if timing else "",
+        stage_importance=plots.importance(analysis.stage_importance(times)) if times else "",
+        config_importance=plots.importance(analysis.config_importance(found.measured)) if timing else "",
         roofline=plots.against_roofline(subjects, gpu, max(widths)) if widths else "",
         coverage=plots.coverage(subjects) if subjects else "",
     )

@@ -80,7 +80,7 @@ def print_summary(console: Console, report: Report) -> None:
     for family in report.ranked:
         found = {point: binary for point, binary in report.compiled.found.items() if point.family == family}
         codes = {binary.code for binary in found.values() if binary.outcome == "compiled"}
-        kept = sum(point.family == family for point in report.sifted.kept)
+        kept = sum(point.family == family for point in report.pruned.kept)
         entries = [entry for entry in report.table.entries if family_of(entry.key) == family]
         left = report.compiled.left.get(family, 0)
         table.add_row(short(family), *map(str, (len(found), len(codes), kept, *worth(entries), left or "")))
@@ -99,7 +99,7 @@ def print_summary(console: Console, report: Report) -> None:
 
 def document(report: Report) -> dict[str, Any]:
     """The run as JSON values. Fields may be added; none changes its meaning within a schema."""
-    compiled, sifted = report.compiled, report.sifted
+    compiled, pruned = report.compiled, report.pruned
     return {
         "schema": SCHEMA,
         "gpu": report.request.gpu.slug,
@@ -116,10 +116,10 @@ def document(report: Report) -> dict[str, Any]:
             "cpu": round(compiled.cpu, 1),
             "left": sum(compiled.left.values()),
         },
-        "rejected": dict(Counter(left.reason for left in sifted.rejected.values())),
-        "launchable": sifted.launchable,
-        "kept": len(sifted.kept),
-        "slow_products": len(sifted.warned),
+        "rejected": dict(Counter(left.reason for left in pruned.rejected.values())),
+        "launchable": pruned.launchable,
+        "kept": len(pruned.kept),
+        "slow_products": len(pruned.warned),
         "gate": {"held": sum(a.held for a in report.answers), "failed": sum(not a.held for a in report.answers)},
         "table": {"path": str(report.table_path), "entries": len(report.table.entries)},
         "families": {

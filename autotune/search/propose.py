@@ -28,24 +28,24 @@ POPULATION = 20
 class Trials:
     """What was tried, in order. Stops the search when the budget is spent.
 
-    Others may be at work on the same space: what they found is in `timings`, and what they are at in `busy`.
+    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`.
     """
 
     measure: Callable[[Config], Timing]
     budget: int
     timings: dict[Config, Timing] = field(default_factory=dict)
-    busy: set[Config] = field(default_factory=set)
+    running: set[Config] = field(default_factory=set)
 
     def run(self, config: Config) -> Timing | None:
         """The timing of a configuration, from memory where it is known; None if another worker is at it.
 
-        Raises Spent when there is no budget for a new one.
+        Raises BudgetExhausted when there is no budget for a new one.
         """
-        if config in self.busy:
+        if config in self.running:
             return None
         if config not in self.timings:
             if self.begun >= self.budget:
-                raise Spent
+                raise BudgetExhausted
             self.timings[config] = self.measure(config)
         return self.timings[config]
 
@@ -58,13 +58,13 @@ class Trials:
 
     @property
     def begun(self) -> int:
-        return len(self.timings) + len(self.busy)
+        return len(self.timings) + len(self.running)
 
     def new(self, config: Config) -> bool:
-        return config not in self.timings and config not in self.busy
+        return config not in self.timings and config not in self.running
 
 
-class Spent(Exception):
+class BudgetExhausted(Exception):
     """The budget is spent, or there is nothing left to try."""
 
 
@@ -84,7 +84,7 @@ def search(space: Space, trials: Trials, *, seed: int, study: Callable[[], Study
         _recombine(space, trials, rng, budget - polish)
         _polish(space, trials)
         _recombine(space, trials, rng, budget)
-    except Spent:
+    except BudgetExhausted:
         pass
     return trials
 
@@ -182,11 +182,11 @@ def _polish(space: Space, trials: Trials) -> None:
 
 
 def _untried(space: Space, trials: Trials, rng: random.Random) -> Config:
-    """A feasible configuration that nobody tried. Raises Spent if there is none."""
+    """A feasible configuration that nobody tried. Raises BudgetExhausted if there is none."""
     for _ in range(100):
         if trials.new(config := rng.choice(space.feasible)):
             return config
     rest = [config for config in space.feasible if trials.new(config)]
     if not rest:
-        raise Spent
+        raise BudgetExhausted
     return rng.choice(rest)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from ...kernels.configs.launch_config import LaunchConfig, Solver, Tile, Variant
-from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, SPACES, op_stages
-from ...results.schema.default import safe_default
+from ...kernels.configs.space import CONSTRAINTS, SPACES, op_stages, tuned_variants
+from ...results.schema.default import default_config
 from ...results.schema.key import Key
 from ...specs.gpus import Architecture
 
@@ -31,7 +31,7 @@ class Family:
     @property
     def default(self) -> LaunchConfig:
         """What is launched where nothing better is known."""
-        return LaunchConfig.parse(safe_default(self.dtype, self.K))
+        return LaunchConfig.parse(default_config(self.op, self.dtype, self.K))
 
     def __str__(self) -> str:
         return f"{self.op} {self.rule} {self.dtype} K={self.K} V={self.V}"
@@ -111,7 +111,9 @@ def families(ops: Iterable[str], rules: Iterable[str], dtypes: Iterable[str], di
 def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], list[StageCount]]:
     """The feasible points of a family, stage by stage, and the counts of what was left out."""
     points, counts = [], []
-    for space in (space for variant in OP_STAGES[family.op] for space in op_stages(family.op, variant)):
+    for space in (
+        space for variant in tuned_variants(family.op, family.dtype) for space in op_stages(family.op, variant)
+    ):
         count = StageCount(family=family, stage=space.stage)
         for setting in space.settings(family.K, family.V, family.dtype, arch.backend, arch.warp):
             count.total += 1

@@ -1,4 +1,4 @@
-"""Records and tables that were read may be anybody's: whether they speak of what the kernels have, as the tuner assumes."""
+"""Validate untrusted records and tables against the current kernels."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ def read_record(line: str, where: str) -> Record:
     record = record_from_line(line, where)
     if record_kernel(record) == record.kernel:
         try:
-            _vet(record)
+            _validate(record)
         except ValueError as error:
             raise TableError(f"{where}: {error}") from None
     return record
 
 
-def vetted(table: Table, where: str) -> Table:
+def validated(table: Table, where: str) -> Table:
     """The table, if each of its entries can be launched with the kernels that it names. Raises TableError."""
     for entry in table.entries:
         if kernel_digest(entry.key, entry.config) == entry.kernel:
             try:
-                _vet_names(entry.key, entry.config)
+                _validate_names(entry.key, entry.config)
             except ValueError as error:
                 raise TableError(f"{where}: entry {entry.key}: {error}") from None
     return table
 
 
-def _vet_names(key: Key, config: str) -> None:
+def _validate_names(key: Key, config: str) -> None:
     if key.op not in OP_STAGES:
         raise ValueError(f"op {key.op!r}; tuned are {', '.join(OP_STAGES)}")
     if key.rule not in RULES:
@@ -55,9 +55,9 @@ def _vet_names(key: Key, config: str) -> None:
         raise ValueError(f"configuration {config!r} is written {token!r}")
 
 
-def _vet(record: Record) -> None:
+def _validate(record: Record) -> None:
     of_all = isinstance(record, Unexplored | Ranking)
-    _vet_names(record.key, "c64" if of_all else record.config)
+    _validate_names(record.key, "c64" if of_all else record.config)
     match record:
         case Compiled() | Rejected():
             stages = {stage for some in OP_STAGES[record.key.op].values() for stage in some}

@@ -26,7 +26,7 @@ T = TypeVar("T")
 PATIENCE = 300.0
 """Seconds that a database may be away (restarted, say) before a run gives up."""
 BEAT, EXPIRY = 10.0, 60.0
-"""Seconds between signs of life of a worker, and without one until its claims are free."""
+"""Seconds between signs of life of a worker, and without one until its leases are free."""
 _AWAY = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
 
 
@@ -129,7 +129,7 @@ def is_missing_file(url: str) -> bool:
 
 
 TABLES = sql.MetaData()
-CLAIMS = sql.Table(
+LEASES = sql.Table(
     "deltaproof_claims", TABLES,
     sql.Column("round", sql.String(64), primary_key=True),
     sql.Column("task", sql.String(255), primary_key=True),
@@ -137,7 +137,7 @@ CLAIMS = sql.Table(
     sql.Column("beat", sql.Float, nullable=False),
     sql.Column("result", sql.Text),
 )  # fmt: skip
-"""Who does what: one row for each task of a round, its result once there is one."""
+"""The leases: one row for each task of a group, with its result once there is one."""
 JOBS = sql.Table(
     "deltaproof_jobs", TABLES,
     sql.Column("job", sql.String(64), primary_key=True),

@@ -1,6 +1,6 @@
-"""Who does what: a worker claims a task before it begins, keeps the claim alive, and is the only one to end it.
+"""Leases of tasks: a worker acquires one before it begins, keeps it alive, and is the only one to complete the task.
 
-A claim whose owner gave no sign of life for `Storage.expiry` seconds, or is a process of this machine that is gone, is free
+A lease whose owner gave no sign of life for `Storage.expiry` seconds, or is a process of this machine that is gone, is free
 for others. An owner that was merely slow then finds that its result counts no more: of every task there is one result.
 """
 
@@ -19,49 +19,49 @@ import optuna
 import sqlalchemy as sql
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from .database import CLAIMS, Storage
+from .database import LEASES, Storage
 
-Claim = Literal["mine", "known", "taken", "spent"]
+Outcome = Literal["mine", "known", "taken", "exhausted"]
 """It is ours to do; there is a result; another is at it; nothing new is to be begun."""
 
 
-class Round:
-    """The tasks of one name in a storage. name: whatever must be equal for results to be comparable.
+class LeaseGroup:
+    """The leases of the tasks of one name in a storage. name: of everything that must be equal for results to be comparable.
 
-    owner: of the claims; this process by default.
+    owner: of the leases; this process by default.
     """
 
     def __init__(self, storage: Storage, name: str, *, owner: str | None = None) -> None:
         self._storage, self.owner = storage, owner or this_process()
-        self._round = hashlib.sha256(name.encode()).hexdigest()
+        self._group = hashlib.sha256(name.encode()).hexdigest()
         self._held: set[str] = set()
 
-    def take(self, task: str, limit: int | None = None) -> Claim:
-        """Claim a task; limit: of tasks in the round, after which only those that others dropped may be begun."""
+    def acquire(self, task: str, limit: int | None = None) -> Outcome:
+        """Acquire the lease of a task. limit: tasks of the group, after which only those that others dropped may be begun."""
 
-        def attempt() -> Claim:
+        def attempt() -> Outcome:
             try:
                 with self._storage.engine.begin() as connection:
-                    return self._take(connection, task, limit)
+                    return self._acquire(connection, task, limit)
             except IntegrityError:
                 return "taken"
 
-        claim = self._storage.again(attempt)
-        if claim == "mine":
+        lease = self._storage.again(attempt)
+        if lease == "mine":
             self._held.add(task)
-        return claim
+        return lease
 
-    def finish(self, task: str, result: str) -> bool:
-        """Give the result of a task; False if it does not count, because the claim was lost on the way."""
+    def complete(self, task: str, result: str) -> bool:
+        """Give the result of a task; False if it does not count, because the lease was lost on the way."""
 
         def attempt() -> bool:
             with self._storage.engine.begin() as connection:
-                mine = (CLAIMS.c.round == self._round) & (CLAIMS.c.task == task) & (CLAIMS.c.owner == self.owner)
+                mine = (LEASES.c.round == self._group) & (LEASES.c.task == task) & (LEASES.c.owner == self.owner)
                 done = connection.execute(
-                    sql.update(CLAIMS).where(mine & CLAIMS.c.result.is_(None)).values(result=result)
+                    sql.update(LEASES).where(mine & LEASES.c.result.is_(None)).values(result=result)
                 )
                 # It may have been done already, and only the answer of the database have been lost.
-                return bool(done.rowcount) or connection.scalar(sql.select(CLAIMS.c.result).where(mine)) == result
+                return bool(done.rowcount) or connection.scalar(sql.select(LEASES.c.result).where(mine)) == result
 
         try:
             return self._storage.again(attempt)
@@ -69,29 +69,29 @@ class Round:
             self._held.discard(task)
 
     def release(self, task: str) -> None:
-        """Give up a claim, so that nobody has to wait for it to expire."""
+        """Give up a lease, so that nobody has to wait for it to expire."""
         self._held.discard(task)
-        mine = (CLAIMS.c.round == self._round) & (CLAIMS.c.task == task) & (CLAIMS.c.owner == self.owner)
-        # If that fails, the claim expires.
+        mine = (LEASES.c.round == self._group) & (LEASES.c.task == task) & (LEASES.c.owner == self.owner)
+        # If that fails, the lease expires.
         with suppress(SQLAlchemyError), self._storage.engine.begin() as connection:
-            connection.execute(sql.delete(CLAIMS).where(mine & CLAIMS.c.result.is_(None)))
+            connection.execute(sql.delete(LEASES).where(mine & LEASES.c.result.is_(None)))
 
     def results(self) -> dict[str, str]:
         """What is known, by task."""
-        rows = self._rows(CLAIMS.c.result.is_not(None), CLAIMS.c.result)
+        rows = self._rows(LEASES.c.result.is_not(None), LEASES.c.result)
         return dict(rows)
 
     def pending(self) -> dict[str, bool]:
-        """Tasks under way, and whether their claims are free again."""
+        """Tasks under way, and whether their leases are free again."""
         now = self._storage.clock()
-        rows = self._rows(CLAIMS.c.result.is_(None), CLAIMS.c.owner, CLAIMS.c.beat < now - self._storage.expiry)
+        rows = self._rows(LEASES.c.result.is_(None), LEASES.c.owner, LEASES.c.beat < now - self._storage.expiry)
         return {task: bool(expired) or _gone(owner) for task, owner, expired in rows if owner != self.owner}
 
     @contextmanager
     def alive(self, also: Callable[[], object] = lambda: None) -> Iterator[None]:
-        """Keep what this worker claims, within; `also` is called at every beat."""
+        """Keep the leases of this worker while the context lasts; `also` is called at every heartbeat."""
         ended = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(ended, also), daemon=True)
+        thread = threading.Thread(target=self._heartbeat, args=(ended, also), daemon=True)
         thread.start()
         try:
             yield
@@ -99,34 +99,34 @@ class Round:
             ended.set()
             thread.join()
 
-    def _take(self, connection: sql.Connection, task: str, limit: int | None) -> Claim:
+    def _acquire(self, connection: sql.Connection, task: str, limit: int | None) -> Outcome:
         if connection.dialect.name == "postgresql":
             # The limit is counted and the row written as one.
-            connection.execute(sql.select(sql.func.pg_advisory_xact_lock(int(self._round[:15], 16))))
-        here = (CLAIMS.c.round == self._round) & (CLAIMS.c.task == task)
+            connection.execute(sql.select(sql.func.pg_advisory_xact_lock(int(self._group[:15], 16))))
+        here = (LEASES.c.round == self._group) & (LEASES.c.task == task)
         now = self._storage.clock()
-        expired = CLAIMS.c.beat < now - self._storage.expiry
-        row = connection.execute(sql.select(CLAIMS.c.owner, CLAIMS.c.result, expired).where(here)).first()
+        expired = LEASES.c.beat < now - self._storage.expiry
+        row = connection.execute(sql.select(LEASES.c.owner, LEASES.c.result, expired).where(here)).first()
         if row is None:
             if limit is not None:
-                begun = sql.select(sql.func.count()).select_from(CLAIMS).where(CLAIMS.c.round == self._round)
+                begun = sql.select(sql.func.count()).select_from(LEASES).where(LEASES.c.round == self._group)
                 if (connection.scalar(begun) or 0) >= limit:
-                    return "spent"
-            values = {"round": self._round, "task": task, "owner": self.owner, "beat": now}
-            connection.execute(sql.insert(CLAIMS).values(values))
+                    return "exhausted"
+            values = {"round": self._group, "task": task, "owner": self.owner, "beat": now}
+            connection.execute(sql.insert(LEASES).values(values))
             return "mine"
         owner, result, late = row
         if result is not None:
             return "known"
         if owner != self.owner and not late and not _gone(owner):
             return "taken"
-        unchanged = here & (CLAIMS.c.owner == owner) & CLAIMS.c.result.is_(None)
-        taken = connection.execute(sql.update(CLAIMS).where(unchanged).values(owner=self.owner, beat=now))
+        unchanged = here & (LEASES.c.owner == owner) & LEASES.c.result.is_(None)
+        taken = connection.execute(sql.update(LEASES).where(unchanged).values(owner=self.owner, beat=now))
         return "mine" if taken.rowcount else "taken"
 
     def _rows(self, which: sql.ColumnElement[bool], *columns: sql.ColumnElement) -> list[tuple]:
-        wanted = sql.select(CLAIMS.c.task, *columns).where((CLAIMS.c.round == self._round) & which)
-        wanted = wanted.order_by(CLAIMS.c.task)
+        wanted = sql.select(LEASES.c.task, *columns).where((LEASES.c.round == self._group) & which)
+        wanted = wanted.order_by(LEASES.c.task)
 
         def attempt() -> list[tuple]:
             with self._storage.engine.begin() as connection:
@@ -134,16 +134,16 @@ class Round:
 
         return self._storage.again(attempt)
 
-    def _beat(self, ended: threading.Event, also: Callable[[], object]) -> None:
+    def _heartbeat(self, ended: threading.Event, also: Callable[[], object]) -> None:
         while not ended.wait(self._storage.beat):
             held = list(self._held)
-            mine = (CLAIMS.c.round == self._round) & CLAIMS.c.task.in_(held) & (CLAIMS.c.owner == self.owner)
+            mine = (LEASES.c.round == self._group) & LEASES.c.task.in_(held) & (LEASES.c.owner == self.owner)
             try:
                 with self._storage.engine.begin() as connection:
-                    connection.execute(sql.update(CLAIMS).where(mine).values(beat=self._storage.clock()))
+                    connection.execute(sql.update(LEASES).where(mine).values(beat=self._storage.clock()))
                 also()
             except (SQLAlchemyError, optuna.exceptions.OptunaError):
-                continue  # the database is away: the next beat finds it back, or the claims expire
+                continue  # the database is away: the next beat finds it back, or the leases expire
 
 
 def this_process() -> str:
@@ -176,7 +176,7 @@ def _machine() -> str:
 
 
 def _started(process: int) -> str:
-    """When a process started, in ticks since the machine did; "" if there is no such process, or it is but a corpse."""
+    """When a process started, in ticks since the machine did; "" if there is no such process, or it is a zombie."""
     try:
         words = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
     except OSError:

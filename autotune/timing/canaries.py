@@ -21,7 +21,7 @@ from ...verify.compile import process
 from ...verify.process.pool import Failure, Workers
 from ..compile import compiler
 from ..compile.binary import Compilation
-from ..compile.prune import excess
+from ..compile.prune import too_large
 from ..compile.stage import COMPILE_SECONDS
 from ..reports.analysis import family_of, point_of
 from ..space.points import Point, points_of
@@ -77,7 +77,7 @@ def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, c
         points = points_of(family_of(entry.key), LaunchConfig.parse(entry.config))
         differences, broken = [], []
         for point, now in zip(points, compile(points), strict=True):
-            if now.outcome != "compiled" or (too_much := excess(now, gpu.arch)):
+            if now.outcome != "compiled" or (too_much := too_large(now, gpu.arch)):
                 broken.append(f"{point.stage}: {now.detail or now.outcome if now.outcome != 'compiled' else too_much}")
             elif then := before.get((point, entry.triton)):
                 differences += _differences(point.stage, then, now)

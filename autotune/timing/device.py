@@ -35,8 +35,8 @@ THROTTLED = 0.9
 _last_words: Path | None = None
 """The file that a child leaves the reason of its end in."""
 
-Failure = Literal["memory", "resources", "compile"]
-"""Too little memory on the device; more shared memory or registers than it has; the compiler refuses it."""
+Cause = Literal["memory", "resources", "compile", "timeout", "crash"]
+"""Too little memory on the device; more shared memory or registers than it has; the compiler refuses it; it hangs; it crashes."""
 
 
 class NoAnswer(OSError):
@@ -76,6 +76,17 @@ class Timed:
     @property
     def pruned(self) -> bool:
         return len(self.samples) < SAMPLES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a configuration has no times on a device that is in order. detail: one line, or ""."""
+
+    reason: Cause
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +163,7 @@ def start() -> None:
 
 
 def begin(start: Callable[[], None], last_words: Path) -> None:
-    """Prepare a child that leaves a word when it ends itself."""
+    """Prepare a child process that writes its exit reason to a file."""
     global _last_words
     _last_words = last_words
     start()
@@ -200,20 +211,20 @@ def time_config(
     try:
         return _timed(_call(family, sizes, config), flush_bytes, best)
     except OutOfResources:
-        return "resources"
+        return Failure(reason="resources")
     except RuntimeError as error:
-        failure = "memory" if isinstance(error, torch.OutOfMemoryError) else _failure(error)
-        if failure is None:
+        cause = "memory" if isinstance(error, torch.OutOfMemoryError) else _cause(error)
+        if cause is None:
             # The context may be poisoned: a fresh process takes the next configuration.
             _end(_told(error))
         _end_if_poisoned(_told(error))
-        if failure == "memory":
+        if cause == "memory":
             torch.cuda.empty_cache()
-        return failure
+        return Failure(reason=cause)
     except Exception as error:
         # Errors of Triton's compiler share no base class with anything.
         _end_if_poisoned(_told(error))
-        return "compile"
+        return Failure(reason="compile")
 
 
 def hopeless(samples: Sequence[float], best: float | None) -> bool:
@@ -260,13 +271,13 @@ def _throttled(sample: Sample) -> bool:
     return sample.megahertz < THROTTLED * statistics.median(_clocks)
 
 
-def _failure(error: RuntimeError) -> Failure | None:
-    """What a launch or a compilation failed of, where the device can be in order after it; None for anything else."""
+def _cause(error: RuntimeError) -> Cause | None:
+    """The cause of a failed launch or compilation, if the device can be in order after it."""
     text = str(error).casefold()
-    return next((failure for words, failure in _FAILURES.items() if words in text), None)
+    return next((cause for words, cause in _CAUSES.items() if words in text), None)
 
 
-_FAILURES: Mapping[str, Failure] = {
+_CAUSES: Mapping[str, Cause] = {
     "out of memory": "memory",
     "out of resource": "resources",
     "too many resources requested": "resources",

@@ -26,7 +26,8 @@ from ...results.schema.gpus import identify
 from ...results.schema.key import Key
 from ...results.schema.record import Measured, Record, one_line
 from ...specs.gpus import Gpu
-from ...verify.process.pool import Failure, Workers
+from ...verify.process import pool
+from ...verify.process.pool import Workers
 from ...verify.process.signals import heed
 from ..compile.binary import Compilation
 from ..gates.interpreter import Answer, Question, Subject
@@ -34,9 +35,9 @@ from ..model.ranking import Ranked, compiled, sizes
 from ..space.points import Family, Point
 from ..storage.database import Storage, open_storage
 from . import device
-from .device import Device, NoAnswer, Sizes, Timed
+from .device import Device, Failure, NoAnswer, Sizes, Timed
 from .shared_trials import Bench, Verdicts
-from .tuning_job import Contest, Plan
+from .tuning_job import Plan, TuningJob
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ ALIVE_SECONDS = 120.0
 """After which a device that is only asked whether it is there counts as hanging."""
 TRIALS = 100
 """Configurations timed per family and size of call, unless it is said otherwise."""
-REFERENCE = (4096, 32)
+MOST_USED = (4096, 32)
 """The (tokens, heads) that most calls are taken to be near: what is closest to it is measured first."""
 
 
@@ -83,22 +84,22 @@ def measure(
     points = {family: digest(family, kept) for family in ranked}
     served = standing or {}
     left = [
-        Contest(
+        TuningJob(
             plan=plan, family=family, size=Sizes(tokens=tokens, heads=heads), verdicts=verdicts[family],
             portfolio=_portfolio(family, few, kept, served.get(family.key(tokens, heads))), points=points[family],
         )
         for tokens, heads in by_use()
         for family, few in ranked.items()
     ]  # fmt: skip
-    for contest in left:
+    for job in left:
         if time.monotonic() < deadline:
-            contest.open()
+            job.open()
             after_each()
     while left and time.monotonic() < deadline:
         before = len(left)
-        for contest in list(left):
-            if time.monotonic() < deadline and contest.decide():
-                left.remove(contest)
+        for job in list(left):
+            if time.monotonic() < deadline and job.decide():
+                left.remove(job)
                 after_each()
         if len(left) == before and time.monotonic() < deadline:
             # Others are at the rest.
@@ -122,9 +123,9 @@ def digest(family: Family, kept: Mapping[Point, Compilation]) -> str:
 
 
 def by_use() -> list[tuple[int, int]]:
-    """Every (tokens, heads), the nearest to REFERENCE first."""
+    """Every (tokens, heads), the nearest to MOST_USED first."""
     return sorted(
-        sizes(), key=lambda size: sum(abs(log2(here / there)) for here, there in zip(size, REFERENCE, strict=True))
+        sizes(), key=lambda size: sum(abs(log2(here / there)) for here, there in zip(size, MOST_USED, strict=True))
     )
 
 
@@ -135,8 +136,8 @@ def find(gpu: Gpu) -> Device | None:
     """
     with Workers(1, device.start) as workers:
         ((_, found),) = workers.run(device.present, [()], ALIVE_SECONDS)
-    if isinstance(found, Failure):
-        raise NoAnswer(f"the device of this machine cannot be asked what it is: {_told(found, '', ALIVE_SECONDS)}")
+    if isinstance(found, pool.Failure):
+        raise NoAnswer(f"the device of this machine cannot be asked what it is: {_failure(found, '', ALIVE_SECONDS)}")
     same = found and identify(found.arch, found.sm_count, found.memory_gib)
     return found if same and same.slug == gpu.slug else None
 
@@ -165,7 +166,7 @@ def bench_of(
         words = Path(folder) / "last-words"
         with Workers(1, partial(device.begin, start, words)) as workers:
 
-            def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | str:
+            def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | Failure:
                 timed = _run(workers, words, device.time_config, family, size, config, flush, best)
                 nonlocal told
                 if isinstance(timed, Timed) and not timed.queued and not told:
@@ -177,8 +178,8 @@ def bench_of(
 
             def judge(question: Question) -> Answer:
                 answer = _run(workers, words, device.judge, question)
-                if isinstance(answer, str):
-                    return Answer(question=question, held=False, detail=answer)
+                if isinstance(answer, Failure):
+                    return Answer(question=question, held=False, detail=str(answer))
                 if not answer.held and not answer.final:
                     _ask_device(workers, words, answer.detail)
                     warn(
@@ -189,15 +190,15 @@ def bench_of(
             yield Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record, step=step)
 
 
-def _run(workers: Workers, words: Path, task: Callable[..., T], *arguments: Any) -> T | str:
-    """What a task of the child comes to; "crash: why" or "timeout: why" where the device is still in order after it."""
+def _run(workers: Workers, words: Path, task: Callable[..., T], *arguments: Any) -> T | Failure:
+    """The result of a task of the child; a failure where it crashes or hangs, and the device is in order after it."""
     words.unlink(missing_ok=True)
     ((_, result),) = workers.run(task, [arguments], SECONDS)
-    if not isinstance(result, Failure):
+    if not isinstance(result, pool.Failure):
         return result
-    told = _told(result, _read(words), SECONDS)
-    _ask_device(workers, words, told)
-    return told
+    failure = _failure(result, _read(words), SECONDS)
+    _ask_device(workers, words, str(failure))
+    return failure
 
 
 def _ask_device(workers: Workers, words: Path, after: str) -> None:
@@ -210,20 +211,20 @@ def _ask_device(workers: Workers, words: Path, after: str) -> None:
         except BrokenProcessPool:
             why = "no process can be started"
             break
-        if not isinstance(found, Failure):
+        if not isinstance(found, pool.Failure):
             return
-        why = _told(found, _read(words), ALIVE_SECONDS)
+        why = str(_failure(found, _read(words), ALIVE_SECONDS))
     raise NoAnswer(one_line(f"the device does not answer ({why[:200]}), after {after}"))
 
 
-def _told(failure: Failure, words: str, seconds: float) -> str:
-    """In one line that begins with a word of `results.record.Reason`. words: those that the process left, if any."""
-    if failure.outcome == "timeout":
-        return f"timeout: no end within {seconds:.0f} s"
+def _failure(ended: pool.Failure, words: str, seconds: float) -> Failure:
+    """The failure that the end of a process is. words: its exit reason, if it left one."""
+    if ended.outcome == "timeout":
+        return Failure(reason="timeout", detail=f"no end within {seconds:.0f} s")
     if not words:
-        code = failure.code or 0
+        code = ended.code or 0
         words = f"killed by {Signals(-code).name}" if -code in set(Signals) else f"exit code {code}"
-    return one_line(f"{failure.outcome}: {words}")
+    return Failure(reason="crash", detail=one_line(words))
 
 
 def _read(words: Path) -> str:

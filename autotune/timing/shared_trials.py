@@ -17,18 +17,18 @@ from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
 from ..compile.toolchain import triton_version
 from ..gates.interpreter import Answer, Question, asked_of
-from ..search.propose import Spent, Trials
+from ..search.propose import BudgetExhausted, Trials
 from ..search.study import Config, Timing
 from ..space.points import Family
 from ..space.validate import read_record
-from ..storage.leases import Round
-from .device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Sizes, Timed
+from ..storage.leases import LeaseGroup
+from .device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Failure, Sizes, Timed
 
 GOOD_FOR_NO_SIZE = ("timeout", "crash", "compile", "resources")
 """Failures that take a configuration out at every size of call."""
 
-Timer = Callable[[Family, Sizes, LaunchConfig, float | None], Timed | str]
-"""Samples and clocks, or a word of `results.record.Reason`: memory, resources, compile, timeout or crash; then maybe ": why".
+Timer = Callable[[Family, Sizes, LaunchConfig, float | None], Timed | Failure]
+"""Samples and clocks, or why there are none.
 
 The last argument is the milliseconds of the best so far, None where nothing is to be stopped early."""
 Judge = Callable[[Question], Answer]
@@ -68,8 +68,8 @@ class Bench:
             return True
         return record.device == self.device.name and record.protocol in (PROTOCOL, FINALS_PROTOCOL)
 
-    def round_name(self, family: Family, size: Sizes) -> str:
-        """Equal for workers whose timings compare: anything else is another round, and another study."""
+    def group_name(self, family: Family, size: Sizes) -> str:
+        """Equal for workers whose timings compare: anything else is another group, and another study."""
         words = (self.gpu.slug, family.key(size.tokens, size.heads), kernel_digest(family.key(), "-"), triton_version())
         return " ".join(map(str, (*words, self.device.driver, self.device.name, PROTOCOL)))
 
@@ -84,9 +84,9 @@ class Verdicts:
         self.unjudged: set[LaunchConfig] = set()
         """What could not be judged on a device in order: not timed in this run, and nothing is said against it."""
         for record in known:
-            self.heed(record)
+            self.note(record)
 
-    def heed(self, record: Record) -> None:
+    def note(self, record: Record) -> None:
         """Take note of what was found out before, or elsewhere."""
         if record.key.op != self._family.op or (record.key.rule, record.key.dtype) != (
             self._family.rule,
@@ -114,15 +114,15 @@ class Verdicts:
             about = bench.about(family, config)
             gate = Gated(key=family.key(), **about, where="device", held=answer.held, detail=answer.detail)
             bench.record(gate)
-            self.heed(gate)
+            self.note(gate)
         return self._passed.get(config, False)
 
     def gate(self, config: LaunchConfig) -> list[Record]:
-        """What speaks for a configuration or against it: without that nobody else may use its times."""
+        """The gate record of a configuration, without which nobody else may use its times."""
         return [self._gates[config]] if config in self._gates else []
 
 
-class Turns(Trials):
+class SharedTrials(Trials):
     """Trials that workers share. `configs` says which launch configuration a point of the space is.
 
     need: resources of a configuration, None for one whose stages were not compiled here. found: what is known of every
@@ -135,7 +135,7 @@ class Turns(Trials):
         family: Family,
         size: Sizes,
         *,
-        round: Round,
+        group: LeaseGroup,
         configs: Mapping[Config, LaunchConfig],
         need: Callable[[LaunchConfig], Resources | None],
         verdicts: Verdicts,
@@ -143,7 +143,7 @@ class Turns(Trials):
         deadline: float,
     ) -> None:
         super().__init__(measure=lambda config: self._do(configs[config]), budget=limit)
-        self._bench, self._family, self._size, self._round = bench, family, size, round
+        self._bench, self._family, self._size, self._group = bench, family, size, group
         self._configs, self._points = configs, {config: point for point, config in configs.items()}
         self._need, self._verdicts, self._deadline = need, verdicts, deadline
         self._read: set[str] = set()
@@ -151,7 +151,7 @@ class Turns(Trials):
 
     @property
     def begun(self) -> int:
-        return len(self.found) + len(self.busy)
+        return len(self.found) + len(self.running)
 
     def run(self, config: Config) -> Timing | None:
         return self.time(self._configs[config])
@@ -161,21 +161,21 @@ class Turns(Trials):
         if config in self.found:
             return self._timing(config)
         if time.monotonic() > self._deadline:
-            raise Spent
-        claim = self._round.take(config.token, self.budget)
-        if claim == "mine":
+            raise BudgetExhausted
+        lease = self._group.acquire(config.token, self.budget)
+        if lease == "mine":
             return self._do(config)
         self.refresh()
-        if claim == "spent":
-            self.adopt()
-            raise Spent
+        if lease == "exhausted":
+            self.reclaim_stale()
+            raise BudgetExhausted
         return self._timing(config) if config in self.found else None
 
-    def once_more(self, config: LaunchConfig) -> Timed | Rejected:
+    def retime(self, config: LaunchConfig) -> Timed | Rejected:
         """Time what was timed before; if it fails now, why it is out."""
         timed = self._bench.timer(self._family, self._size, config, None)
         self._bench.step(f"{self._family} {config.token}, once more")
-        return self._rejected(config, timed) if isinstance(timed, str) else timed
+        return self._rejected(config, timed) if isinstance(timed, Failure) else timed
 
     def measured(self, config: LaunchConfig, times: Sequence[Timed], protocol: str, resources: Resources) -> Measured:
         """The record of a configuration that was timed so often, in that way."""
@@ -191,34 +191,34 @@ class Turns(Trials):
         """Where a configuration is in the space, if it is."""
         return self._points.get(config)
 
-    def know(self, records: Iterable[Measured]) -> None:
+    def seed(self, records: Iterable[Measured]) -> None:
         """Share what was timed before, so that nobody does it again."""
         self.refresh()
         for record in records:
             config = LaunchConfig.parse(record.config)
-            if config not in self.found and self._round.take(config.token) == "mine":
+            if config not in self.found and self._group.acquire(config.token) == "mine":
                 self._end(config, [record, *self._verdicts.gate(config)])
 
     def refresh(self) -> None:
         """Take over what other workers found."""
-        for task, result in self._round.results().items():
+        for task, result in self._group.results().items():
             if task not in self._read:
                 self._read.add(task)
                 records = records_of(result)
                 for record in records:
                     self._bench.record(record)
                 self._note(config_of_task(task), records)
-        pending = {config_of_task(task) for task in self._round.pending()}
-        self.busy = {self._points[config] for config in pending if config in self._points}
+        pending = {config_of_task(task) for task in self._group.pending()}
+        self.running = {self._points[config] for config in pending if config in self._points}
 
-    def adopt(self) -> bool:
+    def reclaim_stale(self) -> bool:
         """Finish what dead workers left; whether others are still at work."""
         waiting = False
-        for task, free in self._round.pending().items():
+        for task, free in self._group.pending().items():
             config = config_of_task(task)
-            if free and self._round.take(task) == "mine":
+            if free and self._group.acquire(task) == "mine":
                 if self._need(config) is None:
-                    self._round.release(task)  # whoever compiles it may try it again
+                    self._group.release(task)  # whoever compiles it may try it again
                 else:
                     self._do(config)
             else:
@@ -230,13 +230,13 @@ class Turns(Trials):
         try:
             records = self._outcome(config)
         except BaseException:
-            self._round.release(config.token)
+            self._group.release(config.token)
             raise
         if records or config not in self._verdicts.unjudged:
             self._end(config, records)
         else:
             # Another run may be able to judge it.
-            self._round.release(config.token)
+            self._group.release(config.token)
             self._note(config, [])
         self._bench.step(f"{self._family} {config.token}")
         return self._timing(config)
@@ -245,7 +245,7 @@ class Turns(Trials):
         # On our own disk first: whatever becomes of the database, nothing measured is lost.
         for record in some:
             self._bench.record(record)
-        if self._round.finish(config.token, json.dumps([record_to_line(record) for record in some])):
+        if self._group.complete(config.token, json.dumps([record_to_line(record) for record in some])):
             self._read.add(config.token)
             self._note(config, some)
         else:
@@ -258,28 +258,27 @@ class Turns(Trials):
         gate = self._verdicts.gate(config)
         best = min((statistics.median(record.samples) for record in self.found.values() if record), default=None)
         timed = self._bench.timer(self._family, self._size, config, best)
-        if isinstance(timed, str):
+        if isinstance(timed, Failure):
             return [*gate, self._rejected(config, timed)]
         need = self._need(config)
         assert need is not None
         return [*gate, self.measured(config, [timed], PROTOCOL, need)]
 
-    def _rejected(self, config: LaunchConfig, told: str) -> Rejected:
-        reason, _, detail = told.partition(": ")
+    def _rejected(self, config: LaunchConfig, failure: Failure) -> Rejected:
         key = self._family.key(self._size.tokens, self._size.heads)
         about = self._bench.about(self._family, config)
-        return Rejected(key=key, **about, reason=reason, detail=detail)  # pyright: ignore[reportArgumentType]
+        return Rejected(key=key, **about, reason=failure.reason, detail=failure.detail)
 
     def _note(self, config: LaunchConfig, records: list[Record]) -> None:
         measured = None
         for record in records:
-            self._verdicts.heed(record)
+            self._verdicts.note(record)
             if isinstance(record, Measured):
                 measured = record
         self.found[config] = measured
         if config in self._points:
             self.timings[self._points[config]] = self._timing(config)
-            self.busy.discard(self._points[config])
+            self.running.discard(self._points[config])
 
     def _timing(self, config: LaunchConfig) -> Timing:
         record = self.found[config]
@@ -287,7 +286,7 @@ class Turns(Trials):
 
 
 def config_of_task(task: str) -> LaunchConfig:
-    """What a task of a round is to time. Raises TableError for one that no worker named."""
+    """The configuration that a task is to time. Raises TableError for one that no worker named."""
     try:
         return LaunchConfig.parse(task)
     except ValueError as error:

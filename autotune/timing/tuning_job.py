@@ -23,13 +23,13 @@ from ..compile.binary import Compilation
 from ..gates.interpreter import Subject, asked_of
 from ..model.cost import estimate
 from ..model.ranking import compiled, resources, whole
-from ..search.propose import Spent, search
+from ..search.propose import BudgetExhausted, search
 from ..search.study import Config, Space, Study
 from ..space.points import Family, Point, config_of
 from ..storage.database import Storage
-from ..storage.leases import Round
+from ..storage.leases import LeaseGroup
 from .device import FINALS_PROTOCOL, PROTOCOL, Sizes, Timed
-from .shared_trials import Bench, Turns, Verdicts, records_of
+from .shared_trials import Bench, SharedTrials, Verdicts, records_of
 
 FINALISTS = 8
 ROUNDS = 3
@@ -41,7 +41,7 @@ TILES = {"chunk_fwd": 6, "chunk_train": 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What all contests of a run share. timed: earlier records that still count, by key. refused: what is wrong.
+    """The facts that all tuning jobs of a run share. timed: earlier records that still count, by key. refused: what is wrong.
 
     deadline: of time.monotonic(), after which nothing is begun. trials: configurations per family and size, at most.
     """
@@ -57,7 +57,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contest:
+class TuningJob:
     """A family at a size. Nothing but the storage is kept between visits, so that there may be hundreds.
 
     portfolio: configurations that are timed whatever the search finds, the safe default first. points: names what the search
@@ -73,77 +73,77 @@ class Contest:
 
     def open(self) -> None:
         """Time the portfolio."""
-        round, _ = self._rounds()
-        with round.alive():
-            self._time_portfolio(self._turns(round, {}, self.plan.trials + len(self.portfolio)))
+        group, _ = self._groups()
+        with group.alive():
+            self._time_portfolio(self._trials(group, {}, self.plan.trials + len(self.portfolio)))
 
     def decide(self) -> bool:
         """Search, and compare the finalists; whether that is done, by whomever."""
-        plan, (round, finals) = self.plan, self._rounds()
+        plan, (group, finals) = self.plan, self._groups()
         if over := finals.results().get(FINALS):
-            self._turns(round, {}, 0).refresh()
+            self._trials(group, {}, 0).refresh()
             for record in records_of(over):
                 plan.bench.record(record)
             return True
         allowed = {config for config in self.portfolio if self._allowed(config)}
         space, configs = candidates(self.family, plan.kept, plan.bench.gpu, self.size, self._allowed)
         limit = min(plan.trials, len(space.feasible)) + len(allowed - {*configs.values()})
-        turns = self._turns(round, configs, limit)
+        trials = self._trials(group, configs, limit)
         study: list[Study] = []
 
         def open_study() -> Study:
-            study.append(self._study(space, turns, round))
+            study.append(self._study(space, trials, group))
             return study[0]
 
-        with round.alive(lambda: study[0].beat() if study else None), finals.alive():
-            self._time_portfolio(turns)
-            search(space, turns, seed=plan.seed, study=open_study)
-            if time.monotonic() > plan.deadline or finals.take(FINALS) != "mine":
+        with group.alive(lambda: study[0].beat() if study else None), finals.alive():
+            self._time_portfolio(trials)
+            search(space, trials, seed=plan.seed, study=open_study)
+            if time.monotonic() > plan.deadline or finals.acquire(FINALS) != "mine":
                 return False
             try:
-                if turns.adopt():
+                if trials.reclaim_stale():
                     finals.release(FINALS)
                     return False
-                records = self._finals(turns)
+                records = self._finals(trials)
             except BaseException:
                 finals.release(FINALS)
                 raise
-            return finals.finish(FINALS, json.dumps([record_to_line(record) for record in records]))
+            return finals.complete(FINALS, json.dumps([record_to_line(record) for record in records]))
 
-    def _rounds(self) -> tuple[Round, Round]:
-        name = self.plan.bench.round_name(self.family, self.size)
-        return Round(self.plan.storage, name), Round(self.plan.storage, f"{name} finalists of {self.points}")
+    def _groups(self) -> tuple[LeaseGroup, LeaseGroup]:
+        name = self.plan.bench.group_name(self.family, self.size)
+        return LeaseGroup(self.plan.storage, name), LeaseGroup(self.plan.storage, f"{name} finalists of {self.points}")
 
-    def _turns(self, round: Round, configs: Mapping[Config, LaunchConfig], limit: int) -> Turns:
+    def _trials(self, group: LeaseGroup, configs: Mapping[Config, LaunchConfig], limit: int) -> SharedTrials:
         def need(config: LaunchConfig) -> Resources | None:
             kept = self.plan.kept
             return resources(self.family, config, kept) if compiled(self.family, config, kept) else None
 
-        return Turns(
-            self.plan.bench, self.family, self.size, round=round, configs=configs, need=need, verdicts=self.verdicts,
+        return SharedTrials(
+            self.plan.bench, self.family, self.size, group=group, configs=configs, need=need, verdicts=self.verdicts,
             limit=limit, deadline=self.plan.deadline,
         )  # fmt: skip
 
-    def _time_portfolio(self, turns: Turns) -> None:
-        turns.know(self._known(PROTOCOL))
+    def _time_portfolio(self, trials: SharedTrials) -> None:
+        trials.seed(self._known(PROTOCOL))
         try:
             for config in filter(self._allowed, self.portfolio):
-                turns.time(config)
-        except Spent:
+                trials.time(config)
+        except BudgetExhausted:
             pass
 
-    def _study(self, space: Space, turns: Turns, round: Round) -> Study:
+    def _study(self, space: Space, trials: SharedTrials, group: LeaseGroup) -> Study:
         storage = self.plan.storage
         shared = storage.name != "memory"
         # Every worker's proposals should be its own.
-        seed = (self.plan.seed + crc32(round.owner.encode()) * shared) % 2**32
-        name = self.plan.bench.round_name(self.family, self.size)
+        seed = (self.plan.seed + crc32(group.owner.encode()) * shared) % 2**32
+        name = self.plan.bench.group_name(self.family, self.size)
         study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, again=storage.again)
-        outside = {turns.point(config) for config in self.portfolio}
-        study.fill({point: timing for point, timing in turns.timings.items() if point not in outside})
+        outside = {trials.point(config) for config in self.portfolio}
+        study.fill({point: timing for point, timing in trials.timings.items() if point not in outside})
         return study
 
-    def _finals(self, turns: Turns) -> list[Record]:
+    def _finals(self, trials: SharedTrials) -> list[Record]:
         """Time the best few and the portfolio in turns, so that drift hits them all alike.
 
         Only these times are compared: one that was taken earlier, when the GPU was colder, says nothing against them.
@@ -151,26 +151,26 @@ class Contest:
         before = self._known(FINALS_PROTOCOL)
         compared = {LaunchConfig.parse(record.config): record for record in before}
         timed = [
-            record for record in turns.found.values() if record and self._allowed(LaunchConfig.parse(record.config))
+            record for record in trials.found.values() if record and self._allowed(LaunchConfig.parse(record.config))
         ]
         chosen = [LaunchConfig.parse(config) for config in finalists(timed)]
         # The portfolio, so that what is lost by it is known everywhere.
-        chosen += [config for config in self.portfolio if turns.found.get(config) and config not in chosen]
+        chosen += [config for config in self.portfolio if trials.found.get(config) and config not in chosen]
         if set(chosen) <= set(compared):
             return list(before)  # in a run whose storage is gone
         rounds: dict[LaunchConfig, list[Timed]] = {config: [] for config in dict.fromkeys([*chosen, *compared])}
         records: list[Record] = []
         for _ in range(ROUNDS):
             for config in list(rounds):
-                once = turns.once_more(config)
+                once = trials.retime(config)
                 if isinstance(once, Timed):
                     rounds[config].append(once)
                 else:
                     records.append(once)
                     del rounds[config]
         for config, some in rounds.items():
-            need = (turns.found.get(config) or compared[config]).resources
-            records.append(turns.measured(config, some, FINALS_PROTOCOL, need))
+            need = (trials.found.get(config) or compared[config]).resources
+            records.append(trials.measured(config, some, FINALS_PROTOCOL, need))
         for record in records:
             self.plan.bench.record(record)
         return records

@@ -1,6 +1,7 @@
 """Input checks of the public ops: a refusal is one line that names the argument, what was found and what is accepted.
 
-Shapes, dtypes and devices are always checked. Values (positive g, the content of cu_seqlens) are checked where reading
+Shapes, dtypes and devices are always checked; what was found right once is not looked at again, since a decoding loop makes
+the same call thousands of times. Values (positive g, the content of cu_seqlens) are checked where reading
 them is free: on CPU tensors, and on the CPU copy of cu_seqlens. `check_values` may ask for it everywhere (True), which
 synchronises with the device, or nowhere (False). NaN and inf in the data are no error, they propagate: a NaN in g is
 not positive.
@@ -9,10 +10,11 @@ not positive.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor
@@ -67,9 +69,72 @@ def check(
 
     Raises TypeError for what is no tensor or of a wrong dtype, ValueError for wrong shapes, devices and values.
     """
+    seen = facts(q, k, v, g, b, w, initial_state, cu_seqlens, cu_seqlens_cpu, A_log, dt_bias)
+    key = None if seen is None else (seen, use_gate_in_kernel, allow_fp64)
+    shape = recall(_RIGHT, key)
+    if shape is None:
+        shape = shape_of(
+            q, k, v, g, b, w, initial_state=initial_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
+            use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias, allow_fp64=allow_fp64,
+        )  # fmt: skip
+        remember(_RIGHT, key, shape)
+    raw = use_gate_in_kernel
+    check_contents(scale, None if raw else g, cu_seqlens, cu_seqlens_cpu, shape.T, check_values=check_values)
+    return shape
+
+
+_RIGHT: dict[Any, CallShape] = {}
+"""Calls that passed, by all that `shape_of` looks at."""
+_KEPT = 1024
+
+
+def facts(*tensors: Tensor | None) -> tuple[Any, ...] | None:
+    """All of each tensor but its contents and strides, to know a call again; None where something is no tensor."""
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return tuple([None if x is None else (x.shape, x.dtype, x.device, x.layout) for x in tensors])
+    except AttributeError:
+        return None
+
+
+def recall(kept: dict[Any, CallShape], key: Any) -> CallShape | None:
+    """What was kept by a key."""
+    try:
+        return None if key is None else kept.get(key)
+    except TypeError:  # sizes that are symbols
+        return None
+
+
+def remember(kept: dict[Any, CallShape], key: Any, shape: CallShape) -> None:
+    """Keep a shape by a key, unless sizes are symbols; when too many are kept, begin again."""
+    if key is None:
+        return
+    if len(kept) >= _KEPT:
+        kept.clear()
+    with suppress(TypeError):
+        kept[key] = shape
+
+
+def shape_of(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    b: Tensor | None,
+    w: Tensor | None,
+    *,
+    initial_state: Tensor | None,
+    cu_seqlens: Tensor | None,
+    cu_seqlens_cpu: Tensor | None,
+    use_gate_in_kernel: bool,
+    A_log: Tensor | None,
+    dt_bias: Tensor | None,
+    allow_fp64: bool = False,
+) -> CallShape:
+    """The part of `check` that looks at no values."""
     _check_tensors(q=q, k=k, v=v, g=g, b=b, w=w, initial_state=initial_state, A_log=A_log, dt_bias=dt_bias)
     _check_dtypes(q, allow_fp64, k=k, v=v, g=g, b=b, w=w, initial_state=initial_state, A_log=A_log, dt_bias=dt_bias)
-    _check_scale(scale)
     B, T, H, K, HV, V = _check_data(q, k, v)
 
     heads = f"heads {H} or {HV}" if H != HV else f"{H} heads"
@@ -79,12 +144,10 @@ def check(
     if w is None and erase == "channel":
         raise ValueError("w is None, which ties it to b, but b is channel-wise; pass w, or b with one number per head")
 
-    N = _check_boundaries(cu_seqlens, cu_seqlens_cpu, B, T, q.device, check_values)
+    N = _check_boundaries(cu_seqlens, cu_seqlens_cpu, B, q.device)
     if initial_state is not None and initial_state.shape != (N, HV, K, V):
         _refuse("initial_state", initial_state, f"[{N}, {HV}, {K}, {V}]: sequences, value heads, K, V")
     _check_raw_gate(use_gate_in_kernel, g, A_log, dt_bias)
-    if g is not None and not use_gate_in_kernel and may_read(g, check_values) and bool((g > 0).any()):
-        raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
     return CallShape(
         decay=decay,
         erase=erase,
@@ -107,8 +170,8 @@ def _refuse(name: str, x: Tensor, accepted: str) -> NoReturn:
 
 def may_read(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
-    wanted = x.device.type == "cpu" if check_values is None else check_values
-    return wanted and x.device.type != "meta" and not torch.compiler.is_compiling()
+    wanted = x.is_cpu if check_values is None else check_values
+    return wanted and not x.is_meta and not torch.compiler.is_compiling()
 
 
 def _check_tensors(**tensors: Tensor | None) -> None:
@@ -142,10 +205,10 @@ def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check_scale(scale: float | None) -> None:
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, Real)):
+def _check_scale(scale: float) -> None:
+    if isinstance(scale, bool) or not isinstance(scale, Real):
         raise TypeError(f"scale is a {type(scale).__name__}; accepted: a number or None")
-    if scale is not None and not math.isfinite(scale):
+    if not math.isfinite(scale):
         raise ValueError(f"scale is {scale}; accepted: a finite number")
 
 
@@ -182,9 +245,7 @@ def _check_boundaries(
     cu_seqlens: Tensor | None,
     cu_seqlens_cpu: Tensor | None,
     B: int,
-    T: int,
     device: torch.device,
-    check_values: bool | None,
 ) -> int:
     """The number of sequences."""
     if cu_seqlens is None:
@@ -209,13 +270,31 @@ def _check_boundaries(
         raise ValueError(f"cu_seqlens is given for a batch of {B} rows; accepted: all sequences packed into one row")
     if cu_seqlens_cpu is not None and cu_seqlens_cpu.shape != cu_seqlens.shape:
         _refuse("cu_seqlens_cpu", cu_seqlens_cpu, f"{list(cu_seqlens.shape)}, the shape of cu_seqlens")
+    return cu_seqlens.shape[0] - 1
+
+
+def check_contents(
+    scale: float | None,
+    g: Tensor | None,
+    cu_seqlens: Tensor | None,
+    cu_seqlens_cpu: Tensor | None,
+    T: int,
+    *,
+    check_values: bool | None,
+) -> None:
+    """The part of `check` that looks at values, where they may be read. g: log decays, None if there are none yet."""
+    if scale is not None:
+        _check_scale(scale)
+    if g is not None and may_read(g, check_values) and bool((g > 0).any()):
+        raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
+    if cu_seqlens is None:
+        return
     readable = {"cu_seqlens_cpu": cu_seqlens_cpu, "cu_seqlens": cu_seqlens}
     contents = {n: x.tolist() for n, x in readable.items() if x is not None and may_read(x, check_values)}
     for name, bounds in contents.items():
         _check_bounds(name, bounds, T)
     if len(contents) == 2 and contents["cu_seqlens_cpu"] != contents["cu_seqlens"]:
         raise ValueError("cu_seqlens_cpu differs from cu_seqlens; accepted: a copy of it")
-    return cu_seqlens.shape[0] - 1
 
 
 def _check_bounds(name: str, bounds: list[int], T: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -41,19 +42,9 @@ class Shapes:
     ) -> Shapes:
         """From packed tensors q [tokens, H, K], v [tokens, HV, V] and the gates."""
         tokens, H, K = q.shape
-        _, HV, V = v.shape
-        return cls(
-            tokens=tokens,
-            H=H,
-            HV=HV,
-            G=HV if g is None else g.shape[1],
-            B=HV if b is None else b.shape[1],
-            K=K,
-            V=V,
-            DECAY=tie(g),
-            ERASE=tie(b),
-            WRITE=tie(w),
-        )
+        HV, V = v.shape[1:]
+        G, B = HV if g is None else g.shape[1], HV if b is None else b.shape[1]
+        return _shapes(tokens, H, HV, G, B, K, V, tie(g), tie(b), tie(w))
 
     @property
     def K_block(self) -> int:
@@ -66,5 +57,16 @@ class Shapes:
         return max(16, 1 << (self.V - 1).bit_length())
 
     def constants(self, *names: str) -> dict[str, int]:
-        """Some of the fields, as the keyword arguments of a kernel launch."""
-        return {name: getattr(self, name) for name in names}
+        """Some of the fields, as the keyword arguments of a kernel launch; to be read, not written to."""
+        return _constants(self, names)
+
+
+@lru_cache(maxsize=1024)
+def _shapes(*values: int) -> Shapes:
+    """The fields in their order. Kept, since a call in a decoding loop has the sizes of the one before."""
+    return Shapes(**dict(zip(Shapes.__dataclass_fields__, values, strict=True)))
+
+
+@lru_cache(maxsize=4096)
+def _constants(shapes: Shapes, names: tuple[str, ...]) -> dict[str, int]:
+    return {name: getattr(shapes, name) for name in names}

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
+from ...specs.gpus import REGISTERS_PER_THREAD
 from .launch_config import Solver, Tile, Variant
 
 CHUNK_SIZES = (16, 32, 64, 128)
 SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
-REGISTERS_PER_THREAD = 255
-"""The most that either vendor's compilers give a thread before they spill; AMD's accumulation registers come on top."""
 LEAST_STEPS_TO_PIPELINE = 2
 
 
@@ -44,8 +43,9 @@ class StageSpace:
     stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig. variant: whose stage it is.
     live: fp32 numbers that one program holds at once, from the tiles in its kernel.
     cut: the dimensions that `block` cuts. solves: it inverts I + T, so the solver's precision is its own to vary.
-    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. A depth of 3 buffers no more than
-    2 in the walks, whose loads wait for the table of chunks; the other loops are of few trips.
+    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. Depths beyond 2 are for the walk
+    whose loads wait for nothing: the others ask the table of chunks first, or make what they multiply on the way, and the
+    loops of the other stages are of few trips.
     """
 
     stage: str
@@ -118,6 +118,16 @@ def _input_grads(s: Setting) -> int:
     return 6 * s.chunk_size * _block(s.K, s) + s.chunk_size**2
 
 
+def _packed_scores(s: Setting) -> int:
+    # Decayed queries, erase keys and keys of one tile of K, the keys of all of it for later, scores, T and a product of theirs.
+    return 3 * s.chunk_size * _block(s.K, s) + s.chunk_size * _padded(s.K) // 2 + 2 * s.chunk_size**2
+
+
+def _packed_walk(s: Setting) -> int:
+    # The state, what is written and what is read; operands come from shared memory.
+    return (_padded(s.K) + 2 * s.chunk_size) * _block(s.V, s)
+
+
 def _fused(s: Setting) -> int:
     # The state stays while the inverse holds T, A and the two halves of an operand.
     return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
@@ -156,23 +166,25 @@ SPACES: dict[str, StageSpace] = {
             stage="packed_scores",
             variant="packed",
             tile="scores",
-            live=_scores,
+            live=_packed_scores,
             cut="K",
-            steps=lambda s: _trips(s.K, s),
-            chunk_sizes=(32, 64, 128),
-            blocks=(32, 64),
-            num_warps=(4, 8),
+            steps=lambda s: 1,  # its loops are unrolled
+            chunk_sizes=(32, 64),
+            blocks=(64, 128),
+            num_warps=(2, 4, 8),
+            num_stages=(1,),
         ),
         StageSpace(
             stage="packed_walk",
             variant="packed",
             tile="states",
-            live=_states,
+            live=_packed_walk,
             cut="V",
             steps=lambda s: None,
-            chunk_sizes=(32, 64, 128),
-            blocks=(32, 64, 128),
+            chunk_sizes=(32, 64),
+            blocks=WALK,
             num_warps=(4, 8),
+            num_stages=(1, 2, 3, 4),
         ),
         # Beyond 64 rows the scores of a chunk and the state do not fit beside each other.
         StageSpace(
@@ -199,6 +211,12 @@ OP_STAGES: dict[str, dict[Variant, tuple[str, ...]]] = {
     "chunk_train": {"split": ("scores", "states", "output", "state_grads", "score_grads", "input_grads")},
 }
 """The stages that each op tunes, by variant, in the order in which they run."""
+
+
+def tuned_variants(op: str, dtype: str) -> tuple[Variant, ...]:
+    """The variants that a tuner looks at. In 16 bits `packed` issues a fraction of the instructions of the others, whatever
+    their tiles: `make instructions` counts them."""
+    return ("packed",) if op == "chunk_fwd" and dtype != "fp32" else tuple(OP_STAGES[op])
 
 
 def op_stages(op: str, variant: Variant) -> tuple[StageSpace, ...]:

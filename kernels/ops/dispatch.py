@@ -10,7 +10,7 @@ import torch
 import triton
 
 from ...results import lookup
-from ...results.schema.default import safe_default
+from ...results.schema.default import default_config
 from ...results.schema.gpus import identify
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.rule import RULES
@@ -38,10 +38,10 @@ def choose_config(
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
-    default = safe_default(_DTYPES[q.dtype], shape.K)
+    # A call that names a variant gets the default of that variant.
+    default = default_config(op if variant in (None, "packed") else "", _DTYPES[q.dtype], shape.K)
     rule = _rule_name(shape.decay, shape.erase, shape.write)
-    # A traced call cannot look anything up: its sizes are symbols.
-    if not q.is_cuda or rule is None or torch.compiler.is_compiling():
+    if rule is None or not can_look_up(q):
         return default
     gpu = _gpu(q.device)
     if gpu is None:
@@ -66,11 +66,15 @@ def choose_config(
     if op == "chunk_fwd" and variant not in (None, variant_of(answer.config)):
         _say(f"{op} {rule} on {gpu}: {default} ({variant} was asked for, and {answer.config} is the best)", miss=False)
         return default
+    config = default if answer.tier == "default" else answer.config
     loss = "" if answer.expected_loss is None else f", expected to cost {answer.expected_loss:.0%}"
-    _say(
-        f"{op} {rule} on {gpu}: {answer.config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default"
-    )
-    return answer.config
+    _say(f"{op} {rule} on {gpu}: {config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default")
+    return config
+
+
+def can_look_up(q: torch.Tensor) -> bool:
+    """Whether there are tables for where q lies. A traced call cannot look anything up: its sizes are symbols."""
+    return q.is_cuda and not torch.compiler.is_compiling()
 
 
 @lru_cache(maxsize=64)

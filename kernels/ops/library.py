@@ -1,259 +1,179 @@
 """The raw operators, registered with torch.library: packed tensors in, tensors out, never an alias of an input.
 
-`deltaproof::chunk_train` saves the scores for its backward; `chunk_fwd` and `recurrent` are for inference; `l2norm` and
-`decay_gate` are the optional first stage. An absent result is an empty tensor, since operators return tensors only.
+`chunk_train` saves the scores for its backward; `chunk_fwd`, `recurrent`, `chunk_fused` and `chunk_packed` are for inference,
+the last two on inputs as the caller has them; `decode` updates states in place; `l2norm` and `decay_gate` are the optional
+first stage. An absent result is an empty tensor, since operators return tensors only.
+
+The arguments of a call are written once, in `_CALL`. From there they travel by name, to the fields of `Call`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch._library.custom_ops import CustomOpDef
-from triton import knobs
-from triton.runtime.driver import driver
+from torch import Tensor
 
-from ..arguments.call import Call
-from ..arguments.layout import Layout, even_sequences
+from ..arguments.call import PER_TOKEN, Call
 from ..configs.launch_config import LaunchConfig
-from ..stages.prologue.activate import activate, activate_grad
-from ..stages.prologue.normalise import l2norm as normalise
-from ..stages.prologue.normalise import l2norm_grad as normalise_grad
+from ..stages.inference.fused import infer_fused
+from ..stages.inference.packed import infer_packed
+from ..stages.prologue import activate, normalise
+from ..stages.recurrent.pool import walk_pool
 from ..stages.recurrent.tokens import walk_tokens
 from . import staged
+from .operator import Operator
 
-Tensor = torch.Tensor
+_INPUTS = "Tensor q, Tensor k, Tensor v, Tensor? g, Tensor? b, Tensor? w"
+_CALL = f"{_INPUTS}, Tensor? h0, Tensor? cu_seqlens, Tensor? chunks, Tensor? first_chunk, int sequences, float scale, str config"
+_RAW = "Tensor? A_log, Tensor? dt_bias, bool normalise"
+"""Of operators that normalise q and k and activate a raw g themselves."""
+
 parse_config = lru_cache(maxsize=1024)(LaunchConfig.parse)
 """Configurations travel as text; every call of an operator reads one."""
 
-_SAVED = ("q", "k", "v", "g", "b", "w", "h0", "cu_seqlens", "chunks", "first_chunk")
-"""Tensor arguments of the training operator, in order."""
+
+def _call(config: str, **arguments: Any) -> Call:
+    return Call(config=parse_config(config), **arguments)
 
 
-def require_device(q: Tensor) -> None:
-    """Triton runs on GPUs, and on CPU tensors in its interpreter or on a simulated device. Raises ValueError otherwise."""
-    simulated = getattr(driver._active, "on_cpu", False)
-    if q.device.type == "cpu" and not knobs.runtime.interpret and not simulated:
-        raise ValueError(
-            "this variant runs Triton kernels, which need a GPU, or TRITON_INTERPRET=1 set before deltaproof is "
-            "imported; for CPU tensors use variant='torch'"
-        )
-
-
-def _call(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    b: Tensor | None,
-    w: Tensor | None,
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    chunks: Tensor | None,
-    first_chunk: Tensor | None,
-    sequences: int,
-    scale: float,
-    config: str,
-) -> Call:
-    """The arguments of an operator as a `Call`. Without cu_seqlens, the sequences are equally long.
-
-    chunks, first_chunk: of a `Layout` of these sequences in chunks of the configuration's size, or both None.
-    """
-    layout = length = None
-    if cu_seqlens is None:
-        length = q.shape[0] // max(sequences, 1)
-        cu_seqlens = even_sequences(sequences, length, q.device)
-    elif chunks is not None and first_chunk is not None:
-        layout = Layout(cu_seqlens=cu_seqlens, chunks=chunks, first_chunk=first_chunk)
-    return Call(
-        q=q,
-        k=k,
-        v=v,
-        g=g,
-        b=b,
-        w=w,
-        h0=h0,
-        cu_seqlens=cu_seqlens,
-        scale=scale,
-        config=parse_config(config),
-        layout=layout,
-        length=length,
-    )
-
-
-def empty_states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
+def _empty_states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
     """[sequences, HV, K, V] fp32, on the device of packed v [tokens, HV, V] and k [tokens, H, K]."""
     return v.new_empty(sequences, v.shape[1], k.shape[2], v.shape[2], dtype=torch.float32)
 
 
-@torch.library.custom_op("deltaproof::chunk_train", mutates_args=())
-def chunk_train(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    b: Tensor | None,
-    w: Tensor | None,
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    chunks: Tensor | None,
-    first_chunk: Tensor | None,
-    sequences: int,
-    scale: float,
-    final: bool,
-    config: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake_inference(*, k: Tensor, v: Tensor, sequences: int, final: bool, **_: Any) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(v), _empty_states(v, k, sequences if final else 0)
+
+
+def _inference(name: str, run: Callable[..., tuple[Tensor, Tensor]], *more: str) -> Operator:
+    """An operator that gives (o, ht) and has no backward; `run` takes a `Call` and `final`."""
+
+    def body(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor]:
+        return run(_call(**arguments), final=final)
+
+    return Operator(name, f"({', '.join((_CALL, *more))}, bool final) -> (Tensor, Tensor)", body, _fake_inference)
+
+
+def _walk_tokens(call: Call, *, final: bool) -> tuple[Tensor, Tensor]:
+    return walk_tokens(call if call.cu_seqlens is not None else replace(call, cu_seqlens=call.boundaries), final=final)
+
+
+chunk_fwd = _inference("chunk_fwd", staged.infer)
+recurrent = _inference("recurrent", _walk_tokens)
+chunk_fused = _inference("chunk_fused", infer_fused, _RAW)
+chunk_packed = _inference("chunk_packed", infer_packed, _RAW)
+
+
+def _train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
-    require_device(q)
-    call = _call(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, config)
-    return staged.forward(call, final=final)
+    return staged.forward(_call(**arguments), final=final)
 
 
-@chunk_train.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, final, config):
-    aqk = q.new_empty(q.shape[0], v.shape[1], parse_config(config).chunk_size)
-    a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
-    return torch.empty_like(v), empty_states(v, k, sequences if final else 0), aqk, a
+def _fake_train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    q, v = arguments["q"], arguments["v"]
+    aqk = q.new_empty(q.shape[0], v.shape[1], parse_config(arguments["config"]).chunk_size)
+    a = torch.empty_like(aqk) if arguments["b"] is not None else q.new_empty(0)
+    return *_fake_inference(final=final, **arguments), aqk, a
 
 
-@torch.library.custom_op("deltaproof::chunk_train_backward", mutates_args=())
-def chunk_train_backward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    g: Tensor | None,
-    b: Tensor | None,
-    w: Tensor | None,
-    h0: Tensor | None,
-    cu_seqlens: Tensor | None,
-    chunks: Tensor | None,
-    first_chunk: Tensor | None,
-    sequences: int,
-    aqk: Tensor,
-    a: Tensor,
-    do: Tensor,
-    dht: Tensor | None,
-    scale: float,
-    config: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(dq, dk, dv, dg, db, dw, dh0), empty for what the call does not have."""
-    call = _call(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, config)
-    grads = staged.backward(call, aqk, a, do, dht)
-    dg, db, dw, dh0 = (q.new_empty(0) if grad is None else grad for grad in (grads.g, grads.b, grads.w, grads.h0))
-    return grads.q, grads.k, grads.v, dg, db, dw, dh0
+_NEEDED = (*PER_TOKEN, "h0")
+"""What a training call gives gradients of, in the order of the results of its backward."""
+_SAVED = (*_NEEDED, "cu_seqlens", "chunks", "first_chunk")
 
 
-@chunk_train_backward.register_fake
-def _(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, aqk, a, do, dht, scale, config):
-    return tuple(q.new_empty(0) if tensor is None else torch.empty_like(tensor) for tensor in (q, k, v, g, b, w, h0))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save(ctx: Any, inputs: dict[str, Any], output: tuple[Tensor, ...]) -> None:
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs[: len(_SAVED)], *output[2:])
-    ctx.sequences, ctx.scale, ctx.final, ctx.config = inputs[len(_SAVED) :]
+    ctx.save_for_backward(*(inputs[name] for name in _SAVED), *output[2:])
+    ctx.rest = {name: inputs[name] for name in ("sequences", "scale", "config")}
+    ctx.final = inputs["final"]
 
 
-def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> tuple[Any, ...]:
-    *inputs, cu_seqlens, chunks, first_chunk, aqk, a = ctx.saved_tensors
-    do = torch.zeros_like(inputs[2]) if do is None else do.contiguous()
+def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> dict[str, Tensor | None]:
+    saved = dict(zip((*_SAVED, "aqk", "a"), ctx.saved_tensors, strict=True))
+    do = torch.zeros_like(saved["v"]) if do is None else do.contiguous()
     dht = dht.contiguous() if dht is not None and ctx.final else None
-    tables = (cu_seqlens, chunks, first_chunk)
-    grads = chunk_train_backward(*inputs, *tables, ctx.sequences, aqk, a, do, dht, ctx.scale, ctx.config)
-    needed = (None if tensor is None else grad for tensor, grad in zip(inputs, grads, strict=True))
-    return *needed, None, None, None, None, None, None, None
+    found = chunk_train_backward(**saved, **ctx.rest, do=do, dht=dht)
+    return {name: grad for name, grad in zip(_NEEDED, found, strict=True) if saved[name] is not None}
 
 
-chunk_train.register_autograd(_backward, setup_context=_save)
-
-
-def _inference_operator(name: str, run: Callable[..., tuple[Tensor, Tensor]]) -> CustomOpDef:
-    """Register `run`, of a `Call` and `final`, as an operator that gives (o, ht) and has no backward."""
-
-    def operator(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        g: Tensor | None,
-        b: Tensor | None,
-        w: Tensor | None,
-        h0: Tensor | None,
-        cu_seqlens: Tensor | None,
-        chunks: Tensor | None,
-        first_chunk: Tensor | None,
-        sequences: int,
-        scale: float,
-        final: bool,
-        config: str,
-    ) -> tuple[Tensor, Tensor]:
-        require_device(q)
-        return run(_call(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, config), final=final)
-
-    def fake(q, k, v, g, b, w, h0, cu_seqlens, chunks, first_chunk, sequences, scale, final, config):
-        return torch.empty_like(v), empty_states(v, k, sequences if final else 0)
-
-    registered = torch.library.custom_op(f"deltaproof::{name}", operator, mutates_args=())
-    registered.register_fake(fake)
-    return registered
-
-
-chunk_fwd = _inference_operator("chunk_fwd", staged.infer)
-recurrent = _inference_operator("recurrent", walk_tokens)
-
-
-@torch.library.custom_op("deltaproof::l2norm", mutates_args=())
-def l2norm(x: Tensor) -> Tensor:
-    """x / sqrt(sum x^2 + 1e-6) over the last dimension."""
-    require_device(x)
-    return normalise(x)
-
-
-@torch.library.custom_op("deltaproof::l2norm_backward", mutates_args=())
-def l2norm_backward(x: Tensor, dy: Tensor) -> Tensor:
-    return normalise_grad(x, dy)
-
-
-@l2norm.register_fake
-def _(x):
-    return torch.empty_like(x)
-
-
-@l2norm_backward.register_fake
-def _(x, dy):
-    return torch.empty_like(x)
-
-
-l2norm.register_autograd(
-    lambda ctx, dy: l2norm_backward(*ctx.saved_tensors, dy.contiguous()),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+chunk_train = Operator(
+    "chunk_train",
+    f"({_CALL}, bool final) -> (Tensor, Tensor, Tensor, Tensor)",
+    _train,
+    _fake_train,
+    setup=_save,
+    backward=_backward,
 )
 
 
-@torch.library.custom_op("deltaproof::decay_gate", mutates_args=())
-def decay_gate(f: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
-    """-exp(A_log) softplus(f + dt_bias), fp32."""
-    require_device(f)
-    return activate(f, A_log, dt_bias)
+def _train_backward(*, aqk: Tensor, a: Tensor, do: Tensor, dht: Tensor | None, **arguments: Any) -> tuple[Tensor, ...]:
+    """(dq, dk, dv, dg, db, dw, dh0), empty for what the call does not have."""
+    grads = staged.backward(_call(**arguments), aqk, a, do, dht)
+    return tuple(do.new_empty(0) if (x := getattr(grads, name)) is None else x for name in _NEEDED)
 
 
-@torch.library.custom_op("deltaproof::decay_gate_backward", mutates_args=())
-def decay_gate_backward(f: Tensor, A_log: Tensor, dt_bias: Tensor, dg: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return activate_grad(f, A_log, dt_bias, dg)
+def _fake_train_backward(**arguments: Any) -> tuple[Tensor, ...]:
+    q = arguments["q"]
+    return tuple(q.new_empty(0) if (x := arguments[name]) is None else torch.empty_like(x) for name in _NEEDED)
 
 
-@decay_gate.register_fake
-def _(f, A_log, dt_bias):
-    return torch.empty_like(f, dtype=torch.float32)
+chunk_train_backward = Operator(
+    "chunk_train_backward",
+    f"({_CALL}, Tensor aqk, Tensor a, Tensor do, Tensor? dht) -> ({', '.join(['Tensor'] * len(_NEEDED))})",
+    _train_backward,
+    _fake_train_backward,
+)
 
 
-@decay_gate_backward.register_fake
-def _(f, A_log, dt_bias, dg):
-    return torch.empty_like(f), torch.empty_like(A_log), torch.empty_like(dt_bias)
+decode = Operator(
+    "decode",
+    f"({_INPUTS}, {_RAW}, Tensor(a!) states, Tensor? slots, Tensor? cu_seqlens, int sequences, float scale, bool v_first, "
+    "int block, int num_warps) -> Tensor",
+    walk_pool,
+    lambda v, **_: torch.empty_like(v),
+)
 
 
-decay_gate.register_autograd(
-    lambda ctx, dg: decay_gate_backward(*ctx.saved_tensors, dg.contiguous()),
-    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+def _save_all(ctx: Any, inputs: dict[str, Any], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs.values())
+
+
+def _l2norm_backward(ctx: Any, dy: Tensor) -> dict[str, Tensor | None]:
+    (x,) = ctx.saved_tensors
+    return {"x": l2norm_backward(x=x, dy=dy.contiguous())}
+
+
+def _decay_gate_backward(ctx: Any, dg: Tensor) -> dict[str, Tensor | None]:
+    given = dict(zip(("f", "A_log", "dt_bias"), ctx.saved_tensors, strict=True))
+    return dict(zip(given, decay_gate_backward(**given, dg=dg.contiguous()), strict=True))
+
+
+l2norm = Operator(
+    "l2norm",
+    "(Tensor x) -> Tensor",
+    normalise.l2norm,
+    lambda x: torch.empty_like(x),
+    setup=_save_all,
+    backward=_l2norm_backward,
+)
+l2norm_backward = Operator(
+    "l2norm_backward", "(Tensor x, Tensor dy) -> Tensor", normalise.l2norm_grad, lambda x, dy: torch.empty_like(x)
+)
+decay_gate = Operator(
+    "decay_gate",
+    "(Tensor f, Tensor A_log, Tensor dt_bias) -> Tensor",
+    activate.activate,
+    lambda f, **_: torch.empty_like(f, dtype=torch.float32),
+    setup=_save_all,
+    backward=_decay_gate_backward,
+)
+decay_gate_backward = Operator(
+    "decay_gate_backward",
+    "(Tensor f, Tensor A_log, Tensor dt_bias, Tensor dg) -> (Tensor, Tensor, Tensor)",
+    activate.activate_grad,
+    lambda f, A_log, dt_bias, **_: (torch.empty_like(f), torch.empty_like(A_log), torch.empty_like(dt_bias)),
 )

@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 
 from ..arguments.call import Call, Gradients
-from ..arguments.layout import Layout, even_layout, make_layout
+from ..arguments.layout import Layout
 from ..arguments.shapes import Shapes
 from ..configs.launch_config import LaunchConfig
 from ..stages.chunkwise.input_grads import input_grads
@@ -28,13 +28,7 @@ class _Setting(TypedDict):
 
 
 def _setting(call: Call) -> _Setting:
-    shapes = Shapes.of(call.q, call.v, call.g, call.b, call.w)
-    layout, chunk_size = call.layout, call.config.chunk_size
-    if layout is None and call.length is not None:
-        layout = even_layout(call.cu_seqlens, call.length, chunk_size)
-    elif layout is None:
-        layout = make_layout(call.cu_seqlens, shapes.tokens, chunk_size)
-    return {"scale": call.scale, "shapes": shapes, "layout": layout, "config": call.config}
+    return {"scale": call.scale, "shapes": call.shapes, "layout": call.layout, "config": call.config}
 
 
 def infer(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..schema.default import safe_default
+from ..schema.default import default_config
 from ..schema.entry import TableEntry
 from ..schema.gpus import Gpu, excess
 from ..schema.key import Key
@@ -47,7 +47,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
                     resources=best.resources,
                     milliseconds=float(f"{best.milliseconds:.6g}"),
                     neighbour_loss=_neighbour_loss(key, best.config, costs),
-                    default_loss=loss(safe_default(key.dtype, key.K), costs[key]),
+                    default_loss=loss(default_config(key.op, key.dtype, key.K), costs[key]),
                 )
             )
     refused = (Refused(key=key, config=config, kernel=kernels(key, config)) for key, config in evidence.refused)

@@ -69,16 +69,22 @@ def read_journal(path: Path, read: Read = record_from_line) -> Journal:
         return Journal(records=())
     except OSError as error:
         raise TableError(f"{path}: {error.strerror or error}") from None
-    whole, _, rest = data.rpartition(b"\n")
-    records = []
-    for number, line in enumerate(whole.split(b"\n") if whole else (), start=1):
-        where = f"{path}: line {number}"
-        try:
-            records.append(read(line.decode(), where))
-        except UnicodeDecodeError as error:
-            raise TableError(f"{where}: not UTF-8 text ({error.reason})") from None
+    whole, end, rest = data.rpartition(b"\n")
+    records = records_in(whole + end, str(path), read)
     torn = f"{path}: the last line is torn ({len(rest)} bytes of a record that was never finished)" if rest else None
     return Journal(records=tuple(records), torn=torn)
+
+
+def records_in(text: bytes, where: str, read: Read) -> list[Record]:
+    """The records of whole lines, in order. Raises TableError naming the line that cannot be read."""
+    records = []
+    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n") if text else (), start=1):
+        place = f"{where}: line {number}"
+        try:
+            records.append(read(line.decode(), place))
+        except UnicodeDecodeError as error:
+            raise TableError(f"{place}: not UTF-8 text ({error.reason})") from None
+    return records
 
 
 def read_journals(folder: Path, read: Read = record_from_line) -> Journal:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..schema.default import WIDE, safe_default
+import inspect
+
+from ..schema.default import WIDE, default_config
 from ..schema.entry import TIERS
 from ..schema.key import OPTIONS
 from ..schema.table import Table
@@ -15,7 +17,7 @@ ARCH = {arch!r}
 KERNELS = {kernels!r}
 """Digests of the kernels that the entries launch, by op."""
 
-DEFAULT, DEFAULT_WIDE, WIDE = {default!r}, {default_wide!r}, {wide!r}
+WIDE = {wide!r}
 TIERS = {tiers!r}
 OPTIONS = {options!r}
 BOUND = {bound!r}
@@ -47,8 +49,10 @@ def lookup(op, rule, dtype, K, V, tokens, heads, options=(), min_tier="B"):
             best = far, row[3], row[4]
     if best is not None:
         return best[1:]
-    return DEFAULT_WIDE if dtype == "fp32" and K > WIDE else DEFAULT, "default"
-'''
+    return default_config(op, dtype, K), "default"
+
+
+{default}'''
 
 
 def to_python(table: Table) -> str:
@@ -70,8 +74,7 @@ def to_python(table: Table) -> str:
         gpu=table.gpu,
         arch=table.arch,
         kernels={op: tuple(sorted(some)) for op, some in kernels.items()},
-        default=safe_default("bf16", WIDE),
-        default_wide=safe_default("fp32", 2 * WIDE),
+        default=inspect.getsource(default_config),
         wide=WIDE,
         tiers=TIERS[:3],
         options=OPTIONS,

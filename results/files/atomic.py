@@ -10,8 +10,8 @@ _ABANDONED = 3600.0
 """Seconds after which a part that nobody finished is swept away."""
 
 
-def replace(path: Path, text: str) -> None:
-    """Make `text` (UTF-8) the content of `path`, in a folder that is made if need be.
+def replace(path: Path, content: str | bytes) -> None:
+    """Make `content` that of `path`, text as UTF-8, in a folder that is made if need be.
 
     Readers see the old content or the new, never a mixture, also after a crash of the machine. Raises OSError, and then
     the old content stands.
@@ -20,8 +20,8 @@ def replace(path: Path, text: str) -> None:
     _sweep(path)
     part = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
     try:
-        with part.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with part.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)

@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Storable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept(Generic[T]):
+class Store(Generic[T]):
     """Reads and writes results under `folder`, by a key that stands for all that they depend on.
 
     warn: told, in one line, of files that cannot be used. kind: of the results. name: theirs in a file. again: what happens

@@ -94,14 +94,20 @@ def identify(arch: str, sm_count: int, memory_gib: float) -> Gpu | None:
 
 
 def excess(resources: Resources, gpu: Gpu) -> str | None:
-    """What keeps a program with these resources from being launched on `gpu`, or None."""
+    """The resource of which a program needs more than `gpu` has, or None."""
+    over = over_limit(resources, gpu.slug, shared=gpu.shared_per_block, registers=gpu.registers_per_block)
+    return f"needs {over}" if over else None
+
+
+def over_limit(resources: Resources, name: str, *, shared: int, registers: int) -> str | None:
+    """The first of these resources that exceeds its limit per program, or None. name: of the device, for the message."""
     for needed, limit, what in (
-        (resources.shared, gpu.shared_per_block, "bytes of shared memory"),
-        (resources.registers, gpu.registers_per_block, "registers"),
+        (resources.shared, shared, "bytes of shared memory"),
+        (resources.registers, registers, "registers"),
         (resources.threads, THREADS_PER_BLOCK, "threads"),
     ):
         if needed > limit:
-            return f"needs {needed} {what}, {gpu.slug} has {limit}"
+            return f"{needed} {what}, {name} has {limit}"
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..digests.kernels import kernel_digest
-from ..schema.default import safe_default
+from ..schema.default import default_config
 from ..schema.entry import TIERS, TableEntry, Tier
 from ..schema.gpus import Gpu, excess
 from ..schema.key import Key
@@ -22,7 +22,7 @@ _Subject = tuple[str, str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shelf:
+class TableIndex:
     """What some tables say, by op, rule, dtype, K and V.
 
     entries: each with its GPU's slug, in order of precedence. refused: (configuration, kernel) that failed on those GPUs.
@@ -66,7 +66,7 @@ class Query:
     driver: str | None = None
 
 
-def shelve(tables: Iterable[Table]) -> Shelf:
+def index_tables(tables: Iterable[Table]) -> TableIndex:
     """What these tables say, arranged for `choose`; the first table has precedence."""
     entries: dict[_Subject, list[tuple[str, TableEntry]]] = {}
     refused: dict[_Subject, set[tuple[str, str]]] = {}
@@ -75,10 +75,12 @@ def shelve(tables: Iterable[Table]) -> Shelf:
             entries.setdefault(_subject(entry.key), []).append((table.gpu, entry))
         for row in table.refused:
             refused.setdefault(_subject(row.key), set()).add((row.config, row.kernel))
-    return Shelf(entries=entries, refused=refused)
+    return TableIndex(entries=entries, refused=refused)
 
 
-def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf]) -> Answer:
+def choose(
+    query: Query, own: TableIndex, relatives: Callable[[], TableIndex], everywhere: Callable[[], TableIndex]
+) -> Answer:
     """The configuration for a call, from the tables of its GPU, of others of its architecture, and of all GPUs.
 
     The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
@@ -86,11 +88,11 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
     it serves well, or one that does not fit the GPU. What is further away is loaded only when it is needed.
     """
     asked = f"{query.key} on {query.gpu.slug}"
-    passed: list[str] = []
+    skipped: list[str] = []
     refused = {
         config for config, kernel in own.refused.get(_subject(query.key), ()) if kernel == _kernel(query, config)
     }
-    near = list(_usable(query, own, refused, passed, same_gpu=True))
+    near = list(_usable(query, own, refused, skipped, same_gpu=True))
     if near:
         distance, _, entry = min(near, key=lambda found: found[0])
         return Answer(
@@ -102,30 +104,30 @@ def choose(query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere:
             # What was measured is the loss one step away.
             expected_loss=0.0 if not distance else entry.neighbour_loss if distance == 1 else None,
         )
-    related = list(_usable(query, relatives(), refused, passed, same_gpu=False))
+    related = list(_usable(query, relatives(), refused, skipped, same_gpu=False))
     if related:
         _, slug, entry = min(related, key=lambda found: found[0])
         return Answer(
             config=entry.config,
             tier=_tier(query, entry, same_gpu=False),
             source="architecture",
-            reason=f"{asked}: no entry{_why(passed)}; {slug} has the same architecture, and {entry.key}",
+            reason=f"{asked}: no entry{_why(skipped)}; {slug} has the same architecture, and {entry.key}",
             entry=entry,
         )
-    for _, _, entry in _usable(query, everywhere(), refused, passed, same_gpu=True):
+    for _, _, entry in _usable(query, everywhere(), refused, skipped, same_gpu=True):
         return Answer(
             config=entry.config,
             tier="portfolio",
             source="portfolio",
-            reason=f"{asked}: no entry{_why(passed)}; this one is safe on every GPU",
+            reason=f"{asked}: no entry{_why(skipped)}; this one is safe on every GPU",
             entry=entry,
             expected_loss=entry.neighbour_loss,
         )
     return Answer(
-        config=safe_default(query.key.dtype, query.key.K),
+        config=default_config(query.key.op, query.key.dtype, query.key.K),
         tier="default",
         source="default",
-        reason=f"{asked}: no entry{_why(passed)}{_lower(query, own, relatives, everywhere, passed)}; the safe default",
+        reason=f"{asked}: no entry{_why(skipped)}{_lower(query, own, relatives, everywhere, skipped)}; the safe default",
         expected_loss=_default_loss(query, own),
     )
 
@@ -141,21 +143,21 @@ def steps(have: Key, want: Key) -> int:
 
 
 def _usable(
-    query: Query, shelf: Shelf, refused: Set[str], passed: list[str], *, same_gpu: bool
+    query: Query, index: TableIndex, refused: Set[str], skipped: list[str], *, same_gpu: bool
 ) -> Iterator[tuple[int, str, TableEntry]]:
-    """(distance, GPU, entry) of what is near enough and may be served; of the rest, why not, into `passed`."""
-    for slug, entry in shelf.entries.get(_subject(query.key), ()):
+    """(distance, GPU, entry) of what is near enough and may be served; of the rest, why not, into `skipped`."""
+    for slug, entry in index.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:
-            passed.append("out of bounds")
+            skipped.append("out of bounds")
         elif entry.kernel != _kernel(query, entry.config):
-            passed.append("stale (made for other kernel sources)")
+            skipped.append("stale (made for other kernel sources)")
         elif entry.gate == "failed" or entry.config in refused:
-            passed.append("failed verification")
+            skipped.append("failed verification")
         elif entry.tier != "portfolio" and (too_much := excess(entry.resources, query.gpu)):
-            passed.append(too_much)
+            skipped.append(too_much)
         elif not _trusted(query, entry, same_gpu=same_gpu):
-            passed.append(_below(query))
+            skipped.append(_below(query))
         else:
             yield distance, slug, entry
 
@@ -176,28 +178,32 @@ def _trusted(query: Query, entry: TableEntry, *, same_gpu: bool) -> bool:
     return TIERS.index(_tier(query, entry, same_gpu=same_gpu)) <= TIERS.index(query.min_tier)
 
 
-def _default_loss(query: Query, shelf: Shelf) -> float | None:
+def _default_loss(query: Query, index: TableIndex) -> float | None:
     """What the nearest entry, of whatever tier, knows of the loss of the safe default."""
     known = [
         (steps(entry.key, query.key), entry.default_loss)
-        for _, entry in shelf.entries.get(_subject(query.key), ())
+        for _, entry in index.entries.get(_subject(query.key), ())
         if entry.kernel == _kernel(query, entry.config) and entry.default_loss is not None
     ]
     distance, found = min(known, default=(BOUND + 1, None))
     return found if distance <= BOUND else None
 
 
-def _why(passed: list[str]) -> str:
+def _why(skipped: list[str]) -> str:
     """The reasons that were met, each with how often."""
-    reasons = [f"{passed.count(reason)} {reason}" for reason in dict.fromkeys(passed)]
+    reasons = [f"{skipped.count(reason)} {reason}" for reason in dict.fromkeys(skipped)]
     return f" ({', '.join(reasons)})" if reasons else ""
 
 
 def _lower(
-    query: Query, own: Shelf, relatives: Callable[[], Shelf], everywhere: Callable[[], Shelf], passed: list[str]
+    query: Query,
+    own: TableIndex,
+    relatives: Callable[[], TableIndex],
+    everywhere: Callable[[], TableIndex],
+    skipped: list[str],
 ) -> str:
     """The tier that would have to be asked for to be served an entry, if that is what kept one from it."""
-    if any(reason == _below(query) for reason in passed):
+    if any(reason == _below(query) for reason in skipped):
         for tier in TIERS[TIERS.index(query.min_tier) + 1 : TIERS.index("C") + 1]:
             found = choose(replace(query, min_tier=tier), own, relatives, everywhere)
             if found.entry:

@@ -36,7 +36,7 @@ def lookup(
     kernel_digest: str | None = None,
     tables: str | os.PathLike[str] | None = None,
 ) -> Answer:
-    """The launch configuration for a call, and how it was come by (`Answer`).
+    """The launch configuration for a call, and how it was found (`Answer`).
 
     op: chunk_fwd, chunk_train or recurrent. rule: gdn2, kda, gdn, ... dtype: fp32, bf16 or fp16. K, V: head dimensions.
     tokens: of the longest sequence. heads: sequences times value heads. Both None: the answer ignores batch and length.

@@ -10,7 +10,7 @@ from ..digests.kernels import STAGES, forget_digests
 from ..schema.gpus import known_gpus, resolve
 from ..schema.key import OPTIONS, Key, bucket
 from ..schema.table import EVERYWHERE
-from .choose import Answer, Query, Shelf, choose, shelve
+from .choose import Answer, Query, TableIndex, choose, index_tables
 from .search_path import find_tables
 
 MinTier = Literal["A", "B", "C"]
@@ -18,7 +18,7 @@ MinTier = Literal["A", "B", "C"]
 RULES = ("linear", "mamba2", "gla", "delta_rule", "gdn", "kda", "gdn2")
 """Those of the kernels of this package (`specs.rule.RULES`, which is not to be imported here)."""
 REFERENCE = (8192, 64)
-"""Tokens and heads whose answer stands for all where batch and length are to be ignored."""
+"""The (tokens, heads) that stand for all sizes of calls: for a look-up without sizes, and where reports compare stages."""
 
 
 def answer_query(
@@ -68,18 +68,18 @@ def answer_query(
     alike = sorted(family, key=lambda other: abs(other.sm_count - device.sm_count))
     return choose(
         query,
-        _shelf((device.slug,), tables),
-        lambda: _shelf(tuple(other.slug for other in alike), tables),
-        lambda: _shelf((EVERYWHERE,), tables),
+        _index((device.slug,), tables),
+        lambda: _index(tuple(other.slug for other in alike), tables),
+        lambda: _index((EVERYWHERE,), tables),
     )
 
 
 def forget_files() -> None:
     """Read files and the environment again when they are needed next."""
-    _shelf.cache_clear()
+    _index.cache_clear()
     forget_digests()
 
 
 @cache
-def _shelf(slugs: tuple[str, ...], tables: str | os.PathLike[str] | None) -> Shelf:
-    return shelve(table for slug in slugs for table in find_tables(slug, tables))
+def _index(slugs: tuple[str, ...], tables: str | os.PathLike[str] | None) -> TableIndex:
+    return index_tables(table for slug in slugs for table in find_tables(slug, tables))

@@ -38,7 +38,8 @@ def find_tables(slug: str, first: str | os.PathLike[str] | None = None) -> tuple
             raise TableError(f"{place}: no such file or folder, named by {who}")
         elif (table := read_table(place)).gpu == slug:
             tables.append(table)
-    return (*tables, *_in_folder(user_tables(), slug), *_packaged(slug))
+    shipped = shipped_table(slug)
+    return (*tables, *_in_folder(user_tables(), slug), *([shipped] if shipped else []))
 
 
 def _in_folder(folder: Path, slug: str) -> list[Table]:
@@ -47,10 +48,13 @@ def _in_folder(folder: Path, slug: str) -> list[Table]:
     return [named(slug, read_table(path), str(path))] if os.path.lexists(path) else []
 
 
-def _packaged(slug: str) -> list[Table]:
+def shipped_table(slug: str) -> Table | None:
+    """The table of a GPU in the package, if one ships. Raises TableError for a damaged one."""
     file = packaged("tables") / f"{slug}.json"
+    if not file.is_file():
+        return None
     where = f"packaged tables/{slug}.json"
-    return [named(slug, loads(file.read_text(encoding="utf-8"), where), where)] if file.is_file() else []
+    return named(slug, loads(file.read_text(encoding="utf-8"), where), where)
 
 
 def named(slug: str, table: Table, where: str) -> Table:

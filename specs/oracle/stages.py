@@ -41,6 +41,20 @@ class Factors(NamedTuple):
     between: list[Array]
 
 
+class Operands(NamedTuple):
+    """What a walk multiplies, chunk by chunk: Qbar, -Ebar, A^T Kt [..., HV, C, K], Aqk A [..., HV, C, C], and the chunk's decay.
+
+    erasers is None without an erase gate, where A is the identity. Where one scalar gate b erases and writes, Ebar has no b and
+    A is A diag(b) instead.
+    """
+
+    queries: Array
+    erasers: Array | None
+    writers: Array
+    pairs: Array
+    total: Array
+
+
 class WriteGrads(NamedTuple):
     dAqk: Array
     dT: Array
@@ -114,6 +128,34 @@ def output(chunk: Chunk, Aqk: Array, S: Array, R: Array, scale: float, numbers: 
     queries = numbers.at("operand", factors(chunk.g, q.shape[-2], numbers).prefix * q)
     read = _matmul(queries, numbers.at("operand", S), numbers) * numbers.constant(scale)
     return read + _matmul(Aqk, R, numbers)
+
+
+def operands(chunk: Chunk, scale: float, numbers: Numbers) -> Operands:
+    """`Operands` of a chunk, whose b is also its write gate if it is one per head and chunk.w is b itself."""
+    q, k = _given(chunk.q, chunk.k)
+    decay = factors(chunk.g, k.shape[-2], numbers)
+    Aqk, A = scores(chunk, scale, numbers)
+    ones = k * 0.0 + numbers.array(np.ones((1, 1, 1)))
+    queries = numbers.at("operand", decay.prefix * q)
+    keys = numbers.at("operand", decay.suffix * k)
+    total = decay.whole * ones[..., :1, :]
+    if A is None or chunk.b is None:
+        return Operands(queries, None, keys, Aqk, total)
+    tied = chunk.w is not None
+    erasers = -numbers.at("operand", decay.prefix * (k if tied else chunk.b * k))
+    if tied:
+        A = numbers.at("operand", A * _turn(chunk.b))
+    writers = numbers.at("operand", _matmul(_turn(A), keys, numbers))
+    return Operands(queries, erasers, writers, numbers.at("operand", _matmul(Aqk, A, numbers)), total)
+
+
+def step(given: Operands, z: Array, S: Array, scale: float, numbers: Numbers) -> tuple[Array, Array]:
+    """(o, the state at the end) from `Operands`: X = z - Ebar S, o = scale Qbar S + (Aqk A) X, S_C = Gamma_C S + W^T X."""
+    operand = numbers.at("operand", S)
+    X = z if given.erasers is None else z + _matmul(given.erasers, operand, numbers)
+    X = numbers.at("operand", X)
+    o = _matmul(given.queries, operand, numbers) * numbers.constant(scale) + _matmul(given.pairs, X, numbers)
+    return o, numbers.at("state", _turn(given.total) * S + _matmul(_turn(given.writers), X, numbers))
 
 
 def state_grads(

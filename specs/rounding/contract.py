@@ -62,6 +62,9 @@ class PrecisionContract:
 
 
 def _chunkwise(name: DType, dtype: Rounding) -> PrecisionContract:
+    # Operands are what `specs.chunkwise` feeds to its contractions: decayed queries, erase keys and keys, Aqk, A, X and R. A
+    # kernel may keep others of the same contractions instead, if it rounds no more often on the way from inputs to outputs:
+    # `chunk_fwd/packed` rounds Aqk A and A^T Kt (`specs.stages.operands`), and has no R to round. Its budget is this one.
     # Inputs arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed
     # in fp32; fp32 means ieee products. Decays, their gradients and the state are fp32 throughout.
     return PrecisionContract(

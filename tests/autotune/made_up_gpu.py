@@ -26,8 +26,7 @@ from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import Answer
 from deltaproof.autotune.model.cost import parameters
 from deltaproof.autotune.space.points import breadth_first
-from deltaproof.autotune.timing import measure
-from deltaproof.autotune.timing import tuning_job as contest
+from deltaproof.autotune.timing import measure, tuning_job
 from deltaproof.autotune.timing.device import SAMPLES, Device, Timed
 from deltaproof.autotune.timing.shared_trials import Bench
 from deltaproof.results.digests.kernels import stage_digests
@@ -92,7 +91,7 @@ def slow_bench(target, present, record, step, warn, *, folder: Path, seconds: fl
 
 def run(folder: Path, url: str, seconds: float) -> None:
     measure.sizes = lambda: [(2048, 16), (4096, 16)]
-    contest.TILES = {"chunk_fwd": 2}
+    tuning_job.TILES = {"chunk_fwd": 2}
     tune.compile_points = partial(compile_slowly, folder=folder)
     gate.ask = partial(ask_slowly, folder=folder)
     tune.bench_of = partial(slow_bench, folder=folder, seconds=seconds)

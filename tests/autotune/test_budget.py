@@ -16,8 +16,7 @@ from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import Answer
 from deltaproof.autotune.storage import jobs
 from deltaproof.autotune.storage.database import open_storage
-from deltaproof.autotune.timing import measure
-from deltaproof.autotune.timing import tuning_job as contest
+from deltaproof.autotune.timing import measure, tuning_job
 from deltaproof.autotune.timing.device import SAMPLES, Timed
 from deltaproof.autotune.timing.shared_trials import Bench
 from deltaproof.results.schema.table import read_table
@@ -57,7 +56,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(tune, "compile_points", compile_points)
     monkeypatch.setattr(gate, "ask", ask_none)
-    monkeypatch.setattr(contest, "TILES", {"chunk_fwd": 2})
+    monkeypatch.setattr(tuning_job, "TILES", {"chunk_fwd": 2})
     monkeypatch.setattr(measure, "sizes", lambda: [(2048, 16), (4096, 16)])
     return made_up
 

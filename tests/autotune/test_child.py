@@ -18,7 +18,7 @@ from deltaproof.autotune.cli import options as commandline
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import Answer, Question, asked_of
 from deltaproof.autotune.timing import device, measure
-from deltaproof.autotune.timing.device import SAMPLES, Device, NoAnswer, Sizes, Timed
+from deltaproof.autotune.timing.device import SAMPLES, Device, Failure, NoAnswer, Sizes, Timed
 from deltaproof.autotune.timing.shared_trials import Bench, Verdicts
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results.schema.record import Gated, Record
@@ -81,10 +81,10 @@ def bench() -> Iterator[Bench]:
     [(DIES, "crash: killed by SIGSEGV"), (FULL, "memory"), (HUNGRY, "crash: RuntimeError: "), (HANGS, "timeout: ")],
 )
 def test_what_goes_wrong_is_told_in_a_line_and_the_next_is_timed(bench: Bench, config: LaunchConfig, outcome: str):
-    told = bench.timer(FAMILY, SIZE, config, None)
-    assert isinstance(told, str)
-    assert told.startswith(outcome)
-    assert "\n" not in told
+    failure = bench.timer(FAMILY, SIZE, config, None)
+    assert isinstance(failure, Failure)
+    assert str(failure).startswith(outcome)
+    assert "\n" not in failure.detail
     found = bench.timer(FAMILY, SIZE, FINE, None)
     assert isinstance(found, Timed)
     assert min(found.samples) > 0

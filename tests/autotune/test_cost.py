@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from synthetic import FAMILY, compilation, compile_one
 
-from deltaproof.autotune.compile.prune import sift
+from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.model.cost import estimate, occupancy
 from deltaproof.autotune.model.ranking import RUNS, rank, sizes
 from deltaproof.autotune.space.points import Family, enumerate_points
@@ -64,7 +64,7 @@ def test_a_program_that_cannot_be_launched_has_no_time():
 
 def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
     points = [point for point in enumerate_points(FAMILY, H100.arch)[0] if point.chunk_size in (32, 64)]
-    kept = sift({point: compile_one(point) for point in points}, H100.arch).kept
+    kept = prune({point: compile_one(point) for point in points}, H100.arch).kept
     few = rank(FAMILY, kept, H100)
     assert few[0].config.token == "c64"
     tokens, heads = (np.array(column) for column in zip(*sizes(), strict=True))

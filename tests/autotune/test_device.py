@@ -189,7 +189,9 @@ def test_an_error_of_the_device_ends_the_process_and_others_do_not(monkeypatch: 
 
         monkeypatch.setattr(device, "_call", lambda *_: None)
         monkeypatch.setattr(device, "_timed", call)
-        return device.time_config(None, None, None, 0, None)  # pyright: ignore[reportArgumentType]
+        failure = device.time_config(None, None, None, 0, None)  # pyright: ignore[reportArgumentType]
+        assert isinstance(failure, device.Failure)
+        return failure.reason
 
     monkeypatch.setattr(os, "_exit", exit)
     monkeypatch.setattr(torch, "cuda", SimpleNamespace(empty_cache=lambda: None))

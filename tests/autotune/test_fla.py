@@ -16,14 +16,13 @@ from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import Progress
 from deltaproof.autotune.fla import compile as work
-from deltaproof.autotune.fla import fake_device as pretend
-from deltaproof.autotune.fla import summary
+from deltaproof.autotune.fla import fake_device, summary
 from deltaproof.autotune.fla import tune as target
-from deltaproof.autotune.fla.cache_keys import Slot, slots
+from deltaproof.autotune.fla.cache_keys import CacheKeyGroup, cache_key_groups
 from deltaproof.autotune.fla.calls import Call, Choice
 from deltaproof.autotune.fla.gate import Answer, Question
 from deltaproof.autotune.fla.gate_cache import Verdicts
-from deltaproof.autotune.fla.select import Settled, settle
+from deltaproof.autotune.fla.select import Selection, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
@@ -51,9 +50,9 @@ def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024
 
 def choose(
     found: dict[str, Compilation], tasks: list[work.Task], slug: str = "h100"
-) -> tuple[list[Slot], dict[str, int]]:
+) -> tuple[list[CacheKeyGroup], dict[str, int]]:
     keys = {(one.call, one.kernel, 0): KEYS for one in tasks}
-    made, rejected, _ = slots(gpu(slug), tasks, keys, found)
+    made, rejected, _ = cache_key_groups(gpu(slug), tasks, keys, found)
     return made, {reason: count for reason, count in rejected.items() if count}
 
 
@@ -71,7 +70,9 @@ def test_fast_tensor_cores_win_and_a_budget_leaves_kernels_without():
     [slot], _ = choose({"one 0": binary("a", warps=2), "one 1": binary("b")}, [task(0, 2), task(1, 4)])
     assert [one.choice.num_warps for one in slot.ranked] == [4, 2]
     tasks = [task(0), task(0, kernel="other")]
-    made, _, left = slots(H100, tasks, {(CALL, one.kernel, 0): KEYS for one in tasks}, {"one 0": binary("a")})
+    made, _, left = cache_key_groups(
+        H100, tasks, {(CALL, one.kernel, 0): KEYS for one in tasks}, {"one 0": binary("a")}
+    )
     assert {slot.kernel for slot in made if slot.ranked} == {"one"}
     assert left == 1
 
@@ -109,23 +110,23 @@ class Judge:
         return Answer(question=question, held=not wrong, detail="wrong" if wrong else "right")
 
 
-def settled(judge: Judge, kernels: str = "ab", some: Sequence[Call] = (CALL,)) -> tuple[Settled, dict[str, int]]:
+def selection(judge: Judge, kernels: str = "ab", some: Sequence[Call] = (CALL,)) -> tuple[Selection, dict[str, int]]:
     """With BK = 32 first among what is offered, and 64 best; kernels of several calls share their keys."""
     tasks = [task(place, kernel=kernel, call=call) for call in some for kernel in kernels for place in (0, 1)]
     made = [
-        Slot(
+        CacheKeyGroup(
             places=tuple((call, kernel, 0) for call in some), keys=((1,),),
             ranked=(task(1, kernel=kernel), task(0, kernel=kernel)),
         )
         for kernel in kernels
     ]  # fmt: skip
-    outcome = settle(made, tasks, judge)
+    outcome = select(made, tasks, judge)
     return outcome, {made[number].kernel: dict(one.choice.kwargs)["BK"] for number, one in outcome.chosen.items()}
 
 
 def test_what_holds_is_asked_once_for_all_kernels_of_a_call():
     judge = Judge()
-    outcome, chosen = settled(judge, some=(CALL, PACKED))
+    outcome, chosen = selection(judge, some=(CALL, PACKED))
     assert chosen == {"a": 64, "b": 64}
     assert [question.call for question in judge.asked] == [CALL, PACKED]
     assert (outcome.checked, outcome.refused) == (2, [])
@@ -134,7 +135,7 @@ def test_what_holds_is_asked_once_for_all_kernels_of_a_call():
 
 @pytest.mark.parametrize("kernels", ["ab", "abc"])
 def test_a_wrong_block_size_is_refused_with_its_reason_and_the_next_one_is_taken(kernels: str):
-    outcome, chosen = settled(Judge(("b", 64)), kernels)
+    outcome, chosen = selection(Judge(("b", 64)), kernels)
     assert chosen == dict.fromkeys(kernels, 64) | {"b": 32}
     assert [(one.kernel, one.kwargs, one.reason[:5]) for one in outcome.refused] == [("b", (("BK", 64),), "wrong")]
     assert outcome.checked == len(kernels) + 1
@@ -149,19 +150,19 @@ def test_a_wrong_block_size_is_refused_with_its_reason_and_the_next_one_is_taken
     ],
 )
 def test_a_fault_is_not_blamed_on_others(wrong: list[tuple[str, int]], right: dict[str, int]):
-    outcome, chosen = settled(Judge(*wrong), "abcd")
+    outcome, chosen = selection(Judge(*wrong), "abcd")
     assert chosen == right
     assert {one.kernel for one in outcome.refused} == {kernel for kernel, size in wrong if size == 64}
 
 
 def test_a_call_that_fails_whatever_is_chosen_leaves_its_kernels_without():
-    outcome, chosen = settled(Judge(("b", 32), ("b", 64)))
+    outcome, chosen = selection(Judge(("b", 32), ("b", 64)))
     assert not chosen
     assert all(one.everything and one.reason == "wrong" for one in outcome.refused)
 
 
 def test_choices_that_only_fail_together_are_not_written_together():
-    outcome, chosen = settled(Judge(("a", 64), ("b", 64), together=True))
+    outcome, chosen = selection(Judge(("a", 64), ("b", 64), together=True))
     assert chosen == {"a": 32, "b": 64}
     assert "right with {'BK': 32}" in outcome.refused[0].reason
 
@@ -244,7 +245,7 @@ def test_export_says_what_to_run_first_and_refuses_what_no_run_wrote(tmp_path: P
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(pretend.where() is not None, reason="flash-linear-attention is installed")
+@pytest.mark.skipif(fake_device.where() is not None, reason="flash-linear-attention is installed")
 def test_without_fla_it_is_one_line():
     result = CliRunner().invoke(app, ["--gpu", "H100", "--target", "fla"])
     assert result.exit_code == 2
@@ -252,7 +253,7 @@ def test_without_fla_it_is_one_line():
 
 
 needs_fla = pytest.mark.skipif(
-    pretend.where() is None, reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
+    fake_device.where() is None, reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
 )
 
 
@@ -268,7 +269,7 @@ class Run:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run over a copy of FLA whose output kernel is wrong where K is taken in blocks of 128, the best otherwise."""
-    original = pretend.where()
+    original = fake_device.where()
     assert original is not None
     folder = tmp_path_factory.mktemp("planted")
     package = folder / "site" / "fla"
@@ -282,7 +283,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     source.write_text(source.read_text().replace(here, fault + here, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(package.parent))
-        patch.setattr(pretend, "where", lambda: package)
+        patch.setattr(fake_device, "where", lambda: package)
         yield tuned(folder)
 
 

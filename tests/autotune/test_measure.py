@@ -12,15 +12,14 @@ import pytest
 from synthetic import FAMILY, compile_one
 
 from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.prune import sift
+from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.gates.interpreter import Answer, Question, Subject, asked_of
 from deltaproof.autotune.model.ranking import rank, whole
 from deltaproof.autotune.space.points import Family, Point, config_of, enumerate_points
 from deltaproof.autotune.storage.database import Storage, open_storage
-from deltaproof.autotune.storage.leases import Round
-from deltaproof.autotune.timing import measure
-from deltaproof.autotune.timing import tuning_job as contest
-from deltaproof.autotune.timing.device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Sizes, Timed
+from deltaproof.autotune.storage.leases import LeaseGroup
+from deltaproof.autotune.timing import measure, tuning_job
+from deltaproof.autotune.timing.device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Failure, Sizes, Timed
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results.digests.kernels import kernel_digest
 from deltaproof.results.evidence.derive import derive
@@ -30,7 +29,7 @@ from deltaproof.results.schema.record import Gated, Measured, Record, Rejected
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")
-KEPT = sift({point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0]}, H100.arch).kept
+KEPT = prune({point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0]}, H100.arch).kept
 
 
 WRITTEN = (FAMILY, Sizes(tokens=0, heads=0))
@@ -62,7 +61,7 @@ class Fake:
         self.timed.append((size, config))
         self.families.append((family, size))
         if config.chunk_size == 16:
-            return "crash: made up"
+            return Failure(reason="crash", detail="made up")
         milliseconds = config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
         return Timed(samples=(milliseconds * (self.hot if finals else 1),) * SAMPLES)
 
@@ -105,7 +104,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.setattr(measure, "sizes", lambda: [(2048, 16), (4096, 16)])
-    monkeypatch.setattr(contest, "TILES", {"chunk_fwd": 2})
+    monkeypatch.setattr(tuning_job, "TILES", {"chunk_fwd": 2})
     return Fake()
 
 
@@ -150,8 +149,8 @@ def test_nothing_is_timed_twice_but_the_finalists(fake: Fake):
     fake.run()
     some = [config for size, config in fake.timed if size.tokens == 2048]
     finalists = {config for config in some if some.count(config) > 1}
-    assert len(finalists) <= contest.FINALISTS + len(rank(FAMILY, KEPT, H100))
-    assert all(some.count(config) == 1 + contest.ROUNDS for config in finalists)
+    assert len(finalists) <= tuning_job.FINALISTS + len(rank(FAMILY, KEPT, H100))
+    assert all(some.count(config) == 1 + tuning_job.ROUNDS for config in finalists)
 
 
 def test_finals_decide_however_hot_the_gpu_is_by_then(fake: Fake):
@@ -176,7 +175,7 @@ def test_finalists_are_those_that_a_table_would_choose(fake: Fake):
         replace(one, config=f"c64,states=32x4x{number}", samples=(1.0 + number / 10000,),
                 resources=replace(one.resources, registers=20_000 - number)) for number in range(1, 12)
     ]  # fmt: skip
-    assert contest.finalists(tied) == [one.config for one in tied[:2:-1]], (
+    assert tuning_job.finalists(tied) == [one.config for one in tied[:2:-1]], (
         "of those that tie, the fewest registers first"
     )
 
@@ -237,7 +236,7 @@ def test_a_budget_that_ends_early_has_seen_every_family(fake: Fake, monkeypatch:
 def test_what_an_interrupted_worker_was_at_is_free_at_once(fake: Fake, monkeypatch: pytest.MonkeyPatch, when: str):
     storage, names = open_storage(None), list[str]()
 
-    class Spied(Round):
+    class Spied(LeaseGroup):
         def __init__(self, storage, name: str) -> None:
             super().__init__(storage, name)
             names.append(name)
@@ -247,13 +246,13 @@ def test_what_an_interrupted_worker_was_at_is_free_at_once(fake: Fake, monkeypat
             raise KeyboardInterrupt
         return Fake.time(fake, family, size, config, best)
 
-    monkeypatch.setattr(contest, "Round", Spied)
+    monkeypatch.setattr(tuning_job, "LeaseGroup", Spied)
     monkeypatch.setattr(fake, "time", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fake.run(storage=storage)
     assert len(names) >= 2
     for name in names:
-        assert Round(storage, name, owner="another").pending() == {}
+        assert LeaseGroup(storage, name, owner="another").pending() == {}
 
 
 def test_what_was_decided_is_open_again_once_more_is_compiled(fake: Fake):
@@ -273,8 +272,8 @@ def test_what_a_dead_worker_left_is_dropped_where_it_was_never_compiled(fake: Fa
     storage = open_storage(None, expiry=-1.0)
     few = {point: binary for point, binary in KEPT.items() if point.chunk_size == 128}
     for size in ((2048, 16), (4096, 16)):
-        name = fake.bench().round_name(FAMILY, Sizes(tokens=size[0], heads=size[1]))
-        assert Round(storage, name, owner="dead").take(FAMILY.default.token) == "mine"
+        name = fake.bench().group_name(FAMILY, Sizes(tokens=size[0], heads=size[1]))
+        assert LeaseGroup(storage, name, owner="dead").acquire(FAMILY.default.token) == "mine"
     assert fake.run(storage=storage, most=few) == 0
     assert FAMILY.default not in {config for _, config in fake.timed}
 
@@ -285,7 +284,7 @@ def test_time_may_be_up(fake: Fake):
 
 
 def test_the_space_at_a_size_is_small_and_feasible():
-    space, configs = contest.candidates(FAMILY, KEPT, H100, Sizes(tokens=4096, heads=32))
+    space, configs = tuning_job.candidates(FAMILY, KEPT, H100, Sizes(tokens=4096, heads=32))
     assert 0 < len(space.feasible) == len(configs) < 1000
     for point, config in configs.items():
         assert all(value in values for value, values in zip(point, space.parameters.values(), strict=True))

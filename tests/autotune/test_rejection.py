@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from synthetic import FAMILY, compilation, compile_one
 
 from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.prune import HEAVY_SPILL, excess, sift
+from deltaproof.autotune.compile.prune import HEAVY_SPILL, prune, too_large
 from deltaproof.autotune.space.points import Point, enumerate_points
 from deltaproof.specs.gpus import gpu
 
@@ -19,7 +19,7 @@ ONE, OTHER = [point for point in POINTS if not point.is_default][:2]
 
 
 def reasons(found: dict[Point, Compilation]) -> dict[Point, str]:
-    return {point: left.reason for point, left in sift(found, ARCH).rejected.items()}
+    return {point: left.reason for point, left in prune(found, ARCH).rejected.items()}
 
 
 def test_what_did_not_compile_keeps_its_reason():
@@ -34,7 +34,7 @@ def test_what_does_not_fit_leaves():
 
 
 def test_of_the_same_machine_code_one_stays():
-    left = sift({DEFAULT: compilation("same"), ONE: compilation("same"), OTHER: compilation("same")}, ARCH)
+    left = prune({DEFAULT: compilation("same"), ONE: compilation("same"), OTHER: compilation("same")}, ARCH)
     assert list(left.kept) == [DEFAULT]
     assert all(found.reason == "duplicate" and DEFAULT.config.token in found.detail for found in left.rejected.values())
 
@@ -47,7 +47,7 @@ def test_heavy_spillers_leave_where_another_tile_spills_less():
 
 
 def test_losing_the_fast_tensor_cores_is_a_warning():
-    left = sift({ONE: compilation("one", tensor_core="mma"), OTHER: compilation("other")}, ARCH)
+    left = prune({ONE: compilation("one", tensor_core="mma"), OTHER: compilation("other")}, ARCH)
     assert set(left.kept) == {ONE, OTHER}
     assert set(left.warned) == {ONE}
     assert "wgmma" in left.warned[ONE]
@@ -55,8 +55,8 @@ def test_losing_the_fast_tensor_cores_is_a_warning():
 
 @given(st.permutations(POINTS))
 def test_the_order_of_arrival_does_not_matter(order: list[Point]):
-    expected = sift({point: compile_one(point) for point in POINTS}, ARCH)
-    found = sift({point: compile_one(point) for point in order}, ARCH)
+    expected = prune({point: compile_one(point) for point in POINTS}, ARCH)
+    found = prune({point: compile_one(point) for point in order}, ARCH)
     assert (found.kept, found.rejected, found.warned) == (expected.kept, expected.rejected, expected.warned)
 
 
@@ -64,4 +64,4 @@ def test_the_order_of_arrival_does_not_matter(order: list[Point]):
     ("registers", "threads", "fits"), [(255, 256, True), (128, 512, True), (129, 512, False), (64, 1024, True)]
 )
 def test_registers_are_given_in_granules(registers: int, threads: int, fits: bool):
-    assert (excess(compilation("any", registers=registers, threads=threads), ARCH) is None) == fits
+    assert (too_large(compilation("any", registers=registers, threads=threads), ARCH) is None) == fits

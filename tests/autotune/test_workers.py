@@ -24,7 +24,7 @@ from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.search.study import Space, Study
 from deltaproof.autotune.storage import jobs
 from deltaproof.autotune.storage.database import open_storage
-from deltaproof.autotune.storage.leases import Round
+from deltaproof.autotune.storage.leases import LeaseGroup
 from deltaproof.results.evidence.journal import read_journals
 from deltaproof.results.schema.record import Measured
 from deltaproof.results.schema.strict import TableError
@@ -71,13 +71,13 @@ def begun(*folders: Path) -> Counter[tuple[str, str]]:
 
 def test_a_task_is_done_once(url: str):
     storage = open_storage(url, beat=0.1, expiry=0.5)
-    one, other = (Round(storage, "one task", owner=owner) for owner in ("one", "other"))
-    assert (one.take("a"), other.take("a"), one.take("a")) == ("mine", "taken", "mine")
-    assert other.take("b", limit=1) == "spent"
+    one, other = (LeaseGroup(storage, "one task", owner=owner) for owner in ("one", "other"))
+    assert (one.acquire("a"), other.acquire("a"), one.acquire("a")) == ("mine", "taken", "mine")
+    assert other.acquire("b", limit=1) == "exhausted"
     assert other.pending() == {"a": False}
-    assert one.finish("a", "[]")
-    assert other.take("a") == "known"
-    assert not other.finish("a", "[1]"), "and there is one result"
+    assert one.complete("a", "[]")
+    assert other.acquire("a") == "known"
+    assert not other.complete("a", "[1]"), "and there is one result"
     assert other.results() == {"a": "[]"}
 
 
@@ -101,25 +101,25 @@ def test_what_is_queued_is_given_to_one_worker(url: str):
 
 def test_a_claim_without_a_sign_of_life_expires(url: str):
     storage = open_storage(url, beat=0.1, expiry=0.5)
-    dead, slow, heir = (Round(storage, "expiry", owner=owner) for owner in ("dead", "slow", "heir"))
-    assert dead.take("a") == slow.take("b") == "mine"
+    dead, slow, heir = (LeaseGroup(storage, "expiry", owner=owner) for owner in ("dead", "slow", "heir"))
+    assert dead.acquire("a") == slow.acquire("b") == "mine"
     with slow.alive():
         time.sleep(0.8)
         assert heir.pending() == {"a": True, "b": False}
-        assert (heir.take("a"), heir.take("b")) == ("mine", "taken")
-    assert not dead.finish("a", "late"), "it came back too late"
-    assert heir.finish("a", "in time")
+        assert (heir.acquire("a"), heir.acquire("b")) == ("mine", "taken")
+    assert not dead.complete("a", "late"), "it came back too late"
+    assert heir.complete("a", "in time")
     assert heir.results() == {"a": "in time"}
 
 
 def test_a_process_of_this_machine_that_is_gone_is_not_waited_for(tmp_path: Path):
-    code = "from deltaproof.autotune.storage.leases import Round\n"
+    code = "from deltaproof.autotune.storage.leases import LeaseGroup\n"
     code += "from deltaproof.autotune.storage.database import open_storage\n"
-    code += f"print(Round(open_storage('sqlite:///{tmp_path}/s.sqlite'), 'y').take('a'))"
+    code += f"print(LeaseGroup(open_storage('sqlite:///{tmp_path}/s.sqlite'), 'y').acquire('a'))"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(ROOT / ".import")})
     storage = open_storage(f"sqlite:///{tmp_path}/s.sqlite")
-    assert Round(storage, "y").pending() == {"a": True}
-    assert Round(storage, "y").take("a") == "mine"
+    assert LeaseGroup(storage, "y").pending() == {"a": True}
+    assert LeaseGroup(storage, "y").acquire("a") == "mine"
 
 
 def test_two_tuners_share_and_neither_repeats_the_other(url: str, tmp_path: Path):

@@ -29,9 +29,7 @@ class _Driver:
 
 def pretend(arch: int = 90) -> None:
     """For the rest of this process, which must not have run a kernel yet."""
-    from deltaproof.kernels import decoding
-    from deltaproof.kernels.ops import inference, library
+    from deltaproof.kernels.ops import operator
 
     driver.set_active(_Driver(GPUTarget("cuda", arch, 32)))  # pyright: ignore[reportArgumentType]
-    for module in (decoding, inference, library):
-        setattr(module, "require_device", lambda q: None)  # noqa: B010
+    setattr(operator, "runs_triton", lambda tensor: True)  # noqa: B010

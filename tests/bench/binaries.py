@@ -29,8 +29,7 @@ def ours(rule: str, arch: str) -> list[Row]:
     """Our kernels at their default configurations."""
     from deltaproof.kernels import LaunchConfig
     from deltaproof.kernels.decoding import TILE
-    from deltaproof.kernels.launches.inference import VARIANTS, decode_launches, inference_launches
-    from deltaproof.kernels.launches.record import op_launches
+    from deltaproof.kernels.launches.record import VARIANTS, decode_launches, inference_launches, op_launches
     from deltaproof.specs.rule import RULES as ALL
 
     config, known = LaunchConfig(), ALL[rule]
@@ -49,10 +48,10 @@ def ours(rule: str, arch: str) -> list[Row]:
 
 def peers(rule: str, arch: str) -> list[Row]:
     """The peer's kernels of the same calls. Raises ImportError where it is not installed."""
-    from deltaproof.autotune.fla import fake_device as pretend
+    from deltaproof.autotune.fla import fake_device
 
     name, count, shared = GPUS[arch]
-    pretend.become((arch, name, count, shared))
+    fake_device.install((arch, name, count, shared))
     from importlib import import_module
 
     import torch

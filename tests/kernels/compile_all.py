@@ -13,8 +13,13 @@ from triton.backends.compiler import GPUTarget
 from deltaproof.kernels import LaunchConfig
 from deltaproof.kernels.decoding import TILE
 from deltaproof.kernels.launches.compile import compile_launch, record
-from deltaproof.kernels.launches.inference import VARIANTS, decode_launches, inference_launches
-from deltaproof.kernels.launches.record import first_stage_launches, op_launches
+from deltaproof.kernels.launches.record import (
+    VARIANTS,
+    decode_launches,
+    first_stage_launches,
+    inference_launches,
+    op_launches,
+)
 from deltaproof.specs.rule import RULES
 
 SHARED_LIMIT = 99 * 1024

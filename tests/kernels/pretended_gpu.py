@@ -12,23 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from triton.runtime.interpreter import InterpretedFunction
 
-from deltaproof.kernels import decoding
-from deltaproof.kernels.ops import inference, library
+from deltaproof.kernels.ops import library
+from deltaproof.kernels.ops.operator import OPERATORS
 
-OPERATORS = (
-    library.chunk_train,
-    library.chunk_train_backward,
-    library.chunk_fwd,
-    library.recurrent,
-    library.l2norm,
-    library.l2norm_backward,
-    library.decay_gate,
-    library.decay_gate_backward,
-    inference.chunk_packed,
-    inference.chunk_fused,
-    decoding._decode,
-)
-BODIES = {operator._opoverload: operator._init_fn for operator in OPERATORS}
+BODIES = {operator.overload: operator.run_values for operator in OPERATORS.values()}
+assert library.decode.name in OPERATORS  # they are registered when `library` is imported
 
 
 class Waited(AssertionError):

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from pretended_gpu import Waited, pretended_gpu
 
-from deltaproof.kernels import LaunchConfig, chunk_indices, decoding, fla_names, gated_delta_rule
+from deltaproof.kernels import LaunchConfig, chunk_indices, fla_names, gated_delta_rule
 from deltaproof.kernels.configs.space import CHUNK_SIZES
 from deltaproof.kernels.layers.conv import ShortConvolution
+from deltaproof.kernels.ops import library
 from deltaproof.kernels.relatives import gated_delta_product, mamba3, rwkv7
 
 T, H, K, V = 45, 2, 16, 16
 BOUNDARIES = [0, 3, 3, 40, T]
-TABLED = ("staged", "split", "packed")
+TABLED = ("staged", "split")
 VARIANTS = ("staged", "split", "packed", "fused", "tokens", "torch")
 CONFIG = LaunchConfig(chunk_size=16)
 
@@ -126,11 +127,13 @@ def test_the_backward_does_not_wait():
 def test_decoding_does_not_wait():
     with pretended_gpu():
         # The operator: on tensors that are not on a GPU, `decode` itself may walk in torch.
-        flat = [x.flatten(0, 1) for x in tensors("meta").values()]
+        flat = {name: x.flatten(0, 1) for name, x in tensors("meta").items()}
         states = torch.empty(9, H, K, V, device="meta")
         slots = torch.empty(4, dtype=torch.int32, device="meta")
-        arguments: Any = (*flat, None, None, states, slots, boundaries("meta"), 4, 1.0, True, False, 32, 4)
-        o = decoding._decode(*arguments)
+        o = library.decode(
+            **flat, A_log=None, dt_bias=None, normalise=True, states=states, slots=slots, cu_seqlens=boundaries("meta"),
+            sequences=4, scale=1.0, v_first=False, block=32, num_warps=4,
+        )  # fmt: skip
         assert o.shape == (T, H, V)
 
 

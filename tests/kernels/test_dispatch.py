@@ -16,6 +16,7 @@ from deltaproof.kernels.arguments.checks import CallShape
 from deltaproof.kernels.ops import dispatch
 from deltaproof.results import Key, TableEntry, forget
 from deltaproof.results.digests.kernels import kernel_digest
+from deltaproof.results.schema.default import default_config
 from deltaproof.results.schema.gpus import Resources, resolve
 from deltaproof.results.schema.table import make_table, write_table
 
@@ -66,7 +67,7 @@ def test_a_miss_is_served_the_default_and_said_once(caplog: pytest.LogCaptureFix
         decay="none", erase="none", write="tied", B=1, T=64, H=1, HV=1, K=32, V=32, N=1, decay_heads=1, erase_heads=1
     )  # fmt: skip
     with caplog.at_level(logging.WARNING, logger="deltaproof.dispatch"):
-        assert choose(linear) == choose(linear) == "c64"
+        assert choose(linear) == choose(linear) == default_config("chunk_fwd", "bf16", 32)
     assert len(caplog.records) == 1
     assert "chunk_fwd linear on h100-sxm" in caplog.text
 
@@ -79,7 +80,7 @@ def test_each_choice_is_explained_when_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_ties_without_a_name_and_cpus_get_the_default():
-    assert choose(replace(SHAPE, write="scalar")) == "c64"
+    assert choose(replace(SHAPE, write="scalar")) == default_config("chunk_fwd", "bf16", 128)
     for dtype, K, default in ((torch.bfloat16, 256, "c64"), (torch.float32, 128, "c64"), (torch.float32, 192, "c32")):
         shape, q = replace(SHAPE, K=K), torch.zeros(1, dtype=dtype)
         assert dispatch.choose_config("chunk_fwd", shape, q, variant=None, **OPTIONS) == default

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from deltaproof import kernels
 from deltaproof.kernels import LaunchConfig, chunk_indices, gated_delta_rule
-from deltaproof.kernels.ops import inference, library
+from deltaproof.kernels.ops import library
 from deltaproof.specs.rule import RULES, Rule
 
 B, T, H, HV, K, V = 2, 21, 1, 2, 20, 24
@@ -68,22 +68,28 @@ def test_opcheck(rule: str):
         for name, x in make(RULES[rule]).items()
         if name != "initial_state"
     }
-    inputs = [packed.get(name) for name in ("q", "k", "v", "g", "b", "w")]
-    h0 = torch.zeros(2, HV, K, V, requires_grad=True) if rule == "gdn2" else None
     boundaries = torch.tensor([0, 4, 2 * T])
-    tables = chunk_indices(boundaries, 2 * T).of(CONFIG.chunk_size)
-    layout = (tables.chunks, tables.first_chunk) if rule == "kda" else (None, None)
-    arguments = (*inputs, h0, boundaries, *layout, 2, 0.3, rule != "linear", CONFIG.token)
-    torch.library.opcheck(library.chunk_train, arguments)
+    tables = chunk_indices(boundaries, 2 * T).of(CONFIG.chunk_size) if rule == "kda" else None
+    arguments = {name: packed.get(name) for name in ("q", "k", "v", "g", "b", "w")} | {
+        "h0": torch.zeros(2, HV, K, V, requires_grad=True) if rule == "gdn2" else None,
+        "cu_seqlens": boundaries,
+        "chunks": tables and tables.chunks,
+        "first_chunk": tables and tables.first_chunk,
+        "sequences": 2,
+        "scale": 0.3,
+        "config": CONFIG.token,
+        "final": rule != "linear",
+    }
+    torch.library.opcheck(library.chunk_train.overload, (), arguments)
     with torch.no_grad():
-        torch.library.opcheck(library.chunk_fwd, arguments)
-        torch.library.opcheck(library.recurrent, arguments)
+        torch.library.opcheck(library.chunk_fwd.overload, (), arguments)
+        torch.library.opcheck(library.recurrent.overload, (), arguments)
 
 
 def test_opcheck_of_the_first_stage():
-    torch.library.opcheck(library.l2norm, (torch.rand(5, 2, K, requires_grad=True),))
+    torch.library.opcheck(library.l2norm.overload, (torch.rand(5, 2, K, requires_grad=True),))
     f, A_log, dt_bias = torch.rand(5, HV, K), torch.rand(HV), torch.rand(HV * K)
-    torch.library.opcheck(library.decay_gate, tuple(x.requires_grad_() for x in (f, A_log, dt_bias)))
+    torch.library.opcheck(library.decay_gate.overload, tuple(x.requires_grad_() for x in (f, A_log, dt_bias)))
 
 
 @pytest.mark.parametrize("variant", ["staged", "torch"])
@@ -136,15 +142,41 @@ def test_raw_inputs_in_the_kernel_agree_with_torch(variant: str, rule: str):
 
 @pytest.mark.parametrize("variant", ["packed", "fused"])
 def test_opcheck_of_inference_on_raw_inputs(variant: str):
-    operator = {"packed": inference.chunk_packed, "fused": inference.chunk_fused}[variant]
+    operator = {"packed": library.chunk_packed, "fused": library.chunk_fused}[variant]
     given = make(RULES["gdn2"])
-    packed = [given[name].detach().flatten(0, 1) for name in ("q", "k", "v", "g", "b", "w")]
-    raw = (torch.zeros(HV), torch.zeros(HV * K))
+    arguments = {name: given[name].detach().flatten(0, 1) for name in ("q", "k", "v", "g", "b", "w")} | {
+        "h0": None,
+        "first_chunk": None,
+        "sequences": 2,
+        "scale": 0.3,
+        "config": CONFIG.token,
+        "A_log": torch.zeros(HV),
+        "dt_bias": torch.zeros(HV * K),
+        "normalise": True,
+        "final": True,
+    }
     boundaries = torch.tensor([0, 4, 2 * T])
     chunks = chunk_indices(boundaries, 2 * T).of(CONFIG.chunk_size).chunks
     for cu_seqlens, table in ((boundaries, None), (boundaries, chunks), (None, None)):
-        arguments = (*packed, None, cu_seqlens, table, None, 2, 0.3, True, CONFIG.token, *raw, True)
-        torch.library.opcheck(operator, arguments)
+        torch.library.opcheck(operator.overload, (), arguments | {"cu_seqlens": cu_seqlens, "chunks": table})
+
+
+def test_opcheck_of_decoding():
+    given = make(RULES["gdn2"])
+    arguments = {name: given[name].detach()[:, 0].contiguous() for name in ("q", "k", "v", "g", "b", "w")} | {
+        "A_log": torch.zeros(HV),
+        "dt_bias": torch.zeros(HV * K),
+        "normalise": True,
+        "states": torch.zeros(3, HV, K, V),
+        "slots": torch.tensor([2, 0]),
+        "cu_seqlens": None,
+        "sequences": B,
+        "scale": 0.3,
+        "v_first": False,
+        "block": 16,
+        "num_warps": 1,
+    }
+    torch.library.opcheck(library.decode.overload, (), arguments)
 
 
 @pytest.mark.parametrize("variant", ["staged", "torch"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from deltaproof.autotune.records.gpu_facts import PATH, document
 from deltaproof.results.schema.gpus import Gpu, identify, known_gpus, resolve
 from deltaproof.specs.gpus import gpus
 
 
 def test_the_limits_are_those_of_the_specification():
+    assert PATH.read_text(encoding="utf-8") == document(), "run: make gpus"
     assert list(known_gpus()) == list(gpus())
     for slug, ours in known_gpus().items():
         theirs = gpus()[slug]

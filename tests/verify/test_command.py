@@ -19,7 +19,7 @@ from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.run import runner
-from deltaproof.verify.run.cache import Store
+from deltaproof.verify.run.cache import VerdictStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -97,7 +97,7 @@ def test_a_kernel_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(PROFILES, "quick", replace(PROFILES["quick"], cell_seconds=5.0))
     cell = Cell(target="wrong_kernels:HANGING", kernel="test/hangs", rule="gdn", property="causality")
     settings = runner.Settings(profile="quick", device="interpreter", seed=0, tau=20.0, jobs=1)
-    (verdict,) = runner.run([], [cell], settings, Store(folder=tmp_path), lambda verdict: None)
+    (verdict,) = runner.run([], [cell], settings, VerdictStore(folder=tmp_path), lambda verdict: None)
     assert verdict.status == "error"
     assert "no answer within 5 s" in verdict.notes[0]
 

@@ -34,7 +34,7 @@ from deltaproof.verify.compile.plan import (
     subjects,
     table_pieces,
 )
-from deltaproof.verify.compile.run import Job, Store, _compiled
+from deltaproof.verify.compile.run import CompiledStore, Job, _compiled
 from deltaproof.verify.compile.work import Compiled, Named
 from deltaproof.verify.process.pool import Failure
 
@@ -234,7 +234,7 @@ def test_the_launches_of_every_triton_kernel_are_known(name: str):
 
 def test_what_is_stored_is_read_back_and_damage_is_told(tmp_path: Path):
     told: list[str] = []
-    store = Store(folder=tmp_path, warn=told.append)
+    store = CompiledStore(folder=tmp_path, warn=told.append)
     store.put("abc", BINARY)
     assert store.get("abc") == BINARY
     assert store.get("abd") is None
@@ -246,7 +246,7 @@ def test_what_is_stored_is_read_back_and_damage_is_told(tmp_path: Path):
 def test_a_crash_or_a_hang_is_told_and_not_kept(tmp_path: Path):
     ended = [Failure(outcome="crash", code=-9), Failure(outcome="timeout")]
     workers: Any = SimpleNamespace(run=lambda task, tasks, seconds: enumerate(ended))
-    store, job = Store(folder=tmp_path), Job(piece=DEFAULT, launch=LAUNCH, target=H100.arch.target)
+    store, job = CompiledStore(folder=tmp_path), Job(piece=DEFAULT, launch=LAUNCH, target=H100.arch.target)
     found = dict(_compiled(workers, {"abc": job, "abd": job}, store, lambda text: None))
     assert found["abc"] == Compiled(
         outcome="crash", seconds=0.0, detail="the compiling process died with code -9, twice"

@@ -107,10 +107,28 @@ def test_a_fault_in_any_stage_is_named(stage: str):
     )  # the stages after it only pass the error on
 
 
-@pytest.mark.parametrize("kernel", ["recurrent/tokens", "chunk_fwd/split"])
-def test_inference_kernels_have_stages_too(kernel: str):
-    stage = {"recurrent/tokens": "tokens", "chunk_fwd/split": "states"}[kernel]
+@pytest.mark.parametrize(
+    ("kernel", "stage"),
+    [
+        ("recurrent/tokens", "tokens"),
+        ("chunk_fwd/split", "states"),
+        ("chunk_fwd/packed", "packed_scores"),
+        ("chunk_fwd/packed", "packed_walk"),
+    ],
+)
+def test_inference_kernels_have_stages_too(kernel: str, stage: str):
     assert found("equality", KERNELS[kernel], GDN2, double_stores(stage)).stage == stage
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_operands_of_a_walk_are_right_where_the_walk_is_wrong(rule: str):
+    problem = replace(GDN2, rule=RULES[rule], T=4, lengths=(0, 1, 3))
+    for change in ({}, {"lengths": None}, {"qk_l2norm": True}):
+        located = found(
+            "equality", KERNELS["chunk_fwd/packed"], replace(problem, **change), double_stores("packed_walk")
+        )
+        assert located.stage == "packed_walk"
+        assert "Wrong for their own inputs, too" not in located.story
 
 
 @pytest.mark.parametrize("rule", list(RULES))

@@ -9,7 +9,7 @@ import pytest
 from test_verdicts import ERROR, FAILED, HELD
 
 from deltaproof.verify.run import cache as store_module
-from deltaproof.verify.run.cache import Store
+from deltaproof.verify.run.cache import VerdictStore
 
 
 @pytest.fixture
@@ -18,16 +18,16 @@ def warnings() -> list[str]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, warnings: list[str]) -> Store:
-    return Store(folder=tmp_path / "verdicts", warn=warnings.append)
+def store(tmp_path: Path, warnings: list[str]) -> VerdictStore:
+    return VerdictStore(folder=tmp_path / "verdicts", warn=warnings.append)
 
 
-def entry(store: Store, key: str) -> Path:
+def entry(store: VerdictStore, key: str) -> Path:
     return next(store.folder.rglob(f"{key}.json"))
 
 
 @pytest.mark.parametrize("verdict", [HELD, FAILED])
-def test_verdicts_come_back_marked(store: Store, verdict):
+def test_verdicts_come_back_marked(store: VerdictStore, verdict):
     key = store.key("a", "b")
     assert store.get(key) is None
     store.put(key, verdict)
@@ -37,13 +37,13 @@ def test_verdicts_come_back_marked(store: Store, verdict):
     assert found.to_json() == {**verdict.to_json(), "cached": True}
 
 
-def test_errors_are_not_kept(store: Store):
+def test_errors_are_not_kept(store: VerdictStore):
     store.put(store.key("a"), ERROR)
     assert store.get(store.key("a")) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', "\x00\xff", "null"])
-def test_corrupt_entries_are_run_again_with_one_warning(store: Store, warnings: list[str], text: str):
+def test_corrupt_entries_are_run_again_with_one_warning(store: VerdictStore, warnings: list[str], text: str):
     key = store.key("a")
     store.put(key, HELD)
     entry(store, key).write_text(text)
@@ -54,7 +54,7 @@ def test_corrupt_entries_are_run_again_with_one_warning(store: Store, warnings: 
     assert store.get(key) is not None
 
 
-def test_an_entry_under_another_key_is_refused(store: Store):
+def test_an_entry_under_another_key_is_refused(store: VerdictStore):
     store.put(store.key("a"), HELD)
     text = entry(store, store.key("a")).read_text()
     store.put(store.key("b"), HELD)
@@ -62,7 +62,7 @@ def test_an_entry_under_another_key_is_refused(store: Store):
     assert store.get(store.key("b")) is None
 
 
-def test_a_write_that_dies_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_write_that_dies_leaves_nothing(store: VerdictStore, monkeypatch: pytest.MonkeyPatch):
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -72,8 +72,8 @@ def test_a_write_that_dies_leaves_nothing(store: Store, monkeypatch: pytest.Monk
     assert not [path for path in store.folder.rglob("*") if path.is_file()]
 
 
-def test_keys_depend_on_sources_versions_and_cell(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    keys = {store.key("a"), store.key("b"), Store(folder=tmp_path, digest="other sources").key("a")}
+def test_keys_depend_on_sources_versions_and_cell(store: VerdictStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    keys = {store.key("a"), store.key("b"), VerdictStore(folder=tmp_path, digest="other sources").key("a")}
     monkeypatch.setattr(store_module, "installed_version", lambda name: f"{name} of tomorrow")
     assert len(keys | {store.key("a")}) == 4
 
@@ -115,7 +115,7 @@ def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
     assert (store_module.source_digest() == before) == same
 
 
-def test_nothing_is_kept_once_sources_have_changed(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_nothing_is_kept_once_sources_have_changed(store: VerdictStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store_module, "source_digest", lambda: "edited meanwhile")
     store.put(store.key("a"), HELD)
     assert store.get(store.key("a")) is None

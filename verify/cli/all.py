@@ -13,7 +13,7 @@ from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..properties import NAMES as PROPERTIES
 from ..report.text import Live, print_report
-from ..run.cache import Store, default_folder
+from ..run.cache import VerdictStore, default_folder
 from ..verdicts.document import Document, exit_code
 from ..verdicts.verdict import Verdict
 from .options import (
@@ -89,7 +89,9 @@ def judge_all(
         jobs=jobs,
         fresh=fresh or not judged.storable,
     )
-    store = Store(folder=default_folder(), warn=lambda message: stderr.print(f"warning: {message}", soft_wrap=True))
+    store = VerdictStore(
+        folder=default_folder(), warn=lambda message: stderr.print(f"warning: {message}", soft_wrap=True)
+    )
     verdicts: list[Verdict] = []
     interrupted = False
     with Live(stderr, len(oracle) + len(cells)) as live, interruptible():

@@ -97,9 +97,9 @@ def compile_all(
         usage(str(error))
 
     from ..compile.report import document, print_run
-    from ..compile.run import Store, run
+    from ..compile.run import CompiledStore, run
 
-    store = Store(
+    store = CompiledStore(
         folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
     )
     with interruptible(), _shown() as progress:

@@ -112,9 +112,9 @@ def kernels_of(target: str, device: str = "") -> Mapping[str, Any]:
         usage(str(error))
 
 
-def usage(message: str) -> NoReturn:
+def usage(message: str, command: str = "verify") -> NoReturn:
     """End with one line that says what was wrong with the command."""
-    stderr.print(f"verify: {' '.join(message.split())}", soft_wrap=True, markup=False)
+    stderr.print(f"{command}: {' '.join(message.split())}", soft_wrap=True, markup=False)
     raise typer.Exit(USAGE)
 
 
@@ -123,12 +123,28 @@ def write(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file, or end with one line."""
+def write_text(path: Path, text: str, command: str = "verify") -> None:
+    """Replace a file whole, or end with one line. Through a link, the file behind it is replaced; a pipe or a device is written
+    to."""
+    from ...results.files.atomic import replace
+
     try:
-        path.write_text(text, encoding="utf-8")
+        if _is_stdout(path):
+            typer.echo(text, nl=False)
+        elif path.exists() and not path.is_file():
+            path.write_text(text, encoding="utf-8")
+        else:
+            replace(Path(os.path.realpath(path)), text)
     except OSError as error:
-        usage(f"cannot write {path}: {error.strerror}")
+        usage(f"cannot write {path}: {error.strerror}", command)
+
+
+def _is_stdout(path: Path) -> bool:
+    """Whether a path, by whatever name, is this command's standard output; opened anew, it would be overwritten."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
 
 
 def _has_gpu() -> bool:

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...specs.gpus import Architecture, Gpu
+from ...specs.gpus import REGISTERS_PER_THREAD, Architecture, Gpu
 from .hazards import Hazard, Pattern, Toolchain, hazards
 from .plan import Piece, Subject
 from .work import Compiled, Named
 
 HEAVY_SPILL = 128
-"""Bytes of stack per thread: 32 registers that go to memory and back."""
-_REGISTERS = 255
-"""The most that a thread of NVIDIA's has."""
+"""Bytes of stack per thread, spills included, that are too many: 32 registers that go to memory and back."""
 LARGEST_GRID = (2**31 - 1, 65535, 65535)
 """Programs along each axis that a launch may have."""
 
@@ -104,7 +102,7 @@ def _slow(launch: Named, binary: Compiled, arch: Architecture, usual: str) -> It
             f"with the default's on {usual}"
         )
     # On AMD's, accumulation registers are counted with the others, and the assembler always takes what there is.
-    most = min(_REGISTERS, arch.registers_per_block // (launch.num_warps * arch.warp))
+    most = min(REGISTERS_PER_THREAD, arch.registers_per_block // (launch.num_warps * arch.warp))
     if arch.backend == "cuda" and binary.stack >= HEAVY_SPILL and 2 * binary.registers <= most:
         yield (
             f"spills {binary.stack} bytes per thread with {binary.registers} of the {most} registers that it may have: the "

@@ -18,8 +18,13 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
     """What a call of a kernel launches, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
     from ...kernels.configs.launch_config import LaunchConfig, Tile
     from ...kernels.decoding import TILE
-    from ...kernels.launches.inference import decode_launches, inference_launches
-    from ...kernels.launches.record import RECORDED, first_stage_launches, op_launches
+    from ...kernels.launches.record import (
+        RECORDED,
+        decode_launches,
+        first_stage_launches,
+        inference_launches,
+        op_launches,
+    )
     from ...specs.rule import RULES
 
     subject, sizes = piece.subject, sizes or RECORDED

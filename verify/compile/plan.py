@@ -11,7 +11,7 @@ from typing import Any
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
 from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
 from ...kernels.registry import KERNELS
-from ...results.schema.default import safe_default
+from ...results.schema.default import default_config
 from ...results.serve.search_path import find_tables
 from ...specs.gpus import Architecture
 from ...specs.problem import Problem
@@ -90,7 +90,10 @@ def subjects(
 def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
     """The safe default of every subject."""
     for subject in wanted:
-        yield Piece(subject=subject, config=safe_default(subject.dtype, subject.K))
+        yield Piece(subject=subject, config=default_config("", subject.dtype, subject.K))
+        served = default_config(subject.op, subject.dtype, subject.K)
+        if subject.kernel == "chunk_fwd/packed" and served != default_config("", subject.dtype, subject.K):
+            yield Piece(subject=subject, config=served)
 
 
 def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
@@ -103,7 +106,7 @@ def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
             served.setdefault((kernel, key.rule, key.dtype, key.K, key.V), set()).add(entry.config)
     for subject in wanted:
         configs = served.get((subject.kernel, subject.rule, subject.dtype, subject.K, subject.V), set())
-        for config in sorted(configs - {safe_default(subject.dtype, subject.K)}):
+        for config in sorted(configs - {default_config("", subject.dtype, subject.K)}):
             yield Piece(subject=subject, config=config, why="table")
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from itertools import zip_longest
 from typing import TypeVar
 
-from ...results.files.store import Kept
+from ...results.files.store import Store
 from ...specs.gpus import Gpu
 from ..process.pool import Failure, Workers
 from . import process
@@ -27,7 +27,7 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-class Store(Kept[Compiled]):
+class CompiledStore(Store[Compiled]):
     """Compilations under a folder."""
 
     __slots__ = ()
@@ -70,7 +70,12 @@ class Run:
 
 
 def run(
-    pieces: Mapping[Gpu, Sequence[Piece]], store: Store, jobs: int, *, fresh: bool, progress: Progress | None = None
+    pieces: Mapping[Gpu, Sequence[Piece]],
+    store: CompiledStore,
+    jobs: int,
+    *,
+    fresh: bool,
+    progress: Progress | None = None,
 ) -> Run:
     """Findings on every launch of these pieces. An interruption ends it early; what was compiled is kept and told.
 
@@ -142,7 +147,7 @@ def _each(
 
 
 def _compiled(
-    workers: Workers, jobs: Mapping[str, Job], store: Store, on_step: Callable[[str], object]
+    workers: Workers, jobs: Mapping[str, Job], store: CompiledStore, on_step: Callable[[str], object]
 ) -> Iterator[tuple[str, Compiled]]:
     """(key, result) of every job, as they end; each is kept before it is told."""
     keys = list(jobs)

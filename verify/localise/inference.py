@@ -10,32 +10,87 @@ import numpy as np
 
 from ...specs.arithmetic.numbers import Array
 from ...specs.oracle import stages
-from .call import Call, Collected, Span
+from .call import SCALAR, Call, Collected, Span
 
 
 def packed_scores(call: Call) -> dict[str, Array]:
-    """Aqk on and below the diagonal, and above it the transpose of A."""
-    call, found = _prepared(call), Collected(call.numbers)
-    table = call.chunks() if call.scalars["PACKED"] else (span for spans in _sequences(call) for span in spans)
-    for span in table:
-        Aqk, A = stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers)
-        pack = Aqk if A is None else Aqk + stages.lower(A, -1, call.numbers).swapaxes(-1, -2)
-        found.scores(span, call.scalars["C"], pack=pack)
-    return found.result()
+    """What the walk multiplies, a slot of C rows for every chunk; slots of no chunk stay as they were."""
+    call, found, width = _prepared(call), Collected(call.numbers), call.scalars["C"]
+    chunks = {slot: span for spans in _slots(call) for slot, span in spans}
+    written = [
+        name for name in ("queries", "erasers", "writers", "pairs", "total") if call.tensors.get(name) is not None
+    ]
+    count = call.tensors["queries"].shape[-4]
+    for slot in range(count):
+        row = Span(slot, slot, 1)
+        if slot not in chunks:
+            for name in written:
+                tensor = call.tensors[name]
+                if name != "total":
+                    found.state(name, slot, tensor[..., slot, :, :, :])
+                elif call.scalars["DECAY"] == SCALAR:
+                    found.tokens(row, total=tensor[..., slot, :, None, None])
+                else:
+                    found.tokens(row, total=tensor[..., slot, :, None, :])
+            continue
+        names = ("q", "k", "g", "b", *(("w",) if call.scalars["TIED"] else ()))
+        given = stages.operands(call.chunk(chunks[slot], *names), call.scale, call.numbers)
+        for name in written:
+            part = getattr(given, name)
+            if name == "total":
+                found.tokens(row, total=part[..., :1] if call.scalars["DECAY"] == SCALAR else part)
+                continue
+            columns = width if name == "pairs" else part.shape[-1]
+            found.state(name, slot, _padded(part, width, columns, call))
+    return found.result(states=("queries", "erasers", "writers", "pairs"))
 
 
 def packed_walk(call: Call) -> dict[str, Array]:
-    """o and ht from the scores that it is given."""
-    call = _prepared(call)
+    """o and ht from the operands that it is given."""
+    found, numbers = Collected(call.numbers), call.numbers
+    for n, spans in enumerate(_slots(call)):
+        S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
+        for slot, span in spans:
+            v, w = call.of_heads("v", span), call.of_heads("w", span)
+            assert v is not None
+            o, S = stages.step(_operands(call, slot, span.rows), v if w is None else w * v, S, call.scale, numbers)
+            found.tokens(span, o=o)
+        if call.scalars["FINAL"]:
+            found.state("ht", n, S)
+    return found.result(states=("ht",))
 
-    def unpacked(span: Span) -> tuple[Array, Array]:
-        pack = call.score("pack", span)
-        assert pack is not None
-        unit = call.numbers.array(np.eye(span.rows)[None])
-        inverse = stages.lower(pack.swapaxes(-1, -2), -1, call.numbers) + unit
-        return stages.lower(pack, 0, call.numbers), inverse
 
-    return _walk(call, unpacked)
+def _operands(call: Call, slot: int, rows: int) -> stages.Operands:
+    """What a slot holds of its chunk."""
+
+    def cell(name: str, columns: int | None = None) -> Array:
+        return call.tensors[name][..., slot, :, :rows, slice(columns)]
+
+    total = call.tensors.get("total")
+    if total is None:
+        total = call.numbers.array(np.ones((1, 1, 1)))
+    elif call.scalars["DECAY"] == SCALAR:
+        total = total[..., slot, :, None, None]
+    else:
+        total = total[..., slot, :, None, :]
+    erasers = None if call.tensors.get("erasers") is None else cell("erasers")
+    return stages.Operands(cell("queries"), erasers, cell("writers"), cell("pairs", rows), total)
+
+
+def _padded(x: Array, rows: int, columns: int, call: Call) -> Array:
+    """Zeros to the right of and below [..., n, m]."""
+    right = call.numbers.zeros((*x.shape[:-1], columns - x.shape[-1]))
+    x = call.numbers.concatenate([x, right], -1) if right.shape[-1] else x
+    below = call.numbers.zeros((*x.shape[:-2], rows - x.shape[-2], columns))
+    return call.numbers.concatenate([x, below], -2) if below.shape[-2] else x
+
+
+def _slots(call: Call) -> Iterator[list[tuple[int, Span]]]:
+    """The chunks of each sequence, and their slots."""
+    width = call.scalars["C"]
+    for n, spans in enumerate(_sequences(call)):
+        first = spans[0].start // width + n if call.scalars["PACKED"] and spans else n * len(spans)
+        yield [(first + i, span) for i, span in enumerate(spans)]
 
 
 def fused(call: Call) -> dict[str, Array]:
@@ -64,7 +119,7 @@ def _sequences(call: Call) -> Iterator[list[Span]]:
         bounds = call.tensors["cu_seqlens"].tolist()
     else:
         length = call.scalars["length"]
-        tokens = call.tensors["q"].shape[-3]
+        tokens = call.tensors["q" if "q" in call.tensors else "v"].shape[-3]
         count = call.tensors["ht"].shape[-4] if call.scalars.get("FINAL") else tokens // max(1, length)
         bounds = [length * n for n in range(count + 1)]
     width = call.scalars["C"]

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...results.digests.sources import Sources, module_digest
-from ...results.files.store import Kept
+from ...results.files.store import Store
 from ..verdicts.document import SCHEMA, installed_version
 from ..verdicts.verdict import Verdict
 
@@ -76,7 +76,7 @@ def _files() -> Iterator[Path]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Store(Kept[Verdict]):
+class VerdictStore(Store[Verdict]):
     """Reads and writes verdicts. digest: of the sources when the run began."""
 
     digest: str = field(default_factory=source_digest)
@@ -90,7 +90,7 @@ class Store(Kept[Verdict]):
 
     def get(self, key: str) -> Verdict | None:
         """The verdict of an earlier run, marked as cached; None if there is none that can be read."""
-        found = Kept.get(self, key)
+        found = Store.get(self, key)
         return None if found is None else replace(found, cached=True)
 
     def put(self, key: str, result: Verdict) -> None:
@@ -100,4 +100,4 @@ class Store(Kept[Verdict]):
         nobody knows which of them a child process has read.
         """
         if result.status != "error" and source_digest() == self.digest:
-            Kept.put(self, key, result)
+            Store.put(self, key, result)

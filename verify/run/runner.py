@@ -19,7 +19,7 @@ from ..properties import load
 from ..ptx.library import digest as engine_digest
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict
 from . import worker
-from .cache import Store
+from .cache import VerdictStore
 from .served_cases import served_digest
 from .worker import not_judged
 
@@ -41,7 +41,7 @@ class Settings:
     jobs: int
     fresh: bool = False
 
-    def key(self, store: Store, cell: Cell) -> str:
+    def key(self, store: VerdictStore, cell: Cell) -> str:
         """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
         words = (self.profile, self.device, str(self.seed), repr(self.tau))
         if self.device.startswith("sm_"):
@@ -50,7 +50,7 @@ class Settings:
 
 
 def run(
-    oracle: Iterable[Cell], cells: Iterable[Cell], settings: Settings, store: Store, on_verdict: OnVerdict
+    oracle: Iterable[Cell], cells: Iterable[Cell], settings: Settings, store: VerdictStore, on_verdict: OnVerdict
 ) -> list[Verdict]:
     """The verdicts of all cells, those of the oracle first; kernels are not judged by an oracle that failed.
 

@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ...arguments.inference_call import InferenceCall
+from ...arguments.call import Call as InferenceCall
 from ...arguments.ties import NONE
 from ...configs.launch_options import launch_options
 from ..chunkwise.scores import unit_lower_inverse

@@ -1,23 +1,56 @@
-"""The forward pass in two kernels that pass one C x C matrix per chunk: all chunks at once, then a walk along each sequence.
+"""The forward pass in two kernels: all chunks at once make what the walk multiplies, then a walk is products and nothing else.
 
-Aqk is lower triangular and A is unit lower triangular, so that both fit into one matrix: Aqk on and below its diagonal,
-the transpose of A above it.
+With X = z - Ebar S0 and the inverse A of I + T, a chunk's outputs and its state are (GDN-2 Eq. 41-44)
+
+    o = scale Qbar S0 + (Aqk A) X        SC = gamma_C S0 + (A^T Kt)^T X
+
+so that A need not reach the walk: the chunk-parallel kernel leaves Qbar, Ebar, Aqk A, A^T Kt and gamma_C, and a step of the
+walk is four products, of which two wait for the other two. Every factor is at most 1: no decay overflows, -inf included.
+
+A scalar erase gate that is the write gate as well, X = b (v - Kbar S0), goes to the columns of A: Ebar is Kbar, and z is v.
+
+What passes between the kernels lies chunk by chunk, each in a slot of C rows, zeros behind its last token: the walk finds
+its slots by arithmetic and reads them whole. Chunk i of sequence n has slot cu_seqlens[n] // C + n + i, which no other has.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from ...arguments.inference_call import InferenceCall
-from ...arguments.layout import make_layout
-from ...arguments.ties import NONE
+from ...arguments.call import Call
+from ...arguments.shapes import SCALAR as SCALAR_TIE
+from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
-from ..chunkwise.scores import unit_lower_inverse
-from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
+from ..device.chunk import load_state, sequence, store_state
+from ..device.decay import pair_decay
+from ..device.dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, norms_of_rows, stack, tile_to_blocks
+from ..device.rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
 from ..prologue.normalise import EPS
 
 
 @triton.jit
+def chunk_of_slot(cu_seqlens, slot, sequences, length, C: tl.constexpr, PACKED: tl.constexpr):
+    """(first token, number of tokens) of the chunk in a slot; none, or fewer, where the slot is empty."""
+    if PACKED:
+        low = tl.zeros_like(sequences)
+        high = sequences
+        while high - low > 1:
+            middle = (low + high) // 2
+            below = tl.load(cu_seqlens + middle).to(tl.int64) // C + middle <= slot
+            low = tl.where(below, middle, low)
+            high = tl.where(below, high, middle)
+        first = tl.load(cu_seqlens + low).to(tl.int64)
+        inner = (slot - first // C - low) * C
+        end = tl.load(cu_seqlens + low + 1).to(tl.int64)
+    else:
+        per_sequence = tl.cdiv(length, C)
+        inner = slot % per_sequence * C
+        first = (slot // per_sequence).to(tl.int64) * length
+        end = first + length
+    return first + inner, tl.minimum(end - first - inner, C).to(tl.int32)
+
+
+@triton.jit(do_not_specialize=["sequences"])
 def packed_scores_kernel(
     q,  # [tokens, H, K]
     k,  # [tokens, H, K]
@@ -25,8 +58,13 @@ def packed_scores_kernel(
     b,  # [tokens, B] or [tokens, B, K]
     A_log,  # [G], where g is raw
     dt_bias,  # [G] or [G * K], where g is raw
-    pack,  # [tokens, HV, C]
-    chunks,  # [M, 2], where sequences are packed
+    queries,  # [slots, HV, C, K]: Qbar
+    erasers,  # [slots, HV, C, K]: -Ebar
+    writers,  # [slots, HV, C, K]: A^T Kt
+    pairs,  # [slots, HV, C, C]: Aqk A
+    total,  # [slots, HV] or [slots, HV, K]: decay of the whole chunk
+    cu_seqlens,  # [N + 1], where sequences are packed
+    sequences,
     length,
     scale,
     eps,
@@ -41,74 +79,148 @@ def packed_scores_kernel(
     PACKED: tl.constexpr,
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
+    TIED: tl.constexpr,
     NORMALISE: tl.constexpr,
     RAW: tl.constexpr,
     SOLVER: tl.constexpr,
 ):
     # One program: one (chunk, value head), all of K.
-    i_c = tl.program_id(0)
+    slot = tl.program_id(0)
     i_hv = tl.program_id(1)
-    if PACKED:
-        start = tl.load(chunks + 2 * i_c)
-        rows = tl.load(chunks + 2 * i_c + 1)
-        if rows == 0:
-            return
-    else:
-        per_sequence = tl.cdiv(length, C)
-        i_n = i_c // per_sequence
-        inner = i_c % per_sequence * C
-        start = i_n.to(tl.int64) * length + inner
-        rows = tl.minimum(length - inner, C)
+    start, rows = chunk_of_slot(cu_seqlens, slot, sequences, length, C, PACKED)
+    if rows <= 0:
+        return
+    i_h = i_hv // (HV // H)
+    i_g = i_hv // (HV // G)
+    i_b = i_hv // (HV // B)
     row = tl.arange(0, C)
-    s_qk, t = chunk_scores(
-        q, k, g, b, A_log, dt_bias, start, rows, row, i_hv, scale, eps,
-        H, HV, G, B, K, BK, LEVELS, DECAY, ERASE, NORMALISE, RAW,
-    )  # fmt: skip
-    at = (start * HV + i_hv) * C + (row[:, None] * (HV * C) + row[None, :])
-    inside = row[:, None] < rows
-    upper = row[:, None] < row[None, :]
+    cell = slot.to(tl.int64) * HV + i_hv
+    s_qk = tl.zeros([C, C], tl.float32)
+    s_kk = tl.zeros([C, C], tl.float32)
+    if DECAY == SCALAR:
+        here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
+        # Sums over the columns of a tile: Triton 3.6 refuses a scan over one column.
+        until = row[None, :] <= row[:, None]
+        up = tl.exp(tl.sum(tl.where(until, tl.trans(here), 0.0), 1))[:, None]
+        down = tl.exp(tl.sum(tl.where(until, 0.0, tl.trans(here)), 1))[:, None]
+        tl.store(total + cell, tl.exp(tl.sum(here)))
+    if ERASE == SCALAR:
+        gate = load_scalars(b, start, rows, i_b, row, B)
+    if NORMALISE and DECAY == CHANNEL:
+        q_norms = norms_of_rows(q, start, rows, i_h, eps, H, K, C, BK)
+        k_norms = norms_of_rows(k, start, rows, i_h, eps, H, K, C, BK)
+    near_qk = tl.zeros([C // 16, 16, 16], tl.float32)
+    near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
+    for start_k in range(0, K, BK):
+        channel = start_k + tl.arange(0, BK)
+        if DECAY == CHANNEL:
+            x, e, y, decay = (), (), (), ()
+            for j in tl.static_range(16):
+                part = tl.arange(0, C // 16) * 16 + j
+                x_row = load_rows(q, start, rows, i_h, part, channel, H, K)
+                y_row = load_rows(k, start, rows, i_h, part, channel, H, K)
+                if NORMALISE:
+                    x_row *= q_norms[j]
+                    y_row *= k_norms[j]
+                x = x + (x_row,)
+                y = y + (y_row,)
+                if ERASE == CHANNEL:
+                    e = e + (-y_row * load_rows(b, start, rows, i_b, part, channel, B, K),)
+                elif ERASE == SCALAR:
+                    e = e + (-y_row,)
+                here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, part, channel, 0, G, K, DECAY, RAW)
+                decay = decay + (tl.exp(here),)
+            near_qk, near_kk, s_qk, s_kk, x, e, y, whole = dyadic_scores(
+                near_qk, near_kk, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            )
+            part = tl.arange(0, C // 16)
+            at = total + cell * K + tl.broadcast_to(channel[None, :], whole.shape)
+            tl.store(at, whole, mask=(part[:, None] == 0) & (channel[None, :] < K))
+            query = stack(x).to(queries.dtype.element_ty)
+            key = stack(y).to(queries.dtype.element_ty)
+            if ERASE == SCALAR and not TIED:
+                erase = (gate * stack(e)).to(queries.dtype.element_ty)
+            elif ERASE != NONE:
+                erase = stack(e).to(queries.dtype.element_ty)
+        else:
+            x = load_rows(q, start, rows, i_h, row, channel, H, K)
+            y = load_rows(k, start, rows, i_h, row, channel, H, K)
+            if NORMALISE:
+                x *= reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
+                y *= reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
+            key = tl.trans(y.to(k.dtype.element_ty))
+            s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
+            if ERASE != NONE:
+                e = -y
+                if ERASE == CHANNEL:
+                    e *= load_rows(b, start, rows, i_b, row, channel, B, K)
+                s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
+                if ERASE == SCALAR and not TIED:
+                    e *= gate
+                erase = ((e * up) if DECAY != NONE else e).to(queries.dtype.element_ty)
+            query = ((x * up) if DECAY != NONE else x).to(queries.dtype.element_ty)
+            key = ((y * down) if DECAY != NONE else y).to(queries.dtype.element_ty)
+        at = cell * C * K + (row[:, None] * K + channel[None, :])
+        inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
+        tl.store(queries + at, query, mask=inside)
+        if ERASE != NONE:
+            tl.store(erasers + at, erase, mask=inside)
+        # Kt, to be multiplied by the inverse when that is known.
+        tl.store(writers + at, key, mask=inside)
+    if DECAY == SCALAR:
+        factor = pair_decay(here, row)
+        s_qk *= factor
+        s_kk *= factor
+    elif DECAY == CHANNEL:
+        s_qk += blocks_to_tile(near_qk)
+    lower = row[:, None] >= row[None, :]
+    score = tl.where(lower, s_qk * scale, 0.0).to(pairs.dtype.element_ty)
     if ERASE != NONE:
-        # Stored at once, so that it holds no registers while T is inverted.
-        tl.store(pack + at, s_qk.to(pack.dtype.element_ty), mask=inside & ~upper)
-        inverse = unit_lower_inverse(t, row, LEVELS, SOLVER).to(pack.dtype.element_ty)
-        tl.store(pack + at, tl.trans(inverse), mask=inside & upper)
-    else:
-        tl.store(pack + at, s_qk.to(pack.dtype.element_ty), mask=inside)
+        if ERASE == SCALAR:
+            s_kk *= gate
+            near_kk *= tl.reshape(gate, (C // 16, 16, 1))
+        if DECAY != CHANNEL:
+            near_kk = tile_to_blocks(s_kk)
+        inverse = blockwise_inverse(near_kk, s_kk, row, LEVELS, SOLVER)
+        if TIED:
+            inverse *= tl.trans(gate)
+        inverse = inverse.to(pairs.dtype.element_ty)
+        tl.debug_barrier()
+        for start_k in range(0, K, BK):
+            channel = start_k + tl.arange(0, BK)
+            at = writers + cell * C * K + (row[:, None] * K + channel[None, :])
+            inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
+            key = tl.load(at, mask=inside, other=0.0)
+            writer = tl.dot(tl.trans(inverse), key, input_precision="ieee")
+            tl.store(at, writer.to(writers.dtype.element_ty), mask=inside)
+        score = tl.dot(score, inverse, input_precision="ieee").to(pairs.dtype.element_ty)
+    tl.store(pairs + cell * C * C + (row[:, None] * C + row[None, :]), score)
 
 
 @triton.jit
 def packed_walk_kernel(
-    q,  # [tokens, H, K]
-    k,  # [tokens, H, K]
+    queries,  # [slots, HV, C, K]: Qbar
+    erasers,  # [slots, HV, C, K]: -Ebar
+    writers,  # [slots, HV, C, K]: A^T Kt
+    pairs,  # [slots, HV, C, C]: Aqk A
+    total,  # [slots, HV] or [slots, HV, K]: decay of the whole chunk
     v,  # [tokens, HV, V]
-    g,  # [tokens, G] or [tokens, G, K]
-    b,  # [tokens, B] or [tokens, B, K]
     w,  # [tokens, HV] or [tokens, HV, V]
-    A_log,  # [G], where g is raw
-    dt_bias,  # [G] or [G * K], where g is raw
-    pack,  # [tokens, HV, C]
     h0,  # [N, HV, K, V]
     o,  # [tokens, HV, V]
     ht,  # [N, HV, K, V]
     cu_seqlens,  # [N + 1], where sequences are packed
     length,
     scale,
-    eps,
-    H: tl.constexpr,
     HV: tl.constexpr,
-    G: tl.constexpr,
-    B: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
     KP: tl.constexpr,
-    KB: tl.constexpr,
     BV: tl.constexpr,
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
     WRITE: tl.constexpr,
-    NORMALISE: tl.constexpr,
-    RAW: tl.constexpr,
     PACKED: tl.constexpr,
     INITIAL: tl.constexpr,
     FINAL: tl.constexpr,
@@ -118,56 +230,93 @@ def packed_walk_kernel(
     i_n = i_nh // HV
     i_hv = i_nh % HV
     row = tl.arange(0, C)
+    channel = tl.arange(0, KP)
     column = tl.program_id(1) * BV + tl.arange(0, BV)
-    state = load_state(h0, i_nh * K * V, column, K, V, KP, KB, BV, INITIAL)
+    (state,) = load_state(h0, i_nh * K * V, column, K, V, KP, KP, BV, INITIAL)
     first, end = sequence(cu_seqlens, i_n, length, PACKED)
-    # Without hoisting: what is the same in every chunk is cheaper computed again than kept in registers.
-    for start in tl.range(first, end, C, disable_licm=True):
-        rows = tl.minimum(end - start, C)
-        at = (start * HV + i_hv) * C + (row[:, None] * (HV * C) + row[None, :])
-        both = tl.load(pack + at, mask=row[:, None] < rows, other=0.0)
-        score = tl.where(row[:, None] >= row[None, :], both, 0.0)
-        inverse = tl.where(row[:, None] > row[None, :], tl.trans(both), 0.0)
-        inverse = tl.where(row[:, None] == row[None, :], 1.0, inverse).to(both.dtype)
-        out, state = advance(
-            state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows, row, column, i_hv, scale, eps,
-            H, HV, G, B, K, V, KP, KB, BV, DECAY, ERASE, WRITE, NORMALISE, RAW,
-        )  # fmt: skip
+    slot = first // C + i_n if PACKED else i_n * tl.cdiv(length, C)
+    for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
+        start = first + i * C
+        rows = tl.minimum(end - start, C).to(tl.int32)
+        cell = (slot + i) * HV + i_hv
+        # Nothing that is added to a product is prefetched, but what a product is made of: this one load comes early instead.
+        if DECAY == CHANNEL:
+            kept = tl.load(total + cell * K + channel, mask=channel < K, other=1.0)[:, None]
+        elif DECAY == SCALAR:
+            kept = tl.load(total + cell)
+        operand = state.to(v.dtype.element_ty)
+        if ERASE != NONE:
+            # A fused multiply-add, since the compiler would start the product from a plain sum's other summand.
+            value = load_rows(v, start, rows, i_hv, row, column, HV, V)
+            if WRITE == NONE:
+                gate = tl.full([C, 1], 1.0, tl.float32)
+            else:
+                gate = load_gate(w, start, rows, i_hv, row, column, HV, V, WRITE)
+            x = tl.dot(load_operand(erasers, cell, row, channel, K), operand, input_precision="ieee")
+            x = tl.fma(value, tl.broadcast_to(gate, value.shape), x).to(v.dtype.element_ty)
+        else:
+            x = load_writes(v, w, None, start, rows, i_hv, row, column, HV, HV, V, ERASE, WRITE).to(v.dtype.element_ty)
+        out = scale * tl.dot(load_operand(queries, cell, row, channel, K), operand, input_precision="ieee")
+        out = tl.dot(load_operand(pairs, cell, row, row, C), x, out, input_precision="ieee")
         at = (start * HV + i_hv) * V + (row[:, None] * (HV * V) + column[None, :])
         tl.store(o + at, out.to(o.dtype.element_ty), mask=(row[:, None] < rows) & (column[None, :] < V))
+        if DECAY != NONE:
+            state *= kept
+        key = tl.trans(load_operand(writers, cell, row, channel, K))
+        state = tl.dot(key, x, state, input_precision="ieee")
     if FINAL:
-        store_state(state, ht, i_nh * K * V, column, K, V, KP, KB)
+        store_state((state,), ht, i_nh * K * V, column, K, V, KP, KP)
 
 
-def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
+@triton.jit
+def load_operand(x, cell, row, column, WIDTH: tl.constexpr):
+    """The rows of a cell of x [cells, C, WIDTH]; 0 beyond WIDTH, and no mask where there is nothing beyond."""
+    C: tl.constexpr = row.shape[0]
+    at = x + cell * C * WIDTH + (row[:, None] * WIDTH + column[None, :])
+    if column.shape[0] == WIDTH:
+        return tl.load(at)
+    else:
+        return tl.load(at, mask=tl.broadcast_to(column[None, :] < WIDTH, [C, column.shape[0]]), other=0.0)
+
+
+def infer_packed(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(o, ht): outputs [tokens, HV, V] in v's dtype and final states [N, HV, K, V] fp32, empty unless `final`."""
     shapes, config = call.shapes, call.config
     packed = call.cu_seqlens is not None
-    if call.cu_seqlens is None:
-        chunks = None
-        programs = call.sequences * triton.cdiv(call.length, config.chunk_size)
-    else:
-        chunks = call.chunks
-        if chunks is None:
-            chunks = make_layout(call.cu_seqlens, shapes.tokens, config.chunk_size).chunks
-        programs = chunks.shape[0]
-    tensors = call.tensors
+    C = config.chunk_size
+    # Every sequence can begin a chunk more than its tokens fill.
+    slots = shapes.tokens // C + call.sequences if packed else call.sequences * triton.cdiv(call.length, C)
+    gated = (slots, shapes.HV, C, shapes.K)
+    erases = call.b is not None
+    queries, writers = call.q.new_empty(gated), call.q.new_empty(gated)
+    erasers = call.q.new_empty(gated) if erases else None
+    pairs = call.q.new_empty(slots, shapes.HV, C, C)
+    total = None
+    if call.g is not None:
+        channels = () if shapes.DECAY == SCALAR_TIE else (shapes.K,)
+        total = call.q.new_empty(slots, shapes.HV, *channels, dtype=torch.float32)
     common = {
+        "queries": queries,
+        "erasers": erasers,
+        "writers": writers,
+        "pairs": pairs,
+        "total": total,
+        "cu_seqlens": call.cu_seqlens,
         "length": call.length,
         "scale": call.scale,
-        "eps": EPS,
-        "C": config.chunk_size,
+        "C": C,
         "PACKED": packed,
-        "NORMALISE": call.normalise,
-        "RAW": call.A_log is not None,
     }
-    pack = call.q.new_empty(shapes.tokens, shapes.HV, config.chunk_size)
-    packed_scores_kernel[(programs, shapes.HV)](
-        **{name: x for name, x in tensors.items() if name not in ("v", "w")},
-        pack=pack,
-        chunks=chunks,
+    packed_scores_kernel[(slots, shapes.HV)](
+        **{name: x for name, x in call.tensors.items() if name not in ("v", "w")},
+        sequences=call.sequences,
+        eps=EPS,
         BK=min(config.scores.block, shapes.K_block),
-        LEVELS=config.chunk_size.bit_length() - 1,
+        LEVELS=C.bit_length() - 1,
+        # One gate per head for both: X = b (v - Kbar S0), and b goes to the columns of A.
+        TIED=shapes.ERASE == SCALAR_TIE and call.w is None,
+        NORMALISE=call.normalise,
+        RAW=call.A_log is not None,
         SOLVER=call.solver,
         **launch_options(config.scores.num_warps, config.scores.num_stages),
         **common,
@@ -177,19 +326,17 @@ def infer_packed(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, tor
     ht = call.v.new_empty(call.sequences if final else 0, shapes.HV, shapes.K, shapes.V, dtype=torch.float32)
     block = min(config.states.block, shapes.V_block)
     packed_walk_kernel[(call.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
-        **tensors,
-        pack=pack,
+        v=call.v,
+        w=call.w,
         h0=call.h0,
         o=o,
         ht=ht,
-        cu_seqlens=call.cu_seqlens,
         KP=shapes.K_block,
-        KB=min(STATE_ROWS, shapes.K_block),
         BV=block,
         INITIAL=call.h0 is not None,
         FINAL=final,
         **launch_options(config.states.num_warps, config.states.num_stages),
         **common,
-        **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
+        **shapes.constants("HV", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o, ht

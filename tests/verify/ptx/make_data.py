@@ -6,8 +6,7 @@ from triton.backends.compiler import GPUTarget
 
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.kernels.launches.compile import compile_launch
-from deltaproof.kernels.launches.inference import inference_launches
-from deltaproof.kernels.launches.record import Sizes
+from deltaproof.kernels.launches.record import Sizes, inference_launches
 from deltaproof.specs.rule import RULES
 from tests.verify.ptx.stored import write
 

@@ -1,0 +1,32 @@
+"""`autotune gate`: search the compiled code of ranked configurations for known hazards."""
+
+from __future__ import annotations
+
+import typer
+
+from ...verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
+from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress
+
+
+def gate(
+    gpu: GpuOption,
+    out: OutOption = None,
+    jobs: JobsOption = CORES,
+) -> None:
+    """Compile the configurations that a GPU's records rank, reject those with a known hazard, and write the table again."""
+    from ..gates.compiled import gate_table
+
+    target = gpu_of(gpu)
+    with errors(), progress() as hooks:
+        ledger = ledger_of(target, out)
+        needs_table(ledger)
+        outcome = gate_table(ledger, target, jobs=jobs, progress=hooks.progress)
+    for line in (*outcome.failed, *outcome.broken):
+        stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)
+    stdout.print(
+        f"compiled code: {outcome.asked - len(outcome.failed)} of {outcome.asked} configurations have no known hazard, "
+        f"{len(outcome.failed)} are refused; {len(outcome.table.entries)} entries in {ledger.table_path}",
+        soft_wrap=True,
+        markup=False,
+    )
+    raise typer.Exit(FAILED if outcome.broken else 0)

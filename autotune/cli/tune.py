@@ -1,0 +1,134 @@
+"""`autotune --gpu X`: make or extend a table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from ...specs.gpus import Gpu, gpus
+from ...verify.cli.options import CORES, FAILED, JobsOption, VersionOption, stderr, stdout
+from .options import (
+    BudgetOption,
+    DimOption,
+    DtypeOption,
+    Mode,
+    OpOption,
+    OutOption,
+    RuleOption,
+    Target,
+    device_of,
+    errors,
+    gpu_of,
+    progress,
+    seconds_of,
+    selection,
+    usage,
+    writable,
+    write,
+)
+
+
+def tune_all(
+    context: typer.Context,
+    gpu: Annotated[str | None, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}.")] = None,
+    op: OpOption = None,
+    rule: RuleOption = None,
+    dtype: DtypeOption = None,
+    dim: DimOption = None,
+    mode: Annotated[Mode, typer.Option(help="auto: measure if that GPU is here, else compile.")] = Mode.auto,
+    budget: BudgetOption = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Configurations to time per kind and size of call; 100 by default.")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="Database that workers share: sqlite:///FILE or postgresql://USER@HOST/NAME.")
+    ] = None,
+    jobs: JobsOption = CORES,
+    out: OutOption = None,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
+    kernels: Annotated[
+        Target,
+        typer.Option(
+            "--target", help="fla: flash-linear-attention's kernels, compiled and judged in the interpreter only."
+        ),
+    ] = Target.deltaproof,
+    version: VersionOption = False,
+) -> None:
+    """Make or extend the table of a GPU."""
+    if context.invoked_subcommand is not None:
+        _hand_on(context)
+        return
+    if gpu is None:
+        usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(gpus()))
+    target = gpu_of(gpu)
+    ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
+    seconds = None if budget is None else seconds_of(budget)
+    from ..records.ledger import default_out
+
+    if kernels is Target.fla:
+        if mode is Mode.measure or op or storage:
+            usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
+        _tune_fla(target, rules, dtypes, dims, jobs, writable(out or default_out()), seconds, json_path)
+    device = None if mode is Mode.compile else device_of(target)
+    if mode is Mode.measure and device is None:
+        usage(f"--mode measure: no {target.slug} found on this machine; use --mode compile")
+
+    from .. import tune
+    from ..compile.cache import default_folder
+    from ..storage.database import address_of
+
+    with errors():
+        if storage is not None:
+            address_of(storage)
+    request = tune.Request(
+        gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs,
+        out=writable(out or default_out()), cache=default_folder(), budget=seconds, device=device, storage=storage,
+        trials=trials or tune.TRIALS,
+    )  # fmt: skip
+    how = f"measuring on {device.name}" if device else "nothing is timed, and every entry says so (tier C)"
+    stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
+    with errors(), progress() as hooks:
+        report = tune.tune(request, hooks)
+    from ..reports.summary import document, print_summary
+
+    print_summary(stdout, report)
+    if json_path is not None:
+        write(json_path, json.dumps(document(report), indent=1) + "\n")
+    raise typer.Exit(FAILED if report.failed else 0)
+
+
+def _tune_fla(
+    target: Gpu, rules: list[str], dtypes: list[str], dims: list[int], jobs: int, out: Path,
+    budget: float | None, json_path: Path | None,
+) -> NoReturn:  # fmt: skip
+    from ..compile.cache import default_folder
+    from ..fla import summary
+    from ..fla.tune import tune_fla
+
+    with errors(), progress() as hooks:
+        outcome = tune_fla(
+            target, rules, dtypes, dims, jobs=jobs, out=out, cache=default_folder(), budget=budget,
+            hooks=hooks,
+        )  # fmt: skip
+    for line in summary.lines(outcome):
+        stdout.print(line, soft_wrap=True, markup=False)
+    if json_path is not None:
+        write(json_path, json.dumps(summary.document(target.slug, outcome), indent=1) + "\n")
+    raise typer.Exit(FAILED if outcome.broken else 0)
+
+
+def _hand_on(context: typer.Context) -> None:
+    """Give the subcommand a --gpu that stands before it; end with one line for any other option there, or if it takes none."""
+    name = str(context.invoked_subcommand)
+    command: Any = context.command
+    takes = {parameter.name for parameter in command.commands[name].params}
+    for parameter in command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is None or source.name != "COMMANDLINE":
+            continue
+        if parameter.name != "gpu" or "gpu" not in takes:
+            usage(f"{parameter.opts[0]} before {name} is for tuning; options of {name} come after it")
+    context.default_map = {name: {"gpu": context.params["gpu"]}} if context.params["gpu"] else None

@@ -1,0 +1,148 @@
+"""What a compiled launch issues: instructions by class, loops, spills, barriers and pipeline buffers, read off the machine code.
+
+A warp issues at most one instruction per cycle and scheduler, so that the number of warp instructions is a bound on time as
+the number of bytes is. Loops are found by their backward branches; how often one runs is for the caller to say, since the
+bound is often an argument of the launch. NVIDIA only: the disassembler comes with Triton.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from triton import knobs
+
+_CLASSES = {
+    "tensor core": "HMMA HGMMA IMMA IGMMA QMMA QGMMA DMMA UTCHMMA UTCQMMA",
+    "exponential": "MUFU",
+    "fp32": "FFMA FADD FMUL FSEL FSETP FMNMX FSET FSWZADD FFMA2 FADD2 FMUL2 FCHK",
+    "conversion": "F2FP F2F I2F F2I I2FP F2IP HADD2 HMUL2 HFMA2",
+    "shared": "LDS LDSM STS STSM ATOMS",
+    "global": "LDG LD STG ST RED ATOM ATOMG",
+    "async copy": "LDGSTS UTMALDG UTMASTG UBLKCP",
+    "spill": "LDL STL",
+    "shuffle": "SHFL REDUX VOTE",
+    "barrier": "BAR",
+    "wait": "WARPSYNC SYNCS BSYNC BSSY DEPBAR LDGDEPBAR WARPGROUP FENCE MEMBAR NOP",
+    "control": "BRA EXIT CALL RET JMP BRX BREAK",
+    "uniform": "R2UR S2UR S2R CS2R LDC ULDC LDCU",
+}
+CLASSES = (*_CLASSES, "integer")
+"""Classes of instructions; `integer` is address arithmetic, moves, and all that is not listed."""
+_CLASS_OF = {opcode: name for name, opcodes in _CLASSES.items() for opcode in opcodes.split()}
+_LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(.*?);")
+_LABEL = re.compile(r"^(\.L_[\w$]+):")
+_TARGET = re.compile(r"`\((\.L[\w$]+)\)")
+_SHORTEST_LOOP = 3
+"""Instructions: a shorter one is the end of a program, which branches to itself, or waits."""
+
+
+def class_of(opcode: str) -> str:
+    """The class of an opcode such as `FMUL` or `LDG.E.128`."""
+    name = opcode.partition(".")[0]
+    return _CLASS_OF.get(name, "uniform" if name.startswith("U") else "integer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """first, last: indices of its instructions. depth: 0 for one that is in no other. own: by class, without inner loops."""
+
+    first: int
+    last: int
+    depth: int
+    own: Counter[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """The machine code of one kernel. straight: instructions outside of loops, by class. loops: in order, outer first."""
+
+    straight: Counter[str]
+    loops: tuple[Loop, ...]
+    static: int
+
+    def issued(self, trips: Callable[[Loop], int]) -> Counter[str]:
+        """Instructions of one warp, by class, where a loop runs `trips` times each time that it is reached."""
+        total = Counter(self.straight)
+        for loop in self.loops:
+            around = [outer for outer in self.loops if outer.first <= loop.first and loop.last <= outer.last]
+            times = 1
+            for outer in around:
+                times *= trips(outer)
+            total.update({name: count * times for name, count in loop.own.items()})
+        return total
+
+    @property
+    def serial(self) -> Loop | None:
+        """The outermost loop with the most instructions, those of its inner loops included."""
+        return max(
+            (loop for loop in self.loops if loop.depth == 0), key=lambda loop: loop.last - loop.first, default=None
+        )
+
+    def step(self, loop: Loop, trips: Callable[[Loop], int]) -> Counter[str]:
+        """Instructions of one warp in one trip of a loop, by class."""
+        inner = [x for x in self.loops if loop.first <= x.first and x.last <= loop.last]
+        return Program(straight=Counter(), loops=tuple(inner), static=0).issued(lambda x: 1 if x is loop else trips(x))
+
+    @property
+    def buffers(self) -> int:
+        """Copies of what the serial loop reads that are in flight or in use, by its asynchronous copies; 1 without any."""
+        loop = self.serial
+        inside = (
+            0 if loop is None else sum(x.own["async copy"] for x in self.loops if loop.first <= x.first <= loop.last)
+        )
+        outside = self.straight["async copy"]
+        return 1 + -(-outside // inside) if inside else 1
+
+
+def read(code: bytes) -> Program:
+    """The program in a cubin. Raises RuntimeError if the disassembler refuses it."""
+    opcodes, branches, labels = _disassembled(code)
+    ends: dict[int, int] = {}
+    for index, label in branches:
+        first = labels.get(label, index)
+        if first + _SHORTEST_LOOP <= index:
+            ends[first] = max(index, ends.get(first, 0))
+    spans = sorted(ends.items(), key=lambda span: (span[0], -span[1]))
+    loops, straight = [], Counter(map(class_of, opcodes))
+    for first, last in spans:
+        inner = [span for span in spans if span != (first, last) and first <= span[0] and span[1] <= last]
+        depth = sum(span != (first, last) and span[0] <= first and last <= span[1] for span in spans)
+        own = Counter(class_of(opcodes[i]) for i in range(first, last + 1) if not any(a <= i <= z for a, z in inner))
+        loops.append(Loop(first=first, last=last, depth=depth, own=own))
+        straight -= own
+    return Program(straight=straight, loops=tuple(loops), static=len(opcodes))
+
+
+def _disassembled(code: bytes) -> tuple[list[str], list[tuple[int, str]], dict[str, int]]:
+    """(opcodes, branches as (index, label), label -> index of the instruction behind it)."""
+    opcodes: list[str] = []
+    branches: list[tuple[int, str]] = []
+    labels: dict[str, int] = {}
+    for line in _text(code).splitlines():
+        if label := _LABEL.match(line.strip()):
+            labels[label.group(1)] = len(opcodes)
+        elif instruction := _LINE.match(line):
+            text = re.sub(r"^@!?U?P\w+\s+", "", instruction.group(2).strip())
+            opcode = text.split()[0]
+            target = _TARGET.search(text)
+            if opcode.startswith("BRA") and target:
+                branches.append((len(opcodes), target.group(1)))
+            opcodes.append(opcode)
+    return opcodes, branches, labels
+
+
+def _text(code: bytes) -> str:
+    tool = Path(knobs.nvidia.nvdisasm.path)
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(code)
+        file.flush()
+        done = subprocess.run([str(tool), "-c", file.name], capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout:
+        raise RuntimeError(f"nvdisasm: {done.stderr.strip() or 'no output'}")
+    return done.stdout
