@@ -15,6 +15,7 @@ from ..compile.binary import Compilation
 from ..compile.prune import Pruned
 from ..compile.toolchain import triton_version
 from ..gates.interpreter import Answer, Question
+from ..gates.running import SCHEDULES, RunAnswer, RunQuestion
 from ..model.ranking import Ranked
 from ..space.points import Family, Point
 
@@ -106,6 +107,31 @@ def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str
         held=not hazards,
         detail="; ".join(hazards) or f"no known hazard in {', '.join(stages)}",
     )
+
+
+def judged_by_running(answer: RunAnswer, name: str, assembler: str) -> Gated:
+    """What became of running a configuration as compiled, which has an answer. name: of the evidence."""
+    question = answer.question
+    assert answer.held is not None
+    return Gated(
+        key=question.family.key(),
+        config=question.config.token,
+        **_made_by(question.family.key(), question.config.token),
+        where="compiled",
+        held=answer.held,
+        detail=answer.detail,
+        evidence=name,
+        schedules=tuple(schedule.name for schedule in SCHEDULES),
+        program=answer.program,
+        assembler=assembler,
+    )
+
+
+def evidence_of_run(question: RunQuestion, engine: str) -> str:
+    """Names a question as answered by this engine for the kernels and the Triton that are here."""
+    about = _made_by(question.family.key(), question.config.token)
+    words = (engine, str(question), *about.values(), *(repr(schedule) for schedule in SCHEDULES))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
 def evidence(question: Question, sources: str) -> str:

@@ -67,7 +67,7 @@ DeviceOption = Annotated[
 
 
 def prepare(device: Device) -> str:
-    """Where kernels run, "interpreter", "cuda" or an architecture, with the environment set that Triton reads when it is imported."""
+    """Where kernels run: "interpreter", "cuda" or an architecture. Sets the environment that Triton reads on import."""
     if device.startswith("sm_"):
         from ..ptx.errors import NoCompiler
         from ..ptx.library import library

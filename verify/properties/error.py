@@ -14,8 +14,8 @@ from ...specs.problem import Problem
 from ..cases.case import Case
 from ..execution.compare import missing
 from ..execution.contracts import budget_of, contract_of
-from ..execution.kept_budgets import kept_budget
 from ..execution.harness import Harness
+from ..execution.kept_budgets import kept_budget
 from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 

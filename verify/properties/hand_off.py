@@ -13,8 +13,8 @@ from ..cases.case import Case
 from ..cases.rearrange import join_tokens, take_tokens
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
-from ..execution.kept_budgets import kept_budget
 from ..execution.harness import Harness, field_inputs
+from ..execution.kept_budgets import kept_budget
 from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 from .error import worst_row
@@ -32,7 +32,9 @@ def check(case: Case, harness: Harness) -> Outcome:
     before, after = _positions(problem, heads, tails)
 
     if harness.simulated:
-        return _rounded(case, harness, (first, second), (before, after), f"split after {', '.join(map(str, heads))} tokens")
+        return _rounded(
+            case, harness, (first, second), (before, after), f"split after {', '.join(map(str, heads))} tokens"
+        )
     state = harness.exact(first, replace(take_tokens(inputs, before), dht=None), gradients=False).outputs["ht"]
     y = harness.exact(second, replace(take_tokens(inputs, after), h0=state)).outputs
     x = harness.exact(

@@ -18,6 +18,7 @@ from .assembly.assembler import assemble
 from .assembly.program import Program
 from .assembly.text import parse
 from .device import DeviceLaunch, simulated
+from .digest import program_digest
 from .errors import PtxError, Unsupported
 from .finding import Finding
 from .lint import lint
@@ -79,8 +80,9 @@ def _assembled(ptx: str, shared: int) -> Program:
 
 
 @lru_cache(maxsize=256)
-def _static(ptx: str) -> tuple[Finding, ...]:
-    return tuple(lint(ptx))
+def _static(ptx: str) -> tuple[tuple[Finding, ...], str]:
+    """What the text shows, and its digest."""
+    return tuple(lint(ptx)), program_digest(ptx)
 
 
 def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> Verdict:
@@ -93,7 +95,8 @@ def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> Verdict:
     if 0 in launch.grid:
         return Verdict(kernel=launch.name)
     verdict = judge(program, arguments, memories, launch.grid, schedules)
-    return replace(verdict, findings=merged([*verdict.findings, *_static(launch.ptx)]))
+    static, name = _static(launch.ptx)
+    return replace(verdict, findings=merged([*verdict.findings, *static]), program=name)
 
 
 def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[Memory]]:

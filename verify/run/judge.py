@@ -23,8 +23,8 @@ from ..properties.base import Property
 from ..verdicts.outcome import KernelRaised, Outcome, Unsupported, held
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import declined, dtypes, known_cases, regimes
-from .served_cases import served_cases
 from .search import Record, is_bad, search
+from .served_cases import served_cases
 
 OnCase = Callable[[str], object]
 """Told the replay token of every case before it runs, so that a crash can be blamed."""

@@ -73,7 +73,9 @@ def served_configs(device: str) -> dict[tuple[str, str], dict[int, tuple[LaunchC
                 where.setdefault(key.K, Counter())[entry.config] += 1
     return {
         where: {
-            size: tuple(LaunchConfig.parse(token) for token, _ in sorted(some.items(), key=lambda one: (-one[1], one[0])))
+            size: tuple(
+                LaunchConfig.parse(token) for token, _ in sorted(some.items(), key=lambda one: (-one[1], one[0]))
+            )
             for size, some in sizes.items()
         }
         for where, sizes in counts.items()

@@ -47,8 +47,8 @@ class Target:
 
 
 def load(name: str, device: str = "") -> Target:
-    """Import a target. TRITON_INTERPRET must be set, or not, before. device: an architecture for which kernels are compiled,
-    without a GPU; "" or any other name where they run in the interpreter or on a GPU. Raises ValueError that says what is accepted.
+    """Import a target. TRITON_INTERPRET must be set, or not, before. device: an architecture, "sm_90", if kernels are to be
+    compiled for it without a GPU. Raises ValueError that says what is accepted.
     """
     if name == OWN:
         from ...kernels import KERNELS

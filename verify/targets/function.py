@@ -40,7 +40,10 @@ _HINTS = {"gdn2": "gdn2", "kda": "kda", "gated_delta_rule": "gdn", "gdn": "gdn",
 
 @lru_cache(maxsize=16)
 def of_function(name: str, function: Callable[..., Any], simulated: str = "") -> Target:
-    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU. Raises ValueError for a signature that is neither FLA's nor ours."""
+    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU.
+
+    Raises ValueError for a signature that is neither FLA's nor ours.
+    """
     convention = read(name, function)
     short = getattr(function, "__name__", name.rpartition(":")[2])
     kernel = adapt(function, convention, name=short)
@@ -163,7 +166,8 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
     except Exception:
         return _Seen(differentiable=True, launches=True)
     return _Seen(
-        differentiable=isinstance(o, torch.Tensor) and o.requires_grad, launches=bool(launches) or not (interpreted or simulated)
+        differentiable=isinstance(o, torch.Tensor) and o.requires_grad,
+        launches=bool(launches) or not (interpreted or simulated),
     )
 
 
