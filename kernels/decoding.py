@@ -70,7 +70,7 @@ def decode(
     if shape is None:
         shape = shape_of(
             q, k, v, g, b, w, initial_state=None, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
-            use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias,
+            use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias, check_values=check_values,
         )  # fmt: skip
         sizes = (shape.HV, shape.V, shape.K) if state_v_first else (shape.HV, shape.K, shape.V)
         _check_places(states, slots, sizes, shape.N, q)

@@ -66,7 +66,7 @@ class Point:
     @property
     def is_default(self) -> bool:
         """Whether it is part of the safe default, which everything is compared with."""
-        return self.config == self.family.default
+        return self in points_of(self.family, self.family.default)
 
     @property
     def distance(self) -> int:

@@ -75,7 +75,7 @@ def check(
     if shape is None:
         shape = shape_of(
             q, k, v, g, b, w, initial_state=initial_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
-            use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias, allow_fp64=allow_fp64,
+            use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias, check_values=check_values, allow_fp64=allow_fp64,
         )  # fmt: skip
         remember(_RIGHT, key, shape)
     raw = use_gate_in_kernel
@@ -130,9 +130,10 @@ def shape_of(
     use_gate_in_kernel: bool,
     A_log: Tensor | None,
     dt_bias: Tensor | None,
+    check_values: bool | None,
     allow_fp64: bool = False,
 ) -> CallShape:
-    """The part of `check` that looks at no values."""
+    """The part of `check` that looks at no values but those of boundaries, which other arguments are held against."""
     _check_tensors(q=q, k=k, v=v, g=g, b=b, w=w, initial_state=initial_state, A_log=A_log, dt_bias=dt_bias)
     _check_dtypes(q, allow_fp64, k=k, v=v, g=g, b=b, w=w, initial_state=initial_state, A_log=A_log, dt_bias=dt_bias)
     B, T, H, K, HV, V = _check_data(q, k, v)
@@ -145,6 +146,8 @@ def shape_of(
         raise ValueError("w is None, which ties it to b, but b is channel-wise; pass w, or b with one number per head")
 
     N = _check_boundaries(cu_seqlens, cu_seqlens_cpu, B, q.device)
+    if cu_seqlens is not None:
+        _check_bounds_of(cu_seqlens, cu_seqlens_cpu, T, check_values)
     if initial_state is not None and initial_state.shape != (N, HV, K, V):
         _refuse("initial_state", initial_state, f"[{N}, {HV}, {K}, {V}]: sequences, value heads, K, V")
     _check_raw_gate(use_gate_in_kernel, g, A_log, dt_bias)
@@ -287,8 +290,11 @@ def check_contents(
         _check_scale(scale)
     if g is not None and may_read(g, check_values) and bool((g > 0).any()):
         raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
-    if cu_seqlens is None:
-        return
+    if cu_seqlens is not None:
+        _check_bounds_of(cu_seqlens, cu_seqlens_cpu, T, check_values)
+
+
+def _check_bounds_of(cu_seqlens: Tensor, cu_seqlens_cpu: Tensor | None, T: int, check_values: bool | None) -> None:
     readable = {"cu_seqlens_cpu": cu_seqlens_cpu, "cu_seqlens": cu_seqlens}
     contents = {n: x.tolist() for n, x in readable.items() if x is not None and may_read(x, check_values)}
     for name, bounds in contents.items():

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arithmetic.numbers import FLOAT64, Array, Float64, Numbers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decay:
@@ -19,15 +21,17 @@ class Decay:
     between [..., C, C, K]: after token j through token i, 1 on the diagonal, 0 above it. whole [..., K]: the chunk.
     """
 
-    prefix: np.ndarray
-    suffix: np.ndarray
-    between: np.ndarray
-    whole: np.ndarray
+    prefix: Array
+    suffix: Array
+    between: Array
+    whole: Array
 
 
-def decays(g: np.ndarray) -> Decay:
+def decays(g: Array, numbers: Numbers = FLOAT64) -> Decay:
     """The factors of a chunk with log-decays g [..., C, K]."""
     C = g.shape[-2]
+    if not isinstance(numbers, Float64):
+        return _products(g, numbers)
     exponent = np.full((*g.shape[:-2], C, C, g.shape[-1]), -np.inf)
     for i in range(C):
         exponent[..., i, i, :] = 0
@@ -42,7 +46,30 @@ def decays(g: np.ndarray) -> Decay:
     )
 
 
-def gate_gradient(pairs: np.ndarray, into: np.ndarray, onward: np.ndarray, through: np.ndarray) -> np.ndarray:
+def _products(g: Array, numbers: Numbers) -> Decay:
+    """The same where exponentials multiply but their exponents do not add."""
+    C, decay = g.shape[-2], numbers.exp(g)
+    unit = decay[..., :1, :] * 0.0 + numbers.array(np.ones((1, 1)))
+    prefix, between = [decay[..., :1, :]], [unit]
+    for i in range(1, C):
+        here = decay[..., i : i + 1, :]
+        prefix.append(prefix[-1] * here)
+        between.append(numbers.concatenate([between[-1] * here, unit], -2))
+    rows = [
+        row
+        if i == C - 1
+        else numbers.concatenate([row, numbers.zeros((*row.shape[:-2], C - 1 - i, row.shape[-1]))], -2)
+        for i, row in enumerate(between)
+    ]
+    return Decay(
+        prefix=numbers.concatenate(prefix, -2),
+        suffix=between[-1],
+        between=numbers.concatenate([row[..., None, :, :] for row in rows], -3),
+        whole=prefix[-1][..., 0, :],
+    )
+
+
+def gate_gradient(pairs: Array, into: Array, onward: Array, through: Array, numbers: Numbers = FLOAT64) -> Array:
     """dg [..., C, K] from what each decayed term, value times its gradient, contributes.
 
     pairs [..., C, C, K]: from token j to token i (i >= j), counts for j < t <= i.
@@ -51,6 +78,14 @@ def gate_gradient(pairs: np.ndarray, into: np.ndarray, onward: np.ndarray, throu
     through [..., K]: from the chunk's start to its end, counts for every t.
     """
     C = pairs.shape[-2]
+    if not isinstance(numbers, Float64):
+        crossing = [
+            pairs[..., t:, :t, :].sum(axis=-2).sum(axis=-2)[..., None, :]
+            + into[..., t:, :].sum(axis=-2)[..., None, :]
+            + onward[..., :t, :].sum(axis=-2)[..., None, :]
+            for t in range(C)
+        ]
+        return numbers.concatenate(crossing, -2) + through[..., None, :]
     # from_before[i, t] = sum over j < t of pairs[i, j]
     from_before = np.zeros_like(pairs)
     np.cumsum(pairs[..., :-1, :], axis=-2, out=from_before[..., 1:, :])

@@ -65,10 +65,10 @@ def _scalar_gates(problem: Problem) -> list[str]:
     return [name for name in problem.rule.gates if tied[name] == "scalar"]
 
 
-def l2norm(x: Array, numbers: Numbers) -> tuple[Array, Array]:
-    """(x / sqrt(sum x^2 + eps), the factor 1 / sqrt(...) [..., 1])."""
+def l2norm(x: Array, numbers: Numbers, epsilon: float = L2NORM_EPSILON) -> tuple[Array, Array]:
+    """(x / sqrt(sum x^2 + epsilon), the factor 1 / sqrt(...) [..., 1])."""
     squares = numbers.at("product", x * x).sum(axis=-1)[..., None]
-    factor = numbers.rsqrt(squares + numbers.constant(L2NORM_EPSILON))
+    factor = numbers.rsqrt(squares + numbers.constant(epsilon))
     return numbers.at("operand", x * factor), factor
 
 

@@ -10,7 +10,7 @@ from deltaproof.autotune.compile.stage import Compiled
 from deltaproof.autotune.gates.interpreter import Answer, Question
 from deltaproof.autotune.space.points import Family, Point, breadth_first
 
-FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
+FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="fp32", K=64, V=64)
 
 
 def compilation(

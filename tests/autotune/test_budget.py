@@ -10,8 +10,8 @@ import pytest
 from made_up_gpu import DEVICE, H100
 from synthetic import FAMILY, ask_none, compile_all
 
+from deltaproof.autotune import join as worker
 from deltaproof.autotune import tune
-from deltaproof.autotune.cli.app import worker
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import Answer
 from deltaproof.autotune.storage import jobs
@@ -93,7 +93,7 @@ def test_a_run_that_is_ended_while_it_measures_leaves_a_table_of_what_it_measure
 def test_the_budget_of_a_worker_is_for_all_its_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     url = f"sqlite:///{tmp_path}/s.sqlite"
     for rule in ("gdn", "kda", "gla"):
-        jobs.post(open_storage(url), "h100", 7, ops=["chunk_fwd"], rules=[rule], dtypes=["bf16"], dims=[64])
+        jobs.post(open_storage(url), "h100", 7, ops=["chunk_fwd"], rules=[rule], dtypes=["fp32"], dims=[64])
     budgets: list[tuple[float, int]] = []
 
     def tune_slowly(request: tune.Request, hooks: tune.Hooks):

@@ -35,7 +35,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setattr(gate, "ask", ask_none)
     monkeypatch.setattr(tune, "compile_points", partial(compile_all, most=None))
     request = tune.Request(
-        gpu=H100, ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64], jobs=1, out=tmp_path,
+        gpu=H100, ops=["chunk_fwd"], rules=["gdn"], dtypes=["fp32"], dims=[64], jobs=1, out=tmp_path,
         cache=tmp_path / "cache",
     )  # fmt: skip
     tune.tune(request, tune.Hooks())

@@ -169,7 +169,7 @@ from deltaproof.results.schema.key import Key
 from deltaproof.results.schema.record import Compiled
 folder = Path(sys.argv[1])
 cache, path = Cache(folder=folder / "cache"), folder / "op.jsonl"
-key = Key(op="chunk_fwd", rule="gdn", dtype="bf16", K=64, V=64)
+key = Key(op="chunk_fwd", rule="gdn", dtype="fp32", K=64, V=64)
 known = {record.code for record in read_journal(path).records}
 for number in range(250):
     name = f"{number:032x}"

@@ -22,7 +22,7 @@ from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.process.pool import Failure, Workers
 
-SMALL = Family(op="chunk_fwd", rule="gdn", dtype="bf16", K=32, V=32)
+SMALL = Family(op="chunk_fwd", rule="gdn", dtype="fp32", K=32, V=32)
 LARGE = replace(SMALL, K=64, V=64)
 PLAIN, TILED = LaunchConfig.parse("c16"), LaunchConfig.parse("c16,states=16x4x2")
 
@@ -90,7 +90,7 @@ def test_a_failure_for_now_is_asked_about_again(tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(gate, "ask", lambda some, jobs: asked.extend(some) or map(answer, some))
         monkeypatch.setattr(tune, "compile_points", compile_all)
         request = tune.Request(
-            gpu=gpu("h100"), ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64], jobs=1, out=tmp_path,
+            gpu=gpu("h100"), ops=["chunk_fwd"], rules=["gdn"], dtypes=["fp32"], dims=[64], jobs=1, out=tmp_path,
             cache=tmp_path / "cache",
         )  # fmt: skip
         return tune.tune(request, tune.Hooks())
@@ -173,7 +173,7 @@ def test_what_the_interpreter_said_for_one_gpu_it_says_for_all(tmp_path: Path, m
     for name in ("h100", "h200"):
         asked.clear()
         request = tune.Request(
-            gpu=gpu(name), ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64], jobs=1, out=tmp_path,
+            gpu=gpu(name), ops=["chunk_fwd"], rules=["gdn"], dtypes=["fp32"], dims=[64], jobs=1, out=tmp_path,
             cache=tmp_path / "cache",
         )  # fmt: skip
         report = tune.tune(request, tune.Hooks())

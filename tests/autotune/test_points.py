@@ -8,7 +8,7 @@ import pytest
 
 from deltaproof.autotune.space.points import Point, breadth_first, config_of, enumerate_points, families, points_of
 from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, Variant
-from deltaproof.kernels.configs.space import CONSTRAINTS, OP_STAGES, SPACES, op_tiles
+from deltaproof.kernels.configs.space import CONSTRAINTS, OP_STAGES, SPACES, op_tiles, tuned_variants
 from deltaproof.specs.gpus import gpu, gpus
 
 EVERY = families(OP_STAGES, ("gdn2", "gdn"), ("bf16", "fp32"), (32, 64, 100, 256))
@@ -25,7 +25,9 @@ def test_every_combination_is_a_point_or_counted_once(slug: str):
     for family in EVERY:
         points, counts = enumerate_points(family, gpu(slug).arch)
         assert len(points) == len(set(points)) == sum(count.left for count in counts)
-        assert [count.stage for count in counts] == [name for names in OP_STAGES[family.op].values() for name in names]
+        assert [count.stage for count in counts] == [
+            name for variant in tuned_variants(family.op, family.dtype) for name in OP_STAGES[family.op][variant]
+        ]
         assert all(count.left for count in counts)
         for count in counts:
             assert set(count.removed) <= {constraint.name for constraint in CONSTRAINTS}
@@ -36,7 +38,8 @@ def test_the_safe_default_is_always_tried_first(slug: str):
     for family in EVERY:
         points, _ = enumerate_points(family, gpu(slug).arch)
         default = [point for point in points if point.is_default]
-        assert [point.stage for point in default] == list(OP_STAGES[family.op]["split"]), family
+        tuned = family.default.variant in tuned_variants(family.op, family.dtype)
+        assert [point.stage for point in default] == list(OP_STAGES[family.op][family.default.variant]) * tuned, family
         assert set(breadth_first(points)[: len(default)]) == set(default)
 
 

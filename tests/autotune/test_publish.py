@@ -24,7 +24,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Estimated, Gated, Measured, Ranking
 
 H100 = resolve("h100")
-FAMILY = ("--gpu", "H100", "--mode", "compile", "-j", "1", "--dim", "64", "--op", "chunk_fwd")
+FAMILY = ("--gpu", "H100", "--mode", "compile", "-j", "1", "--dim", "64", "--dtype", "fp32", "--op", "chunk_fwd")
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -21,7 +21,7 @@ from deltaproof.results.schema.record import Estimated, Measured
 from deltaproof.verify.cli.app import app as verify_app
 
 invoke = CliRunner(env={"COLUMNS": "80"}).invoke
-FAMILY = ("--rule", "gdn", "--dim", "64", "--op", "chunk_fwd")
+FAMILY = ("--rule", "gdn", "--dim", "64", "--dtype", "fp32", "--op", "chunk_fwd")
 
 KERNEL, OTHER = re.compile(r'"kernel": "[0-9a-f]{16}"'), f'"kernel": "{"ab" * 8}"'
 """What a line says of the kernels that it was made for, and the same of kernels that are no longer there."""

@@ -35,7 +35,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def run(most: int | None = None) -> tune.Report:
         monkeypatch.setattr(tune, "compile_points", partial(compile_all, most=most))
         request = tune.Request(
-            gpu=gpu("h100"), ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64], jobs=1, out=tmp_path,
+            gpu=gpu("h100"), ops=["chunk_fwd"], rules=["gdn"], dtypes=["fp32"], dims=[64], jobs=1, out=tmp_path,
             cache=tmp_path / "cache",
         )  # fmt: skip
         return tune.tune(request, tune.Hooks())
@@ -74,14 +74,14 @@ def test_the_table_is_what_its_records_amount_to(run, tmp_path: Path):
 
 def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):
     run()
-    call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "h100"}
+    call = {"rule": "gdn", "dtype": "fp32", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "h100"}
     assert lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables").tier == "C"
     assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").tier != "C"
 
 
 def test_a_gpu_that_nobody_tuned_for_gets_what_is_safe_everywhere(run, tmp_path: Path):
     run()
-    call = {"rule": "gdn", "dtype": "bf16", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "l40s"}
+    call = {"rule": "gdn", "dtype": "fp32", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "l40s"}
     answer = lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables")
     assert (answer.source, answer.tier) == ("portfolio", "portfolio")
     assert answer.expected_loss is not None

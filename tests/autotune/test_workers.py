@@ -179,7 +179,7 @@ def test_a_worker_says_why_it_has_nothing_to_do(tmp_path: Path):
     assert "nothing to do" in empty.stderr
     storage = open_storage(url)
     for _ in range(2):
-        jobs.post(storage, "b200", 100, ops=["chunk_fwd"], rules=["gdn"], dtypes=["bf16"], dims=[64])
+        jobs.post(storage, "b200", 100, ops=["chunk_fwd"], rules=["gdn"], dtypes=["fp32"], dims=[64])
     assert len(jobs.jobs(storage)) == 1
     without = CliRunner().invoke(app, ["worker", "--storage", url])
     assert without.exit_code == 2

@@ -119,3 +119,9 @@ class Collected:
             name: self._numbers.concatenate([parts[i] for i in sorted(parts)], -4 if name in states else -3)
             for name, parts in self._parts.items()
         }
+
+
+def raw_gate(x: Array, leading: int) -> Array:
+    """[..., tokens, G(, K)] behind so many leading axes, in the layout of a call: [..., 1, tokens, G, K or 1]."""
+    tokens, heads, *channels = x.shape[leading:]
+    return x.reshape((*x.shape[:leading], 1, tokens, heads, *(channels or (1,))))

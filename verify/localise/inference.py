@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from ...specs.arithmetic.numbers import Array
-from ...specs.oracle import stages
-from .call import SCALAR, Call, Collected, Span
+from ...specs.oracle import options, stages
+from .call import SCALAR, Call, Collected, Span, raw_gate
 
 
 def packed_scores(call: Call) -> dict[str, Array]:
@@ -96,7 +96,12 @@ def _slots(call: Call) -> Iterator[list[tuple[int, Span]]]:
 def fused(call: Call) -> dict[str, Array]:
     """o and ht from the inputs alone."""
     call = _prepared(call)
-    return _walk(call, lambda span: stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers))
+
+    def made(span: Span) -> tuple[Array, Array | None]:
+        Aqk, _, A = stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers)
+        return Aqk, A
+
+    return _walk(call, made)
 
 
 def _walk(call: Call, scores: Callable[[Span], tuple[Array, Array | None]]) -> dict[str, Array]:
@@ -105,7 +110,7 @@ def _walk(call: Call, scores: Callable[[Span], tuple[Array, Array | None]]) -> d
         S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
         for span in spans:
             chunk, (Aqk, A) = call.chunk(span, "q", "k", "v", "g", "b", "w"), scores(span)
-            R, after = stages.writes(chunk, A, S, numbers)
+            _, R, after = stages.writes(chunk, A, S, numbers)
             found.tokens(span, o=stages.output(chunk, Aqk, S, R, call.scale, numbers))
             S = after
         if call.scalars["FINAL"]:
@@ -131,14 +136,10 @@ def _prepared(call: Call) -> Call:
     """With q and k normalised and g activated, where the kernel does that itself."""
     tensors, numbers = dict(call.tensors), call.numbers
     if call.scalars["NORMALISE"]:
-        eps = numbers.constant(float(call.scalars["eps"]))
-        for name in "qk":
-            x = tensors[name]
-            tensors[name] = x * numbers.rsqrt(numbers.at("product", x * x).sum(axis=-1)[..., None] + eps)
+        epsilon = float(call.scalars["eps"])
+        tensors |= {name: x * options.l2norm(x, numbers, epsilon)[1] for name in "qk" for x in (tensors[name],)}
     if call.scalars["RAW"]:
-        raw, rate = tensors["g"], numbers.at("gate", numbers.exp(tensors["A_log"]))
-        shape = raw.shape[len(call.leading) :]
-        bias = tensors["dt_bias"].reshape((*call.leading, 1, *shape[1:]))
-        rate = rate.reshape((*call.leading, 1, shape[1], *[1] * (len(shape) - 2)))
-        tensors["g"] = numbers.at("gate", numbers.softplus(numbers.at("gate", raw + bias))) * -rate
+        raw = raw_gate(tensors["g"], len(call.leading))
+        activated = options.activate(raw, tensors["A_log"], tensors["dt_bias"], numbers)
+        tensors["g"] = activated.reshape(tensors["g"].shape)
     return replace(call, tensors=tensors)

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...specs.arithmetic.numbers import Array
-from ...specs.oracle import stages
+from ...specs.oracle import options, stages
 from . import inference
-from .call import NONE, SCALAR, Call, Collected, Span
+from .call import NONE, SCALAR, Call, Collected, Span, raw_gate
 
 
 def scores(call: Call) -> dict[str, Array]:
     found = Collected(call.numbers)
     for span in call.chunks():
-        Aqk, A = stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers)
+        Aqk, _, A = stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers)
         found.scores(span, call.scalars["C"], aqk=Aqk, a=A)
     return found.result()
 
@@ -29,7 +29,7 @@ def states(call: Call) -> dict[str, Array]:
         S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
         for span in call.chunks_of(n):
             chunk = call.chunk(span, "q", "k", "v", "g", "b", "w")
-            R, after = stages.writes(chunk, call.score("a", span), S, numbers)
+            _, R, after = stages.writes(chunk, call.score("a", span), S, numbers)
             if writes_output:
                 found.tokens(span, o=stages.output(chunk, call.score("aqk", span), S, R, call.scale, numbers))
             else:
@@ -58,7 +58,7 @@ def state_grads(call: Call) -> dict[str, Array]:
             found.state("dh", span.index, dS)
             scores = call.score("aqk", span), call.score("a", span)
             chunk, do = call.chunk(span, "q", "k", "g", "b"), call.of_heads("do", span)
-            dX, dS = stages.state_grads(chunk, *scores, do, dS, call.scale, call.numbers)
+            _, dX, dS = stages.state_grads(chunk, *scores, do, dS, call.scale, call.numbers)
             found.tokens(span, dx=dX)
         if call.scalars["INITIAL"]:
             found.state("dh0", n, dS)
@@ -131,55 +131,38 @@ def tokens(call: Call) -> dict[str, Array]:
 
 def l2norm(call: Call) -> dict[str, Array]:
     x = call.tensors["x"]
-    return {"y": x * _length(call)}
+    return {"y": x * options.l2norm(x, call.numbers, float(call.scalars["eps"]))[1]}
 
 
 def l2norm_grad(call: Call) -> dict[str, Array]:
-    """dx = (dy - y (y . dy)) / sqrt(x . x + eps)."""
-    x, dy, factor = call.tensors["x"], call.tensors["dy"], _length(call)
-    y = x * factor
-    along = call.numbers.at("product", y * dy).sum(axis=-1)[..., None]
-    return {"dx": factor * (dy - y * along)}
-
-
-def _length(call: Call) -> Array:
-    x = call.tensors["x"]
-    squares = call.numbers.at("product", x * x).sum(axis=-1)[..., None]
-    return call.numbers.rsqrt(squares + call.numbers.constant(float(call.scalars["eps"])))
+    x, numbers = call.tensors["x"], call.numbers
+    factor = options.l2norm(x, numbers, float(call.scalars["eps"]))[1]
+    return {"dx": options.l2norm_adjoint(x, factor, call.tensors["dy"], numbers)}
 
 
 def activate(call: Call) -> dict[str, Array]:
-    """g = -exp(A_log) softplus(f + dt_bias)."""
-    value, rate = _raw(call)
-    g = call.numbers.at("gate", call.numbers.softplus(value)) * -rate
-    return {"g": g.reshape(call.tensors["f"].shape)}
+    f = call.tensors["f"]
+    g = options.activate(raw_gate(f, len(call.leading)), call.tensors["A_log"], call.tensors["dt_bias"], call.numbers)
+    return {"g": g.reshape(f.shape)}
 
 
 def activate_grad(call: Call) -> dict[str, Array]:
-    """df = -exp(A_log) sigmoid(f + dt_bias) dg, and per block of tokens the sums that make dA_log and ddt_bias."""
-    numbers, block = call.numbers, call.scalars["BT"]
-    value, rate = _raw(call)
-    dg = call.tensors["dg"].reshape(value.shape)
-    df = dg * -rate * numbers.at("gate", numbers.sigmoid(value))
-    dA = dg * -rate * numbers.at("gate", numbers.softplus(value))
-    starts = range(0, value.shape[-3], block)
-    sums = [dA[..., i : i + block, :, :].sum(axis=-1).sum(axis=-2)[..., None, :] for i in starts]
-    biases = [df[..., i : i + block, :, :].sum(axis=-3) for i in starts]
-    flat = [x.reshape((*x.shape[:-2], 1, x.shape[-2] * x.shape[-1])) for x in biases]
+    """df, and per block of tokens the shares that make dA_log and ddt_bias."""
+    numbers, block, leading = call.numbers, call.scalars["BT"], len(call.leading)
+    f, dg = (raw_gate(call.tensors[name], leading) for name in ("f", "dg"))
+    A_log, bias = call.tensors["A_log"], call.tensors["dt_bias"]
+    g = options.activate(f, A_log, bias, numbers)
+    blocks = [slice(i, i + block) for i in range(0, f.shape[-3], block)]
+    parts = []
+    for one in blocks:
+        raw, decay, grad = (x[..., one, :, :] for x in (f, g, dg))
+        parts.append(options.activate_adjoint(raw, A_log, bias, decay, grad, numbers))
+    df, dA, dbias = zip(*parts, strict=True)
     return {
-        "df": df.reshape(call.tensors["f"].shape),
-        "dA": numbers.concatenate(sums, -2),
-        "dbias": numbers.concatenate(flat, -2),
+        "df": numbers.concatenate(df, -3).reshape(call.tensors["f"].shape),
+        "dA": numbers.concatenate([x[..., None, :] for x in dA], -2),
+        "dbias": numbers.concatenate([x[..., None, :] for x in dbias], -2),
     }
-
-
-def _raw(call: Call) -> tuple[Array, Array]:
-    """(f + dt_bias [tokens, G, W], exp(A_log) [G, 1])."""
-    numbers, (G, W) = call.numbers, (call.scalars["G"], call.scalars["W"])
-    f, bias, A_log = (call.tensors[name] for name in ("f", "dt_bias", "A_log"))
-    f = f.reshape((*call.leading, call.scalars["tokens"], G, W))
-    value = numbers.at("gate", f + bias.reshape((*call.leading, 1, G, W)))
-    return value, numbers.at("gate", numbers.exp(A_log))[..., None, :, None]
 
 
 def fold(call: Call) -> dict[str, Array]:
