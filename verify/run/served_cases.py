@@ -20,6 +20,7 @@ from ...specs.rule import NAMED, Rule
 from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
+from ..cases.strategies import regimes_of
 from ..properties.base import Property
 
 TAIL = 22
@@ -46,19 +47,19 @@ def _of(
     rule: Rule, size: int, config: LaunchConfig | None, prop: Property, kernel: Any, *, nightly: bool
 ) -> Iterator[Case]:
     usual = Problem(rule=rule, dtype="bf16", T=2 * 64 + TAIL, H=1, HV=1, K=size, V=size)
-    config = config or kernel.configs(usual)[0]
-    plain = replace(usual, T=2 * config.chunk_size + TAIL)
-    # Heads that share a key, and an odd batch, show in addresses; numbers are those of one head.
+    own: LaunchConfig = config or kernel.configs(usual)[0]
+    plain = replace(usual, T=2 * own.chunk_size + TAIL)
+    # Heads that share a key show in addresses and between programs; numbers are those of one head.
     others = [replace(plain, HV=2)] if prop.name in ("memory", "determinism") else [plain]
     if nightly and prop.name == "memory":
-        lengths = (0, 1, config.chunk_size + 3)
+        lengths = (0, 1, own.chunk_size + 3)
         others.append(replace(plain, T=sum(lengths), lengths=lengths, strided=True))
     if nightly and prop.name == "error":
-        others += [replace(plain, regime=name) for name in _HARD]
+        others += [replace(plain, regime=name) for name in _HARD if name in regimes_of(rule)]
     for problem in others:
         taken = problem if kernel.accepts(problem) is True else plain
         if kernel.accepts(taken) is True and prop.applies(kernel, taken) is None:
-            yield Case(problem=taken, config=config)
+            yield Case(problem=taken, config=own)
 
 
 @lru_cache(maxsize=4)
