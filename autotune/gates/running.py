@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
 from ...verify.process.pool import Failure, Workers, one_thread
@@ -135,10 +135,8 @@ def _problem(question: RunQuestion) -> Problem:
     from ...specs.rule import RULES
 
     family = question.family
-    return Problem(
-        rule=RULES[family.rule], dtype=family.dtype, T=2 * question.config.chunk_size + TAIL, H=HEADS, HV=HEADS,
-        K=family.K, V=family.V,
-    )  # fmt: skip
+    usual: dict[str, Any] = {"rule": RULES[family.rule], "dtype": family.dtype, "K": family.K, "V": family.V}
+    return Problem(**usual, T=2 * question.config.chunk_size + TAIL, H=HEADS, HV=HEADS)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...kernels.configs.launch_config import LaunchConfig
 from ...results.digests.kernels import kernel_digest, stage_digests
@@ -144,5 +145,5 @@ def _about(point: Point) -> dict[str, str]:
     return {"config": point.config.token, "kernel": stage_digests()[point.stage], "triton": triton_version()}
 
 
-def _made_by(key: Key, config: str = "-") -> dict[str, str]:
+def _made_by(key: Key, config: str = "-") -> dict[str, Any]:
     return {"kernel": kernel_digest(key, config), "triton": triton_version()}
