@@ -1,4 +1,4 @@
-"""`autotune gate`: search the compiled code of ranked configurations for known hazards."""
+"""`autotune gate`: search the compiled code of ranked configurations for known hazards, and run it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def gate(
     out: OutOption = None,
     jobs: JobsOption = CORES,
 ) -> None:
-    """Compile the configurations that a GPU's records rank, reject those with a known hazard, and write the table again."""
+    """Compile the configurations that a GPU's records rank, run them on the CPU, reject faults, and write the table again.
+
+    Run are the programs for sm_80 to sm_90; of others a known hazard is all that is looked for.
+    """
     from ..gates.compiled import gate_table
 
     target = gpu_of(gpu)
@@ -24,8 +27,11 @@ def gate(
     for line in (*outcome.failed, *outcome.broken):
         stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)
     stdout.print(
-        f"compiled code: {outcome.asked - len(outcome.failed)} of {outcome.asked} configurations have no known hazard, "
-        f"{len(outcome.failed)} are refused; {len(outcome.table.entries)} entries in {ledger.table_path}",
+        f"compiled code: {outcome.asked - len(outcome.failed)} of {outcome.asked} configurations have no known fault, "
+        f"{len(outcome.failed)} are refused; {outcome.ran} were run"
+        + (f" ({outcome.known} by an earlier gate)" if outcome.known else "")
+        + (f", {outcome.seconds:.0f} s of processes" if outcome.seconds else "")
+        + f"; {len(outcome.table.entries)} entries in {ledger.table_path}",
         soft_wrap=True,
         markup=False,
     )

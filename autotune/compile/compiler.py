@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ...verify.compile.overlaps import products_in_flight
 from ...verify.compile.process import Target, compile_clean
 from ...verify.compile.work import ptxas_version
+from ...verify.ptx.digest import program_digest
 from .binary import Compilation
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 OUT_OF_MEMORY = 75
 """Exit code of a process that ran out of memory, or whose assembler was killed, as the kernel does when it runs out."""
 _KILLED = re.compile(r"error code (-9|137)\b")
-
-_COMMENT = re.compile(r"//.*")
-_DEBUG = re.compile(r"(?m)^\s*\.section\s+\.debug")
 
 _launches: dict[tuple[Family, str], dict[str, Launch]] = {}
 
@@ -78,13 +76,6 @@ def compiled(launch: Launch, target: Target, num_warps: int) -> Compilation:
         assembler=ptxas_version(target) or "",
         hazard=products_in_flight(binary.assembly) if target[0] == "cuda" else "",
     )
-
-
-def program_digest(assembly: str) -> str:
-    """Names a program by its assembly: comments and line tables, which change with a file's place, do not count."""
-    lines = (_COMMENT.sub("", line).strip() for line in _DEBUG.split(assembly)[0].splitlines())
-    text = "\n".join(line for line in lines if line and not line.startswith((".loc", ".file")))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _launch(point: Point) -> Launch:

@@ -1,13 +1,13 @@
-"""The gate on compiled code: are the programs that a configuration compiles to free of known hazards?
+"""The gate on compiled code: are the programs that a configuration compiles to free of known hazards, and right when run?
 
 `autotune gate` asks it of every configuration that the records of a GPU rank, without a search: those few are compiled
-again, judged, and the table is written anew.
+again, searched for hazards, run on the CPU where their architecture can be, and the table is written anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...kernels.configs.launch_config import LaunchConfig
 from ...results.digests.kernels import record_kernel
@@ -16,6 +16,7 @@ from ...results.schema.table import Table
 from ...specs.gpus import Gpu
 from ...verify.compile import process
 from ...verify.process.pool import Workers
+from ...verify.ptx.architectures import architecture
 from ..compile.binary import Compilation
 from ..compile.cache import Cache, default_folder
 from ..compile.stage import Progress, compile_points
@@ -23,17 +24,22 @@ from ..records import to_records
 from ..records.ledger import Ledger
 from ..reports.analysis import family_of
 from ..space.points import Family, Point, points_of
+from .running import RunQuestion, ask_run, can_run, engine
 
 Served = tuple[Family, LaunchConfig]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What `gate_table` found. asked: configurations judged. failed: one line for each that is refused. broken: one line for
-    each that could not be compiled, of which nothing is said. table: as it is now.
+    """What `gate_table` found. asked: configurations judged. ran: those that were run, known: by an earlier gate. failed: one
+    line for each that is refused. broken: one line for each that could not be compiled or run, of which nothing is said.
+    seconds: of running, summed over processes. table: as it is now.
     """
 
     asked: int
+    ran: int
+    known: int
+    seconds: float
     failed: Sequence[str]
     broken: Sequence[str]
     table: Table
@@ -76,7 +82,58 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ou
     records = judged(served, found, gpu)
     ledger.add(records)
     broken = [f"{point}: {binary.outcome} {binary.detail}" for point, binary in found.items() if not binary.code]
-    failed = [f"{one.key} {one.config}: {one.detail}" for one in records if not one.held]
+    searched = {(one.key, one.config): one for one in records}
+    clean = [(family, config) for family, config in served if _holds(searched.get((family.key(), config.token)))]
+    assembler = next((binary.assembler for binary in found.values() if binary.assembler), "")
+    ran = _run(clean, assembler, ledger, gpu, jobs, progress) if can_run(gpu.arch.name) else Ran()
+    failed = [f"{one.key} {one.config}: {one.detail}" for one in (*records, *ran.records) if not one.held]
     table = ledger.write_table()
     ledger.write_portfolio()
-    return Outcome(asked=len(records), failed=failed, broken=broken, table=table)
+    return Outcome(
+        asked=len(records), ran=len(ran.records), known=ran.known, seconds=ran.seconds, failed=failed,
+        broken=[*broken, *ran.broken], table=table,
+    )  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class Ran:
+    """What running came to. known: how many records are of an earlier gate; broken: one line for each without an answer."""
+
+    records: list[Gated] = field(default_factory=list)
+    known: int = 0
+    broken: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _run(served: Sequence[Served], assembler: str, ledger: Ledger, gpu: Gpu, jobs: int, progress: Progress) -> Ran:
+    """Run configurations, but for what is known; every answer is on disk before the next is awaited."""
+    arch, done = architecture(gpu.arch.name), Ran()
+    names: dict[RunQuestion, str] = {}
+    for family, config in served:
+        question = RunQuestion(family=family, config=config, arch=arch)
+        names[question] = to_records.evidence_of_run(question, engine())
+    wanted = set(names.values())
+    known = {one.evidence: one for one in ledger.verdicts() if one.evidence in wanted}
+    done.records = [known[name] for name in names.values() if name in known]
+    done.known = len(done.records)
+    ledger.add(done.records)
+    # Those that share an error budget come one after the other.
+    waiting = sorted(
+        (question for question, name in names.items() if name not in known),
+        key=lambda question: (question.family.rule, question.family.K, question.config.chunk_size, str(question)),
+    )
+    progress.begin("running compiled code", len(waiting))
+    for answer in ask_run(waiting, jobs):
+        done.seconds += answer.seconds
+        if answer.held is None:
+            done.broken.append(f"{answer.question}: {answer.detail}")
+        else:
+            record = to_records.judged_by_running(answer, names[answer.question], assembler)
+            ledger.add([record])
+            done.records.append(record)
+        progress.step(str(answer.question))
+    return done
+
+
+def _holds(record: Gated | None) -> bool:
+    return record is not None and record.held

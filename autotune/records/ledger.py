@@ -84,14 +84,14 @@ class Ledger:
         return f"packaged tables/{self.gpu.slug}.json"
 
     def verdicts(self) -> Iterator[Gated]:
-        """The verdicts of the interpreter, which knows no GPU: for this GPU, then for others, whose records are read when it
-        comes to them.
+        """The verdicts that are of no one GPU: the interpreter's, and those on compiled code, which are of an architecture. Those
+        for this GPU, then those for others, whose records are read when it comes to them.
 
         Raises TableError for another GPU's records that cannot be read.
         """
         others = (self._records_of(slug) for slug in sorted(known_gpus()) if slug != self.gpu.slug)
         for record in chain(list(self.records), chain.from_iterable(others)):
-            if isinstance(record, Gated) and record.where == "interpreter":
+            if isinstance(record, Gated) and record.where != "device":
                 yield record
 
     def write_table(self) -> Table:

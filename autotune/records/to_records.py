@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ...kernels.configs.launch_config import LaunchConfig
 from ...results.digests.kernels import kernel_digest, stage_digests
@@ -15,6 +16,7 @@ from ..compile.binary import Compilation
 from ..compile.prune import Pruned
 from ..compile.toolchain import triton_version
 from ..gates.interpreter import Answer, Question
+from ..gates.running import SCHEDULES, RunAnswer, RunQuestion
 from ..model.ranking import Ranked
 from ..space.points import Family, Point
 
@@ -108,6 +110,31 @@ def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str
     )
 
 
+def judged_by_running(answer: RunAnswer, name: str, assembler: str) -> Gated:
+    """What became of running a configuration as compiled, which has an answer. name: of the evidence."""
+    question = answer.question
+    assert answer.held is not None
+    return Gated(
+        key=question.family.key(),
+        config=question.config.token,
+        **_made_by(question.family.key(), question.config.token),
+        where="compiled",
+        held=answer.held,
+        detail=answer.detail,
+        evidence=name,
+        schedules=tuple(schedule.name for schedule in SCHEDULES),
+        program=answer.program,
+        assembler=assembler,
+    )
+
+
+def evidence_of_run(question: RunQuestion, engine: str) -> str:
+    """Names a question as answered by this engine for the kernels and the Triton that are here."""
+    about = _made_by(question.family.key(), question.config.token)
+    words = (engine, str(question), *about.values(), *(repr(schedule) for schedule in SCHEDULES))
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
 def evidence(question: Question, sources: str) -> str:
     """Names a question as judged by these sources: equal names, equal answers."""
     words = (sources, *map(str, question.subject), *(config.token for config in question.configs))
@@ -118,5 +145,5 @@ def _about(point: Point) -> dict[str, str]:
     return {"config": point.config.token, "kernel": stage_digests()[point.stage], "triton": triton_version()}
 
 
-def _made_by(key: Key, config: str = "-") -> dict[str, str]:
+def _made_by(key: Key, config: str = "-") -> dict[str, Any]:
     return {"kernel": kernel_digest(key, config), "triton": triton_version()}

@@ -52,8 +52,18 @@ class Findings:
 
     @cached_property
     def gates(self) -> list[Gated]:
-        """The last word on each."""
-        last = {(gate.key, gate.config): gate for gate in self.records if isinstance(gate, Gated)}
+        """The last word on each, of every gate and, where code was compiled, every version of Triton."""
+        last = {
+            (
+                gate.key,
+                gate.config,
+                gate.where,
+                gate.triton if gate.where == "compiled" else "",
+                bool(gate.schedules),
+            ): gate
+            for gate in self.records
+            if isinstance(gate, Gated)
+        }
         return [last[name] for name in sorted(last)]
 
     @cached_property
@@ -92,10 +102,11 @@ def print_records(console: Console, ledger: Ledger) -> None:
         rejections.add_row(stage, str(stages[stage]), *(str(counts[name] or "") for name in names))
     console.print(rejections)
     console.print()
-    coverage = grid("family", "entries", "tiers", *WORTH)
+    coverage = grid("family", "entries", "tiers", "gates", *WORTH)
     for subject, entries in found.subjects.items():
         tiers = ", ".join(f"{count} {tier}" for tier, count in sorted(Counter(entry.tier for entry in entries).items()))
-        coverage.add_row(short(subject), str(len(entries)), tiers, *worth(entries))
+        gates = ", ".join(f"{count} {gate}" for gate, count in sorted(Counter(entry.gate for entry in entries).items()))
+        coverage.add_row(short(subject), str(len(entries)), tiers, gates, *worth(entries))
     console.print(coverage)
     console.print(LEGEND, soft_wrap=True, markup=False)
     if others := len(ledger.records) - len(found.records):
@@ -104,7 +115,10 @@ def print_records(console: Console, ledger: Ledger) -> None:
         console.print(f"left by a budget: {counted(left.count, 'point')} of {left.key}", soft_wrap=True, markup=False)
     for gate in found.gates:
         if not gate.held:
-            console.print(f"failed the gate: {gate.key} {gate.config}: {gate.detail}", soft_wrap=True, markup=False)
+            where = f"{gate.where}, Triton {gate.triton}" if gate.where == "compiled" else gate.where
+            console.print(
+                f"failed the gate ({where}): {gate.key} {gate.config}: {gate.detail}", soft_wrap=True, markup=False
+            )
 
 
 def page(ledger: Ledger) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -16,6 +17,9 @@ from ...specs.dtypes import TORCH_DTYPES
 from ...specs.rule import RULES
 from ..arguments.checks import CallShape
 from ..configs.launch_config import variant_of
+
+if TYPE_CHECKING:
+    from ...results import Answer
 
 _DTYPES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _log = logging.getLogger("deltaproof.dispatch")
@@ -32,7 +36,8 @@ def choose_config(
     l2norm: bool,
     gate: bool,
 ) -> str:
-    """Token of the configuration for a call of `op`. Only what was verified and timed is served (tier B or better).
+    """Token of the configuration for a call of `op`. Served is what was verified and timed, or, untimed (tier C),
+    what was run without a fault as this Triton compiles it.
 
     variant: the one that the call names, if it does: what was tuned for another says nothing of it.
 
@@ -68,8 +73,16 @@ def choose_config(
         return default
     config = default if answer.tier == "default" else answer.config
     loss = "" if answer.expected_loss is None else f", expected to cost {answer.expected_loss:.0%}"
-    _say(f"{op} {rule} on {gpu}: {config} ({answer.source}: {answer.reason}{loss})", miss=answer.tier == "default")
+    _say(
+        f"{op} {rule} on {gpu}: {config} ({_worth(answer)}; {answer.source}: {answer.reason}{loss})",
+        miss=answer.tier == "default",
+    )
     return config
+
+
+def _worth(answer: Answer) -> str:
+    """Tier and gate."""
+    return f"tier {answer.tier}, gate {answer.entry.gate}" if answer.entry else "untuned"
 
 
 def can_look_up(q: torch.Tensor) -> bool:

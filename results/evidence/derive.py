@@ -48,6 +48,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
                     milliseconds=float(f"{best.milliseconds:.6g}"),
                     neighbour_loss=_neighbour_loss(key, best.config, costs),
                     default_loss=loss(default_config(key.op, key.dtype, key.K), costs[key]),
+                    passed_under=evidence.passed_under(key, best.config),
                 )
             )
     refused = (Refused(key=key, config=config, kernel=kernels(key, config)) for key, config in evidence.refused)

@@ -55,7 +55,7 @@ def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[s
         return None
     worst, _, config, need = min(choices, key=lambda choice: choice[:3])
     gates = [evidence.gate(key, config, costs[config].record.triton) for _, evidence, key, costs in places]
-    gate, verdict = max(gates, key=lambda gate: ("device", "interpreter", "owed").index(gate[0]))
+    gate, verdict = max(gates, key=lambda gate: ("device", "compiled", "interpreter", "owed").index(gate[0]))
     return TableEntry(
         key=subject,
         config=config,

@@ -44,11 +44,11 @@ class Evidence:
     """What the records of one GPU amount to; made by `weigh`.
 
     A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option, because one
-    that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it may accept. In the
-    interpreter two things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the
-    configuration as it stands at its head dimensions; it gives the same answer every time, so the last one counts. So it is
-    with what the compiler makes of a configuration, which the next compiler may mend. Running out of memory is a matter of
-    the one key. What was refused stage by stage the ranking has heeded.
+    that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it may accept; and what
+    it makes of a configuration speaks for this version alone: the next one may mend it, or spoil it. In the interpreter two
+    things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the configuration as it
+    stands at its head dimensions; it gives the same answer every time, so the last one counts. Running out of memory is a
+    matter of the one key. What was refused stage by stage the ranking has heeded.
     """
 
     _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)
@@ -60,6 +60,8 @@ class Evidence:
     _out_of_memory: set[tuple[Key, str]] = field(default_factory=set)
     _passed: dict[tuple[str, _Claim], str] = field(default_factory=dict)
     _failed: set[tuple[str, _Claim]] = field(default_factory=set)
+    _compiled: dict[tuple[_Claim, str], dict[bool, Gated]] = field(default_factory=dict)
+    """By claim and version of Triton: the last search for hazards (False), and the last run (True)."""
 
     @property
     def keys(self) -> list[Key]:
@@ -85,16 +87,27 @@ class Evidence:
         if out or any(("device", claim) in self._failed for claim in exact):
             return "failed", ""
         own, arithmetic = _claim(key, config), _claim(replace(key, K=0, V=0), head_of(config))
-        if (
-            any(("interpreter", claim) in self._failed for claim in (own, arithmetic))
-            or ("compiled", own) in self._failed
-        ):
+        programs = self._compiled.get((own, triton), {})
+        if any(("interpreter", claim) in self._failed for claim in (own, arithmetic)) or not _held(programs):
             return "failed", ""
         for claim in exact:
             if verdict := self._passed.get(("device", claim)):
                 return "device", verdict
         verdict = self._passed.get(("interpreter", own))
-        return ("interpreter", verdict) if verdict and ("interpreter", arithmetic) in self._passed else ("owed", "")
+        if not verdict or ("interpreter", arithmetic) not in self._passed:
+            return "owed", ""
+        return ("compiled", record_digest(programs[True])) if True in programs else ("interpreter", verdict)
+
+    def passed_under(self, key: Key, config: str) -> tuple[str, ...]:
+        """The versions of Triton whose programs of a configuration were run, and passed."""
+        own = _claim(key, config)
+        return tuple(
+            sorted(
+                triton
+                for (claim, triton), programs in self._compiled.items()
+                if claim == own and True in programs and _held(programs)
+            )
+        )
 
     def measured(self, key: Key) -> dict[str, Cost]:
         """Every configuration that was verified on the device and timed at this key, in one comparable round.
@@ -133,7 +146,7 @@ class Evidence:
         return {
             config: Cost(config=config, milliseconds=guess.milliseconds, resources=guess.resources, record=guess)
             for config, guess in self._guesses.get((key, last), {}).items()
-            if self.gate(key, config, guess.triton)[0] in ("device", "interpreter")
+            if self.gate(key, config, guess.triton)[0] in ("device", "compiled", "interpreter")
         }
 
 
@@ -165,6 +178,9 @@ def weigh(records: Iterable[Record], kernels: Kernels) -> Evidence:
                 evidence._out.add(_claim(record.key, record.config))
             case Rejected(stage="") if record.reason != "duplicate":
                 evidence._refused.add((record.triton, _claim(record.key, record.config)))
+            case Gated(where="compiled"):
+                programs = evidence._compiled.setdefault((_claim(record.key, record.config), record.triton), {})
+                programs[bool(record.schedules)] = record
             case Gated():
                 claim = record.where, _claim(record.key, record.config)
                 if record.where != "device":
@@ -199,6 +215,10 @@ def neighbours(key: Key) -> Iterator[Key]:
         yield replace(key, **{name: 2 * size})
         if size > 1:
             yield replace(key, **{name: size // 2})
+
+
+def _held(programs: Mapping[bool, Gated]) -> bool:
+    return all(record.held for record in programs.values())
 
 
 def _claim(key: Key, config: str) -> _Claim:

@@ -14,9 +14,9 @@ Tier = Literal["A", "B", "C", "portfolio"]
 GPU of the architecture. C: compiled and resource-checked for a GPU that was not there. portfolio: safe everywhere."""
 TIERS: tuple[Tier, ...] = get_args(Tier)
 
-Gate = Literal["device", "interpreter", "owed", "failed"]
-"""Where the configuration passed verification: on the device; in the interpreter, the device gate being still owed; not
-at all yet; or it failed, and is never served."""
+Gate = Literal["device", "compiled", "interpreter", "owed", "failed"]
+"""Where the configuration passed verification: on the device; in the interpreter and as compiled, run on a CPU; in the
+interpreter alone, the device gate being still owed by both; not at all yet; or it failed, and is never served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,7 @@ class TableEntry:
     gate, verdict: where it was verified, and the digest of that record ("" while owed).
     measurement: digest of the record with the raw samples, "" if it was never timed; A and B have one.
     triton, driver: versions it was compiled with and timed under ("" if there was no driver).
+    passed_under: versions of Triton whose programs of it passed the gate on compiled code.
     milliseconds: the whole op, median of the samples, or for C what the cost model predicts; None if unknown.
     neighbour_loss: extra time, as a fraction, of using this configuration one bucket away instead of the best one
     there.
@@ -48,6 +49,7 @@ class TableEntry:
     milliseconds: float | None = None
     neighbour_loss: float | None = None
     default_loss: float | None = None
+    passed_under: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         key = self.key
@@ -67,7 +69,7 @@ class TableEntry:
 
 
 def entry_to_json(entry: TableEntry) -> dict[str, Any]:
-    return key_to_json(entry.key) | {
+    line = key_to_json(entry.key) | {
         "config": entry.config,
         "tier": entry.tier,
         "kernel": entry.kernel,
@@ -81,6 +83,7 @@ def entry_to_json(entry: TableEntry) -> dict[str, Any]:
         "neighbour_loss": entry.neighbour_loss,
         "default_loss": entry.default_loss,
     }
+    return line | {"passed_under": list(entry.passed_under)} if entry.passed_under else line
 
 
 def entry_from_json(fields: Fields) -> TableEntry:
@@ -99,6 +102,8 @@ def entry_from_json(fields: Fields) -> TableEntry:
         "milliseconds": fields.number_or_null("milliseconds"),
         "neighbour_loss": fields.number_or_null("neighbour_loss"),
         "default_loss": fields.number_or_null("default_loss"),
+        # Tables from before the gate on compiled code do not have it.
+        "passed_under": fields.texts("passed_under", NAME) if "passed_under" in fields.names else (),
     }
     fields.end()
     return fields.made(TableEntry, key=key, **values)

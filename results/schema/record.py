@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -79,15 +80,20 @@ class Gated(About):
     """It was verified.
 
     In the interpreter, with K = V = 0: the arithmetic of all configurations with this variant, chunk size and solver. Compiled:
-    the programs that the compiler makes of it for this GPU were searched for known hazards.
+    the programs that the compiler makes of it for this GPU were run on a CPU under these schedules and compared with the error
+    budget; without schedules they were only searched for known hazards.
 
     evidence: names the question and all that the answer depends on; equal names, equal answers. "" where the next run asks again.
+    program: digest of the programs that were run. assembler: version of what would have assembled them. "" where nothing ran.
     """
 
     where: Literal["device", "compiled", "interpreter"]
     held: bool
     detail: str = ""
     evidence: str = ""
+    schedules: tuple[str, ...] = ()
+    program: str = ""
+    assembler: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", one_line(self.detail))
@@ -144,6 +150,7 @@ class Unexplored(About):
 
 
 Record = Compiled | Rejected | Gated | Estimated | Ranking | Measured | Unexplored
+_OF_RUNS = ("schedules", "program", "assembler")
 KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in get_args(Record)}
 
 
@@ -161,6 +168,9 @@ def one_line(text: str) -> str:
 def record_to_line(record: Record) -> str:
     """One line of JSON, without its end."""
     values = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "key"}
+    if isinstance(record, Gated):
+        # What the first verdicts did not say is left out where there is nothing to say: their lines, and digests, stay.
+        values = {name: value for name, value in values.items() if value or name not in _OF_RUNS}
     if "resources" in values:
         values["resources"] = resources_to_json(values["resources"])
     line = {"schema": SCHEMA, "kind": type(record).__name__.lower()} | key_to_json(record.key) | values
@@ -179,6 +189,8 @@ def record_from_line(line: str, where: str) -> Record:
     return row.made(kind, key=key, **values)
 
 
+_SCHEDULE = re.compile(r"[ -~]{1,80}")
+
 _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "config": lambda row, name: row.text(name, CONFIG),
     "kernel": lambda row, name: row.text(name, DIGEST),
@@ -196,6 +208,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "detail": Fields.prose,
     "where": lambda row, name: row.choice(name, ("device", "compiled", "interpreter")),
     "evidence": lambda row, name: row.text(name, DIGEST, empty=True) if name in row.names else "",
+    "schedules": lambda row, name: row.texts(name, _SCHEDULE) if name in row.names else (),
     "held": Fields.flag,
     "milliseconds": Fields.number,
     # The first estimates did not name their ranking.

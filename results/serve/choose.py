@@ -13,6 +13,8 @@ from ..schema.gpus import Gpu, excess
 from ..schema.key import Key
 from ..schema.table import Table
 
+MinGate = Literal["interpreter", "compiled", "device"]
+"""The least that an entry of tier C must have passed."""
 Source = Literal["exact", "nearest", "architecture", "portfolio", "default"]
 
 BOUND = 3
@@ -62,6 +64,7 @@ class Query:
     gpu: Gpu
     kernel: str | None
     min_tier: Tier
+    min_gate: MinGate = "compiled"
     triton: str | None = None
     driver: str | None = None
 
@@ -84,8 +87,10 @@ def choose(
     """The configuration for a call, from the tables of its GPU, of others of its architecture, and of all GPUs.
 
     The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
-    else the safe default. Never an entry for other kernel sources, a configuration that failed on this GPU, whoever else
-    it serves well, or one that does not fit the GPU. What is further away is loaded only when it is needed.
+    else the safe default. An entry of tier C only if it has passed `min_gate`: for "compiled" with the asker's Triton or, where
+    that does not matter, the one that it was compiled with. Never an entry for other kernel sources, a configuration that failed
+    on this GPU, whoever else it serves well, or one that does not fit the GPU. What is further away is loaded only when it is
+    needed.
     """
     asked = f"{query.key} on {query.gpu.slug}"
     skipped: list[str] = []
@@ -99,7 +104,8 @@ def choose(
             config=entry.config,
             tier=_tier(query, entry, same_gpu=True),
             source="nearest" if distance else "exact",
-            reason=f"{asked}: nearest entry is {distance} away, {entry.key}" if distance else f"{asked}: has an entry",
+            reason=(f"{asked}: nearest entry is {distance} away, {entry.key}" if distance else f"{asked}: has an entry")
+            + _why([reason for reason in skipped if reason == _ungated(query)]),
             entry=entry,
             # What was measured is the loss one step away.
             expected_loss=0.0 if not distance else entry.neighbour_loss if distance == 1 else None,
@@ -158,6 +164,8 @@ def _usable(
             skipped.append(too_much)
         elif not _trusted(query, entry, same_gpu=same_gpu):
             skipped.append(_below(query))
+        elif _tier(query, entry, same_gpu=same_gpu) in ("C", "portfolio") and not _gated(query, entry):
+            skipped.append(_ungated(query))
         else:
             yield distance, slug, entry
 
@@ -176,6 +184,22 @@ def _trusted(query: Query, entry: TableEntry, *, same_gpu: bool) -> bool:
         # What is safe everywhere ran somewhere; otherwise it is a tier C entry by another name.
         return entry.gate == "device" or query.min_tier == "C"
     return TIERS.index(_tier(query, entry, same_gpu=same_gpu)) <= TIERS.index(query.min_tier)
+
+
+def _gated(query: Query, entry: TableEntry) -> bool:
+    """Whether an entry that was never timed has passed the gate that is asked for."""
+    if entry.gate == "device" or query.min_gate == "interpreter":
+        return True
+    # An entry for every GPU is of no architecture, and its programs were run for none.
+    compiled = query.min_gate == "compiled" and entry.tier != "portfolio"
+    return compiled and entry.gate == "compiled" and (query.triton or entry.triton) in entry.passed_under
+
+
+def _ungated(query: Query) -> str:
+    if query.min_gate == "device":
+        return "not verified on the device"
+    under = f" with Triton {query.triton}" if query.triton else ""
+    return f"not verified as compiled{under}"
 
 
 def _default_loss(query: Query, index: TableIndex) -> float | None:
@@ -202,7 +226,11 @@ def _lower(
     everywhere: Callable[[], TableIndex],
     skipped: list[str],
 ) -> str:
-    """The tier that would have to be asked for to be served an entry, if that is what kept one from it."""
+    """The tier or gate that would have to be asked for to be served an entry, if that is what kept one from it."""
+    if _ungated(query) in skipped:
+        found = choose(replace(query, min_gate="interpreter"), own, relatives, everywhere)
+        if found.entry:
+            return f"; min_gate='interpreter' would serve {found.config}"
     if any(reason == _below(query) for reason in skipped):
         for tier in TIERS[TIERS.index(query.min_tier) + 1 : TIERS.index("C") + 1]:
             found = choose(replace(query, min_tier=tier), own, relatives, everywhere)

@@ -30,7 +30,8 @@ def lookup(
     state: bool = False,
     l2norm: bool = False,
     gate: bool = False,
-    min_tier: Literal["A", "B", "C"] = "B",
+    min_tier: Literal["A", "B", "C"] = "C",
+    min_gate: Literal["interpreter", "compiled", "device"] = "compiled",
     triton: str | None = None,
     driver: str | None = None,
     kernel_digest: str | None = None,
@@ -43,7 +44,9 @@ def lookup(
     gpu: a slug ("h100-sxm") or a name that a device gives itself. varlen: packed sequences. state: with an initial
     state.
     l2norm, gate: q and k are normalised, the decay gate is activated, in the op.
-    min_tier: A, B or C; what was only compiled for this GPU, and never timed on one, must be asked for ("C").
+    min_tier: A, B or C; C was only compiled for this GPU, and never timed on one.
+    min_gate: what an entry of tier C must have passed: "compiled", its programs ran without a fault on a CPU, as the caller's
+    Triton makes them (the entry's own where triton is None); "device"; or "interpreter", which knows nothing of the compiler.
     triton, driver: versions in use; entries timed under others count as tier B.
     kernel_digest: of the kernels that will be launched, if these are not the ones of this package.
     tables: a folder or file to look into first; then DELTAPROOF_TABLES, the user's tables and those that ship.
@@ -54,7 +57,7 @@ def lookup(
     table that is damaged.
     """
     # What is seldom given makes the key longer, and with it a hit slower.
-    query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, triton, driver)
+    query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, min_gate, triton, driver)
     if varlen or state or l2norm or gate or kernel_digest is not None or tables is not None:
         query = (*query, varlen, state, l2norm, gate, kernel_digest, tables)
     try:

@@ -10,7 +10,7 @@ from ..digests.kernels import STAGES, forget_digests
 from ..schema.gpus import known_gpus, resolve
 from ..schema.key import OPTIONS, Key, bucket
 from ..schema.table import EVERYWHERE
-from .choose import Answer, Query, TableIndex, choose, index_tables
+from .choose import Answer, MinGate, Query, TableIndex, choose, index_tables
 from .search_path import find_tables
 
 MinTier = Literal["A", "B", "C"]
@@ -31,6 +31,7 @@ def answer_query(
     heads: int | None,
     gpu: str,
     min_tier: MinTier,
+    min_gate: MinGate,
     triton: str | None,
     driver: str | None,
     varlen: bool = False,
@@ -43,6 +44,8 @@ def answer_query(
     """What `lookup` says of these arguments. Raises as it does."""
     if min_tier not in get_args(MinTier):
         raise ValueError(f"min_tier={min_tier!r}; accepted: A, B, C")
+    if min_gate not in get_args(MinGate):
+        raise ValueError(f"min_gate={min_gate!r}; accepted: interpreter, compiled, device")
     for name, size, least in (("K", K, 1), ("V", V, 1), ("tokens", tokens, 0), ("heads", heads, 1)):
         if size is not None and (not isinstance(size, int) or size < least):
             raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more")
@@ -63,7 +66,9 @@ def answer_query(
         tokens=bucket(REFERENCE[0] if tokens is None else tokens),
         heads=bucket(REFERENCE[1] if heads is None else heads),
     )
-    query = Query(key=key, gpu=device, kernel=kernel_digest, min_tier=min_tier, triton=triton, driver=driver)
+    query = Query(
+        key=key, gpu=device, kernel=kernel_digest, min_tier=min_tier, min_gate=min_gate, triton=triton, driver=driver
+    )
     family = [other for other in known_gpus().values() if other.arch == device.arch and other != device]
     alike = sorted(family, key=lambda other: abs(other.sm_count - device.sm_count))
     return choose(

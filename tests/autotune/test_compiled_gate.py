@@ -12,6 +12,7 @@ from deltaproof.autotune import tune
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.gates import compiled as compiled_gate
 from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.gates import running
 from deltaproof.autotune.records import ledger
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated
@@ -58,6 +59,13 @@ def test_what_becomes_hazardous_leaves_the_table_and_the_next_best_is_taken(
         return replace(done, found=found)
 
     monkeypatch.setattr(compiled_gate, "compile_points", with_a_hazard)
+    asked: list[running.RunQuestion] = []
+
+    def run_all(questions, jobs: int):
+        asked.extend(questions)
+        return [running.RunAnswer(question=one, held=True, detail="as if", program="ab" * 16) for one in questions]
+
+    monkeypatch.setattr(compiled_gate, "ask_run", run_all)
     records = ledger.Ledger(tmp_path, resolve("h100"))
     outcome = compiled_gate.gate_table(records, H100, jobs=1, progress=compiled_gate.Progress())
     assert outcome.failed and not outcome.broken
@@ -66,3 +74,24 @@ def test_what_becomes_hazardous_leaves_the_table_and_the_next_best_is_taken(
     again = ledger.Ledger(tmp_path, resolve("h100"))
     assert {one.config for one in again.records if isinstance(one, Gated) and not one.held} >= {worst}
     assert again.written() == again.table(), "what `autotune check` asks"
+    assert worst not in {one.config.token for one in asked}, "what has a known hazard is not run"
+    assert len(asked) == outcome.ran and not outcome.known
+    for entry in outcome.table.entries:
+        assert (entry.gate, entry.passed_under) == ("compiled", (entry.triton,))
+    asked.clear()
+    second = compiled_gate.gate_table(again, H100, jobs=1, progress=compiled_gate.Progress())
+    assert not asked and second.known == outcome.ran, "what was run before, by the same engine, is not run again"
+    assert second.table == outcome.table
+
+
+def test_what_races_when_it_is_run_is_refused_with_its_rule_and_what_does_not_passes():
+    family = replace(FAMILY, dtype="bf16", K=128, V=128)
+    tokens = ("c64,variant=packed,scores=64x4x2", "c32,variant=packed,scores=64x2x1,states=64x4x2")
+    questions = [
+        running.RunQuestion(family=family, config=compiled_gate.LaunchConfig.parse(token), arch=90) for token in tokens
+    ]
+    answers = {answer.question.config.token: answer for answer in running.ask_run(questions, 1)}
+    races, clean = (answers[token] for token in tokens)
+    assert races.held is False and "operand-in-flight" in races.detail and "packed.py:" in races.detail
+    assert clean.held is True and "3 schedules" in clean.detail and clean.program not in ("", races.program)
+    assert [running.can_run(arch) for arch in ("sm_80", "sm_90", "sm_100", "gfx942")] == [True, True, False, False]

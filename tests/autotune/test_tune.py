@@ -75,14 +75,14 @@ def test_the_table_is_what_its_records_amount_to(run, tmp_path: Path):
 def test_lookup_serves_tier_c_to_those_who_ask_for_it(run, tmp_path: Path):
     run()
     call = {"rule": "gdn", "dtype": "fp32", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "h100"}
-    assert lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables").tier == "C"
+    assert lookup("chunk_fwd", **call, min_gate="interpreter", tables=tmp_path / "tables").tier == "C"
     assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").tier != "C"
 
 
 def test_a_gpu_that_nobody_tuned_for_gets_what_is_safe_everywhere(run, tmp_path: Path):
     run()
     call = {"rule": "gdn", "dtype": "fp32", "K": 64, "V": 64, "tokens": 8192, "heads": 16, "gpu": "l40s"}
-    answer = lookup("chunk_fwd", **call, min_tier="C", tables=tmp_path / "tables")
+    answer = lookup("chunk_fwd", **call, min_gate="interpreter", tables=tmp_path / "tables")
     assert (answer.source, answer.tier) == ("portfolio", "portfolio")
     assert answer.expected_loss is not None
     assert lookup("chunk_fwd", **call, tables=tmp_path / "tables").source == "default", "it ran nowhere yet"

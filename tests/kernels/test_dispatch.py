@@ -76,7 +76,7 @@ def test_each_choice_is_explained_when_asked_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("DELTAPROOF_LOG", "dispatch")
     with caplog.at_level(logging.INFO, logger="deltaproof.dispatch"):
         choose()
-    assert "chunk_fwd gdn2 on h100-sxm: c32 (exact" in caplog.text
+    assert "chunk_fwd gdn2 on h100-sxm: c32 (tier A, gate device; exact" in caplog.text
 
 
 def test_ties_without_a_name_and_cpus_get_the_default():

@@ -41,7 +41,9 @@ def test_the_module_answers_as_lookup_does(make, places):
     )  # fmt: skip
     for op, (dtype, K), tokens, heads, varlen, tier in grid:
         call = {"rule": "gdn2", "dtype": dtype, "K": K, "V": 128, "tokens": tokens, "heads": heads, "min_tier": tier}
-        ours = lookup(op, **call, gpu="h100", varlen=varlen, kernel_digest=make.KERNEL, tables=folder)
+        ours = lookup(
+            op, **call, min_gate="interpreter", gpu="h100", varlen=varlen, kernel_digest=make.KERNEL, tables=folder
+        )
         theirs = exported["lookup"](op, **call, options=("varlen",) if varlen else ())
         assert theirs == (ours.config, ours.tier)
     with pytest.raises(ValueError, match="min_tier"):

@@ -18,6 +18,7 @@ from deltaproof.specs.rule import RULES
 
 DEFAULT = default_config("chunk_fwd", "bf16", 128)
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
+DEFAULT = default_config("chunk_fwd", "bf16", 128)
 
 
 @pytest.fixture
@@ -55,18 +56,35 @@ def test_an_option_is_a_step_too(make, places, ask):
     assert ask(varlen=True, state=True, l2norm=True).config == "c16"
 
 
-def test_what_was_only_compiled_must_be_asked_for(make, places, ask):
+def test_what_was_only_seen_by_the_interpreter_must_be_asked_for(make, places, ask):
     places(make.entry("C", config="c32", default_loss=0.5), make.entry("B", config="c16", tokens=4096))
     assert (ask().config, ask().tier, ask().source) == ("c16", "B", "nearest")
-    assert (ask(min_tier="C").config, ask(min_tier="C").tier) == ("c32", "C")
+    assert "1 not verified as compiled" in ask().reason
+    anything = ask(min_gate="interpreter")
+    assert (anything.config, anything.tier) == ("c32", "C")
     refused = ask(min_tier="A")
     assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", 0.5)
     assert "2 below tier A" in refused.reason
     assert "; min_tier='B' would serve c16; " in refused.reason
     places(make.entry("C", config="c32"), make.entry("C", config="c16", tokens=4096))
-    assert "(2 below tier B); min_tier='C' would serve c32; the safe default" in ask().reason
+    assert "(2 not verified as compiled); min_gate='interpreter' would serve c32; the safe default" in ask().reason
     places(make.entry("C", config="c32", kernel=make.OLD_KERNEL))
     assert "would serve" not in ask().reason
+
+
+def test_what_passed_as_compiled_is_served_to_the_triton_it_passed_under(make, places, ask):
+    passed = {"gate": "compiled", "triton": "3.7.1", "passed_under": ("3.7.1", "3.8.0")}
+    places(make.entry("C", config="c32", **passed), make.entry("C", config="c16", tokens=4096))
+    assert (ask().config, ask().tier, ask().entry.gate) == ("c32", "C", "compiled")
+    assert ask(triton="3.8.0").config == "c32"
+    other = ask(triton="3.9.0")
+    assert other.source == "default" and "2 not verified as compiled with Triton 3.9.0" in other.reason
+    assert ask(triton="3.9.0", min_gate="interpreter").config == "c32"
+    assert ask(min_gate="device").source == "default"
+    places(make.entry("C", config="c32", gate="device"))
+    assert ask(min_gate="device").config == "c32"
+    places(make.entry("C", config="c32", **passed | {"passed_under": ("3.8.0",)}))
+    assert ask().source == "default", "without a version, the one that it was compiled with counts"
 
 
 def test_times_under_other_versions_are_tier_b(make, places, ask):
@@ -84,7 +102,7 @@ def test_a_stale_or_failed_entry_is_never_served(make, places, ask, tier: str):
     answer = ask(min_tier="C")
     assert (answer.config, answer.source, answer.entry) == (DEFAULT, "default", None)
     assert "stale" in answer.reason and "1 failed verification" in answer.reason
-    assert ask(min_tier="C", kernel_digest=make.OLD_KERNEL).source == "exact"
+    assert ask(min_gate="interpreter", kernel_digest=make.OLD_KERNEL).source == "exact"
 
 
 def test_an_edited_kernel_makes_our_entries_stale(make, places, ask, monkeypatch: pytest.MonkeyPatch):
@@ -139,7 +157,7 @@ def test_else_what_is_safe_everywhere(make, places, ask):
     assert (answer.config, answer.tier, answer.source, answer.expected_loss) == ("c32", "portfolio", "portfolio", 0.3)
     places(make.entry("portfolio", config="c32"), gpu=None)
     assert ask().source == "default"
-    assert ask(min_tier="C").source == "portfolio"
+    assert ask(min_gate="interpreter").source == "portfolio"
 
 
 def test_batch_and_length_can_be_ignored(make, places, ask):
@@ -164,7 +182,7 @@ def test_a_tuned_entry_that_ships_is_not_hidden_by_an_untuned_one(make, places, 
     places(make.entry("A", config="c32"), folder="shipped/tables")
     places(make.entry("C", config="c16"))
     assert ask().config == "c32"
-    assert ask(min_tier="C").config == "c16"
+    assert ask(min_gate="interpreter").config == "c16"
 
 
 def test_a_damaged_table_is_never_no_table(make, places, ask, tmp_path, monkeypatch: pytest.MonkeyPatch):
@@ -197,6 +215,7 @@ def test_a_damaged_table_is_never_no_table(make, places, ask, tmp_path, monkeypa
     [
         ({"gpu": "H1000"}, "unknown GPU 'H1000'; known: a100-sxm, b200, h100-pcie, h100-sxm"),
         ({"min_tier": "D"}, "accepted: A, B, C"),
+        ({"min_gate": "none"}, "accepted: interpreter, compiled, device"),
         ({"dtype": "float16"}, "accepted: fp32, bf16, fp16"),
         ({"K": 0}, "K=0"),
         ({"K": "128"}, "K='128'"),

@@ -71,7 +71,7 @@ def judge_all(
         seed=seed,
     )
     try:
-        judged = targets.load(target)
+        judged = targets.load(target, place)
         if judged.ambiguous and not rule:
             usage(judged.ambiguous)
         oracle, cells = plan.plan(selection, judged.kernels)

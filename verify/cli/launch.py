@@ -44,7 +44,7 @@ def launch(
 ) -> None:
     """Run one call on a CPU as its kernels are compiled for a GPU; find races, missing fences and wrong accesses."""
     os.environ.pop("TRITON_INTERPRET", None)
-    from ..ptx import device as devices
+    from ..ptx.architectures import architecture
     from ..ptx.errors import NoCompiler, PtxError
     from ..ptx.schedules import ALL, random_schedules
 
@@ -52,7 +52,7 @@ def launch(
         _static(Path(what))
         return
     try:
-        arch = devices.architecture(device)
+        arch = architecture(device)
     except ValueError as error:
         usage(str(error))
     from ..ptx.launch import judge_call

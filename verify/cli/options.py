@@ -26,6 +26,10 @@ class Device(StrEnum):
     auto = "auto"
     interpreter = "interpreter"
     cuda = "cuda"
+    sm_80 = "sm_80"
+    sm_86 = "sm_86"
+    sm_89 = "sm_89"
+    sm_90 = "sm_90"
 
 
 def _in_a_folder(path: Path | None) -> Path | None:
@@ -54,12 +58,26 @@ JunitOption = Annotated[
     Path | None, typer.Option("--junit", help="Write JUnit XML here, for CI.", dir_okay=False, callback=_in_a_folder)
 ]
 DeviceOption = Annotated[
-    Device, typer.Option(help="auto: a GPU if there is one, else the interpreter.", case_sensitive=False)
+    Device,
+    typer.Option(
+        help="auto: a GPU if there is one, else the interpreter. sm_90 and others: as compiled for it, run on the CPU.",
+        case_sensitive=False,
+    ),
 ]
 
 
 def prepare(device: Device) -> str:
-    """Where kernels run, "interpreter" or "cuda", with the environment set that Triton reads when it is imported."""
+    """Where kernels run: "interpreter", "cuda" or an architecture. Sets the environment that Triton reads on import."""
+    if device.startswith("sm_"):
+        from ..ptx.errors import NoCompiler
+        from ..ptx.library import library
+
+        os.environ.pop("TRITON_INTERPRET", None)
+        try:
+            library()
+        except NoCompiler as error:
+            usage(str(error))
+        return device.value
     if device is Device.cuda or (device is Device.auto and _has_gpu()):
         if not _has_gpu():
             usage("--device cuda: there is no CUDA device here; use --device interpreter")
@@ -84,12 +102,12 @@ def known(noun: str, names: Sequence[str], there: Iterable[str]) -> None:
             usage(f"unknown {noun} {name!r}; known: {', '.join(there)}")
 
 
-def kernels_of(target: str) -> Mapping[str, Any]:
+def kernels_of(target: str, device: str = "") -> Mapping[str, Any]:
     """The kernels of a target, by id."""
     from ..targets import load
 
     try:
-        return load(target).kernels
+        return load(target, device).kernels
     except ValueError as error:
         usage(str(error))
 

@@ -55,7 +55,7 @@ def replay(
         replays = [(name, Replay.parse(text)) for name, text in found]
         for name, case in replays:
             known("property", [case.prop], PROPERTIES)
-            known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else kernels_of(name))
+            known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else kernels_of(name, place))
             if not plan.runs_on(load(case.prop), place):
                 usage(f"{case.prop} cannot be judged with --device {place}")
         threshold = tau()

@@ -19,8 +19,11 @@ from ...specs.oracle.recurrence import respond, solve
 from ...specs.problem import Problem
 from ..cases.case import Case
 from ..process.lost_device import noticed
+from ..ptx.schedules import QUICK, Schedule
+from ..ptx.verdict import Verdict
 from ..verdicts.outcome import KernelRaised, Unsupported
 from . import execute
+from .compiled import is_compiled, launched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,8 @@ class BoundsRun:
 class Harness:
     """A kernel to judge, the others of its target to compare with, and the threshold of the error budgets.
 
-    device: "cpu" runs kernels in the interpreter; "cuda" runs them as compiled, in their own arithmetic only.
+    device: "cpu" runs kernels in the interpreter; "cuda" runs them as compiled, in their own arithmetic only; so does
+    "sm_90", on the CPU, where every launch must keep the rules of `verify.ptx`.
     transform: changes the syntax trees of kernels before they are interpreted (`interpreter.session`).
     """
 
@@ -60,21 +64,34 @@ class Harness:
     device: str = "cpu"
     transform: Callable[[str, Any], Any] | None = None
 
+    @property
+    def simulated(self) -> str:
+        """The architecture of a GPU that is not there, "" where kernels run in the interpreter or on a GPU."""
+        return self.device if is_compiled(self.device) else ""
+
     def with_kernel(self, kernel: Any) -> Harness:
         """The same harness around another kernel."""
         return replace(self, kernel=kernel)
 
     def faithful(self, case: Case, inputs: Inputs, *, gradients: bool = False) -> dict[str, np.ndarray]:
         """Outputs as fp32 arrays, computed as a GPU would round. Raises KernelRaised, for an access out of bounds too."""
-        if self.device != "cpu":
+        if self.device not in ("cpu", self.simulated):
             with noticed(self.device):
                 made = execute.tensors(case.problem, inputs, place=self._placed)
                 return execute.as_numpy(execute.run(self.kernel, case, made, gradients=gradients))
         made = execute.tensors(case.problem, inputs)
         return execute.as_numpy(self.watched(lambda: execute.run(self.kernel, case, made, gradients=gradients)))
 
+    def launches(self, case: Case, inputs: Inputs, schedules: Sequence[Schedule]) -> list[Verdict]:
+        """Verdicts of all launches of one call, forward and backward, on a GPU that is not there. Raises KernelRaised."""
+        made = execute.tensors(case.problem, inputs)
+        wanted = self.kernel.differentiable
+        return launched(self.device, lambda: execute.run(self.kernel, case, made, gradients=wanted), schedules)[1]
+
     def watched(self, call: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """What `call` returns, its kernels computing as a GPU would round where there is none. Raises KernelRaised."""
+        if self.simulated:
+            return launched(self.device, call)[0]
         if self.device != "cpu":
             with noticed(self.device):
                 return call()
@@ -115,6 +132,9 @@ class Harness:
 
     def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
         """Run forward, and backward where there is one, with every buffer guarded. Raises KernelRaised."""
+        if self.simulated:
+            self.launches(case, inputs, QUICK)
+            return self._strays(case, inputs)
         if self.device != "cpu":
             with noticed(self.device):
                 return self._strays(case, inputs)
@@ -139,10 +159,11 @@ class Harness:
     def _strays(self, case: Case, inputs: Inputs) -> BoundsRun:
         from .red_zones import strays
 
-        made = execute.tensors(case.problem, inputs, place=self._placed)
+        made = execute.tensors(case.problem, inputs, place=None if self.simulated else self._placed)
         reference = solve if self.kernel.differentiable else respond
+        run: Any = self.watched if self.simulated else lambda call: call()
         found = strays(
-            lambda some: execute.run(self.kernel, case, some, gradients=self.kernel.differentiable),
+            lambda some: run(lambda: execute.run(self.kernel, case, some, gradients=self.kernel.differentiable)),
             made,
             # The reference of the error budgets, without the many noisy runs of one.
             lambda: {name: torch.from_numpy(np.isnan(x)) for name, x in reference(case.problem, inputs).items()},

@@ -91,4 +91,5 @@ CAUSALITY = Property(
     applies=applies,
     calls=1.5,
     on_device=True,
+    as_compiled=True,
 )

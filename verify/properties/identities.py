@@ -193,4 +193,5 @@ IDENTITIES = Property(
     uses_oracle=True,
     needs_gradients=True,
     on_device=True,
+    as_compiled=True,
 )

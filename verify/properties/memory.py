@@ -51,4 +51,5 @@ MEMORY = Property(
     pairs=True,
     calls=1.5,
     on_device=True,
+    as_compiled=True,
 )

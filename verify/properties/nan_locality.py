@@ -82,4 +82,5 @@ NAN_LOCALITY = Property(
     applies=applies,
     calls=1,
     on_device=True,
+    as_compiled=True,
 )

@@ -6,7 +6,6 @@ descriptors, autotuning. An autotuner takes its first configuration, since nothi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -42,14 +41,6 @@ Handler = Callable[[DeviceLaunch], None]
 # Shared memory that a program may have, and multiprocessors, of a GPU of each kind.
 _SHARED = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}
 _PROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132, 100: 148, 120: 170}
-
-
-def architecture(name: str) -> int:
-    """The number of "sm_90" or "90". Raises ValueError: one line with what is accepted."""
-    found = re.fullmatch(r"(?:sm_)?(\d+)a?", name)
-    if found is None or int(found[1]) not in (80, 86, 89, 90):
-        raise ValueError(f"device {name!r}; accepted: sm_80, sm_86, sm_89 and sm_90")
-    return int(found[1])
 
 
 class _Tools:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from .assembly.assembler import assemble
 from .assembly.program import Program
 from .assembly.text import parse
 from .device import DeviceLaunch, simulated
+from .digest import program_digest
 from .errors import PtxError, Unsupported
 from .finding import Finding
 from .lint import lint
@@ -48,26 +51,43 @@ def judge_call(
 
     The call goes on with what the first schedule computed. Raises what `run_launch` raises, and what the call raises.
     """
+    with judging(arch, schedules, each) as verdicts:
+        call()
+    return verdicts
+
+
+@contextmanager
+def judging(
+    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[Verdict], None] | None = None
+) -> Iterator[list[Verdict]]:
+    """Within, every launch on CPU tensors is compiled, run and judged; the list holds a verdict for each so far."""
     verdicts: list[Verdict] = []
-    programs: dict[str, Program] = {}
 
     def handle(launch: DeviceLaunch) -> None:
-        verdict = _judged(launch, schedules, programs)
+        verdict = _judged(launch, schedules)
         verdicts.append(verdict)
         if each is not None:
             each(verdict)
 
     with simulated(arch, handle):
-        call()
-    return verdicts
+        yield verdicts
 
 
-def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule], programs: dict[str, Program]) -> Verdict:
+@lru_cache(maxsize=64)
+def _assembled(ptx: str, shared: int) -> Program:
+    """Kept, since one program is launched again and again."""
+    return assemble(parse(ptx), shared)
+
+
+@lru_cache(maxsize=256)
+def _static(ptx: str) -> tuple[tuple[Finding, ...], str]:
+    """What the text shows, and its digest."""
+    return tuple(lint(ptx)), program_digest(ptx)
+
+
+def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> Verdict:
     try:
-        kernel = parse(launch.ptx)
-        if launch.ptx not in programs:
-            programs[launch.ptx] = assemble(kernel, launch.kernel.metadata.shared)
-        program = programs[launch.ptx]
+        program = _assembled(launch.ptx, launch.kernel.metadata.shared)
         arguments, memories = bind(launch, program)
     except Unsupported as error:
         finding = Finding(rule="unsupported", kernel=launch.name, instruction=error.opcode, detail=str(error))
@@ -75,7 +95,8 @@ def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule], programs: dict[
     if 0 in launch.grid:
         return Verdict(kernel=launch.name)
     verdict = judge(program, arguments, memories, launch.grid, schedules)
-    return replace(verdict, findings=merged([*verdict.findings, *lint(program.kernel)]))
+    static, name = _static(launch.ptx)
+    return replace(verdict, findings=merged([*verdict.findings, *static]), program=name)
 
 
 def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[Memory]]:

@@ -27,9 +27,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the schedules found. traffic, executed: counts of the first; seconds: of CPU time for all."""
+    """What the schedules found. program: digest of what ran. traffic, executed: counts of the first; seconds: of CPU time
+    for all."""
 
     kernel: str
+    program: str = ""
     findings: list[Finding] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     traffic: dict[str, int] = field(default_factory=dict)

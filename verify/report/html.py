@@ -60,7 +60,7 @@ def page(document: Document) -> str:
         matrix=_matrix(verdicts, anchors),
         heats=_heats(verdicts),
         worst=[
-            (verdict, replay_line(verdict.target, verdict.worst or ""))
+            (verdict, replay_line(verdict.target, verdict.worst or "", verdict.arithmetic))
             for verdict in sorted(measured, key=lambda verdict: -order(verdict.worst_ratio or 0.0))[:_WORST]
         ],
         notes=notes(verdicts),

@@ -43,7 +43,7 @@ def _found(failed: Sequence[Verdict]) -> Iterator[str]:
             yield f"- {found.message}"
             where = f"`{found.problem}`, configuration `{found.config}`"
             yield f"- smallest problem: {where}" + (f"; {found.stage}" if found.stage else "")
-            yield f"- `{replay_line(verdict.target, found.replay)}`"
+            yield f"- `{replay_line(verdict.target, found.replay, verdict.arithmetic)}`"
         yield from (f"- {note}" for note in verdict.notes if " not judged: " not in note)
 
 

@@ -164,7 +164,7 @@ def details(verdict: Verdict) -> list[str]:
         lines.append(f"first stage at fault: {found.stage}")
     if found.story is not None:
         lines.append(found.story)
-    return [*lines, *verdict.notes, f"replay: {replay_line(verdict.target, found.replay)}"]
+    return [*lines, *verdict.notes, f"replay: {replay_line(verdict.target, found.replay, verdict.arithmetic)}"]
 
 
 def _where(found: Counterexample) -> str:

@@ -24,6 +24,7 @@ from ..verdicts.outcome import KernelRaised, Outcome, Unsupported, held
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import declined, dtypes, known_cases, regimes
 from .search import Record, is_bad, search
+from .served_cases import served_cases
 
 OnCase = Callable[[str], object]
 """Told the replay token of every case before it runs, so that a crash can be blamed."""
@@ -68,6 +69,11 @@ def judge(
             record.add(case, judge_case(prop, case, harness))
         return record.seen[case]
 
+    if harness.simulated and kernel is not None:
+        for case in served_cases(cell, prop, kernel, profile, harness.device):
+            if is_bad(attempt(case)):
+                break
+        return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     for case in known_cases(cell, prop, kernel, profile, seed):
         if is_bad(attempt(case)) and not is_package(cell.target):
             break
@@ -123,7 +129,8 @@ def judge_one(
 def _localised(verdict: Verdict, prop: Property, harness: Harness, record: Record, on_case: OnCase) -> Verdict:
     """A failure with its stage and story. Where they cannot be told, the story says so: it spoils no verdict."""
     found = verdict.counterexample
-    if found is None or record.smallest is None or not prop.needs_kernel:
+    # Of compiled code the message names the kernel and the line; the stages are the interpreter's to tell.
+    if found is None or record.smallest is None or not prop.needs_kernel or harness.simulated:
         return verdict
     on_case(found.replay)
     try:
@@ -135,6 +142,8 @@ def _localised(verdict: Verdict, prop: Property, harness: Harness, record: Recor
 
 
 def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
+    if harness.simulated and prop.needs_kernel:
+        return harness.device  # pyright: ignore[reportReturnType]  # an architecture, as `simulated` says
     return prop.arithmetic if harness.device == "cpu" else "device"
 
 
@@ -150,12 +159,12 @@ def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic,
             counterexample = counterexample_of(cell, prop, case, outcome)
         else:
             replay = Replay(prop=prop.name, kernel=cell.kernel, case=case).token
-            notes = (outcome.message, f"replay: {replay_line(cell.target, replay)}", *notes)
+            notes = (outcome.message, f"replay: {replay_line(cell.target, replay, arithmetic)}", *notes)
     if not record.judged and not notes:
         notes = ("no case of this profile applies",)
     for case, outcome in record.others.values():
         token = Replay(prop=prop.name, kernel=cell.kernel, case=case).token
-        again = replay_line(cell.target, token)
+        again = replay_line(cell.target, token, arithmetic)
         notes = (f"also fails ({outcome.kind or prop.kind}): {outcome.message}; replay: {again}", *notes)
     return Verdict(
         kernel=cell.kernel,

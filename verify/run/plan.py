@@ -15,6 +15,7 @@ from ..properties import load
 from ..properties.base import Property
 from ..verdicts.verdict import Verdict
 from .known_cases import as_taken
+from .served_cases import served_configs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,34 +47,45 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
     """
     chosen = kernel_names(selection, kernels)
     properties = [load(name) for name in selection.properties]
+    compiled = selection.device.startswith("sm_")
     of_kernels = [prop for prop in properties if prop.needs_kernel and runs_on(prop, selection.device)]
-    oracle = [
-        Cell(target=selection.target, kernel=ORACLE_KERNEL, rule=rule, property="oracle")
-        for rule in selection.rules
-        if rule not in RELATIVES
-        if any(prop.uses_oracle for prop in of_kernels) or "oracle" in selection.properties
-    ]
     cells = []
     for column, prop in enumerate(sorted(of_kernels, key=lambda prop: prop.calls)):
         for row, name in enumerate(chosen):
             rules = [rule for rule in selection.rules if prop.relatives or rule not in RELATIVES]
-            turn = (row * 3 + column + selection.seed) % max(1, len(rules))
+            # All properties of compiled code share one program of each kernel, that of a rule that is served where there is one.
+            served = [rule for rule in rules if compiled and (name, rule) in served_configs(selection.device)]
+            rules = served or rules
+            turn = (row * 3 + (0 if compiled else column) + selection.seed) % max(1, len(rules))
             in_turn = [*rules[turn:], *rules[:turn]]
-            able = [rule for rule in in_turn if reason(prop, kernels[name], rule) is None]
-            taken = able[: PROFILES[selection.profile].rules]
+            able = [rule for rule in in_turn if reason(prop, kernels[name], rule, compiled=compiled) is None]
+            most = PROFILES[selection.profile].rules
+            taken = able[: 1 if compiled and selection.profile == "quick" else most]
             cells += [Cell(target=selection.target, kernel=name, rule=rule, property=prop.name) for rule in taken]
+    # What costs minutes to compile is judged by the oracles of its own rules.
+    rules = {cell.rule for cell in cells} if compiled and cells else set(selection.rules)
+    oracle = [
+        Cell(target=selection.target, kernel=ORACLE_KERNEL, rule=rule, property="oracle")
+        for rule in selection.rules
+        if rule in rules - set(RELATIVES)
+        if any(prop.uses_oracle for prop in of_kernels) or "oracle" in selection.properties
+    ]
     return oracle, cells
 
 
 def runs_on(prop: Property, device: str) -> bool:
-    """Whether a property can be judged on a device: "interpreter" or "cuda"."""
+    """Whether a property can be judged on a device: "interpreter", "cuda" or an architecture."""
+    if device.startswith("sm_"):
+        return prop.as_compiled or not prop.needs_kernel
     return prop.on_device if device == "cuda" else prop.arithmetic != "device"
 
 
-def reason(prop: Property, kernel: Any, rule: str) -> str | None:
+def reason(prop: Property, kernel: Any, rule: str, *, compiled: bool = False) -> str | None:
     """Why a property cannot be judged for a kernel and a rule at all; None if it can."""
     if prop.needs_gradients and not kernel.differentiable:
         return "has no backward pass"
+    if compiled and not kernel.needs_triton:
+        return "runs no Triton kernels, which could be compiled"
     if prop.arithmetic == "bounds" and not kernel.needs_triton:
         return "runs no Triton kernels, whose addresses could be checked"
     if rule in RELATIVES and not prop.relatives:
@@ -98,7 +110,8 @@ def unsupported(selection: Selection, kernels: Mapping[str, Any], *, every_rule:
         for prop in map(load, selection.properties):
             if not prop.needs_kernel or not runs_on(prop, selection.device):
                 continue
-            reasons = {rule: reason(prop, kernels[name], rule) for rule in selection.rules}
+            compiled = selection.device.startswith("sm_")
+            reasons = {rule: reason(prop, kernels[name], rule, compiled=compiled) for rule in selection.rules}
             if not every_rule and None in reasons.values():
                 continue
             told = {rule: why for rule, why in reasons.items() if why is not None}

@@ -16,14 +16,16 @@ from ..cases.target_names import is_package
 from ..process.lost_device import EXIT_CODE
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
-from ..verdicts.verdict import Counterexample, Verdict
+from ..ptx.library import digest as engine_digest
+from ..verdicts.verdict import Arithmetic, Counterexample, Verdict
 from . import worker
 from .cache import VerdictStore
+from .served_cases import served_digest
 from .worker import not_judged
 
-_PACKAGE = 5
-"""How much longer a cell of a package may take: it meets all of the corpus, and its kernels are not made for speed in an
-interpreter."""
+_SLOW = 5
+"""How much longer a cell may take of a package, which meets all of the corpus and whose kernels are not made for speed in an
+interpreter, and of compiled code, which has to be compiled."""
 
 OnVerdict = Callable[[Verdict], None]
 
@@ -42,6 +44,8 @@ class Settings:
     def key(self, store: VerdictStore, cell: Cell) -> str:
         """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
         words = (self.profile, self.device, str(self.seed), repr(self.tau))
+        if self.device.startswith("sm_"):
+            words += (engine_digest(), served_digest(self.device))
         return store.key(cell.target, cell.kernel, cell.rule, cell.property, *words)
 
 
@@ -94,7 +98,8 @@ def _judge(
 ) -> Iterator[tuple[Cell, Verdict]]:
     """Cells with their verdicts, in the order in which they are reached; `only` judges them by one case."""
     package = any(is_package(cell.target) for cell in cells)
-    timeout = PROFILES[settings.profile].cell_seconds * (_PACKAGE if package else 1)
+    slow = package or settings.device.startswith("sm_")
+    timeout = PROFILES[settings.profile].cell_seconds * (_SLOW if slow else 1)
     left = dict(enumerate(cells))
     with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch:
         tasks = [
@@ -132,9 +137,15 @@ def _crashed(task: worker.Task, code: int) -> Verdict:
     cell, prop = task.cell, load(task.cell.property)
     return Verdict(
         kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
-        arithmetic=prop.arithmetic if task.device == "interpreter" else "device",
+        arithmetic=_arithmetic(prop.arithmetic, task.device),
         status="failed", kind="memory", problems=1, seconds=0.0, counterexample=counterexample,
     )  # fmt: skip
+
+
+def _arithmetic(own: Arithmetic, device: str) -> Arithmetic:
+    if device.startswith("sm_"):
+        return device  # pyright: ignore[reportReturnType]  # one of the architectures that are accepted
+    return own if device == "interpreter" else "device"
 
 
 def _last_case(task: worker.Task) -> str | None:

@@ -55,7 +55,7 @@ def not_judged(cell: Cell, note: str) -> Verdict:
 def _judged(task: Task) -> Verdict:
     cell = task.cell
     prop = load(cell.property)
-    kernels = load_target(cell.target).kernels
+    kernels = load_target(cell.target, task.device).kernels
     harness = Harness(
         kernel=kernels[cell.kernel] if prop.needs_kernel else None,
         kernels=kernels,

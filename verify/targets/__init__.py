@@ -46,8 +46,10 @@ class Target:
         return [f"{option} is not offered by {', '.join(names)}" for option, names in self.not_offered.items() if names]
 
 
-def load(name: str) -> Target:
-    """Import a target. TRITON_INTERPRET must be set, or not, before. Raises ValueError that says what is accepted."""
+def load(name: str, device: str = "") -> Target:
+    """Import a target. TRITON_INTERPRET must be set, or not, before. device: an architecture, "sm_90", if kernels are to be
+    compiled for it without a GPU. Raises ValueError that says what is accepted.
+    """
     if name == OWN:
         from ...kernels import KERNELS
 
@@ -61,12 +63,12 @@ def load(name: str) -> Target:
         return fla.load()
     registered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in registered:
-        return _target(name, _imported(name, registered[name].load))
+        return _target(name, _imported(name, registered[name].load), device)
     module, colon, attribute = name.partition(":")
     if not (module and colon and attribute):
         known = f"; registered: {', '.join(registered)}" if registered else ""
         raise ValueError(f"unknown target {name!r}; accepted: {'; '.join(FORMS)}{known}")
-    return _target(name, _imported(name, lambda: getattr(_module(module), attribute)))
+    return _target(name, _imported(name, lambda: getattr(_module(module), attribute)), device)
 
 
 def _module(name: str) -> Any:
@@ -83,7 +85,7 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
         raise ValueError(f"target {name!r} cannot be imported: {error}") from None
 
 
-def _target(name: str, found: Any) -> Target:
+def _target(name: str, found: Any, device: str) -> Target:
     """A target from what its name leads to. Raises ValueError for what is none."""
     if isinstance(found, Target):
         return found
@@ -92,7 +94,7 @@ def _target(name: str, found: Any) -> Target:
     if callable(found):
         from .function import of_function
 
-        return of_function(name, found)
+        return of_function(name, found, device if device.startswith("sm_") else "")
     raise ValueError(
         f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
     )

@@ -39,12 +39,15 @@ _HINTS = {"gdn2": "gdn2", "kda": "kda", "gated_delta_rule": "gdn", "gdn": "gdn",
 
 
 @lru_cache(maxsize=16)
-def of_function(name: str, function: Callable[..., Any]) -> Target:
-    """A target of one kernel. Raises ValueError for a signature that is neither FLA's nor ours."""
+def of_function(name: str, function: Callable[..., Any], simulated: str = "") -> Target:
+    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU.
+
+    Raises ValueError for a signature that is neither FLA's nor ours.
+    """
     convention = read(name, function)
     short = getattr(function, "__name__", name.rpartition(":")[2])
     kernel = adapt(function, convention, name=short)
-    seen = _try(kernel)
+    seen = _try(kernel, simulated)
     kernel = adapt(
         function,
         convention,
@@ -132,7 +135,7 @@ class _Seen:
     launches: bool
 
 
-def _try(kernel: Adapted) -> _Seen:
+def _try(kernel: Adapted, simulated: str) -> _Seen:
     """Call the kernel once, on a small problem. One that raises is taken to do all: judging it will show what it does."""
     options = kernel.convention.options
     problem = Problem(
@@ -140,7 +143,7 @@ def _try(kernel: Adapted) -> _Seen:
         initial_state="initial_state" in options, final_state="output_final_state" in options,
     )  # fmt: skip
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    place = None if interpreted else lambda tensor: tensor.to("cuda")
+    place = None if interpreted or simulated else lambda tensor: tensor.to("cuda")
     made = execute.tensors(problem, generate(problem), place=place)
     case = Case(problem=problem, config=kernel.configs(problem)[0])
     leaves = {n: x.requires_grad_() if n in execute.GRADIENTS else x for n, x in made.items()}
@@ -152,12 +155,19 @@ def _try(kernel: Adapted) -> _Seen:
 
             with watching(lambda seen: launches.append(seen.name)), session():
                 o, _ = kernel.run(**execute.arguments(case, leaves))
+        elif simulated:
+            from ..ptx.launch import judging
+            from ..ptx.schedules import ROUND_ROBIN
+
+            with judging(int(simulated.removeprefix("sm_")), (ROUND_ROBIN,), lambda seen: launches.append(seen.kernel)):
+                o, _ = kernel.run(**execute.arguments(case, leaves))
         else:
             o, _ = kernel.run(**execute.arguments(case, leaves))
     except Exception:
         return _Seen(differentiable=True, launches=True)
     return _Seen(
-        differentiable=isinstance(o, torch.Tensor) and o.requires_grad, launches=bool(launches) or not interpreted
+        differentiable=isinstance(o, torch.Tensor) and o.requires_grad,
+        launches=bool(launches) or not (interpreted or simulated),
     )
 
 

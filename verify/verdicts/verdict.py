@@ -11,7 +11,8 @@ from ..cases.target_names import OWN
 
 Status = Literal["held", "failed", "unsupported", "error"]
 Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]
-Arithmetic = Literal["exact", "faithful", "bounds", "device", "none"]
+Arithmetic = Literal["exact", "faithful", "bounds", "device", "none", "sm_80", "sm_86", "sm_89", "sm_90"]
+"""In what a kernel computed. An architecture: as compiled for it, on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +115,10 @@ class Verdict:
             raise ValueError(f"not a verdict: {error}") from None
 
 
-def replay_line(target: str, token: str) -> str:
-    """The command that judges a case again."""
-    return f"verify replay{'' if target == OWN else f' --target {target}'} '{token}'"
+def replay_line(target: str, token: str, arithmetic: str = "") -> str:
+    """The command that judges a case again, in the arithmetic of a verdict if that is an architecture."""
+    place = f" --device {arithmetic}" if arithmetic.startswith("sm_") else ""
+    return f"verify replay{'' if target == OWN else f' --target {target}'}{place} '{token}'"
 
 
 def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:

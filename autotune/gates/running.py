@@ -1,0 +1,151 @@
+"""The gate on compiled code, by running it: a configuration's programs, thread by thread on a CPU, in adversarial orders.
+
+A search of the text for known hazards comes first and costs nothing (`gates.compiled`); this finds the others, and compares what
+the programs compute with the error budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...verify.process.pool import Failure, Workers, one_thread
+from ...verify.ptx.architectures import architecture
+from ...verify.ptx.schedules import FIRST_FIRST, RANDOM, ROUND_ROBIN
+from ..space.points import Family
+
+if TYPE_CHECKING:
+    from ...specs.problem import Problem
+
+SCHEDULES = (ROUND_ROBIN, FIRST_FIRST, RANDOM)
+"""Warps in turn; the first warp until it waits, and all that is asynchronous late; turns of random length, late as well."""
+SECONDS = 900.0
+"""After which a run counts as hanging, compiling included."""
+TAIL = 22
+"""Tokens after two whole chunks: every branch of a kernel is taken."""
+HEADS = 2
+"""With one head the compiler knows rows to be contiguous that are not when it serves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunQuestion:
+    """Are the programs that the compiler makes of a configuration, for calls of a family on an architecture, right?
+
+    arch: the number of the architecture: 90 for sm_90.
+    """
+
+    family: Family
+    config: LaunchConfig
+    arch: int
+
+    @property
+    def kernel(self) -> str:
+        """Its name in `kernels.KERNELS`."""
+        return kernel_of(self.family.op, self.config.token)
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.config.token} sm_{self.arch}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunAnswer:
+    """held: no rule was broken, all schedules gave the same bits, and these are within budget; None where it could not be told.
+
+    detail: what was judged, or the first fault. program: digest of the programs. seconds: of wall time, compiling included.
+    """
+
+    question: RunQuestion
+    held: bool | None
+    detail: str
+    program: str = ""
+    seconds: float = 0.0
+
+
+def can_run(arch: str) -> bool:
+    """Whether programs of an architecture, "sm_90", can be run on a CPU."""
+    try:
+        architecture(arch)
+    except ValueError:
+        return False
+    return True
+
+
+def ask_run(some: Sequence[RunQuestion], jobs: int, timeout: float = SECONDS) -> Iterator[RunAnswer]:
+    """Answers, as they are found, from processes that may crash or hang; of these nothing can be told."""
+    with Workers(jobs, one_thread) as workers:
+        for index, result in workers.run(run_compiled, [(question,) for question in some], timeout):
+            if isinstance(result, Failure):
+                result = RunAnswer(question=some[index], held=None, detail=f"{result.outcome} while it ran as compiled")
+            yield result
+
+
+def run_compiled(question: RunQuestion) -> RunAnswer:
+    """Compile and run one configuration, forward and, in training, backward. In a process without TRITON_INTERPRET."""
+    import time
+
+    started = time.monotonic()
+    try:
+        held, detail, program = _judged(question)
+    except Exception as error:
+        held, detail, program = None, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", ""
+    seconds = round(time.monotonic() - started, 1)
+    return RunAnswer(question=question, held=held, detail=detail, program=program, seconds=seconds)
+
+
+def _judged(question: RunQuestion) -> tuple[bool | None, str, str]:
+    from ...kernels import KERNELS
+    from ...results.files.calibration import tau
+    from ...specs.inputs.make import generate
+    from ...verify.cases.case import Case
+    from ...verify.execution import execute
+    from ...verify.execution.contracts import contract_of
+    from ...verify.execution.kept_budgets import kept_budget
+    from ...verify.properties.error import worst_row
+    from ...verify.ptx.launch import judging
+
+    problem, kernel = _problem(question), KERNELS[question.kernel]
+    case = Case(problem=problem, config=question.config)
+    made = execute.tensors(problem, generate(problem))
+    with judging(question.arch, SCHEDULES) as verdicts:
+        outputs = execute.run(kernel, case, made, gradients=kernel.differentiable)
+    program = hashlib.sha256(" ".join(verdict.program for verdict in verdicts).encode()).hexdigest()[:32]
+    faults = [fault for verdict in verdicts for fault in verdict.faults]
+    if unknown := [fault for fault in faults if fault.rule == "unsupported"]:
+        return None, str(unknown[0]), program
+    if faults:
+        # What a run saw says more than what the text shows.
+        return False, str(min(faults, key=lambda fault: fault.rule.startswith("lint-"))), program
+    if found := [difference for verdict in verdicts for difference in verdict.differences]:
+        return False, f"{found[0].memory} differs between {' and '.join(found[0].schedules)}", program
+    worst = worst_row(execute.as_numpy(outputs), kept_budget(problem, contract_of(kernel, case)))
+    ratio = 0.0 if worst is None else worst.ratio / tau()
+    if worst is not None and not ratio <= 1:
+        return False, f"{worst.tensor} is {ratio:.3g} times its error budget", program
+    names = ", ".join(dict.fromkeys(verdict.kernel for verdict in verdicts))
+    return True, f"{names} ran under {len(SCHEDULES)} schedules; worst error {ratio:.3g} of the budget", program
+
+
+def _problem(question: RunQuestion) -> Problem:
+    from ...specs.problem import Problem
+    from ...specs.rule import RULES
+
+    family = question.family
+    usual: dict[str, Any] = {"rule": RULES[family.rule], "dtype": family.dtype, "K": family.K, "V": family.V}
+    return Problem(**usual, T=2 * question.config.chunk_size + TAIL, H=HEADS, HV=HEADS)
+
+
+@cache
+def engine() -> str:
+    """Digest of what runs and judges: the engine, its rules, this file, and the threshold of the budgets."""
+    from ...results.files.calibration import tau
+    from ...verify.ptx import library
+
+    digest = hashlib.sha256(f"{library.digest()} {tau()!r}".encode())
+    for path in (*sorted(Path(library.__file__).parent.rglob("*.py")), Path(__file__)):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

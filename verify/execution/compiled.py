@@ -1,0 +1,61 @@
+"""A kernel's launches as compiled for a GPU that is not there: what the engine finds is what the kernel did wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..ptx.finding import Finding
+from ..ptx.launch import judging
+from ..ptx.schedules import LAST_FIRST, Schedule
+from ..ptx.verdict import Verdict
+from ..verdicts.outcome import KernelRaised, Unsupported
+from ..verdicts.verdict import Kind
+from .execute import Tensors
+
+ADVERSARIAL: tuple[Schedule, ...] = (LAST_FIRST,)
+"""What a call runs under unless a property is about schedules: what is asynchronous happens as late as it may."""
+
+_MEMORY = ("-bounds", "-alignment", "wild-address", "result-unwritten", "descriptor")
+_LAUNCH = ("deadlock", "endless", "divergent-barrier", "masked-collective", "trap", "memory")
+
+
+def is_compiled(device: str) -> bool:
+    """Whether a device is a GPU by architecture, "sm_90", whose programs run on the CPU."""
+    return device.startswith("sm_")
+
+
+def launched(
+    device: str, call: Callable[[], Tensors], schedules: Sequence[Schedule] = ADVERSARIAL
+) -> tuple[Tensors, list[Verdict]]:
+    """What a call on CPU tensors returns, and the verdicts of its launches.
+
+    Raises KernelRaised for the first fault, Unsupported for an instruction that the engine does not know.
+    """
+    with judging(int(device.removeprefix("sm_")), schedules) as verdicts:
+        try:
+            outputs = call()
+        except KernelRaised:
+            # What the rules found explains what followed from it.
+            require_clean(verdicts)
+            raise
+    require_clean(verdicts)
+    return outputs, verdicts
+
+
+def require_clean(verdicts: Sequence[Verdict]) -> None:
+    """That no launch breaks a rule. Raises KernelRaised, Unsupported."""
+    faults = [fault for verdict in verdicts for fault in verdict.faults]
+    for fault in faults:
+        if fault.rule == "unsupported":
+            raise Unsupported(f"{fault.kernel}: {fault.detail or fault.instruction} is not known to the engine")
+    if faults:
+        # What a run saw says more than what the text shows.
+        first = min(faults, key=lambda fault: fault.rule.startswith("lint-"))
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise KernelRaised(f"{first}{more}", _kind(first), cause=f"{first.rule} at {first.source or first.instruction}")
+
+
+def _kind(finding: Finding) -> Kind:
+    if finding.rule in _LAUNCH:
+        return "launch"
+    return "memory" if any(word in finding.rule for word in _MEMORY) else "nondeterminism"

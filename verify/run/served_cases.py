@@ -1,0 +1,97 @@
+"""The cases of compiled code: our configurations as tables serve them, at the head dimensions that they serve.
+
+Nothing is drawn or shrunk: another size would be another program. Two chunks and a tail pass every branch of a kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...results.files.packaged import packaged
+from ...results.schema.table import Table, loads
+from ...specs.problem import Problem
+from ...specs.rule import NAMED, Rule
+from ..cases.case import Case
+from ..cases.cell import Cell
+from ..cases.profiles import Profile
+from ..cases.strategies import regimes_of
+from ..properties.base import Property
+
+TAIL = 22
+"""Tokens after the last whole chunk: more than one tile of tensor cores, and no whole number of them."""
+
+_USUAL = 128
+_CONFIGS = {"quick": 1, "merge": 2}
+_HARD = ("mixed", "strong", "collinear")
+
+
+def served_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, device: str) -> list[Case]:
+    """quick: one configuration at head dimension 128. merge: two at each served; nightly: all, and hard inputs."""
+    rule = NAMED[cell.rule]
+    served = served_configs(device).get((kernel.name, rule.name), {})
+    sizes = (_USUAL,) if profile.name == "quick" or not served else tuple(sorted(served))
+    found: list[Case] = []
+    for size in sizes:
+        for config in served.get(size, ())[: _CONFIGS.get(profile.name)] or (None,):
+            found += _of(rule, size, config, prop, kernel, nightly=profile.name == "nightly")
+    return list(dict.fromkeys(found))
+
+
+def _of(
+    rule: Rule, size: int, config: LaunchConfig | None, prop: Property, kernel: Any, *, nightly: bool
+) -> Iterator[Case]:
+    usual = Problem(rule=rule, dtype="bf16", T=2 * 64 + TAIL, H=1, HV=1, K=size, V=size)
+    own: LaunchConfig = config or kernel.configs(usual)[0]
+    plain = replace(usual, T=2 * own.chunk_size + TAIL)
+    # Heads that share a key show in addresses and between programs; numbers are those of one head.
+    others = [replace(plain, HV=2)] if prop.name in ("memory", "determinism") else [plain]
+    if nightly and prop.name == "memory":
+        lengths = (0, 1, own.chunk_size + 3)
+        others.append(replace(plain, T=sum(lengths), lengths=lengths, strided=True))
+    if nightly and prop.name == "error":
+        others += [replace(plain, regime=name) for name in _HARD if name in regimes_of(rule)]
+    for problem in others:
+        taken = problem if kernel.accepts(problem) is True else plain
+        if kernel.accepts(taken) is True and prop.applies(kernel, taken) is None:
+            yield Case(problem=taken, config=own)
+
+
+@lru_cache(maxsize=4)
+def served_configs(device: str) -> dict[tuple[str, str], dict[int, tuple[LaunchConfig, ...]]]:
+    """(kernel, rule) -> head dimension -> configurations in the packaged tables of this architecture, the most served first."""
+    counts: dict[tuple[str, str], dict[int, Counter[str]]] = {}
+    for table in _tables(device):
+        for entry in table.entries:
+            key = entry.key
+            where = counts.setdefault((kernel_of(key.op, entry.config), key.rule), {})
+            if key.K == key.V:
+                where.setdefault(key.K, Counter())[entry.config] += 1
+    return {
+        where: {
+            size: tuple(
+                LaunchConfig.parse(token) for token, _ in sorted(some.items(), key=lambda one: (-one[1], one[0]))
+            )
+            for size, some in sizes.items()
+        }
+        for where, sizes in counts.items()
+    }
+
+
+def served_digest(device: str) -> str:
+    """Names what `served_configs` finds: verdicts on it depend on nothing else of the tables."""
+    return hashlib.sha256(repr(sorted(served_configs(device).items())).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4)
+def _tables(device: str) -> tuple[Table, ...]:
+    return tuple(
+        table
+        for path in sorted(packaged("tables").iterdir(), key=lambda path: path.name)
+        if path.name.endswith(".json") and (table := loads(path.read_text(encoding="utf-8"), path.name)).arch == device
+    )
