@@ -6,15 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..results.digests.kernels import kernel_digest
-from ..results.evidence.archive import (  # fmt: skip
-    DEVICE,
-    SUFFIX,
-    compress,
-    current,
-    decompress,
-    is_of_device,
-    shipped_records,
-)
+from ..results.evidence.archive import DEVICE, SUFFIX, compress, current, decompress, is_of_device, shipped_records
 from ..results.evidence.derive import derive
 from ..results.evidence.journal import read_journals
 from ..results.evidence.portfolio import portfolio

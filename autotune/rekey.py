@@ -22,10 +22,9 @@ from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.stage import Progress, compile_points
 from .compile.toolchain import triton_version
-from .gates.compiled import ranked_by
+from .gate import ranked_by
 from .records.ledger import Ledger
-from .reports.analysis import family_of, point_of
-from .space.points import Family, Point, points_of
+from .space.points import Family, Point, family_of, point_of, points_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

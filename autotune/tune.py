@@ -20,8 +20,8 @@ from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.prune import Pruned, prune
 from .compile.stage import COMPILE_SECONDS, Compiled, Progress, compile_points
+from .gate import judged
 from .gates import interpreter as gate
-from .gates.compiled import judged
 from .model.ranking import Ranked, rank, sizes
 from .plural import counted
 from .records import to_records

@@ -17,7 +17,7 @@ def gate(
 
     Run are the programs for sm_80 to sm_90; of others a known hazard is all that is looked for.
     """
-    from ..gates.compiled import gate_table
+    from ..gate import gate_table
 
     target = gpu_of(gpu)
     with errors(), progress() as hooks:

@@ -11,7 +11,7 @@ from statistics import mean, median
 import numpy as np
 
 from ...kernels.configs.launch_config import LaunchConfig
-from ...kernels.configs.space import OP_STAGES, SPACES, op_stages, op_tiles
+from ...kernels.configs.space import OP_STAGES, op_stages, op_tiles
 from ...results.schema.entry import TableEntry
 from ...results.schema.key import Key
 from ...results.schema.record import Compiled, Measured
@@ -22,19 +22,7 @@ from ..compile.binary import Compilation
 from ..model.cost import estimate
 from ..model.op_counts import FP32, work
 from ..model.ranking import RUNS
-from ..space.points import Family, Point, points_of
-
-
-def family_of(key: Key) -> Family:
-    return Family(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
-
-
-def point_of(record: Compiled) -> Point:
-    config = LaunchConfig.parse(record.config)
-    return Point(
-        family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size, solver=config.solver,
-        tile=getattr(config, SPACES[record.stage].tile),
-    )  # fmt: skip
+from ..space.points import Family, Point, family_of, point_of, points_of
 
 
 def predicted(records: Iterable[Compiled], gpu: Gpu) -> dict[Point, float]:

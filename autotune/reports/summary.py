@@ -16,9 +16,8 @@ from ...results.export.t4 import T4Result
 from ...results.schema.entry import TableEntry
 from ..compile.toolchain import triton_version
 from ..plural import counted
-from ..space.points import Family, StageCount
+from ..space.points import Family, StageCount, family_of
 from ..tune import Report
-from .analysis import family_of
 
 SCHEMA = 1
 

@@ -11,6 +11,7 @@ from ...kernels.configs.launch_config import LaunchConfig, Solver, Tile, Variant
 from ...kernels.configs.space import CONSTRAINTS, SPACES, op_stages, tuned_variants
 from ...results.schema.default import default_config
 from ...results.schema.key import Key
+from ...results.schema.record import Compiled
 from ...specs.gpus import Architecture
 
 
@@ -98,6 +99,20 @@ class StageCount:
     @property
     def left(self) -> int:
         return self.total - self.removed.total()
+
+
+def family_of(key: Key) -> Family:
+    """The family of a key, whatever its sizes."""
+    return Family(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
+
+
+def point_of(record: Compiled) -> Point:
+    """What a record of a compilation is about."""
+    config = LaunchConfig.parse(record.config)
+    return Point(
+        family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size, solver=config.solver,
+        tile=getattr(config, SPACES[record.stage].tile),
+    )  # fmt: skip
 
 
 def families(ops: Iterable[str], rules: Iterable[str], dtypes: Iterable[str], dims: Iterable[int]) -> list[Family]:

@@ -23,8 +23,7 @@ from ..compile import compiler
 from ..compile.binary import Compilation
 from ..compile.prune import too_large
 from ..compile.stage import COMPILE_SECONDS
-from ..reports.analysis import family_of, point_of
-from ..space.points import Point, points_of
+from ..space.points import Point, family_of, point_of, points_of
 from .device import Sizes, Timed
 from .shared_trials import Bench, Verdicts
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from synthetic import FAMILY, ask_none, compile_all
 
+from deltaproof.autotune import gate as compiled_gate
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.gates import compiled as compiled_gate
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates import running
 from deltaproof.autotune.records import ledger

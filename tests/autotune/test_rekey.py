@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from synthetic import FAMILY, ask_none, compile_all
 
+from deltaproof.autotune import gate as compiled_gate
 from deltaproof.autotune import rekey, tune
 from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import Progress
-from deltaproof.autotune.gates import compiled as compiled_gate
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.rekey import stale_entries

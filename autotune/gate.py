@@ -9,22 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ...kernels.configs.launch_config import LaunchConfig
-from ...results.digests.kernels import record_kernel
-from ...results.schema.record import Estimated, Gated, Ranking, Record
-from ...results.schema.table import Table
-from ...specs.gpus import Gpu
-from ...verify.compile import process
-from ...verify.process.pool import Workers
-from ...verify.ptx.architectures import architecture
-from ..compile.binary import Compilation
-from ..compile.cache import Cache, default_folder
-from ..compile.stage import Progress, compile_points
-from ..records import to_records
-from ..records.ledger import Ledger
-from ..reports.analysis import family_of
-from ..space.points import Family, Point, points_of
-from .running import RunQuestion, ask_run, can_run, engine
+from ..kernels.configs.launch_config import LaunchConfig
+from ..results.digests.kernels import record_kernel
+from ..results.schema.record import Estimated, Gated, Ranking, Record
+from ..results.schema.table import Table
+from ..specs.gpus import Gpu
+from ..verify.compile import process
+from ..verify.process.pool import Workers
+from ..verify.ptx.architectures import architecture
+from .compile.binary import Compilation
+from .compile.cache import Cache, default_folder
+from .compile.stage import Progress, compile_points
+from .gates.running import RunQuestion, ask_run, can_run, engine
+from .records import to_records
+from .records.ledger import Ledger
+from .space.points import Family, Point, family_of, points_of
 
 Served = tuple[Family, LaunchConfig]
 
