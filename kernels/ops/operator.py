@@ -28,7 +28,13 @@ OPERATORS: dict[str, Operator] = {}
 
 def runs_triton(tensor: Tensor) -> bool:
     """Whether Triton's kernels run on this tensor: on GPUs, and on the CPU in the interpreter or on a simulated device."""
-    return not tensor.is_cpu or knobs.runtime.interpret or getattr(driver._active, "on_cpu", False)
+    return not tensor.is_cpu or _on_cpu_too()
+
+
+@torch.compiler.assume_constant_result
+def _on_cpu_too() -> bool:
+    """In Triton's interpreter, or on a simulated device. A compiler that traces a call takes the answer as it is."""
+    return knobs.runtime.interpret or getattr(driver._active, "on_cpu", False)
 
 
 class Operator:

@@ -26,7 +26,7 @@ def test_what_is_put_is_got(tmp_path: Path, kept: Compilation):
 
 
 def damaged() -> list[bytes]:
-    good = {"schema": 1, "key": KEY, "compilation": compilation("any").to_json()}
+    good = {"schema": Cache.schema, "key": KEY, "compilation": compilation("any").to_json()}
     text = json.dumps(good)
 
     def wrong(**fields: object) -> bytes:
@@ -34,7 +34,7 @@ def damaged() -> list[bytes]:
 
     return [
         b"", text[: len(text) // 2].encode(), b"\xff\xfe\x00", b"[]", b"null", b"[" * 100_000,
-        json.dumps(good | {"schema": 2}).encode(), json.dumps(good | {"key": "other"}).encode(),
+        json.dumps(good | {"schema": Cache.schema - 1}).encode(), json.dumps(good | {"key": "other"}).encode(),
         wrong(registers="__import__('os').system('true')"), wrong(registers=-1), wrong(stack=True), wrong(extra=1),
         wrong(seconds=float("nan")), wrong(seconds=float("inf")), wrong(cpu=-1), wrong(shared=1.5), wrong(registers=2**60),
         wrong(threads=0), wrong(code="zz"), wrong(tensor_core={"a b": 1}), wrong(tensor_core={"mma": 0.5}),

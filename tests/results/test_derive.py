@@ -9,10 +9,12 @@ import pytest
 
 from deltaproof.results.evidence.derive import derive
 from deltaproof.results.evidence.portfolio import portfolio
+from deltaproof.results.schema.default import default_config
 from deltaproof.results.schema.gpus import Resources, resolve
 from deltaproof.results.schema.record import Unexplored, record_digest
 from deltaproof.results.schema.table import dumps
 
+DEFAULT = default_config("chunk_fwd", "bf16", 128)
 H100 = resolve("H100")
 
 
@@ -33,7 +35,7 @@ def only(table):
 
 def test_the_fastest_verified_configuration_wins(make, only):
     fast = make.timed("c32", 5.0, 1.0, 1.1)
-    entry = only(make.timed("c64", 2.0), fast, make.gated("c64"), make.gated("c32"), make.timed("c16", 0.1))
+    entry = only(make.timed(DEFAULT, 2.0), fast, make.gated(DEFAULT), make.gated("c32"), make.timed("c16", 0.1))
     # c16 was never verified.
     assert (entry.config, entry.tier, entry.gate) == ("c32", "A", "device")
     assert entry.milliseconds == 1.1 and entry.measurement == record_digest(fast)
@@ -173,9 +175,9 @@ def test_memory_that_was_there_the_next_time(make, only):
 def test_the_loss_one_bucket_away_is_known_where_its_times_are(make, table):
     found = table(
         make.guessed("c32", 1.0, tokens=64),
-        make.guessed("c64", 4.0, tokens=64),
+        make.guessed(DEFAULT, 4.0, tokens=64),
         make.guessed("c32", 3.0, tokens=128),
-        make.guessed("c64", 2.0, tokens=128),
+        make.guessed(DEFAULT, 2.0, tokens=128),
         make.guessed("c16", 1.0, tokens=1024),
     )
     losses = {entry.key.tokens: entry.neighbour_loss for entry in found.entries}

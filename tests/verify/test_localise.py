@@ -153,7 +153,7 @@ def test_a_stage_is_named_under_a_relative_of_the_rules():
 
 
 def test_a_shared_device_function_is_suspected():
-    located = found("equality", STAGED, GDN2, edit("chunk_factors", "tl.exp(tl.cumsum(here, 0))", "tl.exp(tl.cumsum(after, 0))"),
+    located = found("equality", STAGED, GDN2, edit("chunk_factors", "tl.exp(sums(here, False))", "tl.exp(sums(after, False))"),
                     seconds=20.0)  # fmt: skip
     assert located.stage == "states"
     assert "input_grads" in located.story
