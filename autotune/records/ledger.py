@@ -132,7 +132,10 @@ def _subject(record: Record) -> Hashable:
     match record:
         case Ranking() | Unexplored():
             return type(record), record.key, record.kernel
-        case Gated(where="interpreter" | "compiled"):
+        case Gated(where="compiled"):
+            compiler, ran = record.triton, bool(record.schedules)
+            return type(record), record.where, record.key, record.kernel, record.config, compiler, ran
+        case Gated(where="interpreter"):
             return type(record), record.where, record.key, record.kernel, record.config
         case Measured():
             return type(record), record.key, record.kernel, record.config, record.protocol
