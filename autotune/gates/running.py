@@ -1,7 +1,7 @@
 """The gate on compiled code, by running it: a configuration's programs, thread by thread on a CPU, in adversarial orders.
 
-A search of the text for known hazards comes first and costs nothing (`verify.compile.overlaps`); this finds the others, and compares what
-the programs compute with the error budget.
+A search of the text for known hazards comes first and costs nothing (`verify.compile.overlaps`); this finds the others, and
+compares what the programs compute with the error budget.
 """
 
 from __future__ import annotations
