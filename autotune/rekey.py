@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..kernels.configs.launch_config import LaunchConfig
+from ..kernels.configs.space import tuned_variants
 from ..results.digests.kernels import kernel_digest, record_kernel
 from ..results.evidence.weigh import head_of
 from ..results.schema.entry import TableEntry
@@ -40,10 +41,16 @@ class Outcome:
 
 
 def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> Outcome:
-    """Recompile what stale entries launch, carry over what is the same, and write the table. Raises TableError, OSError."""
+    """Recompile what stale entries launch, carry over what is the same, and write the table. Raises TableError, OSError.
+
+    Configurations of variants that a tuner does not look at any more are left behind.
+    """
     stale = stale_entries(ledger.written())
     wanted = {(family_of(entry.key), LaunchConfig.parse(entry.config)) for entry in stale}
-    wanted |= {one for one in ranked_by(ledger.records, current=False) if one not in set(ranked_by(ledger.records))}
+    wanted |= {*ranked_by(ledger.records, current=False)} - {*ranked_by(ledger.records)}
+    wanted = {
+        (family, config) for family, config in wanted if config.variant in tuned_variants(family.op, family.dtype)
+    }
     before = {point_of(record): record for record in ledger.records if isinstance(record, Compiled) and record.program}
     points = {point: before.get(point) for family, config in wanted for point in points_of(family, config)}
     known = [point for point, record in points.items() if record]

@@ -22,6 +22,7 @@ from .compile.prune import Pruned, prune
 from .compile.stage import COMPILE_SECONDS, Compiled, Progress, compile_points
 from .gate import judged
 from .gates import interpreter as gate
+from .gates.running import can_run
 from .model.ranking import Ranked, rank, sizes
 from .plural import counted
 from .records import to_records
@@ -145,6 +146,9 @@ def tune(request: Request, hooks: Hooks) -> Report:
             )  # fmt: skip
         hooks.say(f"measured on {request.device.name}" + (f"; the budget left {left} sizes of calls" if left else ""))
     table = ledger.write_table()
+    if can_run(arch.name) and (owed := sum(entry.gate == "interpreter" for entry in table.entries)):
+        hooks.say(f"{counted(owed, 'entry')} not yet run as compiled, and not served by default before: "
+                  f"autotune gate --gpu {request.gpu.slug}")  # fmt: skip
     if everywhere := ledger.write_portfolio():
         hooks.say(f"portfolio: {counted(len(everywhere.entries), 'entry')} for any known GPU")
     return Report(

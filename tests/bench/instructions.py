@@ -37,8 +37,7 @@ Row = dict[str, Any]
 def ours(rule: str, arch: str, configurations: int) -> list[Row]:
     """Our forward pass under each of CONFIGS."""
     from deltaproof.kernels.configs.launch_config import LaunchConfig
-    from deltaproof.kernels.launches.record import RECORDED, op_launches
-    from deltaproof.kernels.launches.record.inference import inference_launches
+    from deltaproof.kernels.launches.record import RECORDED, inference_launches, op_launches
     from deltaproof.specs.rule import RULES as ALL
 
     rows = []
@@ -59,7 +58,7 @@ def peers(rule: str, arch: str, configurations: int) -> list[Row]:
     """The peer's kernels of the same call. Raises ImportError where it is not installed."""
     from deltaproof.autotune.fla import fake_device as pretend
 
-    pretend.become((arch, "NVIDIA H100", 132, 232448))
+    pretend.install((arch, "NVIDIA H100", 132, 232448))
     from deltaproof.autotune.fla import calls
 
     call = calls.Call(rule=rule, dtype="bf16", size=DIM)

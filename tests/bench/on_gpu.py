@@ -166,10 +166,10 @@ print(json.dumps({
 
 
 def kernels() -> dict[str, str]:
-    """What names the sources of our kernels, by op."""
-    from deltaproof.results.digests.kernels import kernel_digests
+    """What names our kernels, by stage."""
+    from deltaproof.results.digests.kernels import stage_digests
 
-    return dict(kernel_digests())
+    return dict(stage_digests())
 
 
 def set_aside(folder: Path) -> None:

@@ -9,10 +9,10 @@ import torch
 
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify import lost_device
 from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
-from deltaproof.verify.lost_device import EXIT_CODE, DeviceLost, noticed
+from deltaproof.verify.process import lost_device
+from deltaproof.verify.process.lost_device import EXIT_CODE, DeviceLost, noticed
 from deltaproof.verify.run import runner, worker
 
 

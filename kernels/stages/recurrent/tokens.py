@@ -87,7 +87,7 @@ def walk_tokens(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]
     shapes = Shapes.of(call.q, call.v, call.g, call.b, call.w)
     tile = call.config.states
     block = min(tile.block, shapes.V_block)
-    sequences = call.cu_seqlens.shape[0] - 1
+    sequences = call.sequences
     o = torch.empty_like(call.v)
     ht = call.v.new_empty(sequences if final else 0, shapes.HV, shapes.K, shapes.V, dtype=torch.float32)
     tokens_kernel[(sequences * shapes.HV, triton.cdiv(shapes.V, block))](
