@@ -43,7 +43,7 @@ def log(folder: Path, *words: object) -> None:
         print(*words, file=file, flush=True)
 
 
-FASTEST = "c64,variant=packed,scores=32x4x1"
+FASTEST = "c64,variant=packed,scores=64x4x1,states=16x4x1"
 """What the cost model likes is the best of all, so that every search ends with it, whatever it tried besides."""
 
 

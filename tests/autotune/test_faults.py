@@ -139,7 +139,7 @@ def compile_badly() -> None:
             time.sleep(600)
         if warps == 2:
             eat()
-        return SimpleNamespace(shared=0, registers=warps, stack=0, tensor_core={}, code=b"")
+        return SimpleNamespace(shared=0, registers=warps, stack=0, tensor_core={}, code=b"", assembly="")
 
     process.start()
     compiler.compile_clean = badly

@@ -78,7 +78,7 @@ def test_everything_may_fail():
 
 def test_what_others_are_at_is_left_to_them():
     busy = set(random.Random(0).sample(EVERY, 60))
-    trials = search(SPACE, tried(120, busy=busy), seed=0)
+    trials = search(SPACE, tried(120, running=busy), seed=0)
     assert not busy & set(trials.timings)
     assert len(trials.timings) == 60
 

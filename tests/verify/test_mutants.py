@@ -41,10 +41,10 @@ QUESTIONS = [Question(prop=prop, kernel=TOKENS.name, case=CASE) for prop in ("eq
 
 def sources_of_stages() -> list[Source]:
     found = []
-    for module in pkgutil.iter_modules(stages.__path__):
-        names = vars(importlib.import_module(f"{stages.__name__}.{module.name}"))
+    for module in pkgutil.walk_packages(stages.__path__, f"{stages.__name__}."):
+        names = vars(importlib.import_module(module.name))
         for function in names.values():
-            if isinstance(function, InterpretedFunction) and function.fn.__module__.endswith(f".{module.name}"):
+            if isinstance(function, InterpretedFunction) and function.fn.__module__ == module.name:
                 name = f"{function.fn.__module__}:{function.fn.__qualname__}"
                 found.append(Source(name=name, tree=parse(function.fn)[0]))
     return found

@@ -268,7 +268,7 @@ def test_what_is_known_good_of_flash_linear_attention(fla: targets.Target):
 def test_options_that_a_package_does_not_have_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     target = targets.load("toy_targets:delta")
     lacking = replace(target, not_offered={"safe_gate": ("delta",), "lower_bound": ()})
-    monkeypatch.setattr(targets, "load", lambda name: lacking)
+    monkeypatch.setattr(targets, "load", lambda name, *device, **options: lacking)
     path = tmp_path / "report.json"
     arguments = ["all", "--target", "toy_targets:delta", "--profile", "quick", "--property", "adjoint"]
     done = CliRunner().invoke(app, [*arguments, "--json", str(path)])

@@ -16,6 +16,10 @@ def run(*arguments: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+PACKED = {"gdn2": 2.01, "kda": 2.35, "gdn": 3.0}
+"""What the README says that the two kernels of `packed` move, over the least possible."""
+
+
 @pytest.mark.parametrize("options", ["", "l2norm,gate"])
 def test_forward_moves_no_more_than_promised(tmp_path: Path, options: str):
     path = tmp_path / "bytes.json"
@@ -26,7 +30,11 @@ def test_forward_moves_no_more_than_promised(tmp_path: Path, options: str):
     assert len(found) == 6
     for (rule, kernel), call in found.items():
         # Parameters of the gate are read once, and spread over few tokens here.
-        assert call["ratio"] <= (1.0 if kernel == "chunk_fwd/fused" else 1.86) + 1e-9, (rule, kernel, call["ratio"])
+        assert call["ratio"] <= (1.0 if kernel == "chunk_fwd/fused" else PACKED[rule]) + 1e-9, (
+            rule,
+            kernel,
+            call["ratio"],
+        )
         assert call["requested"] >= call["unique"] >= call["ideal"]
     if not options:
         assert found["gdn2", "chunk_fwd/fused"]["ideal"] == 2048
