@@ -39,7 +39,7 @@ def test_the_safe_default_is_always_tried_first(slug: str):
         points, _ = enumerate_points(family, gpu(slug).arch)
         default = [point for point in points if point.is_default]
         tuned = family.default.variant in tuned_variants(family.op, family.dtype)
-        if tuned and family.default.variant != "split" and family.K < family.default.states.block:
+        if tuned and family.default.variant != "split" and family.default.states.block > family.K:
             continue  # a block wider than the head is launched as one of its width, and is no point of its own
         assert [point.stage for point in default] == list(OP_STAGES[family.op][family.default.variant]) * tuned, family
         assert set(breadth_first(points)[: len(default)]) == set(default)
