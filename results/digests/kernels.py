@@ -9,6 +9,7 @@ that unchanged ones need not be parsed: `python -m deltaproof.results.digests.ke
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Iterable
@@ -96,7 +97,7 @@ def digest_kernels(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in _kernel_files(folder):
         for name, function in sources.module(path).functions.items():
-            if name.endswith("_kernel") and any("triton.jit" in _text(one) for one in function.decorator_list):
+            if name.endswith("_kernel") and any("triton.jit" in ast.unparse(one) for one in function.decorator_list):
                 stage = name.removesuffix("_kernel")
                 if stage in found:
                     raise TableError(f"{path}: another file has a kernel named {name}, too")
@@ -125,12 +126,6 @@ def _bytes_digest(paths: Iterable[Path]) -> str:
     """Of files by what is in them, wherever they lie: a shortcut that may miss, and then costs the parsing."""
     each = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
     return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
-
-
-def _text(node: object) -> str:
-    import ast
-
-    return ast.unparse(node)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":

@@ -35,12 +35,6 @@ def lint(ptx: str | Kernel) -> list[Finding]:
     return list(unique.values())
 
 
-def pending_waits(ptx: str | Kernel) -> list[Statement]:
-    """Waits that leave products in flight, `wgmma.wait_group N` with N > 0: where operands can be overwritten at all."""
-    kernel = parse(ptx) if isinstance(ptx, str) else ptx
-    return [s for s in kernel.statements if s.opcode.startswith("wgmma.wait_group") and s.operands[0] != "0"]
-
-
 def _loops(kernel: Kernel) -> Iterator[tuple[int, int]]:
     """First and last statement of every loop."""
     for index, statement in enumerate(kernel.statements):

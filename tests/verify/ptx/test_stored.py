@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deltaproof.verify.compile.overlaps import products_in_flight
 from deltaproof.verify.ptx.assembly.assembler import assemble
-from deltaproof.verify.ptx.lint import lint, pending_waits
+from deltaproof.verify.ptx.lint import lint
 from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
 from deltaproof.verify.ptx.schedules import QUICK
 from deltaproof.verify.ptx.verdict import Verdict, judge
@@ -39,7 +40,7 @@ def test_one_stage_is_clean_and_the_same_in_every_order():
 def test_the_static_rule_needs_no_run():
     assert "lint-operand-reuse" in {finding.rule for finding in lint(read("scores_in_flight"))}
     assert not lint(read("scores_one_stage"))
-    assert pending_waits(read("scores_in_flight")) and not pending_waits(read("scores_one_stage"))
+    assert products_in_flight(read("scores_in_flight")) and not products_in_flight(read("scores_one_stage"))
 
 
 @pytest.mark.parametrize("gone", ["fence.proxy.async.shared::cta;", "wgmma.fence.sync.aligned;"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 import struct
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import PtxError, Unsupported
-from .opcodes import BITS, OPERATIONS, TYPES
+from .opcodes import OPERATIONS, TYPES
 from .program import SPECIAL, Instruction, Program
 from .text import Kernel, Statement, parse
 
@@ -201,17 +200,9 @@ def vector(word: str) -> list[str]:
     return [name.strip() for name in word.strip("{} ").split(",")]
 
 
-def bits_of(kind: str) -> int:
-    return BITS[kind]
-
-
 def _integer(word: str) -> int:
     word = word.rstrip("U")
     sign, word = (-1, word[1:]) if word.startswith("-") else (1, word)
     if len(word) > 1 and word[0] == "0" and word.isdigit():
         return sign * int(word, 8)
     return sign * int(word, 0)
-
-
-def size_of_instruction() -> int:
-    return ctypes.sizeof(Instruction)
