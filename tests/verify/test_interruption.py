@@ -22,6 +22,12 @@ def test_the_first_signal_waits_for_the_next_heed(number):
             heed()
 
 
+def test_a_run_that_was_ended_ends_no_later_one():
+    with interruptible():
+        os.kill(os.getpid(), signal.SIGTERM)
+    heed()
+
+
 def test_a_signal_in_a_finaliser_is_not_lost():
     with interruptible():
         gone = Finalised()

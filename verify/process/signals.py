@@ -33,6 +33,7 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asked = False
 
 
 def heed() -> None:
