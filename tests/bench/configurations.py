@@ -1,4 +1,4 @@
-"""Which of our launch configurations are timed and checked: every variant's default, what the tables hold, and some by hand."""
+"""Which of our launch configurations are timed and checked: the default, what the tables hold, and some by hand."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ import os
 from pathlib import Path
 
 from deltaproof import results
+from deltaproof.results.schema.default import default_config
 
 OPS = {"forward": "chunk_fwd", "train": "chunk_train"}
 """What a call is named here -> the op of the tables."""
-DEFAULTS = {"forward": ("c64", "c64,variant=packed", "c64,variant=fused"), "train": ("c64",)}
+_SCORES = {32: ("64x2x1", "128x4x1", "128x8x1"), 64: ("64x4x1", "128x8x1", "128x4x1")}
+_STATES = {32: ("64x4x2", "64x4x3", "32x4x2"), 64: ("32x4x2", "32x4x3", "64x4x2")}
 BY_HAND = {
-    ("forward", "gdn2"): ("c32,variant=packed,scores=64x4x1,states=128x8x1",),
-    ("forward", "kda"): ("c32,variant=packed,scores=64x4x1,states=128x8x1",),
-    ("forward", "gdn"): ("c64,variant=packed,scores=64x4x1,states=32x4x2",),
+    "forward": tuple(
+        f"c{chunk},variant=packed,scores={scores},states={states}"
+        for chunk in (32, 64)
+        for scores, states in zip(_SCORES[chunk], _STATES[chunk], strict=True)
+    ),
+    "train": ("c32,solver=tf32x3",),
 }
-"""Those that a count of instructions puts first, and for gdn the neighbour, without a pipeline, of one that may race."""
+"""Those whose instruction counts lie close together: a clock tells them apart."""
 
 
 def configurations(op: str, rule: str, dtype: str, D: int, gpu: str | None) -> list[str]:
-    """Tokens, the defaults first, then by how many sizes of call a table serves them to."""
-    found = list(DEFAULTS[op])
+    """Tokens, the default first, then by how many sizes of call a table serves them to."""
+    found = [default_config(OPS[op], dtype, D)]
     served: dict[str, int] = {}
     for entry in _entries(gpu):
         if (entry["op"], entry["rule"], entry["dtype"], entry["K"], entry["V"]) == (OPS[op], rule, dtype, D, D):
             served[entry["config"]] = served.get(entry["config"], 0) + 1
     found += sorted(served, key=lambda token: -served[token])
-    return list(dict.fromkeys([*found, *BY_HAND.get((op, rule), ())]))
+    return list(dict.fromkeys([*found, *BY_HAND[op]]))
 
 
 def _entries(gpu: str | None) -> list[dict]:

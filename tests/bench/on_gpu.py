@@ -82,7 +82,7 @@ def steps(folder: Path, gpu: str | None, pretend: bool) -> list[Step]:
                 script("device_check", *device),
                 *([] if pretend else [ahead("peer", "decode", jobs=max(1, cores - 2))]),
             ],
-            most=70,
+            most=45,
         ),
         Step(name="times", commands=[script("times", "--who", "ours", *times)], most=80),
         Step(name="peer", commands=[script("times", "--who", "peer", "--op", "forward", *times)], most=70),

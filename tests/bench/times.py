@@ -19,6 +19,7 @@ import torch
 from alive import LEFT, end_if_lost
 from configurations import configurations
 from contestants import OURS, Contestant, Unable, configured, contestants, peers, versions
+from launch_events import launches
 from problems import LENGTHS, RULES, problems
 from session_summary import is_right
 from shapes import Work, tensors
@@ -147,6 +148,8 @@ def take(
             timed = captured(call) if work.op == "decode" and args.device == "cuda" else call
             watch.warm(timed)
             calls[one.name] = timed
+            if one.who == OURS and timed is call and args.device == "cuda":
+                row["stages"] = stage_times(call)
         except Unable as error:
             row["unable"] = str(error)
         except Exception as error:  # compilers and tuners raise anything; the run goes on, and the row shows it
@@ -164,6 +167,21 @@ def take(
             add(kind="sample", work=work.token, name=name, turn=turn, **sample)
             medians[name] = min(sample["milliseconds"], medians.get(name, float("inf")))
     return True
+
+
+def stage_times(call: Callable[[], object]) -> dict[str, float]:
+    """Milliseconds of each kernel of a call, the median of three, by events around its launches."""
+    samples: dict[str, list[float]] = {}
+    for _ in range(3):
+        with launches(events=True) as seen:
+            call()
+        torch.cuda.synchronize()
+        taken: dict[str, float] = {}
+        for one in seen:
+            taken[one.name] = taken.get(one.name, 0.0) + one.milliseconds
+        for name, milliseconds in taken.items():
+            samples.setdefault(name, []).append(milliseconds)
+    return {name: round(statistics.median(some), 5) for name, some in samples.items()}
 
 
 def shorten_tuning() -> None:
