@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made_up_gpu import DEVICE, H100
-from synthetic import FAMILY, ask_none, compile_all
 
 from deltaproof.autotune import join as worker
 from deltaproof.autotune import tune
@@ -20,6 +18,8 @@ from deltaproof.autotune.timing import measure, tuning_job
 from deltaproof.autotune.timing.device import SAMPLES, Timed
 from deltaproof.autotune.timing.shared_trials import Bench
 from deltaproof.results.schema.table import read_table
+from tests.helpers.made_up_gpu import DEVICE, H100
+from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 
 def request(folder: Path, **rest) -> tune.Request:

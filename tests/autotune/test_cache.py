@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from synthetic import compilation
 
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.cache import Cache
+from tests.helpers.synthetic import compilation
 
 KEY = "ab" * 32
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import FAMILY, ask_none, compile_all, compile_one
 
 from deltaproof.autotune import check as checking
 from deltaproof.autotune import tune
@@ -25,6 +24,7 @@ from deltaproof.results.schema.entry import TableEntry
 from deltaproof.results.schema.gpus import Resources, resolve
 from deltaproof.results.schema.record import Gated, Measured
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY, ask_none, compile_all, compile_one
 
 H100 = gpu("h100")
 DEVICE = Device(name="made up", arch="sm_90", sm_count=132, memory_gib=79.1, driver="14.0")

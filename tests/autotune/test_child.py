@@ -12,7 +12,6 @@ from dataclasses import replace
 import pytest
 import torch
 import typer
-from synthetic import FAMILY
 
 from deltaproof.autotune.cli import options as commandline
 from deltaproof.autotune.gates import interpreter as gate
@@ -23,6 +22,7 @@ from deltaproof.autotune.timing.shared_trials import Bench, Verdicts
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results.schema.record import Gated, Record
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY
 
 HANGS, DIES, FULL, HUNGRY = (LaunchConfig(chunk_size=size) for size in (16, 32, 64, 128))
 FINE = LaunchConfig(chunk_size=64, solver="tf32")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic import FAMILY, ask_none, compile_all
 
 from deltaproof.autotune import gate as compiled_gate
 from deltaproof.autotune import tune
@@ -18,6 +17,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile.overlaps import products_in_flight
+from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 H100 = gpu("h100")
 WAIT, COPY = "wgmma.wait_group.sync.aligned {};", "cp.async.cg.shared.global [ %r1 + 0 ], [ %rd1 + 0 ], 0x10, 0x10;"

@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from synthetic import FAMILY, compilation, compile_one
 
 from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.model.cost import estimate, occupancy
@@ -15,6 +14,7 @@ from deltaproof.autotune.model.ranking import RUNS, rank, sizes
 from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.kernels.configs.space import OP_STAGES
 from deltaproof.specs.gpus import gpu, gpus
+from tests.helpers.synthetic import FAMILY, compilation, compile_one
 
 H100 = gpu("h100")
 TOKENS, HEADS = np.array([512, 4096, 32768]), np.array([16, 16, 16])

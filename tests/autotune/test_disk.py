@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_gpu import run, start
-from test_workers import ends_well
 
 from deltaproof.results.evidence.journal import read_journals
 from deltaproof.results.schema.table import read_table
+from tests.helpers.made_up_gpu import ends_well, run, start
 
 TABLE = Path("tables") / "h100-sxm.json"
 

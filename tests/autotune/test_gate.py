@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic import ask_none, compilation, compile_all
 
 from deltaproof import kernels
 from deltaproof.autotune import tune
@@ -21,6 +20,7 @@ from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.process.pool import Failure, Workers
+from tests.helpers.synthetic import ask_none, compilation, compile_all
 
 SMALL = Family(op="chunk_fwd", rule="gdn", dtype="fp32", K=32, V=32)
 LARGE = replace(SMALL, K=64, V=64)

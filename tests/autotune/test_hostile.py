@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import FAMILY, ask_none, compile_all
 from typer.testing import CliRunner, Result
 
 from deltaproof.autotune import tune
@@ -26,6 +25,7 @@ from deltaproof.results.schema.gpus import Resources
 from deltaproof.results.schema.record import Measured, record_from_line, record_to_line
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 OUTSIDE = "x/../../../outside"
 

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_up_gpu import FASTEST, lines, start
-from test_workers import ends_well
 
 from deltaproof.autotune.model.ranking import MOST
 from deltaproof.autotune.timing.tuning_job import FINALISTS
 from deltaproof.results.evidence.journal import read_journals
 from deltaproof.results.schema.record import Measured
 from deltaproof.results.schema.table import read_table
+from tests.helpers.made_up_gpu import FASTEST, ends_well, lines, start
 
 KILLS = {"compile": (16, 0.03), "gate": (6, 0.02), "begin": (24, 0.04), "done": (8, 0.0)}
 """How often each part is struck, and within how many seconds of its beginning; "done": anywhere, most likely while writing."""

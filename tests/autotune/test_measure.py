@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
-from synthetic import FAMILY, compile_one
 
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.prune import prune
@@ -27,6 +26,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.key import Key
 from deltaproof.results.schema.record import Gated, Measured, Record, Rejected
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY, compile_one
 
 H100 = gpu("h100")
 KEPT = prune({point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0]}, H100.arch).kept

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import ask_none, compile_all
 from typer.testing import CliRunner, Result
 
 from deltaproof.autotune import tune
@@ -22,6 +21,7 @@ from deltaproof.autotune.records.ledger import Ledger, default_out
 from deltaproof.results.evidence.archive import compress, decompress, shipped_records
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Estimated, Gated, Measured, Ranking
+from tests.helpers.synthetic import ask_none, compile_all
 
 H100 = resolve("h100")
 FAMILY = ("--gpu", "H100", "--mode", "compile", "-j", "1", "--dim", "64", "--dtype", "fp32", "--op", "chunk_fwd")

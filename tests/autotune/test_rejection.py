@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic import FAMILY, compilation, compile_one
 
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.prune import HEAVY_SPILL, prune, too_large
 from deltaproof.autotune.space.points import Point, enumerate_points
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY, compilation, compile_one
 
 ARCH = gpu("h100").arch
 POINTS = [point for point in enumerate_points(FAMILY, ARCH)[0] if point.stage == "states" and point.chunk_size == 64]

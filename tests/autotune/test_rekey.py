@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic import FAMILY, ask_none, compile_all
 
 from deltaproof.autotune import gate as compiled_gate
 from deltaproof.autotune import rekey, tune
@@ -21,6 +20,7 @@ from deltaproof.results.digests import kernels as kernel_digest
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 H100 = gpu("h100")
 SHIPPED = Path(kernel_digest.__file__).parents[1] / "tables" / "h100-sxm.json"

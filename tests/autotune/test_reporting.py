@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import ask_none, compile_all
 from typer.testing import CliRunner, Result
 
 from deltaproof.autotune import tune
@@ -19,6 +18,7 @@ from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Estimated, Measured
 from deltaproof.verify.cli.app import app as verify_app
+from tests.helpers.synthetic import ask_none, compile_all
 
 invoke = CliRunner(env={"COLUMNS": "80"}).invoke
 FAMILY = ("--rule", "gdn", "--dim", "64", "--dtype", "fp32", "--op", "chunk_fwd")

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import FAMILY, ask_none, compile_all, compile_one
 from typer.testing import CliRunner
 
 from deltaproof.autotune import tune
@@ -26,6 +25,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
+from tests.helpers.synthetic import FAMILY, ask_none, compile_all, compile_one
 
 
 @pytest.fixture

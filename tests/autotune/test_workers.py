@@ -9,15 +9,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import optuna
-import postgres
 import pytest
-from made_up_gpu import lines, start
 from typer.testing import CliRunner
 
 from deltaproof.autotune.cli.app import app
@@ -28,6 +25,8 @@ from deltaproof.autotune.storage.leases import LeaseGroup
 from deltaproof.results.evidence.journal import read_journals
 from deltaproof.results.schema.record import Measured
 from deltaproof.results.schema.strict import TableError
+from tests.helpers import postgres
+from tests.helpers.made_up_gpu import ends_well, lines, start
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = Space(parameters={"a": range(50), "b": (1,)}, feasible=[(a, 1) for a in range(50)])
@@ -51,11 +50,6 @@ def wait(until: Callable[[], bool], seconds: float = 120) -> None:
     while not until():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-
-
-def ends_well(process: BaseProcess) -> None:
-    process.join(timeout=240)
-    assert process.exitcode == 0
 
 
 def measured(folder: Path) -> set[tuple[int, str]]:

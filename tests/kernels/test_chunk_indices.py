@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from pretended_gpu import Waited, pretended_gpu
 
 from deltaproof.kernels import LaunchConfig, chunk_indices, fla_names, gated_delta_rule
 from deltaproof.kernels.configs.space import CHUNK_SIZES
 from deltaproof.kernels.layers.conv import ShortConvolution
 from deltaproof.kernels.ops import library
 from deltaproof.kernels.relatives import gated_delta_product, mamba3, rwkv7
+from tests.helpers.pretended_gpu import Waited, pretended_gpu
 
 T, H, K, V = 45, 2, 16, 16
 BOUNDARIES = [0, 3, 3, 40, T]

@@ -9,40 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaproof.kernels import Tile, decode, gated_delta_rule
 from deltaproof.specs.rule import RULES
-
-H, HV, K, V = 1, 2, 20, 24
-SLOTS = 7
-
-
-def tokens(rule: str, B: int, T: int) -> dict[str, Any]:
-    draw = torch.Generator().manual_seed(B * 10 + T)
-    known = RULES[rule]
-
-    def rand(*shape: int) -> torch.Tensor:
-        return torch.rand(B, T, *shape, generator=draw)
-
-    def gate(tied: str, channels: int) -> torch.Tensor | None:
-        return None if tied in ("none", "tied") else rand(HV, *([channels] if tied == "channel" else []))
-
-    g = gate(known.decay, K)
-    return {
-        "q": F.normalize(rand(H, K) - 0.5, dim=-1),
-        "k": F.normalize(rand(H, K) - 0.5, dim=-1),
-        "v": rand(HV, V) - 0.5,
-        "g": None if g is None else -g,
-        "b": gate(known.erase, K),
-        "w": gate(known.write, V),
-    }
-
-
-def pool() -> torch.Tensor:
-    return torch.rand(SLOTS, HV, K, V, generator=torch.Generator().manual_seed(3)) - 0.5
+from tests.helpers.pool import HV, SLOTS, K, V, pool, tokens
 
 
 @settings(max_examples=12, deadline=None)
@@ -116,9 +88,8 @@ def test_bad_input_is_refused_in_one_line(change: dict[str, Any], message: str):
 
 def test_without_triton_the_same_in_torch():
     program = """
-import torch, sys
-sys.path.insert(0, "{folder}")
-from test_decoding import pool, tokens
+import torch
+from tests.helpers.pool import pool, tokens
 from deltaproof.kernels import decode, gated_delta_rule
 made, states = tokens("gdn2", 3, 2), pool()
 o, after = gated_delta_rule(**made, initial_state=states[[4, 1, 2]], output_final_state=True, variant="torch")
@@ -129,6 +100,7 @@ torch.testing.assert_close(held.transpose(2, 3)[[4, 2]], after[[0, 2]])
 assert torch.equal(held.transpose(2, 3)[[0, 1, 3, 5, 6]], states[[0, 1, 3, 5, 6]])
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", program.format(folder=os.path.dirname(__file__))]
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

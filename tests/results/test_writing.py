@@ -34,6 +34,10 @@ first, second = read_table(folder / "first.json"), read_table(folder / "second.j
 record = read_journal(folder / "one.jsonl").records[0]
 random.seed(0)
 kept = torn = 0
+
+def begun(path):
+    return path.exists() and b"\\n" in path.read_bytes()
+
 for turn in range(rounds):
     child = os.fork()
     if not child:
@@ -41,6 +45,9 @@ for turn in range(rounds):
             for table in (first, second):
                 write_table(table, folder / "target.json")
                 append(folder / "target.jsonl", [record] * 50)
+    while turn == 0 and not (begun(folder / "target.jsonl") and (folder / "target.json").exists()):
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the writer has ended"
+        time.sleep(0.001)
     time.sleep(random.uniform(0, 0.02))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from wrong_kernels import DOUBLED, TOKENS, at_token, on_output, spoil
 
 from deltaproof.kernels import KERNELS
 from deltaproof.specs.inputs.make import generate
@@ -20,6 +19,7 @@ from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cases.strategies import cases, problems, regimes_of, token_counts
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.run import judge as check
+from tests.helpers.wrong_kernels import DOUBLED, TOKENS, at_token, on_output, spoil
 
 QUICK = PROFILES["quick"]
 CELL = check.Cell(target="deltaproof", kernel="test/doubled", rule="gdn2", property="equality")

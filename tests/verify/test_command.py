@@ -21,10 +21,19 @@ from deltaproof.verify.cli.app import app
 from deltaproof.verify.run import runner
 from deltaproof.verify.run.cache import VerdictStore
 
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-DIES = ("all", "--target", "wrong_kernels:CRASHING", "--rule", "gdn", "--jobs", "1", "--property", "linearity")
-WRONG = ("--target", "wrong_kernels:DOUBLED", "--rule", "linear", "--property", "equality", "--jobs", "1")
+ROOT = Path(__file__).resolve().parents[2]
+DIES = (
+    "all",
+    "--target",
+    "tests.helpers.wrong_kernels:CRASHING",
+    "--rule",
+    "gdn",
+    "--jobs",
+    "1",
+    "--property",
+    "linearity",
+)
+WRONG = ("--target", "tests.helpers.wrong_kernels:DOUBLED", "--rule", "linear", "--property", "equality", "--jobs", "1")
 
 
 def verify(*arguments: str) -> Result:
@@ -32,7 +41,7 @@ def verify(*arguments: str) -> Result:
 
 
 def environment() -> dict[str, str]:
-    paths = os.pathsep.join([str(ROOT / ".import"), str(HERE)])
+    paths = os.pathsep.join([str(ROOT / ".import"), str(ROOT)])
     return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
 
 
@@ -95,7 +104,7 @@ def test_a_kernel_that_dies_is_a_failure_and_the_run_goes_on(tmp_path: Path):
 
 def test_a_kernel_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(PROFILES, "quick", replace(PROFILES["quick"], cell_seconds=5.0))
-    cell = Cell(target="wrong_kernels:HANGING", kernel="test/hangs", rule="gdn", property="causality")
+    cell = Cell(target="tests.helpers.wrong_kernels:HANGING", kernel="test/hangs", rule="gdn", property="causality")
     settings = runner.Settings(profile="quick", device="interpreter", seed=0, tau=20.0, jobs=1)
     (verdict,) = runner.run([], [cell], settings, VerdictStore(folder=tmp_path), lambda verdict: None)
     assert verdict.status == "error"

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from toy_package import toy
 from typer.testing import CliRunner
-from wrong_kernels import STAGED, TOKENS, at_token, on_gradient, on_output, spoil
 
 from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile
@@ -29,6 +27,8 @@ from deltaproof.verify.localise.outputs import describe
 from deltaproof.verify.report.text import print_report
 from deltaproof.verify.run.judge import judge_case, judge_one
 from deltaproof.verify.verdicts.verdict import Verdict
+from tests.helpers.toy_package import toy
+from tests.helpers.wrong_kernels import STAGED, TOKENS, at_token, on_gradient, on_output, spoil
 
 NARROW = LaunchConfig(chunk_size=16, **dict.fromkeys(STAGES, Tile(block=16)))
 KDA = Problem(rule=RULES["kda"], T=3, K=17, V=3, H=1, HV=2, seed=3, qk_l2norm=True, gate_in_kernel=True)
@@ -290,5 +290,5 @@ def test_stage_and_story_reach_report_and_json(capsys: pytest.CaptureFixture[str
 
 def test_a_replay_token_is_explained_with_its_story():
     token = Replay(prop="equality", kernel="test/doubled", case=Case(problem=TOY, config=LaunchConfig())).token
-    done = CliRunner().invoke(app, ["explain", token, "--target", "wrong_kernels:DOUBLED"])
+    done = CliRunner().invoke(app, ["explain", token, "--target", "tests.helpers.wrong_kernels:DOUBLED"])
     assert "first stage at fault: host" in done.stdout

@@ -2,13 +2,13 @@ import ast
 from dataclasses import replace
 
 import pytest
-from wrong_kernels import SPLIT, STAGED, TOKENS
 
 from deltaproof.specs.problem import Problem
 from deltaproof.verify.cases.case import Case
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties.offsets import OFFSETS
 from deltaproof.verify.run.judge import judge_case
+from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS
 
 PROBLEM = Problem.parse("gdn2:fp32:b1:t4:h1x1:k4:v4:ordinary:s0")
 

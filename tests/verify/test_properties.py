@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from wrong_kernels import SPLIT, STAGED, TOKENS, at_token, narrow_offsets, on_gradient, on_output, spoil
 
 from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.specs.problem import Problem
@@ -19,6 +18,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import oracle
 from deltaproof.verify.run.judge import judge_case
 from deltaproof.verify.verdicts.outcome import Outcome
+from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS, at_token, narrow_offsets, on_gradient, on_output, spoil
 
 GDN2 = Problem(rule=RULES["gdn2"], T=18, H=1, HV=2, K=5, V=6, seed=3)
 KDA = replace(GDN2, rule=RULES["kda"])

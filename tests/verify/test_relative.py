@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from typer.testing import CliRunner
-from wrong_kernels import STAGED, on_gradient, on_output, spoil
 
 from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.kernels.relatives import RELATIVES, Relative
@@ -25,6 +24,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.run.judge import judge_case
 from deltaproof.verify.run.plan import Selection, plan
 from deltaproof.verify.verdicts.outcome import Outcome
+from tests.helpers.wrong_kernels import STAGED, on_gradient, on_output, spoil
 
 PROPERTY = properties.load("relative")
 TORCH = KERNELS["chunk_train/torch"]

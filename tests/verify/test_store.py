@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from test_verdicts import ERROR, FAILED, HELD
 
 from deltaproof.verify.run import cache as store_module
 from deltaproof.verify.run.cache import VerdictStore
+from tests.helpers.verdicts import ERROR, FAILED, HELD
 
 
 @pytest.fixture

@@ -49,19 +49,19 @@ def verdict(target: str, prop: str, *, kernel: str | None = None, rule: str | No
 
 @pytest.mark.parametrize("prop", ["equality", "error", "packing"])
 def test_a_function_with_the_signature_of_fla_is_judged(prop: str):
-    held = verdict("toy_targets:chunk_kda", prop)
+    held = verdict("tests.helpers.toy_targets:chunk_kda", prop)
     assert (held.status, held.rule) == ("held", "kda")
     assert held.problems > 1
 
 
 def test_a_function_with_our_signature_is_judged_on_every_rule():
-    assert targets.load("toy_targets:general").kernels["general"].rules == tuple(RULES)
-    assert verdict("toy_targets:general", "equality", rule="gdn2").status == "held"
-    assert verdict("toy_targets:general", "equality", rule="mamba2").status == "held"
+    assert targets.load("tests.helpers.toy_targets:general").kernels["general"].rules == tuple(RULES)
+    assert verdict("tests.helpers.toy_targets:general", "equality", rule="gdn2").status == "held"
+    assert verdict("tests.helpers.toy_targets:general", "equality", rule="mamba2").status == "held"
 
 
 def test_a_wrong_function_fails_with_its_smallest_problem():
-    wrong = verdict("toy_targets:forgetful_kda", "equality")
+    wrong = verdict("tests.helpers.toy_targets:forgetful_kda", "equality")
     assert (wrong.status, wrong.kind) == ("failed", "structure")
     assert wrong.counterexample is not None
     problem = Problem.parse(wrong.counterexample.problem)
@@ -71,15 +71,19 @@ def test_a_wrong_function_fails_with_its_smallest_problem():
 @pytest.mark.parametrize(
     ("target", "problem", "reason"),
     [
-        ("toy_targets:delta", {"rule": "delta_rule"}, "takes no initial state"),
-        ("toy_targets:delta", {"rule": "delta_rule", "initial_state": False}, "returns no final state"),
-        ("toy_targets:delta", {"rule": "kda"}, "does not compute rule kda"),
-        ("toy_targets:chunk_kda", {"rule": "kda", "qk_l2norm": True}, "does not normalise q and k"),
-        ("toy_targets:chunk_kda", {"rule": "kda", "gate_in_kernel": True}, "takes no raw decay gate"),
-        ("toy_targets:chunk_kda", {"rule": "kda", "HV": 2}, "no more value heads than key heads"),
-        ("toy_targets:chunk_kda", {"rule": "kda", "regime": "reset_inf"}, "takes no decay of -inf"),
-        ("toy_targets:forgetful_kda", {"rule": "kda", "lengths": (3, 4), "T": 7}, "takes no packed batch"),
-        ("toy_targets:forgetful_kda", {"rule": "kda", "scale": 1.0}, "takes no scale"),
+        ("tests.helpers.toy_targets:delta", {"rule": "delta_rule"}, "takes no initial state"),
+        ("tests.helpers.toy_targets:delta", {"rule": "delta_rule", "initial_state": False}, "returns no final state"),
+        ("tests.helpers.toy_targets:delta", {"rule": "kda"}, "does not compute rule kda"),
+        ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "qk_l2norm": True}, "does not normalise q and k"),
+        ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "gate_in_kernel": True}, "takes no raw decay gate"),
+        ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "HV": 2}, "no more value heads than key heads"),
+        ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "regime": "reset_inf"}, "takes no decay of -inf"),
+        (
+            "tests.helpers.toy_targets:forgetful_kda",
+            {"rule": "kda", "lengths": (3, 4), "T": 7},
+            "takes no packed batch",
+        ),
+        ("tests.helpers.toy_targets:forgetful_kda", {"rule": "kda", "scale": 1.0}, "takes no scale"),
     ],
 )
 def test_what_a_signature_does_not_take_is_declared(target: str, problem: dict[str, Any], reason: str):
@@ -89,15 +93,15 @@ def test_what_a_signature_does_not_take_is_declared(target: str, problem: dict[s
 
 
 def test_a_try_shows_what_a_signature_does_not():
-    (kernel,) = targets.load("toy_targets:delta").kernels.values()
+    (kernel,) = targets.load("tests.helpers.toy_targets:delta").kernels.values()
     assert not kernel.differentiable and not kernel.needs_triton
-    (kernel,) = targets.load("toy_targets:chunk_kda").kernels.values()
+    (kernel,) = targets.load("tests.helpers.toy_targets:chunk_kda").kernels.values()
     assert kernel.differentiable and not kernel.needs_triton
 
 
 def outcome(function: str, prop: str, **options: Any) -> Outcome:
     """One small problem of Gated DeltaNet."""
-    loaded = targets.load(f"toy_targets:{function}")
+    loaded = targets.load(f"tests.helpers.toy_targets:{function}")
     problem = Problem(rule=RULES["gdn"], **{"B": 2, "T": 4, "K": 3, "V": 2, "seed": 4, **options})
     (kernel,) = loaded.kernels.values()
     harness = Harness(kernel=kernel, kernels=loaded.kernels, tau=tau())
@@ -139,11 +143,11 @@ def test_what_a_function_cannot_be_asked_is_not_held_against_it(prop: str, reaso
 
 
 def test_answers_to_bad_calls_are_judged_of_who_declares_to_check_its_input():
-    (kernel,) = targets.load("toy_targets:plain_gdn").kernels.values()
+    (kernel,) = targets.load("tests.helpers.toy_targets:plain_gdn").kernels.values()
     selection = Selection(target="toy", rules=("gdn",), properties=("hostile_input",))
     (told,) = unsupported(selection, {"plain_gdn": kernel}, every_rule=True)
     assert "declares no checks of its input" in told.notes[0]
-    (checked,) = targets.load("toy_targets:checked_kda").kernels.values()
+    (checked,) = targets.load("tests.helpers.toy_targets:checked_kda").kernels.values()
     assert unsupported(replace(selection, rules=("kda",)), {"checked_kda": checked}, every_rule=True) == []
 
 
@@ -154,7 +158,7 @@ def test_without_tokens_no_gradient_is_as_good_as_zeros(options: dict[str, Any])
 
 
 def test_properties_that_cannot_be_judged_are_reported_with_the_reason():
-    (kernel,) = targets.load("toy_targets:delta").kernels.values()
+    (kernel,) = targets.load("tests.helpers.toy_targets:delta").kernels.values()
     selection = Selection(target="toy", rules=tuple(RULES), properties=("adjoint", "memory", "causality"))
     told = {v.property: v for v in unsupported(selection, {"delta": kernel}, every_rule=False)}
     assert {v.status for v in told.values()} == {"unsupported"}
@@ -165,7 +169,7 @@ def test_properties_that_cannot_be_judged_are_reported_with_the_reason():
 
 
 def test_a_rule_asked_for_by_name_and_not_computed_is_reported():
-    (kernel,) = targets.load("toy_targets:delta").kernels.values()
+    (kernel,) = targets.load("tests.helpers.toy_targets:delta").kernels.values()
     selection = Selection(target="toy", rules=("kda",), properties=("causality",))
     (told,) = unsupported(selection, {"delta": kernel}, every_rule=True)
     assert (told.status, told.rule, told.notes) == ("unsupported", "kda", ("does not compute rule kda",))
@@ -175,21 +179,21 @@ def test_a_rule_asked_for_by_name_and_not_computed_is_reported():
                                               ("raw_beta", "error"), ("bounded_gate", "error"),
                                               ("raw_beta", "equality"), ("bounded_gate", "equality")])  # fmt: skip
 def test_options_of_a_convention_are_undone_in_the_call(kernel: str, prop: str):
-    held = verdict("toy_targets:KERNELS", prop, kernel=kernel)
+    held = verdict("tests.helpers.toy_targets:KERNELS", prop, kernel=kernel)
     assert held.status == "held"
     assert held.problems > 1
     assert any("not judged" in note for note in held.notes)
 
 
 def test_who_declares_rounded_operands_promises_no_ieee_products():
-    (kernel,) = targets.load("toy_targets:checked_kda").kernels.values()
+    (kernel,) = targets.load("tests.helpers.toy_targets:checked_kda").kernels.values()
     case = Case(problem=Problem(rule=RULES["kda"]), config=None)
     assert promises_ieee_products(kernel, case)
     assert not promises_ieee_products(replace(kernel, fp32_operand=CONTRACTS["bf16"].operand), case)
 
 
 def test_a_gate_outside_the_range_of_an_option_is_declined():
-    kernels = targets.load("toy_targets:KERNELS").kernels
+    kernels = targets.load("tests.helpers.toy_targets:KERNELS").kernels
     plain: dict[str, Any] = {"initial_state": False, "final_state": False}
     assert kernels["raw_beta"].accepts(Problem(rule=RULES["delta_rule"], **plain)) is True
     refusal = kernels["raw_beta"].accepts(Problem(rule=RULES["delta_rule"], regime="erase_two", **plain))
@@ -202,11 +206,11 @@ def test_a_gate_outside_the_range_of_an_option_is_declined():
     ("target", "says"),
     [
         ("nope", "deltaproof.targets"),
-        ("toy_targets:nope", "cannot be imported"),
+        ("tests.helpers.toy_targets:nope", "cannot be imported"),
         ("no_such_module:f", "cannot be imported"),
-        ("toy_targets:unreadable", "takes no q, k, v"),
-        ("toy_targets:Any", "accepted"),
-        ("toy_targets:either", "--rule gdn or --rule kda"),
+        ("tests.helpers.toy_targets:unreadable", "takes no q, k, v"),
+        ("tests.helpers.toy_targets:Any", "accepted"),
+        ("tests.helpers.toy_targets:either", "--rule gdn or --rule kda"),
     ],
 )
 def test_a_bad_target_is_refused_in_one_line(target: str, says: str):
@@ -221,7 +225,7 @@ def test_a_package_registers_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-registered\nVersion: 1.2\n")
     (info / "entry_points.txt").write_text("[deltaproof.targets]\ntoy = toy_registered:KERNELS\n")
-    (tmp_path / "toy_registered.py").write_text("from toy_targets import KERNELS\n")
+    (tmp_path / "toy_registered.py").write_text("from tests.helpers.toy_targets import KERNELS\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert set(targets.load("toy").kernels) == {"states_v_first", "raw_beta", "bounded_gate"}
     with pytest.raises(ValueError, match="registered: toy"):
@@ -230,7 +234,17 @@ def test_a_package_registers_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_the_command_reports_unsupported_and_counts_it(tmp_path: Path):
     path = tmp_path / "report.json"
-    arguments = ["all", "--target", "toy_targets:delta", "--profile", "quick", "--jobs", "1", "--json", str(path)]
+    arguments = [
+        "all",
+        "--target",
+        "tests.helpers.toy_targets:delta",
+        "--profile",
+        "quick",
+        "--jobs",
+        "1",
+        "--json",
+        str(path),
+    ]
     done = CliRunner().invoke(app, [*arguments, "--property", "adjoint", "--property", "memory"])
     assert done.exit_code == 2, "nothing was judged"
     content = json.loads(path.read_text())
@@ -266,11 +280,11 @@ def test_what_is_known_good_of_flash_linear_attention(fla: targets.Target):
 
 
 def test_options_that_a_package_does_not_have_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    target = targets.load("toy_targets:delta")
+    target = targets.load("tests.helpers.toy_targets:delta")
     lacking = replace(target, not_offered={"safe_gate": ("delta",), "lower_bound": ()})
     monkeypatch.setattr(targets, "load", lambda name, *device, **options: lacking)
     path = tmp_path / "report.json"
-    arguments = ["all", "--target", "toy_targets:delta", "--profile", "quick", "--property", "adjoint"]
+    arguments = ["all", "--target", "tests.helpers.toy_targets:delta", "--profile", "quick", "--property", "adjoint"]
     done = CliRunner().invoke(app, [*arguments, "--json", str(path)])
     assert "safe_gate is not offered by delta" in done.stdout and "lower_bound" not in done.stdout
     assert json.loads(path.read_text())["environment"]["not offered"] == "safe_gate is not offered by delta"

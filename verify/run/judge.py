@@ -81,7 +81,7 @@ def judge(
         record.unsupported[reason] = record.unsupported.get(reason, 0) + 1
     search(
         _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),
-        profile.shrink_seconds,
+        profile.shrink_cases, profile.shrink_seconds,
     )  # fmt: skip
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     return _localised(verdict, prop, harness, record, on_case)
@@ -96,7 +96,7 @@ def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: in
         found[case] = None
         return held()
 
-    search(strategy, note, Record(), _examples(prop, profile), cell.seed(seed), 0.0)
+    search(strategy, note, Record(), _examples(prop, profile), cell.seed(seed), 0, 0.0)
     return list(found)
 
 

@@ -71,10 +71,12 @@ def search(
     record: Record,
     examples: int,
     seed: int,
+    shrink_cases: int,
     shrink_seconds: float,
 ) -> None:
-    """Draw cases until one fails, then shrink it while time is left."""
-    deadline = math.inf if record.smallest is None else time.monotonic() + shrink_seconds
+    """Draw cases until one fails, then shrink it: at most `shrink_cases` more are judged, for `shrink_seconds` at most."""
+    failed = record.smallest is not None
+    tried, deadline = 0, time.monotonic() + shrink_seconds
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -91,12 +93,15 @@ def search(
     )
     @hypothesis.given(strategy)
     def body(case: Case) -> None:
-        nonlocal deadline
+        nonlocal failed, tried, deadline
         # A case seen before costs nothing, and must fail again, or Hypothesis calls the test flaky.
-        if case not in record.seen and time.monotonic() > deadline:
-            return
+        if failed and case not in record.seen:
+            if tried >= shrink_cases or time.monotonic() > deadline:
+                return
+            tried += 1
         if record.fails(attempt(case)):
-            deadline = min(deadline, time.monotonic() + shrink_seconds)
+            if not failed:
+                failed, deadline = True, time.monotonic() + shrink_seconds
             raise _Found
 
     with contextlib.suppress(_Found, HypothesisException):

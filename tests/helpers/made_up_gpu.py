@@ -16,8 +16,6 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from synthetic import FAMILY, compile_one
-
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import Compiled
@@ -33,6 +31,7 @@ from deltaproof.results.digests.kernels import stage_digests
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.run.cache import source_digest
+from tests.helpers.synthetic import FAMILY, compile_one
 
 H100 = gpu("h100")
 DEVICE = Device(name="made up", arch="sm_90", sm_count=132, memory_gib=79.1, driver="13.0")
@@ -112,6 +111,11 @@ def start(folder: Path, url: str = "-", seconds: float = 0.01) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=run, args=(folder, url, seconds), daemon=True)
     process.start()
     return process
+
+
+def ends_well(process: BaseProcess) -> None:
+    process.join(timeout=240)
+    assert process.exitcode == 0
 
 
 def lines(folder: Path) -> list[list[str]]:

@@ -1,0 +1,1 @@
+"""Kernels, GPUs, servers and compilations that several tests share."""
