@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ...verify.compile.overlaps import products_in_flight
 from ...verify.compile.process import Target, compile_clean
-from ...verify.compile.work import ptxas_version
+from ...verify.compile.tasks import ptxas_version
 from ...verify.ptx.digest import program_digest
 from .binary import Compilation
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ...results.schema.gpus import Resources, over_limit
 from ...results.schema.record import Reason
 from ...specs.gpus import Architecture
-from ...verify.compile.findings import HEAVY_SPILL
+from ...verify.compile.diagnostics import HEAVY_SPILL
 from ..space.points import Family, Point, breadth_first
 from .binary import Compilation
 

@@ -26,7 +26,7 @@ from ..compile.toolchain import triton_version
 from ..plural import counted
 from ..records.ledger import default_out
 from ..tune import Hooks
-from . import compile as work
+from . import compile as compiling
 from . import fake_device, gate
 from .cache_keys import CacheKeyGroup, Place, cache_key_groups
 from .calls import OPS, calls
@@ -77,9 +77,9 @@ def tune_fla(
     some = calls(rules, dtypes, sizes)
     with Workers(jobs, partial(fake_device.install, facts(gpu), "", _site())) as workers:
         hooks.progress.begin("recording launches", len(some))
-        tasks: list[work.Task] = []
+        tasks: list[compiling.Task] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
-        for index, result in workers.run(work.tasks, [(call, arch) for call in some], PLAN_SECONDS):
+        for index, result in workers.run(compiling.tasks, [(call, arch) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"recording the launches of {some[index]} ended in a {result.outcome}")
             tasks += result[0]
@@ -88,7 +88,7 @@ def tune_fla(
         hooks.say(f"FLA {_version()}: {counted(len(keys), 'kernel')} of {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
         found: dict[str, Compilation] = {}
-        waiting: dict[str, work.Task] = {}
+        waiting: dict[str, compiling.Task] = {}
         # Every kernel's first configurations before any kernel's last, in case a budget ends.
         for task in sorted(tasks, key=lambda task: (task.place, task)):
             known = found.get(task.name) or store.get(task.name)
@@ -99,7 +99,7 @@ def tune_fla(
         cached, order = len(found), list(waiting.values())
         hooks.progress.begin("compiling", len(order))
         for index, result in workers.run(
-            work.compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
+            compiling.compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
         ):
             if isinstance(result, Failure):
                 result = Compilation(outcome=result.outcome, seconds=0.0)
@@ -201,7 +201,7 @@ def prove(
     some = calls(rules, dtypes, sizes)
     found: dict[str, list[str]] = {"found": [], "missing": []}
     with Workers(1, partial(fake_device.install, facts(gpu), str(folder.resolve()), _site())) as workers:
-        for index, result in workers.run(work.prove, [(call,) for call in some], PLAN_SECONDS):
+        for index, result in workers.run(compiling.prove, [(call,) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"{some[index]}: trying FLA's loader ended in a {result.outcome}")
             found["found"] += result[0]

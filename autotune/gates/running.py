@@ -103,8 +103,8 @@ def _judged(question: RunQuestion) -> tuple[bool | None, str, str]:
     from ...specs.inputs.make import generate
     from ...verify.cases.case import Case
     from ...verify.execution import execute
+    from ...verify.execution.budget_cache import cached_budget
     from ...verify.execution.contracts import contract_of
-    from ...verify.execution.kept_budgets import kept_budget
     from ...verify.properties.error import worst_row
     from ...verify.ptx.launch import judging
 
@@ -122,7 +122,7 @@ def _judged(question: RunQuestion) -> tuple[bool | None, str, str]:
         return False, str(min(faults, key=lambda fault: fault.rule.startswith("lint-"))), program
     if found := [difference for verdict in verdicts for difference in verdict.differences]:
         return False, f"{found[0].memory} differs between {' and '.join(found[0].schedules)}", program
-    worst = worst_row(execute.as_numpy(outputs), kept_budget(problem, contract_of(kernel, case)))
+    worst = worst_row(execute.as_numpy(outputs), cached_budget(problem, contract_of(kernel, case)))
     ratio = 0.0 if worst is None else worst.ratio / tau()
     if worst is not None and not ratio <= 1:
         return False, f"{worst.tensor} is {ratio:.3g} times its error budget", program

@@ -18,7 +18,7 @@ from ...specs.gpus import Architecture, Gpu
 from ..compile.binary import Compilation
 from ..compile.prune import family
 from ..space.points import Point
-from .op_counts import Work, work
+from .op_counts import OpCounts, op_counts
 
 SUB_CORES = 4
 """Of a multiprocessor or compute unit, each with its own tensor core; a warp uses one."""
@@ -50,7 +50,7 @@ def estimate(point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, he
     if not resident:
         raise ValueError(f"{point} cannot be launched on {gpu.slug}")
     p: dict[str, Any] = parameters()
-    job = work(point, tokens, heads)
+    job = op_counts(point, tokens, heads)
     # Few programs do not fill a multiprocessor, whatever it could hold.
     sharing = np.clip(np.ceil(job.programs / gpu.sm_count), 1, resident)
     waves = np.ceil(job.programs / (gpu.sm_count * sharing))
@@ -63,7 +63,7 @@ def estimate(point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, he
 
 
 def _throughput(
-    job: Work, point: Point, binary: Compilation, gpu: Gpu, sharing: np.ndarray, p: dict[str, Any]
+    job: OpCounts, point: Point, binary: Compilation, gpu: Gpu, sharing: np.ndarray, p: dict[str, Any]
 ) -> np.ndarray:
     """Seconds of one step of `sharing` programs side by side on a multiprocessor, by the scarcest resource."""
     clock = gpu.clock_mhz * 1e6
@@ -89,7 +89,7 @@ def _throughput(
     return sharing * np.maximum(np.maximum(products, issued), memory)
 
 
-def _latency(job: Work, point: Point, p: dict[str, Any]) -> float:
+def _latency(job: OpCounts, point: Point, p: dict[str, Any]) -> float:
     """Seconds that one step spends waiting."""
     wait = p["latency"]["prefetched" if point.tile.num_stages > 1 else "memory"]
     return 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"] + wait)

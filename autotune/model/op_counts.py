@@ -19,7 +19,7 @@ FP32 = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class OpCounts:
     """Of one stage, per program and step unless said otherwise.
 
     programs, steps: [sizes], of the whole stage. products: flops on tensor cores; solver: of the solver's products.
@@ -101,15 +101,15 @@ class _Sizes:
         return self.K if self.rule.decay == "channel" else 1
 
 
-def work(point: Point, tokens: np.ndarray, heads: np.ndarray) -> Work:
-    """The work of a point for calls of these sizes."""
-    return _WORK[point.stage](_Sizes(point, tokens, heads))
+def op_counts(point: Point, tokens: np.ndarray, heads: np.ndarray) -> OpCounts:
+    """The counts of a point for calls of these sizes."""
+    return _COUNTS[point.stage](_Sizes(point, tokens, heads))
 
 
-def _scores(s: _Sizes) -> Work:
+def _scores(s: _Sizes) -> OpCounts:
     C, K, pairs = s.C, s.K, 1 + s.erases
     levels = s.levels if s.rule.decay == "channel" else 1
-    return Work(
+    return OpCounts(
         programs=s.chunks * s.heads,
         steps=np.ones_like(s.tokens),
         products=2.0 * C * C * K * pairs * levels,
@@ -121,9 +121,9 @@ def _scores(s: _Sizes) -> Work:
     )
 
 
-def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, elements: float) -> Work:
+def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, elements: float) -> OpCounts:
     """A walk over the chunks, one program per head and block of V; keys and gates are read by every block."""
-    return Work(
+    return OpCounts(
         programs=s.heads * s.blocks(s.V),
         steps=s.chunks,
         products=products,
@@ -135,7 +135,7 @@ def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, eleme
     )
 
 
-def _states(s: _Sizes) -> Work:
+def _states(s: _Sizes) -> OpCounts:
     C, K, block = s.C, s.K, s.block(s.V)
     output = s.point.family.op == "chunk_fwd"
     reads = s.per_value / s.V * C * block
@@ -144,7 +144,7 @@ def _states(s: _Sizes) -> Work:
     return _walk(s, products, 1 + 2 * s.erases, 1 + output, reads + writes, 2.0 * C * s.gated)
 
 
-def _packed_scores(s: _Sizes) -> Work:
+def _packed_scores(s: _Sizes) -> OpCounts:
     # It leaves what the walk multiplies; two more products take the inverse to it.
     scores = _scores(s)
     return replace(
@@ -160,14 +160,14 @@ def _operands(s: _Sizes) -> int:
     return s.size * s.C * (s.K * (2 + s.erases) + s.C) + FP32 * s.gated
 
 
-def _packed_walk(s: _Sizes) -> Work:
+def _packed_walk(s: _Sizes) -> OpCounts:
     # Nothing is gated on the way, and of the two products with scores there is one.
     walk = _states(s)
     products = 2.0 * s.C * s.block(s.V) * (s.K * (2 + s.erases) + s.C)
     return replace(walk, products=products, chain=1 + s.erases, elements=0.0, shared=float(_operands(s)))
 
 
-def _fused(s: _Sizes) -> Work:
+def _fused(s: _Sizes) -> OpCounts:
     # Every block of V makes the scores of its chunk anew, and none are read.
     by_key = replace(s.point, tile=Tile())  # its scores cut K as by default, whatever cuts V
     walk, scores = _states(s), _scores(replace(s, point=by_key))
@@ -182,15 +182,15 @@ def _fused(s: _Sizes) -> Work:
     )
 
 
-def _state_grads(s: _Sizes) -> Work:
+def _state_grads(s: _Sizes) -> OpCounts:
     C, K, block = s.C, s.K, s.block(s.V)
     products = 2.0 * C * block * (K * (2 + s.erases) + C * (1 + s.erases))
     return _walk(s, products, 1 + 2 * s.erases, 2, s.size * block * (2 * C + K), 2.0 * C * s.gated)
 
 
-def _output(s: _Sizes) -> Work:
+def _output(s: _Sizes) -> OpCounts:
     C, K, block = s.C, s.K, s.block(s.V)
-    return Work(
+    return OpCounts(
         programs=s.chunks * s.heads * s.blocks(s.V),
         steps=np.ones_like(s.tokens),
         products=2.0 * C * block * (K + C),
@@ -202,9 +202,9 @@ def _output(s: _Sizes) -> Work:
     )
 
 
-def _score_grads(s: _Sizes) -> Work:
+def _score_grads(s: _Sizes) -> OpCounts:
     C, V = s.C, s.V
-    return Work(
+    return OpCounts(
         programs=s.chunks * s.heads,
         steps=np.ones_like(s.tokens),
         products=2.0 * C * C * V * (1 + s.erases),
@@ -214,13 +214,13 @@ def _score_grads(s: _Sizes) -> Work:
     )
 
 
-def _input_grads(s: _Sizes) -> Work:
+def _input_grads(s: _Sizes) -> OpCounts:
     C, V, block = s.C, s.V, s.block(s.K)
     pairs = 1 + s.erases
     by_channel = s.rule.decay == "channel"
     # Per level two products a pair, and two sums over sinks and sources that run in tf32, at half the rate.
     inside = C * C * block * (s.levels * (2 * pairs + 4) if by_channel else 3 * pairs)
-    return Work(
+    return OpCounts(
         programs=s.chunks * s.heads * s.blocks(s.K),
         steps=np.ones_like(s.tokens),
         products=2.0 * (C * block * V * (1 + pairs) + inside),
@@ -232,7 +232,7 @@ def _input_grads(s: _Sizes) -> Work:
     )
 
 
-_WORK: dict[str, Callable[[_Sizes], Work]] = {
+_COUNTS: dict[str, Callable[[_Sizes], OpCounts]] = {
     "scores": _scores,
     "states": _states,
     "output": _output,

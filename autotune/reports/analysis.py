@@ -20,7 +20,7 @@ from ...specs.gpus import Gpu
 from ...specs.rule import RULES
 from ..compile.binary import Compilation
 from ..model.cost import estimate
-from ..model.op_counts import FP32, work
+from ..model.op_counts import FP32, op_counts
 from ..model.ranking import RUNS
 from ..space.points import Family, Point, family_of, point_of, points_of
 
@@ -139,7 +139,7 @@ def roofline(entry: TableEntry, gpu: Gpu) -> float:
     flops = 0.0
     for point in points_of(family, config):
         # Blocks of a dimension that are done by several programs repeat what they share; the roofline does not.
-        job = work(replace(point, tile=replace(point.tile, block=256)), tokens, heads)
+        job = op_counts(replace(point, tile=replace(point.tile, block=256)), tokens, heads)
         flops += float((job.products * job.programs * job.steps)[0]) * RUNS[family.op].get(point.stage, 1)
     peak = gpu.fp32_tflops if family.dtype == "fp32" else gpu.bf16_tflops
     moved = entry.key.tokens * entry.key.heads * _bytes(family)

@@ -56,7 +56,7 @@ class Study:
     """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
 
     name: of the study, to which a digest of the parameters is added, since Optuna refuses a study whose values have changed.
-    again: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
+    retry: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
     what cannot be and what fails as infeasible, what was tried before as failed, since the time of the best, told again and
     again, would draw the model to it alone.
     """
@@ -69,22 +69,22 @@ class Study:
         storage: optuna.storages.BaseStorage | None = None,
         name: str | None = None,
         candidates: int = CANDIDATES,
-        again: Callable[[Callable[[], Any]], Any] = lambda do: do(),
+        retry: Callable[[Callable[[], Any]], Any] = lambda do: do(),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed, n_ei_candidates=candidates)
-        self._space, self._again = space, again
+        self._space, self._retry = space, retry
         self._running: int | None = None
         self._choices = [_choices(values) for values in space.parameters.values()]
         own = name and f"{name} {_digest(space)}"
-        self.optuna: optuna.Study = again(
+        self.optuna: optuna.Study = retry(
             lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=own, load_if_exists=True)
         )
         if isinstance(storage, optuna.storages.RDBStorage):
             # What dead workers left running would weigh on the model as if it were bad.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                again(lambda: optuna.storages.fail_stale_trials(self.optuna))
+                retry(lambda: optuna.storages.fail_stale_trials(self.optuna))
 
     def ask(self) -> tuple[optuna.Trial, Config]:
         def attempt() -> tuple[optuna.Trial, Config]:
@@ -92,7 +92,7 @@ class Study:
                 warnings.simplefilter("ignore", UserWarning)
                 trial = self.optuna.ask()
             self._running = trial._trial_id
-            self.beat()
+            self.heartbeat()
             return trial, tuple(
                 values[choices.index(trial.suggest_categorical(name, choices))] if len(values) > 1 else values[0]
                 for (name, values), choices in zip(self._space.parameters.items(), self._choices, strict=True)
@@ -101,11 +101,11 @@ class Study:
         while True:
             # Taken for dead at once: another, then.
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                return self._again(attempt)
+                return self._retry(attempt)
 
     def next(self, config: Config) -> None:
         """Let the next proposal be this one."""
-        self._again(lambda: self.optuna.enqueue_trial(self._places(config)))
+        self._retry(lambda: self.optuna.enqueue_trial(self._places(config)))
 
     def infeasible(self, trial: optuna.Trial) -> None:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
@@ -122,7 +122,7 @@ class Study:
         """
         try:
             for step, sample in enumerate(timing.samples):
-                self._again(lambda step=step, sample=sample: trial.report(sample, step))
+                self._retry(lambda step=step, sample=sample: trial.report(sample, step))
             self._constrain(trial, float(not timing.samples))
         except optuna.exceptions.UpdateFinishedTrialError:
             self._running = None
@@ -152,7 +152,7 @@ class Study:
         """Whether anything was proposed or told before."""
         return bool(self._trials())
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """A sign of life for the trial that is under way."""
         storage = self.optuna._storage
         backend = getattr(storage, "_backend", storage)
@@ -167,17 +167,17 @@ class Study:
             intermediate_values=dict(enumerate(timing.samples)),
             constraints={"feasible": float(not timing.samples)},
         )  # fmt: skip
-        self._again(lambda: self.optuna.add_trial(trial))
+        self._retry(lambda: self.optuna.add_trial(trial))
 
     def _trials(self) -> list[optuna.trial.FrozenTrial]:
-        return self._again(lambda: self.optuna.get_trials(deepcopy=False))
+        return self._retry(lambda: self.optuna.get_trials(deepcopy=False))
 
     def _constrain(self, trial: optuna.Trial, value: float) -> None:
-        self._again(lambda: trial.set_constraint("feasible", value))
+        self._retry(lambda: trial.set_constraint("feasible", value))
 
     def _end(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
         # Asked twice, or after another worker took this one for dead: what was told first stands.
-        self._again(lambda: self.optuna.tell(trial, value, state=state, skip_if_finished=True))
+        self._retry(lambda: self.optuna.tell(trial, value, state=state, skip_if_finished=True))
         self._running = None
 
     def _places(self, config: Config) -> dict[str, Any]:

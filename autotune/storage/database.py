@@ -19,13 +19,13 @@ from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, Ope
 from sqlalchemy.pool import StaticPool
 
 from ...results.schema.strict import TableError
-from ...verify.process.signals import heed
+from ...verify.process.signals import check_interrupt
 
 T = TypeVar("T")
 
 PATIENCE = 300.0
 """Seconds that a database may be away (restarted, say) before a run gives up."""
-BEAT, EXPIRY = 10.0, 60.0
+HEARTBEAT, EXPIRY = 10.0, 60.0
 """Seconds between signs of life of a worker, and without one until its leases are free."""
 _AWAY = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError)
 
@@ -34,16 +34,16 @@ _AWAY = (OperationalError, InterfaceError, optuna.exceptions.StorageInternalErro
 class Storage:
     """An open database. name: its URL without a password. engine: for our tables. studies: for Optuna's.
 
-    beat, expiry: seconds; see BEAT and EXPIRY.
+    heartbeat, expiry: seconds; see HEARTBEAT and EXPIRY.
     """
 
     name: str
     engine: sql.Engine
     studies: optuna.storages.BaseStorage
-    beat: float = BEAT
+    heartbeat: float = HEARTBEAT
     expiry: float = EXPIRY
 
-    def again(self, do: Callable[[], T]) -> T:
+    def retry(self, do: Callable[[], T]) -> T:
         """What `do` returns, asked again while the database is away. Raises OSError when patience is at its end.
 
         A file is never away, only locked: a full disk, say, is an error at once.
@@ -57,7 +57,7 @@ class Storage:
                     raise OSError(f"{self.name}: {reason}") from None
                 if time.monotonic() - started > PATIENCE:
                     raise OSError(f"{self.name}: away for {PATIENCE:g} s ({_reason(error)})") from None
-            heed()
+            check_interrupt()
             time.sleep(wait)
             wait = min(2 * wait, 2.0)
 
@@ -68,7 +68,7 @@ class Storage:
         return sql.literal(time.time())
 
 
-def open_storage(url: str | None, *, beat: float = BEAT, expiry: float = EXPIRY) -> Storage:
+def open_storage(url: str | None, *, heartbeat: float = HEARTBEAT, expiry: float = EXPIRY) -> Storage:
     """Open a database, and make our tables and Optuna's in it if need be; None for one in memory, of this process alone.
 
     Raises TableError, in one line, for a URL that is none, a database that cannot be reached, or a driver that is missing;
@@ -80,7 +80,7 @@ def open_storage(url: str | None, *, beat: float = BEAT, expiry: float = EXPIRY)
         _serialise(engine)
         TABLES.create_all(engine)
         studies = optuna.storages.InMemoryStorage()
-        return Storage(name="memory", engine=engine, studies=studies, beat=beat, expiry=expiry)
+        return Storage(name="memory", engine=engine, studies=studies, heartbeat=heartbeat, expiry=expiry)
     address = address_of(url)
     name = address.render_as_string(hide_password=True)
     lite = address.drivername == "sqlite"
@@ -97,14 +97,14 @@ def open_storage(url: str | None, *, beat: float = BEAT, expiry: float = EXPIRY)
                 # Two workers that make the same tables at once would stumble over each other.
                 connection.execute(sql.text("select pg_advisory_xact_lock(7171)"))
             TABLES.create_all(connection)
-        studies = _studies(address, options, beat, expiry)
+        studies = _studies(address, options, heartbeat, expiry)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise TableError(f"--storage {name}: its driver is missing; install deltaproof[postgres]") from None
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
         if "disk" in (reason := _reason(error)):
             raise OSError(f"{name}: {reason}") from None
         raise TableError(f"--storage {name}: {reason}") from None
-    return Storage(name=name, engine=engine, studies=studies, beat=beat, expiry=expiry)
+    return Storage(name=name, engine=engine, studies=studies, heartbeat=heartbeat, expiry=expiry)
 
 
 def address_of(url: str) -> sql.URL:
@@ -148,7 +148,7 @@ JOBS = sql.Table(
 _FORMS = "accepted: sqlite:///FILE and postgresql://USER@HOST/NAME"
 
 
-def _studies(address: sql.URL, options: dict[str, Any], beat: float, expiry: float) -> optuna.storages.BaseStorage:
+def _studies(address: sql.URL, options: dict[str, Any], heartbeat: float, expiry: float) -> optuna.storages.BaseStorage:
     last: Exception | None = None
     for _ in range(5):
         try:
@@ -156,7 +156,7 @@ def _studies(address: sql.URL, options: dict[str, Any], beat: float, expiry: flo
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 storage = optuna.storages.RDBStorage(
                     address.render_as_string(hide_password=False), engine_kwargs=options,
-                    heartbeat_interval=max(1, round(beat)), grace_period=max(1, round(expiry)),
+                    heartbeat_interval=max(1, round(heartbeat)), grace_period=max(1, round(expiry)),
                 )  # fmt: skip
             if address.drivername == "sqlite":
                 # SQLite knows no SELECT FOR UPDATE, so two workers would take the same waiting trial.

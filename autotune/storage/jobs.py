@@ -33,7 +33,7 @@ def post(storage: Storage, gpu: str, trials: int, **lists: Sequence[str] | Seque
         except IntegrityError:
             return  # it is there
 
-    storage.again(attempt)
+    storage.retry(attempt)
 
 
 def jobs(storage: Storage) -> list[Job]:
@@ -43,7 +43,7 @@ def jobs(storage: Storage) -> list[Job]:
         with storage.engine.begin() as connection:
             return [str(text) for text in connection.scalars(sql.select(JOBS.c.request).order_by(JOBS.c.job))]
 
-    return [_read(text, storage.name) for text in storage.again(attempt)]
+    return [_read(text, storage.name) for text in storage.retry(attempt)]
 
 
 def _read(text: str, where: str) -> Job:

@@ -46,7 +46,7 @@ class LeaseGroup:
             except IntegrityError:
                 return "taken"
 
-        lease = self._storage.again(attempt)
+        lease = self._storage.retry(attempt)
         if lease == "mine":
             self._held.add(task)
         return lease
@@ -64,7 +64,7 @@ class LeaseGroup:
                 return bool(done.rowcount) or connection.scalar(sql.select(LEASES.c.result).where(mine)) == result
 
         try:
-            return self._storage.again(attempt)
+            return self._storage.retry(attempt)
         finally:
             self._held.discard(task)
 
@@ -132,10 +132,10 @@ class LeaseGroup:
             with self._storage.engine.begin() as connection:
                 return [tuple(row) for row in connection.execute(wanted)]
 
-        return self._storage.again(attempt)
+        return self._storage.retry(attempt)
 
     def _heartbeat(self, ended: threading.Event, also: Callable[[], object]) -> None:
-        while not ended.wait(self._storage.beat):
+        while not ended.wait(self._storage.heartbeat):
             held = list(self._held)
             mine = (LEASES.c.round == self._group) & LEASES.c.task.in_(held) & (LEASES.c.owner == self.owner)
             try:

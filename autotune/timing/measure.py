@@ -28,7 +28,7 @@ from ...results.schema.record import Measured, Record, one_line
 from ...specs.gpus import Gpu
 from ...verify.process import pool
 from ...verify.process.pool import Workers
-from ...verify.process.signals import heed
+from ...verify.process.signals import check_interrupt
 from ..compile.binary import Compilation
 from ..gates.interpreter import Answer, Question, Subject
 from ..model.ranking import Ranked, compiled, sizes
@@ -103,8 +103,8 @@ def measure(
                 after_each()
         if len(left) == before and time.monotonic() < deadline:
             # Others are at the rest.
-            heed()
-            time.sleep(min(1.0, plan.storage.beat))
+            check_interrupt()
+            time.sleep(min(1.0, plan.storage.heartbeat))
     return len(left)
 
 

@@ -95,7 +95,7 @@ class TuningJob:
             study.append(self._study(space, trials, group))
             return study[0]
 
-        with group.alive(lambda: study[0].beat() if study else None), finals.alive():
+        with group.alive(lambda: study[0].heartbeat() if study else None), finals.alive():
             self._time_portfolio(trials)
             search(space, trials, seed=plan.seed, study=open_study)
             if time.monotonic() > plan.deadline or finals.acquire(FINALS) != "mine":
@@ -138,7 +138,7 @@ class TuningJob:
         # Every worker's proposals should be its own.
         seed = (self.plan.seed + crc32(group.owner.encode()) * shared) % 2**32
         name = self.plan.bench.group_name(self.family, self.size)
-        study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, again=storage.again)
+        study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
         outside = {trials.point(config) for config in self.portfolio}
         study.fill({point: timing for point, timing in trials.timings.items() if point not in outside})
         return study

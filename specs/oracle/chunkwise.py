@@ -27,7 +27,7 @@ from ..problem import Problem
 from . import stages
 from .decay import decays
 from .options import finish, prepare, stored_at
-from .sequences import Groups, Lanes, join, split
+from .sequences import Groups, SequenceBatch, join, split
 from .stages import Chunk
 
 
@@ -68,12 +68,12 @@ def chunkwise(problem: Problem, inputs: Inputs, chunk: int = 64, numbers: Float6
     """
     tensors, prepared = prepare(problem, inputs, numbers)
     groups = Groups.of(problem)
-    lanes = split(problem, prepared, numbers)
+    batches = split(problem, prepared, numbers)
     dos = groups.take_tokens(problem, tensors["do"], numbers)
-    dhts = groups.take_states(problem, tensors["dht"], numbers) if "dht" in tensors else [None] * len(lanes)
+    dhts = groups.take_states(problem, tensors["dht"], numbers) if "dht" in tensors else [None] * len(batches)
     outs, lasts, gradients = [], [], []
     of_sequences: dict[int, tuple[Stages, ...]] = {}
-    for group, part, do, dht in zip(groups.members, lanes, dos, dhts, strict=True):
+    for group, part, do, dht in zip(groups.members, batches, dos, dhts, strict=True):
         o, last, gradient, found = _sweep(part, problem.effective_scale, do, dht, chunk, numbers)
         outs.append(o)
         lasts.append(last)
@@ -88,14 +88,14 @@ def chunkwise(problem: Problem, inputs: Inputs, chunk: int = 64, numbers: Float6
 
 
 def _sweep(
-    lanes: Lanes, scale: float, do: np.ndarray, dht: np.ndarray | None, chunk: int, numbers: Float64
-) -> tuple[np.ndarray, np.ndarray, Lanes, list[Stages]]:
-    """(o, last state, gradients, stages with a leading sequence axis) of one group of lanes."""
-    if lanes.g is not None:
-        lanes = replace(lanes, g=numbers.at("exponent", lanes.g))
-    spans = [slice(start, start + chunk) for start in range(0, lanes.tokens, chunk)]
-    chunks = [_cut(lanes, span) for span in spans]
-    S, forward = lanes.S0, []
+    batch: SequenceBatch, scale: float, do: np.ndarray, dht: np.ndarray | None, chunk: int, numbers: Float64
+) -> tuple[np.ndarray, np.ndarray, SequenceBatch, list[Stages]]:
+    """(o, last state, gradients, stages with a leading sequence axis) of one group of sequences."""
+    if batch.g is not None:
+        batch = replace(batch, g=numbers.at("exponent", batch.g))
+    spans = [slice(start, start + chunk) for start in range(0, batch.tokens, chunk)]
+    chunks = [_cut(batch, span) for span in spans]
+    S, forward = batch.S0, []
     for one in chunks:
         found, S = _forward(one, scale, S, numbers)
         forward.append(found)
@@ -107,10 +107,10 @@ def _sweep(
         gradients.insert(0, gradient)
         everything.insert(0, Stages(**found, **backward))
         dS = before
-    like = {"q": lanes.q, "k": lanes.k, "v": lanes.v, "g": lanes.k, "b": lanes.k, "w": lanes.v}
+    like = {"q": batch.q, "k": batch.k, "v": batch.v, "g": batch.k, "b": batch.k, "w": batch.v}
     joined = {name: _whole([gradient[name] for gradient in gradients], empty) for name, empty in like.items()}
-    o = _whole([found["o"] for found in forward], lanes.v)
-    return o, last, Lanes(**joined, S0=dS), everything
+    o = _whole([found["o"] for found in forward], batch.v)
+    return o, last, SequenceBatch(**joined, S0=dS), everything
 
 
 def _forward(chunk: Chunk, scale: float, S: np.ndarray, numbers: Float64) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -134,21 +134,21 @@ def _backward(
     return gradients, {"dS": dS, "dR": dR, "dX": dX, "dAqk": dAqk, "dT": dT}, before
 
 
-def _cut(lanes: Lanes, span: slice) -> Chunk:
+def _cut(batch: SequenceBatch, span: slice) -> Chunk:
     """The tokens of a span, heads before tokens; an absent gate becomes the value that does nothing."""
 
     def take(x: np.ndarray | None, like: np.ndarray, absent: float) -> np.ndarray:
         x = np.full((1, 1), absent) if x is None else x[..., span, :, :]
         return np.broadcast_to(x, like[..., span, :, :].shape).swapaxes(-2, -3)
 
-    g = take(lanes.g, lanes.k, 0.0)
+    g = take(batch.g, batch.k, 0.0)
     return Chunk(
-        q=take(lanes.q, lanes.q, 0.0),
-        k=take(lanes.k, lanes.k, 0.0),
-        v=take(lanes.v, lanes.v, 0.0),
+        q=take(batch.q, batch.q, 0.0),
+        k=take(batch.k, batch.k, 0.0),
+        v=take(batch.v, batch.v, 0.0),
         g=g,
-        b=take(lanes.b, lanes.k, 0.0),
-        w=take(lanes.w, lanes.v, 1.0),
+        b=take(batch.b, batch.k, 0.0),
+        w=take(batch.w, batch.v, 1.0),
         decay=decays(g),
     )
 

@@ -18,13 +18,13 @@ class Decay:
     """Factors of one chunk of C tokens, per channel.
 
     prefix [..., C, K]: from the chunk's start through token i. suffix [..., C, K]: after token j to the chunk's end.
-    between [..., C, C, K]: after token j through token i, 1 on the diagonal, 0 above it. whole [..., K]: the chunk.
+    between [..., C, C, K]: after token j through token i, 1 on the diagonal, 0 above it. total [..., K]: the chunk.
     """
 
     prefix: Array
     suffix: Array
     between: Array
-    whole: Array
+    total: Array
 
 
 def decays(g: Array, numbers: Numbers = FLOAT64) -> Decay:
@@ -42,7 +42,7 @@ def decays(g: Array, numbers: Numbers = FLOAT64) -> Decay:
         prefix=np.exp(prefix),
         suffix=np.exp(exponent[..., C - 1, :, :]),
         between=np.exp(exponent),
-        whole=np.exp(prefix[..., -1, :]),
+        total=np.exp(prefix[..., -1, :]),
     )
 
 
@@ -65,31 +65,33 @@ def _products(g: Array, numbers: Numbers) -> Decay:
         prefix=numbers.concatenate(prefix, -2),
         suffix=between[-1],
         between=numbers.concatenate([row[..., None, :, :] for row in rows], -3),
-        whole=prefix[-1][..., 0, :],
+        total=prefix[-1][..., 0, :],
     )
 
 
-def gate_gradient(pairs: Array, into: Array, onward: Array, through: Array, numbers: Numbers = FLOAT64) -> Array:
+def gate_gradient(
+    pairs: Array, from_past: Array, to_future: Array, through_state: Array, numbers: Numbers = FLOAT64
+) -> Array:
     """dg [..., C, K] from what each decayed term, value times its gradient, contributes.
 
     pairs [..., C, C, K]: from token j to token i (i >= j), counts for j < t <= i.
-    into [..., C, K]: from the chunk's start to token i, counts for t <= i.
-    onward [..., C, K]: from token j to the chunk's end, counts for t > j.
-    through [..., K]: from the chunk's start to its end, counts for every t.
+    from_past [..., C, K]: from the chunk's start to token i, counts for t <= i.
+    to_future [..., C, K]: from token j to the chunk's end, counts for t > j.
+    through_state [..., K]: from the chunk's start to its end, counts for every t.
     """
     C = pairs.shape[-2]
     if not isinstance(numbers, Float64):
         crossing = [
             pairs[..., t:, :t, :].sum(axis=-2).sum(axis=-2)[..., None, :]
-            + into[..., t:, :].sum(axis=-2)[..., None, :]
-            + onward[..., :t, :].sum(axis=-2)[..., None, :]
+            + from_past[..., t:, :].sum(axis=-2)[..., None, :]
+            + to_future[..., :t, :].sum(axis=-2)[..., None, :]
             for t in range(C)
         ]
-        return numbers.concatenate(crossing, -2) + through[..., None, :]
+        return numbers.concatenate(crossing, -2) + through_state[..., None, :]
     # from_before[i, t] = sum over j < t of pairs[i, j]
     from_before = np.zeros_like(pairs)
     np.cumsum(pairs[..., :-1, :], axis=-2, out=from_before[..., 1:, :])
     across = (from_before * np.tri(C)[:, :, None]).sum(axis=-3)
-    dg = across + np.flip(np.cumsum(np.flip(into, -2), axis=-2), -2) + through[..., None, :]
-    dg[..., 1:, :] += np.cumsum(onward[..., :-1, :], axis=-2)
+    dg = across + np.flip(np.cumsum(np.flip(from_past, -2), axis=-2), -2) + through_state[..., None, :]
+    dg[..., 1:, :] += np.cumsum(to_future[..., :-1, :], axis=-2)
     return dg

@@ -20,12 +20,12 @@ from ..arithmetic.numbers import FLOAT64, Array, Numbers
 from ..inputs.make import Inputs
 from ..problem import Problem
 from .options import finish, prepare, stored_at
-from .sequences import Groups, Lanes, join, split
+from .sequences import Groups, SequenceBatch, join, split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
-    """The forward sweep of one group of lanes, kept for the reverse sweep.
+    """The forward sweep of one group of sequences, kept for the reverse sweep.
 
     o [..., n, T, HV, V]. states: S after each token, each [..., n, HV, K, V]. r: what each token wrote, each
     [..., n, HV, V]. q, k, e, decay: scaled query, key, erase key b * k and exp(g) as they entered the contractions,
@@ -48,15 +48,15 @@ def solve(problem: Problem, inputs: Inputs, numbers: Numbers = FLOAT64) -> dict[
     of `inputs` may all carry the same further leading axes: the problem is then solved once for each.
     """
     tensors, prepared = prepare(problem, inputs, numbers)
-    lanes = split(problem, prepared, numbers)
-    trajectories = [forward_sweep(part, problem.effective_scale, numbers) for part in lanes]
+    batches = split(problem, prepared, numbers)
+    trajectories = [forward_sweep(part, problem.effective_scale, numbers) for part in batches]
     groups = Groups.of(problem)
-    outputs = _outputs(problem, groups, trajectories, lanes, numbers)
+    outputs = _outputs(problem, groups, trajectories, batches, numbers)
     dos = groups.take_tokens(problem, tensors["do"], numbers)
-    dhts = groups.take_states(problem, tensors["dht"], numbers) if "dht" in tensors else [None] * len(lanes)
+    dhts = groups.take_states(problem, tensors["dht"], numbers) if "dht" in tensors else [None] * len(batches)
     gradients = [
         reverse_sweep(part, trajectory, problem.effective_scale, do, dht, numbers)
-        for part, trajectory, do, dht in zip(lanes, trajectories, dos, dhts, strict=True)
+        for part, trajectory, do, dht in zip(batches, trajectories, dos, dhts, strict=True)
     ]
     return outputs | finish(problem, tensors, prepared, join(problem, gradients, numbers), numbers)
 
@@ -64,20 +64,20 @@ def solve(problem: Problem, inputs: Inputs, numbers: Numbers = FLOAT64) -> dict[
 def respond(problem: Problem, inputs: Inputs, numbers: Numbers = FLOAT64) -> dict[str, Array]:
     """Only the outputs o and ht of `solve`, without touching the reverse sweep."""
     _, prepared = prepare(problem, inputs, numbers)
-    lanes = split(problem, prepared, numbers)
-    trajectories = [forward_sweep(part, problem.effective_scale, numbers) for part in lanes]
-    return _outputs(problem, Groups.of(problem), trajectories, lanes, numbers)
+    batches = split(problem, prepared, numbers)
+    trajectories = [forward_sweep(part, problem.effective_scale, numbers) for part in batches]
+    return _outputs(problem, Groups.of(problem), trajectories, batches, numbers)
 
 
-def forward_sweep(lanes: Lanes, scale: float, numbers: Numbers) -> Trajectory:
-    """Run the rule over one group of lanes."""
+def forward_sweep(batch: SequenceBatch, scale: float, numbers: Numbers) -> Trajectory:
+    """Run the rule over one group of sequences."""
     at = numbers.at
-    q, k = at("operand", lanes.q * numbers.constant(scale)), at("operand", lanes.k)
-    e = None if lanes.b is None else at("operand", lanes.k * lanes.b)
-    z = lanes.v if lanes.w is None else lanes.v * lanes.w
-    decay = None if lanes.g is None else at("gate", numbers.exp(at("exponent", lanes.g)))
-    S, o, states, rs = lanes.S0, [], [], []
-    for t in range(lanes.tokens):
+    q, k = at("operand", batch.q * numbers.constant(scale)), at("operand", batch.k)
+    e = None if batch.b is None else at("operand", batch.k * batch.b)
+    z = batch.v if batch.w is None else batch.v * batch.w
+    decay = None if batch.g is None else at("gate", numbers.exp(at("exponent", batch.g)))
+    S, o, states, rs = batch.S0, [], [], []
+    for t in range(batch.tokens):
         if decay is not None:
             S = S * _rows(decay, t)
         r = z[..., t, :, :]
@@ -89,18 +89,18 @@ def forward_sweep(lanes: Lanes, scale: float, numbers: Numbers) -> Trajectory:
         states.append(S)
         rs.append(r)
     # Without tokens, o is as empty as v.
-    return Trajectory(o=_stack(o, lanes.v, numbers), states=states, r=rs, q=q, k=k, e=e, decay=decay)
+    return Trajectory(o=_stack(o, batch.v, numbers), states=states, r=rs, q=q, k=k, e=e, decay=decay)
 
 
 def reverse_sweep(
-    lanes: Lanes, trajectory: Trajectory, scale: float, do: Array, dht: Array | None, numbers: Numbers
-) -> Lanes:
-    """Gradients of the lanes from those of o [..., n, T, HV, V] and of the last state [..., n, HV, K, V] (or None)."""
+    batch: SequenceBatch, trajectory: Trajectory, scale: float, do: Array, dht: Array | None, numbers: Numbers
+) -> SequenceBatch:
+    """Gradients of a batch from those of o [..., n, T, HV, V] and of the last state [..., n, HV, K, V] (or None)."""
     at, path = numbers.at, trajectory
-    D = numbers.zeros(lanes.S0.shape) if dht is None else dht
+    D = numbers.zeros(batch.S0.shape) if dht is None else dht
     dqs, dks, des, dzs, dgs = [], [], [], [], []
-    for t in reversed(range(lanes.tokens)):
-        before = path.states[t - 1] if t else lanes.S0
+    for t in reversed(range(batch.tokens)):
+        before = path.states[t - 1] if t else batch.S0
         # o = S^T q
         do_t = do[..., t, :, None, :]
         dqs.append(_contract(at("operand", path.states[t]), do_t, -1, numbers))
@@ -122,16 +122,16 @@ def reverse_sweep(
             D = D * _rows(path.decay, t)
 
     dqs, dks, des, dzs, dgs = (list(reversed(x)) for x in (dqs, dks, des, dzs, dgs))
-    dz, de = _stack(dzs, lanes.v, numbers), None if path.e is None else _stack(des, lanes.k, numbers)
-    dk = _stack(dks, lanes.k, numbers)
-    return Lanes(
-        q=_stack(dqs, lanes.q, numbers) * numbers.constant(scale),
-        k=dk if de is None or lanes.b is None else dk + de * lanes.b,
-        v=dz if lanes.w is None else dz * lanes.w,
-        g=None if lanes.g is None else _stack(dgs, lanes.k, numbers),
+    dz, de = _stack(dzs, batch.v, numbers), None if path.e is None else _stack(des, batch.k, numbers)
+    dk = _stack(dks, batch.k, numbers)
+    return SequenceBatch(
+        q=_stack(dqs, batch.q, numbers) * numbers.constant(scale),
+        k=dk if de is None or batch.b is None else dk + de * batch.b,
+        v=dz if batch.w is None else dz * batch.w,
+        g=None if batch.g is None else _stack(dgs, batch.k, numbers),
         # A gate per head sums these over channels: a contraction like any other.
-        b=None if de is None else at("product", de * lanes.k),
-        w=None if lanes.w is None else at("product", dz * lanes.v),
+        b=None if de is None else at("product", de * batch.k),
+        w=None if batch.w is None else at("product", dz * batch.v),
         S0=D,
     )
 
@@ -151,11 +151,11 @@ def _stack(rows: list[Array], empty: Array, numbers: Numbers) -> Array:
 
 
 def _outputs(
-    problem: Problem, groups: Groups, trajectories: list[Trajectory], lanes: list[Lanes], numbers: Numbers
+    problem: Problem, groups: Groups, trajectories: list[Trajectory], batches: list[SequenceBatch], numbers: Numbers
 ) -> dict[str, Array]:
     o = groups.give_tokens(problem, [trajectory.o for trajectory in trajectories], numbers)
     outputs = {"o": numbers.at(stored_at("o"), o)}
     if problem.final_state:
-        last = [path.states[-1] if path.states else part.S0 for path, part in zip(trajectories, lanes, strict=True)]
+        last = [path.states[-1] if path.states else part.S0 for path, part in zip(trajectories, batches, strict=True)]
         outputs["ht"] = numbers.at(stored_at("ht"), groups.give_states(problem, last, numbers))
     return outputs

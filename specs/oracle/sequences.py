@@ -14,7 +14,7 @@ from ..problem import Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lanes:
+class SequenceBatch:
     """n sequences of one length T, for every value head: what the rule works on. Or the gradients of these.
 
     q, k [..., n, T, HV, K]; v [..., n, T, HV, V]; S0 [..., n, HV, K, V] (zeros where the call has no initial state).
@@ -83,8 +83,8 @@ class Groups:
         return [place[sequence] for sequence in sorted(place)]
 
 
-def split(problem: Problem, tensors: dict[str, Array], numbers: Numbers) -> list[Lanes]:
-    """The lanes of every group, from q, k, v, g, b, w, h0 in user layout, scalar gates with a last axis of 1."""
+def split(problem: Problem, tensors: dict[str, Array], numbers: Numbers) -> list[SequenceBatch]:
+    """The batch of every group, from q, k, v, g, b, w, h0 in user layout, scalar gates with a last axis of 1."""
     groups = Groups.of(problem)
     per_head = {name: _share(x, problem.HV, numbers) for name, x in tensors.items() if name != "h0"}
     if "w" not in per_head and "b" in per_head:
@@ -95,27 +95,27 @@ def split(problem: Problem, tensors: dict[str, Array], numbers: Numbers) -> list
     else:
         states = [numbers.zeros((*q.shape[:-3], problem.HV, problem.K, problem.V)) for q in parts["q"]]
     return [
-        Lanes(**{name: parts[name][i] if name in parts else None for name in "qkvgbw"}, S0=states[i])
+        SequenceBatch(**{name: parts[name][i] if name in parts else None for name in "qkvgbw"}, S0=states[i])
         for i in range(len(groups.members))
     ]
 
 
-def join(problem: Problem, gradients: Sequence[Lanes], numbers: Numbers) -> dict[str, Array]:
-    """Gradients of q, k, v, g, b, w, h0 in user layout (scalar gates with a last axis of 1) from those of the lanes."""
+def join(problem: Problem, gradients: Sequence[SequenceBatch], numbers: Numbers) -> dict[str, Array]:
+    """Gradients of q, k, v, g, b, w, h0 in user layout (scalar gates with a last axis of 1) from those of the batches."""
     groups, rule = Groups.of(problem), problem.rule
     tied_to_scalar = {"g": rule.decay, "b": rule.erase, "w": rule.write}
     heads = {"q": problem.H, "k": problem.H, "g": problem.gate_rows, "b": problem.gate_rows}
     joined: dict[str, Array] = {}
     for name in ("q", "k", "v", *rule.gates):
-        parts = [getattr(lanes, name) for lanes in gradients]
+        parts = [getattr(batch, name) for batch in gradients]
         if tied_to_scalar.get(name) == "scalar":
             parts = [part.sum(axis=-1)[..., None] for part in parts]
         if name == "b" and rule.write == "tied":
-            written = [lanes.w.sum(axis=-1)[..., None] for lanes in gradients if lanes.w is not None]
+            written = [batch.w.sum(axis=-1)[..., None] for batch in gradients if batch.w is not None]
             parts = [part + other for part, other in zip(parts, written, strict=True)]
         joined[name] = _gather(groups.give_tokens(problem, parts, numbers), heads.get(name, problem.HV))
     if problem.initial_state:
-        joined["h0"] = groups.give_states(problem, [lanes.S0 for lanes in gradients], numbers)
+        joined["h0"] = groups.give_states(problem, [batch.S0 for batch in gradients], numbers)
     return joined
 
 

@@ -102,7 +102,7 @@ def writes(chunk: Chunk, A: Array | None, S: Array, numbers: Numbers) -> Writes:
         R = _matmul(A, X, numbers)
     R = numbers.at("operand", R)
     keys = numbers.at("operand", decay.suffix * k)
-    return Writes(X, R, numbers.at("state", decay.whole[..., None] * S + _matmul(_turn(keys), R, numbers)))
+    return Writes(X, R, numbers.at("state", decay.total[..., None] * S + _matmul(_turn(keys), R, numbers)))
 
 
 def output(chunk: Chunk, Aqk: Array, S: Array, R: Array, scale: float, numbers: Numbers) -> Array:
@@ -121,7 +121,7 @@ def operands(chunk: Chunk, scale: float, numbers: Numbers) -> Operands:
     ones = k * 0.0 + numbers.array(np.ones((1, 1, 1)))
     queries = numbers.at("operand", decay.prefix * q)
     keys = numbers.at("operand", decay.suffix * k)
-    total = decay.whole[..., None, :] * ones[..., :1, :]
+    total = decay.total[..., None, :] * ones[..., :1, :]
     if A is None or chunk.b is None:
         return Operands(queries, None, keys, Aqk, total)
     tied = chunk.w is not None
@@ -158,7 +158,7 @@ def state_grads(
     dR = _matmul(_turn(Aqk), do, numbers) + _matmul(numbers.at("operand", decay.suffix * k), operand, numbers)
     dX = dR = numbers.at("operand", dR)
     queries = numbers.at("operand", decay.prefix * q)
-    before = decay.whole[..., None] * dS + _matmul(_turn(queries), do, numbers) * numbers.constant(scale)
+    before = decay.total[..., None] * dS + _matmul(_turn(queries), do, numbers) * numbers.constant(scale)
     if chunk.b is not None:
         dX = numbers.at("operand", _matmul(_turn(A), dR, numbers))
         keys = numbers.at("operand", decay.prefix * (chunk.b * k))
@@ -202,23 +202,23 @@ def input_grads(
     dq = decay.prefix * dq_start + _pull(dAqk, keys, numbers)
     # What each pair's gradient multiplies on the side of the later token, [..., i, j, K].
     later = at("product", dAqk[..., None] * q[..., :, None, :])
-    into = dq_start * at("operand", decay.prefix * q)
+    from_past = dq_start * at("operand", decay.prefix * q)
     de = db = None
     if chunk.b is not None and dT is not None:
         e = chunk.b * k
         de_start = -_matmul(dX, _turn(S), numbers)
         de = decay.prefix * de_start + _pull(dT, keys, numbers)
         later = later + at("product", dT[..., None] * e[..., :, None, :])
-        into = into + de_start * at("operand", decay.prefix * e)
+        from_past = from_past + de_start * at("operand", decay.prefix * e)
         db = at("product", de * k)
     dk = decay.suffix * dk_end + (later * decay.between).sum(axis=-3)
     if de is not None:
         dk = dk + de * chunk.b
     dg = gate_gradient(
         pairs=later * keys,
-        into=into,
-        onward=dk_end * at("operand", decay.suffix * k),
-        through=decay.whole * at("product", S * dS).sum(axis=-1),
+        from_past=from_past,
+        to_future=dk_end * at("operand", decay.suffix * k),
+        through_state=decay.total * at("product", S * dS).sum(axis=-1),
         numbers=numbers,
     )
     return ReadGrads(dq, dk, at("gate", dg), db)
@@ -259,7 +259,7 @@ def _decay(chunk: Chunk, k: Array, numbers: Numbers) -> Decay:
     if chunk.g is not None:
         return decays(chunk.g, numbers)
     ones, triangle = numbers.array(np.ones((1, k.shape[-2], 1))), np.tri(k.shape[-2])[None, :, :, None]
-    return Decay(prefix=ones, suffix=ones, between=numbers.array(triangle), whole=ones[..., 0, :])
+    return Decay(prefix=ones, suffix=ones, between=numbers.array(triangle), total=ones[..., 0, :])
 
 
 def _keys(k: Array, decay: Decay, numbers: Numbers) -> Array:

@@ -28,7 +28,7 @@ SYSTEMS: dict[str, System] = {
 }  # fmt: skip
 """The systems by name. Names that are also rules are that rule."""
 
-OUTSIDE: dict[str, str] = {
+UNSUPPORTED: dict[str, str] = {
     "softmax attention": "its state is the whole past, not K x V numbers",
     "sliding-window attention": "softmax again; torch.nn.functional.scaled_dot_product_attention with a mask computes it",
     "gated Oja rule": "the state recurrence is the rule with k and v exchanged, but the output reads along the other axis",

@@ -64,7 +64,7 @@ def begun(*folders: Path) -> Counter[tuple[str, str]]:
 
 
 def test_a_task_is_done_once(url: str):
-    storage = open_storage(url, beat=0.1, expiry=0.5)
+    storage = open_storage(url, heartbeat=0.1, expiry=0.5)
     one, other = (LeaseGroup(storage, "one task", owner=owner) for owner in ("one", "other"))
     assert (one.acquire("a"), other.acquire("a"), one.acquire("a")) == ("mine", "taken", "mine")
     assert other.acquire("b", limit=1) == "exhausted"
@@ -94,7 +94,7 @@ def test_what_is_queued_is_given_to_one_worker(url: str):
 
 
 def test_a_claim_without_a_sign_of_life_expires(url: str):
-    storage = open_storage(url, beat=0.1, expiry=0.5)
+    storage = open_storage(url, heartbeat=0.1, expiry=0.5)
     dead, slow, heir = (LeaseGroup(storage, "expiry", owner=owner) for owner in ("dead", "slow", "heir"))
     assert dead.acquire("a") == slow.acquire("b") == "mine"
     with slow.alive():

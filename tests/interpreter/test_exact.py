@@ -270,7 +270,7 @@ def test_a_device_function_named_softplus_is_an_axiom():
     with session("exact") as s:
         softplus_kernel[(1,)](payload_tensor(x), o, 16)
     assert same(field_array(o), field.softplus(x)).all()
-    assert s.axioms == ["softplus"] and not s.unsupported
+    assert s.intrinsics == ["softplus"] and not s.unsupported
 
 
 def test_torch_between_kernels():

@@ -105,14 +105,16 @@ def test_decay_factors_are_products_and_lose_nothing_after_a_reset(strong: float
         for j in range(11):
             expected = alpha[j + 1 : i + 1].prod(0) if j <= i else np.zeros(3)
             assert np.allclose(factors.between[i, j], expected, rtol=1e-13, atol=0)
-    assert np.allclose(factors.whole, alpha.prod(0), rtol=1e-13, atol=0)
+    assert np.allclose(factors.total, alpha.prod(0), rtol=1e-13, atol=0)
 
 
 def test_gate_gradient_sums_what_crosses_each_token():
     rng = np.random.default_rng(0)
     C = 6
-    pairs, into, onward, through = (rng.standard_normal(shape) for shape in ((C, C, 2), (C, 2), (C, 2), (2,)))
-    dg = gate_gradient(pairs, into, onward, through)
+    pairs, from_past, to_future, through_state = (
+        rng.standard_normal(shape) for shape in ((C, C, 2), (C, 2), (C, 2), (2,))
+    )
+    dg = gate_gradient(pairs, from_past, to_future, through_state)
     for t in range(C):
         crossing = sum(pairs[i, j] for i in range(t, C) for j in range(t))
-        assert np.allclose(dg[t], crossing + into[t:].sum(0) + onward[:t].sum(0) + through)
+        assert np.allclose(dg[t], crossing + from_past[t:].sum(0) + to_future[:t].sum(0) + through_state)

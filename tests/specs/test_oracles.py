@@ -79,9 +79,9 @@ def test_a_wrong_reverse_sweep_does_not_deceive_the_witness(monkeypatch: pytest.
     """The tester tested: forget the erase key's share of dk, and nothing else, and the witness says so."""
     right = recurrence.reverse_sweep
 
-    def wrong(lanes, trajectory, *rest):
+    def wrong(batch, trajectory, *rest):
         without_erase = replace(trajectory, e=None)
-        return replace(right(lanes, trajectory, *rest), k=right(lanes, without_erase, *rest).k)
+        return replace(right(batch, trajectory, *rest), k=right(batch, without_erase, *rest).k)
 
     problem = Problem.parse(SMALL[list(RULES).index("gdn2")])
     inputs = generate(problem)

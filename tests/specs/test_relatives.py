@@ -9,7 +9,7 @@ import pytest
 
 from deltaproof.specs.oracle.recurrence import solve as solve_rule
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.relatives import OUTSIDE, SYSTEMS, System, drawn, solve
+from deltaproof.specs.relatives import SYSTEMS, UNSUPPORTED, System, drawn, solve
 from deltaproof.specs.rule import NAMED, RELATIVES, RULES
 
 SMALL = {"T": 9, "K": 4, "V": 3, "seed": 2}
@@ -23,7 +23,7 @@ def test_every_system_draws_from_a_rule_and_every_relative_is_a_system():
     assert set(SYSTEMS) == set(NAMED)
     assert not set(RULES) & set(RELATIVES)
     assert all(system.source and system.how for system in SYSTEMS.values())
-    assert {"MesaNet", "softmax attention", "gated Oja rule"} <= set(OUTSIDE)
+    assert {"MesaNet", "softmax attention", "gated Oja rule"} <= set(UNSUPPORTED)
 
 
 @pytest.mark.parametrize("system", SYSTEMS.values(), ids=SYSTEMS)

@@ -13,7 +13,7 @@ from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import properties
-from deltaproof.verify.cases import regressions as corpus
+from deltaproof.verify.cases import regressions
 from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cases.strategies import cases, problems, regimes_of, token_counts
@@ -47,8 +47,8 @@ def test_sizes_at_tile_edges_are_likely():
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
-def test_corpus_is_legal(rule):
-    found = corpus.problems(rule)
+def test_regressions_are_legal(rule):
+    found = regressions.problems(rule)
     assert len(found) >= 8
     for problem in found.values():
         generate(problem)

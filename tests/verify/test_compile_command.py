@@ -20,7 +20,7 @@ from deltaproof.specs.rule import RULES
 from deltaproof.verify.cli import compile as command
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.compile import traits
-from deltaproof.verify.compile.findings import Finding, judge
+from deltaproof.verify.compile.diagnostics import Diagnostic, judge
 from deltaproof.verify.compile.hazards import Pattern, Toolchain, hazards
 from deltaproof.verify.compile.launches import launches_of
 from deltaproof.verify.compile.plan import (
@@ -35,7 +35,7 @@ from deltaproof.verify.compile.plan import (
     table_pieces,
 )
 from deltaproof.verify.compile.run import CompiledStore, Job, _compiled
-from deltaproof.verify.compile.work import Compiled, Named
+from deltaproof.verify.compile.tasks import Compiled, Named
 from deltaproof.verify.process.pool import Failure
 
 H100, A100, MI300X = gpu("H100"), gpu("A100"), gpu("MI300X")
@@ -59,8 +59,8 @@ BINARY = Compiled(
 )
 
 
-def found(launch: Named = LAUNCH, binary: Compiled = BINARY, piece: Piece = DEFAULT) -> Finding:
-    """The finding on one launch beside that of the default."""
+def found(launch: Named = LAUNCH, binary: Compiled = BINARY, piece: Piece = DEFAULT) -> Diagnostic:
+    """The diagnostic of one launch beside that of the default."""
     return judge(H100, [(DEFAULT, LAUNCH, BINARY), (piece, launch, binary)], TOOLS)[1]
 
 

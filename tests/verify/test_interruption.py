@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from deltaproof.verify.process.signals import heed, interruptible
+from deltaproof.verify.process.signals import check_interrupt, interruptible
 
 
 class Finalised:
@@ -14,18 +14,18 @@ class Finalised:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_waits_for_the_next_heed(number):
+def test_the_first_signal_waits_for_the_next_check(number):
     with interruptible():
-        heed()
+        check_interrupt()
         os.kill(os.getpid(), number)
         with pytest.raises(KeyboardInterrupt):
-            heed()
+            check_interrupt()
 
 
 def test_a_run_that_was_ended_ends_no_later_one():
     with interruptible():
         os.kill(os.getpid(), signal.SIGTERM)
-    heed()
+    check_interrupt()
 
 
 def test_a_signal_in_a_finaliser_is_not_lost():
@@ -33,7 +33,7 @@ def test_a_signal_in_a_finaliser_is_not_lost():
         gone = Finalised()
         del gone
         with pytest.raises(KeyboardInterrupt):
-            heed()
+            check_interrupt()
 
 
 def test_the_second_signal_strikes_at_once_and_the_next_run_starts_afresh():
@@ -44,4 +44,4 @@ def test_the_second_signal_strikes_at_once_and_the_next_run_starts_afresh():
             os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
     with interruptible():
-        heed()
+        check_interrupt()

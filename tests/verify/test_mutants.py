@@ -27,16 +27,16 @@ from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
 from deltaproof.verify.mutants import campaign, detectable, equivalent, judge, peers, pool, prove, report
 from deltaproof.verify.mutants.draw import LARGEST_SHARE, draw
-from deltaproof.verify.mutants.exam import Question, relevant
 from deltaproof.verify.mutants.operators import OPERATORS
 from deltaproof.verify.mutants.sites import Mutant, Source, enumerate_mutants, plant
 from deltaproof.verify.mutants.sources import Usage
+from deltaproof.verify.mutants.suite import SuiteCase, relevant
 
 TAU = 24.0
 TOKENS = KERNELS["recurrent/tokens"]
 PROBLEM = Problem(rule=RULES["gdn2"], T=5, H=1, HV=2, K=3, V=4, seed=3)
 CASE = Case(problem=PROBLEM, config=TOKENS.configs(PROBLEM)[0])
-QUESTIONS = [Question(prop=prop, kernel=TOKENS.name, case=CASE) for prop in ("equality", "memory", "error")]
+SUITE = [SuiteCase(prop=prop, kernel=TOKENS.name, case=CASE) for prop in ("equality", "memory", "error")]
 
 
 def sources_of_stages() -> list[Source]:
@@ -64,16 +64,16 @@ KNOWN = next(
 
 
 @pytest.fixture
-def exam(tmp_path: Path) -> Path:
-    path = tmp_path / "exam"
-    path.write_bytes(pickle.dumps(QUESTIONS))
-    judge._exam.cache_clear()
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "suite"
+    path.write_bytes(pickle.dumps(SUITE))
+    judge._suite.cache_clear()
     return path
 
 
-def task(mutant: Mutant, exam: Path, **changes: Any) -> judge.Task:
-    settings = {"ask": (0, 1, 2), "target": "deltaproof", "tau": TAU, "patience": 60.0} | changes
-    return judge.Task(mutant=mutant, exam=exam, **settings)
+def task(mutant: Mutant, suite: Path, **changes: Any) -> judge.Task:
+    settings = {"tests": (0, 1, 2), "target": "deltaproof", "tau": TAU, "patience": 60.0} | changes
+    return judge.Task(mutant=mutant, suite_path=suite, **settings)
 
 
 def test_there_are_enough_operators_everywhere():
@@ -109,26 +109,26 @@ def test_draws_are_seeded_and_stratified(seed: int):
     assert len(draw(MUTANTS[:5], 200, seed)) == 5
 
 
-def test_a_fault_is_killed_and_says_by_what(exam: Path):
-    result = judge.run(task(KNOWN, exam))
+def test_a_fault_is_killed_and_says_by_what(suite: Path):
+    result = judge.run(task(KNOWN, suite))
     assert (result.status, result.by, result.arithmetic, result.kind) == ("killed", "equality", "exact", "structure")
-    assert result.replay == QUESTIONS[0].token
+    assert result.replay == SUITE[0].token
     assert result.asked == 1
 
 
-def test_what_changes_nothing_survives(exam: Path):
+def test_what_changes_nothing_survives(suite: Path):
     harmless = replace(KNOWN, function="elsewhere:nothing")
-    result = judge.run(task(harmless, exam))
+    result = judge.run(task(harmless, suite))
     assert (result.status, result.asked) == ("survived", 3)
 
 
-def test_patience_ends_as_survival(exam: Path):
-    result = judge.run(task(KNOWN, exam, patience=-1.0))
+def test_patience_ends_as_survival(suite: Path):
+    result = judge.run(task(KNOWN, suite, patience=-1.0))
     assert (result.status, result.asked) == ("survived", 0)
     assert "left" in result.reason
 
 
-def test_a_crash_is_no_kill(exam: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_crash_is_no_kill(suite: Path, monkeypatch: pytest.MonkeyPatch):
     def crash(mutant: Mutant) -> Any:
         def transform(name: str, tree: ast.Module) -> ast.Module:
             definition: Any = tree.body[0]
@@ -139,40 +139,40 @@ def test_a_crash_is_no_kill(exam: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(judge, "CRASHES", 2)
     monkeypatch.setattr(judge, "transform_of", crash)
-    result = judge.run(task(KNOWN, exam))
+    result = judge.run(task(KNOWN, suite))
     assert (result.status, result.crashes) == ("excluded", 2)
     assert "only raises" in result.reason
 
 
-def test_a_question_that_the_right_kernel_fails_kills_nothing(exam: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_test_that_the_right_kernel_fails_kills_nothing(suite: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(judge, "_holds", lambda *_: False)
-    assert judge.run(task(KNOWN, exam)).status == "survived"
+    assert judge.run(task(KNOWN, suite)).status == "survived"
 
 
-def test_only_questions_that_run_the_code_are_asked():
+def test_only_tests_that_run_the_code_are_run():
     mutant = next(m for m in MUTANTS if m.function == TOKENS_KERNEL and "DECAY == CHANNEL" in m.guards)
-    asked = [replace(QUESTIONS[0], case=replace(CASE, problem=replace(PROBLEM, rule=rule))) for rule in RULES.values()]
+    suite = [replace(SUITE[0], case=replace(CASE, problem=replace(PROBLEM, rule=rule))) for rule in RULES.values()]
     users = frozenset((TOKENS.name, rule, False) for rule in RULES)
     known = Usage(sources=SOURCES, users={TOKENS_KERNEL: users})
-    rules = {asked[index].case.problem.rule.name for index in relevant(mutant, asked, known)}
+    rules = {suite[index].case.problem.rule.name for index in relevant(mutant, suite, known)}
     assert rules == {name for name, rule in RULES.items() if rule.decay == "channel"}
 
 
-def test_tf32_products_break_the_contract_of_fp32(exam: Path):
+def test_tf32_products_break_the_contract_of_fp32(suite: Path):
     mutant = next(m for m in MUTANTS if m.function.endswith(":output_kernel") and m.after.endswith("'tf32')"))
     staged = KERNELS["chunk_train/staged"]
-    question = Question(prop="equality", kernel=staged.name, case=replace(CASE, config=staged.configs(PROBLEM)[0]))
-    exam.write_bytes(pickle.dumps([question]))
-    judge._exam.cache_clear()
-    result = judge.run(task(mutant, exam, ask=(0,)))
+    test = SuiteCase(prop="equality", kernel=staged.name, case=replace(CASE, config=staged.configs(PROBLEM)[0]))
+    suite.write_bytes(pickle.dumps([test]))
+    judge._suite.cache_clear()
+    result = judge.run(task(mutant, suite, tests=(0,)))
     assert (result.status, result.by, result.kind) == ("killed", "equality", "precision")
 
 
 def test_equal_launches_prove_and_others_refute(monkeypatch: pytest.MonkeyPatch):
-    found = prove.compare([KNOWN], QUESTIONS, KERNELS, SOURCES, 60.0)[KNOWN.id]
+    found = prove.compare([KNOWN], SUITE, KERNELS, SOURCES, 60.0)[KNOWN.id]
     assert "o of tokens_kernel" in str(found.different)
     monkeypatch.setattr(prove, "transform_of", lambda mutant: lambda name, tree: tree)
-    found = prove.compare([KNOWN], QUESTIONS, KERNELS, SOURCES, 60.0)[KNOWN.id]
+    found = prove.compare([KNOWN], SUITE, KERNELS, SOURCES, 60.0)[KNOWN.id]
     # One call in exact arithmetic, one that rounds.
     assert (found.launches, found.different) == (2, None)
     assert prove.compare([KNOWN], [], KERNELS, SOURCES, 60.0)[KNOWN.id].launches == 0
@@ -182,7 +182,7 @@ def test_what_is_proven_is_entered_and_what_is_refuted_leaves(tmp_path: Path, mo
     users = {TOKENS_KERNEL: frozenset({(TOKENS.name, "gdn2", False)})}
     drawn = campaign.Drawn(points=[KNOWN], mutants=[KNOWN], usage=Usage(sources=SOURCES, users=users))
     path = tmp_path / "equivalent.toml"
-    monkeypatch.setattr(campaign, "each_question", lambda *_: QUESTIONS)
+    monkeypatch.setattr(campaign, "each_case", lambda *_: SUITE)
 
     def entries() -> dict[str, equivalent.Equivalent]:
         campaign.prove(drawn, [result("survived", id=KNOWN.id)], KERNELS, "deltaproof", 60.0, path)

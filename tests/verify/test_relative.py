@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.kernels.relatives import RELATIVES, Relative
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.relatives import OUTSIDE, SYSTEMS
+from deltaproof.specs.relatives import SYSTEMS, UNSUPPORTED
 from deltaproof.specs.rule import NAMED
 from deltaproof.specs.rule import RELATIVES as RELATIVE_RULES
 from deltaproof.verify import properties
@@ -136,7 +136,7 @@ def test_the_list_names_every_system_and_what_is_outside():
     assert listed.exit_code == 0
     for name, system in SYSTEMS.items():
         assert f"{name} " in listed.output and system.title in listed.output
-    assert all(reason in listed.output for reason in OUTSIDE.values())
+    assert all(reason in listed.output for reason in UNSUPPORTED.values())
 
 
 def test_properties_of_rules_do_not_judge_systems():

@@ -15,7 +15,7 @@ from deltaproof.specs.problem import Problem
 from deltaproof.specs.rounding.contract import CONTRACTS
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import targets
-from deltaproof.verify.cases import regressions as corpus
+from deltaproof.verify.cases import regressions
 from deltaproof.verify.cases.case import Case
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
@@ -30,12 +30,12 @@ from deltaproof.verify.verdicts.verdict import Verdict
 
 FEW = ("empty sequences first, between and last", "decode: one token, with a state", "no states, scale of one",
        "gate and normalisation in the kernel", "strided views")  # fmt: skip
-SMALL = replace(PROFILES["quick"], examples=1, corpus=3, pairs=0, shrink_seconds=2.0)
+SMALL = replace(PROFILES["quick"], examples=1, regressions=3, pairs=0, shrink_seconds=2.0)
 
 
 @pytest.fixture(autouse=True)
 def _few_known_cases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "CORPUS", {name: corpus.CORPUS[name] for name in FEW})
+    monkeypatch.setattr(regressions, "CORPUS", {name: regressions.REGRESSIONS[name] for name in FEW})
 
 
 def verdict(target: str, prop: str, *, kernel: str | None = None, rule: str | None = None) -> Verdict:

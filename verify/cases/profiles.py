@@ -16,7 +16,7 @@ class Profile:
 
     tokens, channels: the largest T (or sum of packed lengths) and the largest K and V. wide: a K or V that is drawn now
     and then beyond `channels`, 0 for none. rows: the most B x HV. sequences: the most packed sequences.
-    examples: cases drawn per cell of a property whose check costs one call. corpus: known edge cases before them.
+    examples: cases drawn per cell of a property whose check costs one call. regressions: known edge cases before them.
     pairs: problems that hold every pair of options, before them too, for the properties that want them.
     rules: on how many rules every kernel and property are judged; which ones changes from cell to cell.
     shrink_cases: how many cases are judged to make a failure smaller. shrink_seconds: a cap on their time, for kernels that are
@@ -30,7 +30,7 @@ class Profile:
     rows: int
     sequences: int
     examples: int
-    corpus: int
+    regressions: int
     pairs: int
     rules: int
     shrink_cases: int
@@ -41,11 +41,11 @@ class Profile:
 PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
-        Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, corpus=1, pairs=1,
+        Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, regressions=1, pairs=1,
                 rules=2, shrink_cases=100, shrink_seconds=60, cell_seconds=120),
-        Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, corpus=3, pairs=100,
+        Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, regressions=3, pairs=100,
                 rules=len(NAMED), shrink_cases=300, shrink_seconds=120, cell_seconds=300),
-        Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, corpus=100, pairs=100,
+        Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, regressions=100, pairs=100,
                 rules=len(NAMED), shrink_cases=1000, shrink_seconds=300, cell_seconds=3600),
     )
 }  # fmt: skip

@@ -8,7 +8,7 @@ from ...specs.inputs.regimes import REGIMES
 from ...specs.problem import Problem
 from ...specs.rule import Rule
 
-CORPUS: dict[str, dict[str, Any]] = {
+REGRESSIONS: dict[str, dict[str, Any]] = {
     "grouped heads, ragged tiles": {"T": 33, "H": 2, "HV": 4, "K": 24, "V": 17, "gate_heads": "key", "seed": 1},
     "empty sequences first, between and last": {"T": 36, "lengths": (0, 17, 0, 18, 1, 0), "K": 16, "V": 16, "seed": 2},
     "a last chunk of one token": {"T": 65, "K": 16, "V": 20, "seed": 3},
@@ -29,9 +29,9 @@ CORPUS: dict[str, dict[str, Any]] = {
 
 
 def problems(rule: Rule) -> dict[str, Problem]:
-    """The corpus for one rule, fp32. Entries about what the rule has not are kept without it, or left out."""
+    """The regressions for one rule, fp32. Entries on an option that the rule lacks are kept without it, or left out."""
     found: dict[str, Problem] = {}
-    for name, fields in CORPUS.items():
+    for name, fields in REGRESSIONS.items():
         settings = dict(fields)
         if rule.decay == "none":
             settings.pop("gate_in_kernel", None)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..process.signals import heed, interruptible
+from ..process.signals import check_interrupt, interruptible
 from ..verdicts.document import environment
 from .options import INTERRUPTED, Device, JsonOption, chosen, prepare, stderr, stdout, usage, write
 
@@ -41,7 +41,7 @@ def claims(
         task = bar.add_task("claims", total=len(wanted))
         try:
             for one in wanted:
-                heed()
+                check_interrupt()
                 bar.update(task, description=one)
                 begun = time.monotonic()
                 finding = CLAIMS[one].run()

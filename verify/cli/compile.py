@@ -61,9 +61,9 @@ def compile_all(
         list[str] | None,
         typer.Option("--config", help="Also compile this configuration (autotune's syntax); may be repeated."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every selectable configuration, too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also compile every selectable configuration.")] = False,
     jobs: JobsOption = CORES,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Compile again what is already known.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore stored results and compile everything again.")] = False,
     json_path: JsonOption = None,
 ) -> None:
     """Cross-compile every launchable kernel for GPUs that need not be present, and check that it fits.
@@ -117,7 +117,7 @@ def compile_all(
     if found.left:
         stderr.print("interrupted: what was compiled is kept, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(FAILED if any(finding.problems for finding in found.findings) else 0)
+    raise typer.Exit(FAILED if any(diagnostic.problems for diagnostic in found.diagnostics) else 0)
 
 
 def _gpus(names: str) -> list[Gpu]:

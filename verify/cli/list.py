@@ -13,7 +13,7 @@ def list_everything(target: TargetOption = OWN) -> None:
     prepare(Device.interpreter)
 
     from ...specs.inputs.regimes import REGIMES
-    from ...specs.relatives import OUTSIDE, SYSTEMS
+    from ...specs.relatives import SYSTEMS, UNSUPPORTED
     from ..properties import load
     from ..targets import load as load_target
 
@@ -27,7 +27,7 @@ def list_everything(target: TargetOption = OWN) -> None:
         "rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()}
     )
     _section("systems", {name: f"{one.title}: {one.how} [{one.source}]" for name, one in SYSTEMS.items()})
-    _section("outside the family", OUTSIDE)
+    _section("outside the family", UNSUPPORTED)
     _section("properties", {name: f"{load(name).says} [{load(name).arithmetic}]" for name in PROPERTIES})
     _section("regimes", {name: regime.about for name, regime in REGIMES.items()})
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..verdicts.document import environment
-from .findings import Finding
+from .diagnostics import Diagnostic
 from .run import Run
 
 SCHEMA = 1
@@ -22,27 +22,27 @@ def print_run(console: Console, run: Run, seconds: float) -> None:
     table = Table("gpu", "arch", "launches", "fit", "spill", "products on", "hazards", header_style="bold")
     for column in (2, 3, 4, 6):
         table.columns[column].justify = "right"
-    for gpu in dict.fromkeys(finding.gpu for finding in run.findings):
-        rows = [finding for finding in run.findings if finding.gpu is gpu]
-        fit = sum(not finding.problems for finding in rows)
-        families = Counter(finding.family for finding in rows if finding.family)
+    for gpu in dict.fromkeys(diagnostic.gpu for diagnostic in run.diagnostics):
+        rows = [diagnostic for diagnostic in run.diagnostics if diagnostic.gpu is gpu]
+        fit = sum(not diagnostic.problems for diagnostic in rows)
+        families = Counter(diagnostic.family for diagnostic in rows if diagnostic.family)
         table.add_row(
             gpu.slug,
             gpu.arch.name,
             str(len(rows)),
             Text(str(fit), style="green" if fit == len(rows) else "bold red"),
-            str(sum(finding.binary.stack > 0 for finding in rows)),
+            str(sum(diagnostic.binary.stack > 0 for diagnostic in rows)),
             ", ".join(f"{name} {count}" for name, count in families.most_common()),
-            str(sum(bool(finding.hazards) for finding in rows)),
+            str(sum(bool(diagnostic.hazards) for diagnostic in rows)),
         )
     console.print(table)
-    failed = [f"{_name(finding)}: {problem}" for finding in run.findings for problem in finding.problems]
+    failed = [f"{_name(diagnostic)}: {problem}" for diagnostic in run.diagnostics for problem in diagnostic.problems]
     _lines(console, "cannot be launched", failed, "bold red")
-    _lines(console, "slow without need", _warnings(run.findings), "yellow")
-    _lines(console, "spills", _spills(run.findings), "yellow")
-    _lines(console, "known hazards, to be judged on the device first", _hazards(run.findings), "yellow")
+    _lines(console, "slow without need", _warnings(run.diagnostics), "yellow")
+    _lines(console, "spills", _spills(run.diagnostics), "yellow")
+    _lines(console, "known hazards, to be judged on the device first", _hazards(run.diagnostics), "yellow")
     console.print(
-        f"{len(run.findings)} launches are {run.compiled + run.cached} programs: {run.compiled} compiled, "
+        f"{len(run.diagnostics)} launches are {run.compiled + run.cached} programs: {run.compiled} compiled, "
         f"{run.cached} known from the store, {run.left} left, {seconds:.1f} s",
         soft_wrap=True,
     )
@@ -50,19 +50,19 @@ def print_run(console: Console, run: Run, seconds: float) -> None:
 
 def document(run: Run, seconds: float) -> dict[str, Any]:
     """The JSON document. Fields may be added; none changes its meaning within a schema."""
-    met = {hazard.id: hazard for finding in run.findings for hazard in finding.hazards}
+    met = {hazard.id: hazard for diagnostic in run.diagnostics for hazard in diagnostic.hazards}
     return {
         "schema": SCHEMA,
         "environment": environment("none"),
         "toolchain": {name: {"triton": tools.triton, "ptxas": tools.ptxas} for name, tools in run.tools.items()},
-        "launches": [finding.to_json() for finding in run.findings],
+        "launches": [diagnostic.to_json() for diagnostic in run.diagnostics],
         "hazards": {name: {"what": hazard.what, "source": list(hazard.source)} for name, hazard in met.items()},
         "summary": {
-            "launches": len(run.findings),
-            "failed": sum(bool(finding.problems) for finding in run.findings),
-            "warned": sum(bool(finding.warnings) for finding in run.findings),
-            "spilling": sum(finding.binary.stack > 0 for finding in run.findings),
-            "hazardous": sum(bool(finding.hazards) for finding in run.findings),
+            "launches": len(run.diagnostics),
+            "failed": sum(bool(diagnostic.problems) for diagnostic in run.diagnostics),
+            "warned": sum(bool(diagnostic.warnings) for diagnostic in run.diagnostics),
+            "spilling": sum(diagnostic.binary.stack > 0 for diagnostic in run.diagnostics),
+            "hazardous": sum(bool(diagnostic.hazards) for diagnostic in run.diagnostics),
             "compiled": run.compiled,
             "cached": run.cached,
             "left": run.left,
@@ -79,44 +79,44 @@ def _lines(console: Console, title: str, lines: Iterable[str], style: str) -> No
         console.print(Text(f"  {line}"), soft_wrap=True)
 
 
-def _by_kernel(findings: Iterable[Finding]) -> Iterable[list[Finding]]:
-    """Findings of one kernel on one GPU, together."""
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        groups.setdefault((finding.gpu.slug, finding.launch.kernel), []).append(finding)
+def _by_kernel(diagnostics: Iterable[Diagnostic]) -> Iterable[list[Diagnostic]]:
+    """Diagnostics of one kernel on one GPU, together."""
+    groups: dict[tuple[str, str], list[Diagnostic]] = {}
+    for diagnostic in diagnostics:
+        groups.setdefault((diagnostic.gpu.slug, diagnostic.launch.kernel), []).append(diagnostic)
     return groups.values()
 
 
-def _warnings(findings: Iterable[Finding]) -> Iterable[str]:
+def _warnings(diagnostics: Iterable[Diagnostic]) -> Iterable[str]:
     """The first of each kernel and GPU, and how many there are; the JSON report has them all."""
-    for group in _by_kernel(finding for finding in findings if finding.warnings):
+    for group in _by_kernel(diagnostic for diagnostic in diagnostics if diagnostic.warnings):
         more = f" (and {len(group) - 1} more of this kernel)" if len(group) > 1 else ""
         yield f"{_name(group[0])}: {'; '.join(group[0].warnings)}{more}"
 
 
-def _spills(findings: Iterable[Finding]) -> Iterable[str]:
+def _spills(diagnostics: Iterable[Diagnostic]) -> Iterable[str]:
     """The worst of each kernel and GPU; the JSON report has them all."""
-    for group in _by_kernel(finding for finding in findings if finding.binary.stack):
-        worst = max(group, key=lambda finding: finding.binary.stack)
+    for group in _by_kernel(diagnostic for diagnostic in diagnostics if diagnostic.binary.stack):
+        worst = max(group, key=lambda diagnostic: diagnostic.binary.stack)
         yield (
             f"{worst.gpu.slug} {worst.launch.kernel}: {len(group)} launches, at worst {worst.binary.stack} bytes of stack per "
             f"thread beside {worst.binary.registers} registers, in {worst.piece}"
         )
 
 
-def _hazards(findings: Iterable[Finding]) -> list[str]:
+def _hazards(diagnostics: Iterable[Diagnostic]) -> list[str]:
     """One line for each hazard and architecture: what it is, who saw it, and which kernels meet it."""
     met: dict[tuple[str, str], set[str]] = {}
     known = {}
-    for finding in findings:
-        for hazard in finding.hazards:
+    for diagnostic in diagnostics:
+        for hazard in diagnostic.hazards:
             known[hazard.id] = hazard
-            met.setdefault((hazard.id, finding.gpu.arch.name), set()).add(finding.launch.kernel)
+            met.setdefault((hazard.id, diagnostic.gpu.arch.name), set()).add(diagnostic.launch.kernel)
     return [
         f"{name} on {arch}: {known[name].what} ({', '.join(known[name].source)}): {', '.join(sorted(kernels))}"
         for (name, arch), kernels in met.items()
     ]
 
 
-def _name(finding: Finding) -> str:
-    return f"{finding.gpu.slug} {finding.piece} {finding.launch.kernel}"
+def _name(diagnostic: Diagnostic) -> str:
+    return f"{diagnostic.gpu.slug} {diagnostic.piece} {diagnostic.launch.kernel}"

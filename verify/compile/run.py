@@ -14,11 +14,11 @@ from ...results.files.store import Store
 from ...specs.gpus import Gpu
 from ..process.pool import Failure, Workers
 from . import process
-from .findings import Finding, judge
+from .diagnostics import Diagnostic, judge
 from .hazards import Toolchain
 from .plan import Piece, Subject
 from .process import Target
-from .work import Compiled, Named, compile_one, name, ptxas_version
+from .tasks import Compiled, Named, compile_one, name, ptxas_version
 
 COMPILE_SECONDS = 300.0
 """After which a compilation counts as hanging."""
@@ -62,7 +62,7 @@ class Run:
     tools: versions of the compilers, by architecture.
     """
 
-    findings: Sequence[Finding]
+    diagnostics: Sequence[Diagnostic]
     tools: Mapping[str, Toolchain]
     compiled: int
     cached: int
@@ -77,7 +77,7 @@ def run(
     fresh: bool,
     progress: Progress | None = None,
 ) -> Run:
-    """Findings on every launch of these pieces. An interruption ends it early; what was compiled is kept and told.
+    """Diagnostics of every launch of these pieces. An interruption ends it early; what was compiled is kept and told.
 
     Raises OSError for a full disk or a missing tool, KeyboardInterrupt before anything could be compiled.
     """
@@ -91,10 +91,10 @@ def run(
         )
         ptxas = _each(workers, ptxas_version, [target.arch.target for target in pieces], "asking for the assembler of")
         tools = {target.arch.name: Toolchain(triton=triton, ptxas=ptxas[target.arch.target]) for target in pieces}
-        work = {target: list(_jobs(target, several, launches)) for target, several in pieces.items()}
+        tasks = {target: list(_jobs(target, several, launches)) for target, several in pieces.items()}
         # GPUs in turn, so that a run that is cut short has seen them all.
         waiting = {
-            job.key(triton): job for several in zip_longest(*work.values()) for job in several if job is not None
+            job.key(triton): job for several in zip_longest(*tasks.values()) for job in several if job is not None
         }
         known: dict[str, Compiled] = {}
         if not fresh:
@@ -105,17 +105,21 @@ def run(
         # Interrupted, what is known is told, and the rest is counted as left.
         with suppress(KeyboardInterrupt):
             known.update(_compiled(workers, missing, store, progress.step))
-    findings = [
-        finding
-        for target, each in work.items()
-        for finding in judge(
+    diagnostics = [
+        diagnostic
+        for target, each in tasks.items()
+        for diagnostic in judge(
             target,
             [(job.piece, job.launch, known[job.key(triton)]) for job in each if job.key(triton) in known],
             tools,
         )
     ]
     return Run(
-        findings=findings, tools=tools, compiled=len(known) - cached, cached=cached, left=len(waiting) - len(known)
+        diagnostics=diagnostics,
+        tools=tools,
+        compiled=len(known) - cached,
+        cached=cached,
+        left=len(waiting) - len(known),
     )
 
 

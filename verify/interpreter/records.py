@@ -54,13 +54,13 @@ class Records:
     unsupported: "operation at file:line" that an exact session met and cannot answer.
     narrowings: places of hard narrowing casts in an exact session.
     rounded_dots: places of float32 dots whose input precision is not ieee, in any session.
-    axioms: names of device functions that an exact session replaced by a formal operation of the same name.
+    intrinsics: names of device functions that an exact session replaced by a formal operation of the same name.
     """
 
     unsupported: list[str] = field(default_factory=list)
     narrowings: list[Place] = field(default_factory=list)
     rounded_dots: list[Place] = field(default_factory=list)
-    axioms: list[str] = field(default_factory=list)
+    intrinsics: list[str] = field(default_factory=list)
 
     def add_unsupported(self, operation: str, place: Place) -> None:
         _add(self.unsupported, f"{operation} at {place[0]}:{place[1]}")
@@ -72,14 +72,14 @@ class Records:
         _add(self.rounded_dots, place)
 
     def add_axiom(self, name: str) -> None:
-        _add(self.axioms, name)
+        _add(self.intrinsics, name)
 
     def merge(self, other: Records) -> None:
         for mine, theirs in (
             (self.unsupported, other.unsupported),
             (self.narrowings, other.narrowings),
             (self.rounded_dots, other.rounded_dots),
-            (self.axioms, other.axioms),
+            (self.intrinsics, other.intrinsics),
         ):
             for item in theirs:
                 _add(mine, item)

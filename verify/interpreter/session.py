@@ -52,9 +52,9 @@ class Session:
         return self._records.rounded_dots
 
     @property
-    def axioms(self) -> list[str]:
+    def intrinsics(self) -> list[str]:
         """Device functions that an exact session replaced, by name, by the formula that the name stands for."""
-        return self._records.axioms
+        return self._records.intrinsics
 
     @property
     def faults(self) -> list[MemoryFault]:
@@ -124,7 +124,7 @@ def session(
                 run_grid(launch, rules, records, checker, processes)
 
     def call(function: InterpretedFunction, *args: Any, **kwargs: Any) -> Any:
-        formula = rules.stand_in(function.__name__)
+        formula = rules.override(function.__name__)
         if formula is None:
             return rewrite(function)(*args, **kwargs)
         (x,) = inspect.getcallargs(function.fn, *args, **kwargs).values()

@@ -92,7 +92,7 @@ def _by_stages(check: Check, case: Case, harness: Harness, deadline: float) -> _
             about = [_about_host(trace.stages("right"), broken_link(trace, case))]
             return _Found(stage=HOST, sentences=about, masks=masks, ran=ran)
     for trace in traces:
-        if reader := next((finding for finding in trace.findings if finding.unwritten), None):
+        if reader := next((verdict for verdict in trace.verdicts if verdict.unwritten), None):
             about = f"{reader.stage} reads what nothing has written, and no stage before it left anything out"
             about = [f"{about}: {reader.unwritten}."]
             return _Found(stage=reader.stage, sentences=about, masks=masks, ran=trace.device_functions)

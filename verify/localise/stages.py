@@ -25,7 +25,7 @@ Status = Literal["right", "wrong", "unjudged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class LaunchVerdict:
     """One launch. stage: the kernel's name without its `_kernel`. key: "module:kernel".
 
     reason: in words, why it is wrong, or could not be judged. tensor, index: the first wrong element, by argument name.
@@ -47,16 +47,16 @@ class Finding:
         return ORACLES.get(self.key)
 
 
-def judge_launches(launches: Iterable[Seen], tau: float) -> list[Finding]:
-    """A finding per launch, in order."""
+def judge_launches(launches: Iterable[Seen], tau: float) -> list[LaunchVerdict]:
+    """A verdict per launch, in order."""
     return [judge_launch(seen, tau) for seen in launches]
 
 
-def judge_launch(seen: Seen, tau: float) -> Finding:
+def judge_launch(seen: Seen, tau: float) -> LaunchVerdict:
     """Raised, out of bounds, wrong for its inputs, or right; by equality in exact arithmetic, else by a budget."""
     key = f"{seen.function.__module__}:{seen.function.__qualname__}"
     unwritten = next((str(fault) for fault in seen.faults if fault.fault == "never written"), "")
-    found = partial(Finding, stage=seen.name.removesuffix("_kernel"), key=key, unwritten=unwritten)
+    found = partial(LaunchVerdict, stage=seen.name.removesuffix("_kernel"), key=key, unwritten=unwritten)
     if seen.error is not None:
         return found(status="wrong", reason=f"it raises: {seen.error}")
     for fault in seen.faults:

@@ -15,7 +15,7 @@ from ..cases.case import Case
 from ..execution.harness import ExactRun, Harness, field_inputs
 from ..interpreter.watching import Seen, watching
 from ..verdicts.outcome import KernelRaised, Unsupported
-from .stages import Finding, functions_of, judge_launch
+from .stages import LaunchVerdict, functions_of, judge_launch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +24,13 @@ class Trace:
     are none: the run was a property's own, or did not come to an end. exact: outputs are of an exact run."""
 
     launches: Sequence[Seen]
-    findings: Sequence[Finding]
+    verdicts: Sequence[LaunchVerdict]
     outputs: Mapping[str, Any] | None
     exact: bool = False
 
     @property
-    def first_wrong(self) -> Finding | None:
-        return next((finding for finding in self.findings if finding.status == "wrong"), None)
+    def first_wrong(self) -> LaunchVerdict | None:
+        return next((verdict for verdict in self.verdicts if verdict.status == "wrong"), None)
 
     @property
     def in_exact(self) -> bool:
@@ -39,11 +39,11 @@ class Trace:
 
     @property
     def all_right(self) -> bool:
-        return bool(self.findings) and all(finding.status == "right" for finding in self.findings)
+        return bool(self.verdicts) and all(verdict.status == "right" for verdict in self.verdicts)
 
     def stages(self, status: str) -> list[str]:
-        """Names of the stages with findings of a status, in order, once each."""
-        return list(dict.fromkeys(finding.stage for finding in self.findings if finding.status == status))
+        """Names of the stages with verdicts of a status, in order, once each."""
+        return list(dict.fromkeys(verdict.stage for verdict in self.verdicts if verdict.status == status))
 
     @property
     def device_functions(self) -> dict[str, frozenset[str]]:
@@ -53,9 +53,9 @@ class Trace:
     def shared(self) -> list[str]:
         """Device functions that every wrong stage calls and no right one does, if several stages are wrong."""
         called: dict[str, list[frozenset[str]]] = {"right": [], "wrong": []}
-        for seen, finding in zip(self.launches, self.findings, strict=False):
-            if finding.status in called:
-                called[finding.status].append(functions_of(seen.function))
+        for seen, verdict in zip(self.launches, self.verdicts, strict=False):
+            if verdict.status in called:
+                called[verdict.status].append(functions_of(seen.function))
         suspects = frozenset.intersection(*called["wrong"]).difference(*called["right"])
         return sorted(name.rpartition(":")[2] for name in suspects if not name.startswith("triton."))
 
@@ -82,14 +82,14 @@ def _trace(run: Callable[[], object], tau: float, deadline: float) -> Trace:
     answer: Any = None
     with watching(launches.append), contextlib.suppress(KernelRaised, Unsupported):
         answer = run()
-    findings: list[Finding] = []
+    verdicts: list[LaunchVerdict] = []
     for seen in launches:
-        if time.monotonic() > deadline and any(finding.status == "wrong" for finding in findings):
+        if time.monotonic() > deadline and any(verdict.status == "wrong" for verdict in verdicts):
             break
-        findings.append(judge_launch(seen, tau))
+        verdicts.append(judge_launch(seen, tau))
     in_exact = isinstance(answer, ExactRun)
     outputs = answer.outputs if in_exact else answer if isinstance(answer, dict) else None
-    return Trace(launches=launches, findings=findings, outputs=outputs, exact=in_exact)
+    return Trace(launches=launches, verdicts=verdicts, outputs=outputs, exact=in_exact)
 
 
 def writer_of(trace: Trace, output: str) -> str | None:

@@ -9,12 +9,12 @@ from typing import Any
 
 from . import equivalent, pool
 from .draw import draw
-from .exam import each_question, questions
 from .judge import Result
 from .peers import PeerResult
 from .prove import Comparison, compare
 from .sites import Mutant, Transform, enumerate_mutants, transform_of
 from .sources import Usage, usage
+from .suite import each_case, suite_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +86,8 @@ def judge_all(
             )
         )
         on_result(results[-1])
-    asked = pool.kept_questions(setting, lambda: questions(setting.target, kernels, setting.profile)) if waiting else []
-    return results + pool.run(waiting, asked, drawn.usage, setting, on_result)
+    suite = pool.cached_suite(setting, lambda: suite_of(setting.target, kernels, setting.profile)) if waiting else []
+    return results + pool.run(waiting, suite, drawn.usage, setting, on_result)
 
 
 def judge_by_peers(
@@ -111,8 +111,8 @@ def prove(
     if not mutants:
         return {}
     users = {name for mutant in mutants for name, _, _ in drawn.usage.users[mutant.function]}
-    asked = each_question(target, {name: kernels[name] for name in kernels if name in users}, "nightly")
-    found = compare(mutants, asked, kernels, drawn.usage.sources, seconds)
+    suite = each_case(target, {name: kernels[name] for name in kernels if name in users}, "nightly")
+    found = compare(mutants, suite, kernels, drawn.usage.sources, seconds)
     entries = dict(equivalent.read(path))
     for mutant in mutants:
         comparison = found[mutant.id]

@@ -1,4 +1,4 @@
-"""What runs in a child process: one fault, question after question, until one finds it."""
+"""What runs in a child process: one fault, test after test, until one finds it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ..execution.harness import Harness
 from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
-from .exam import Question
 from .sites import Mutant, transform_of
+from .suite import SuiteCase
 
 Status = Literal["killed", "survived", "equivalent", "excluded"]
 
@@ -32,8 +32,8 @@ class Result:
     """What became of one fault.
 
     status: "excluded" for one that only crashes or changes a shape: nobody needs a verifier to see it.
-    by, arithmetic, kind, replay: the property that found it, how, and on which case. asked: questions until then.
-    seconds: of processor time. crashes: questions on which the kernel raised.
+    by, arithmetic, kind, replay: the property that found it, how, and on which case. asked: tests until then.
+    seconds: of processor time. crashes: tests on which the kernel raised.
     reason: why excluded, or the argument for equivalence.
     """
 
@@ -57,42 +57,42 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """mutant: the fault. exam: file of the questions. ask: which of them. target, tau: as in `verify all`.
+    """mutant: the fault. suite_path: file of the suite. tests: which of its cases, by index. target, tau: as in `verify all`.
 
     patience: seconds of processor time after which a fault counts as survived, whatever is left to ask.
     """
 
     mutant: Mutant
-    exam: Path
-    ask: tuple[int, ...]
+    suite_path: Path
+    tests: tuple[int, ...]
     target: str
     tau: float
     patience: float
 
 
 def run(task: Task) -> Result:
-    """Ask until a question finds the fault that holds without it."""
-    asked: Sequence[Question] = _exam(task.exam)
+    """Run cases until one finds the fault that holds without it."""
+    suite: Sequence[SuiteCase] = _suite(task.suite_path)
     kernels = load_target(task.target).kernels
     transform = transform_of(task.mutant)
     started = time.process_time()
     crashes, count, last = 0, 0, ""
-    for index in task.ask:
+    for index in task.tests:
         if time.process_time() - started > task.patience:
-            last = f"{len(task.ask) - count} questions {IMPATIENT}"
+            last = f"{len(task.tests) - count} questions {IMPATIENT}"
             break
-        question = asked[index]
-        harness = Harness(kernel=kernels[question.kernel], kernels=kernels, tau=task.tau)
+        test = suite[index]
+        harness = Harness(kernel=kernels[test.kernel], kernels=kernels, tau=task.tau)
         count += 1
-        outcome = judge_case(load(question.prop), question.case, replace(harness, transform=transform))
+        outcome = judge_case(load(test.prop), test.case, replace(harness, transform=transform))
         if outcome.status == "error" or (outcome.status == "failed" and " raised in its " in outcome.message):
             crashes, last = crashes + 1, re.sub(r"\S*/(?=deltaproof/)", "", outcome.message)
             if crashes >= CRASHES:
                 break
-        elif outcome.status == "failed" and _holds(task.target, task.tau, question):
+        elif outcome.status == "failed" and _holds(task.target, task.tau, test):
             return _result(
-                task, "killed", time.process_time() - started, count, crashes=crashes, by=question.prop,
-                arithmetic=load(question.prop).arithmetic, kind=outcome.kind, replay=question.token,
+                task, "killed", time.process_time() - started, count, crashes=crashes, by=test.prop,
+                arithmetic=load(test.prop).arithmetic, kind=outcome.kind, replay=test.token,
             )  # fmt: skip
     seconds = time.process_time() - started
     if crashes >= CRASHES:
@@ -109,13 +109,13 @@ def _result(task: Task, status: Status, seconds: float, asked: int, **more: Any)
 
 
 @lru_cache(maxsize=1024)
-def _holds(target: str, tau: float, question: Question) -> bool:
-    """Whether the kernel without a fault passes: a question that it fails finds nothing."""
+def _holds(target: str, tau: float, test: SuiteCase) -> bool:
+    """Whether the kernel without a fault passes: a test that it fails finds nothing."""
     kernels = load_target(target).kernels
-    harness = Harness(kernel=kernels[question.kernel], kernels=kernels, tau=tau)
-    return judge_case(load(question.prop), question.case, harness).status == "held"
+    harness = Harness(kernel=kernels[test.kernel], kernels=kernels, tau=tau)
+    return judge_case(load(test.prop), test.case, harness).status == "held"
 
 
 @lru_cache(maxsize=1)
-def _exam(path: Path) -> Sequence[Question]:
+def _suite(path: Path) -> Sequence[SuiteCase]:
     return pickle.loads(path.read_bytes())

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
-from .exam import Question, relevant
 from .judge import Result
 from .peers import PeerResult
 from .sites import Mutant
 from .sources import Usage
+from .suite import SuiteCase, relevant
 
 HOPELESS = 7200.0
 """Seconds after which a fault is given up: it hangs."""
@@ -50,37 +50,42 @@ class Setting:
         return self.folder / f"{name}.jsonl"
 
     @property
-    def exam(self) -> Path:
-        """Where the questions of the profile are kept."""
-        return self.folder / f"exam-{_hash(self.digest, self.target, self.profile)}.pickle"
+    def suite_path(self) -> Path:
+        """Where the suite of the profile is kept."""
+        return self.folder / f"suite-{_hash(self.digest, self.target, self.profile)}.pickle"
 
 
-def kept_questions(setting: Setting, ask: Callable[[], list[Question]]) -> list[Question]:
-    """What `ask` returns, kept beside the results: to draw all the cases of a profile takes a minute or two."""
-    if setting.exam.exists():
-        return pickle.loads(setting.exam.read_bytes())
-    asked = ask()
+def cached_suite(setting: Setting, make: Callable[[], list[SuiteCase]]) -> list[SuiteCase]:
+    """What `make` returns, kept beside the results: to draw all the cases of a profile takes a minute or two."""
+    if setting.suite_path.exists():
+        return pickle.loads(setting.suite_path.read_bytes())
+    suite = make()
     setting.folder.mkdir(parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=setting.folder, suffix=".part")
     with os.fdopen(handle, "wb") as file:
-        pickle.dump(asked, file)
-    os.replace(part, setting.exam)
-    return asked
+        pickle.dump(suite, file)
+    os.replace(part, setting.suite_path)
+    return suite
 
 
 def run(
     mutants: Sequence[Mutant],
-    asked: Sequence[Question],
+    suite: Sequence[SuiteCase],
     usage: Usage,
     setting: Setting,
     on_result: Callable[[Result], None],
 ) -> list[Result]:
-    """What verification says of all mutants. The questions are those that `kept_questions` has kept."""
+    """What verification says of all mutants. The suite is the one that `cached_suite` has kept."""
 
     def task(mutant: Mutant) -> judge.Task:
-        ask = tuple(relevant(mutant, asked, usage))
+        tests = tuple(relevant(mutant, suite, usage))
         return judge.Task(
-            mutant=mutant, exam=setting.exam, ask=ask, target=setting.target, tau=setting.tau, patience=setting.patience
+            mutant=mutant,
+            suite_path=setting.suite_path,
+            tests=tests,
+            target=setting.target,
+            tau=setting.tau,
+            patience=setting.patience,
         )
 
     return collect(mutants, task, judge.run, _crashed, setting, Result, on_result)

@@ -20,18 +20,18 @@ from ..cases.case import Case
 from ..execution.harness import Harness, field_inputs
 from ..interpreter import session
 from ..interpreter.watching import Seen, watching
-from ..process.signals import heed
+from ..process.signals import check_interrupt
 from ..properties import load
 from ..verdicts.outcome import KernelRaised, Unsupported
-from .exam import Question
 from .sites import Mutant, Source, transform_of
+from .suite import SuiteCase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """launches: repeated with the fault, all to the same bits unless `different` says where they were not.
 
-    complete: there was time for all questions.
+    complete: there was time for the whole suite.
     """
 
     launches: int
@@ -40,30 +40,30 @@ class Comparison:
 
 
 def compare(
-    mutants: Sequence[Mutant], asked: Iterable[Question], kernels: Mapping[str, Any], sources: Mapping[str, Source],
+    mutants: Sequence[Mutant], suite: Iterable[SuiteCase], kernels: Mapping[str, Any], sources: Mapping[str, Source],
     seconds: float,
 ) -> dict[str, Comparison]:  # fmt: skip
-    """Every fault on every question whose kernel runs its function; as many as `seconds` of processor time allow."""
+    """Every fault on every test whose kernel runs its function; as many as `seconds` of processor time allow."""
     found = {mutant.id: Comparison(launches=0) for mutant in mutants}
     runners = {mutant.id: _callers(mutant.function, sources) for mutant in mutants}
     transforms = {mutant.id: transform_of(mutant) for mutant in mutants}
     done: set[tuple[str, Case, str]] = set()
     started = time.process_time()
-    for question in asked:
-        heed()
+    for test in suite:
+        check_interrupt()
         if time.process_time() - started > seconds:
             return found
-        arithmetic = "exact" if load(question.prop).arithmetic == "exact" else "faithful"
-        if (question.kernel, question.case, arithmetic) in done or not kernels[question.kernel].needs_triton:
+        arithmetic = "exact" if load(test.prop).arithmetic == "exact" else "faithful"
+        if (test.kernel, test.case, arithmetic) in done or not kernels[test.kernel].needs_triton:
             continue
-        done.add((question.kernel, question.case, arithmetic))
-        seen = _launches(kernels[question.kernel], question.case, arithmetic)
+        done.add((test.kernel, test.case, arithmetic))
+        seen = _launches(kernels[test.kernel], test.case, arithmetic)
         for mutant in mutants:
             known = found[mutant.id]
             own = [launch for launch in seen if _name(launch.function) in runners[mutant.id]]
             if known.different is None and own:
                 wrong = _differs(own, transforms[mutant.id], arithmetic)
-                where = None if wrong is None else f"{wrong} in {question.token}"
+                where = None if wrong is None else f"{wrong} in {test.token}"
                 found[mutant.id] = Comparison(launches=known.launches + len(own), different=where)
     return {id: replace(comparison, complete=True) for id, comparison in found.items()}
 

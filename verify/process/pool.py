@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from .signals import heed
+from .signals import check_interrupt
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ class Workers:
                 running = begun
             try:
                 # The timeout is how long an interruption may wait.
-                heed()
+                check_interrupt()
                 index, future = ended.get(timeout=0.5)
             except Empty:
                 continue

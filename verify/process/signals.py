@@ -17,7 +17,7 @@ _asked = False
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within, the first Ctrl-C or plain kill is kept for the next `heed`; a second one raises where it strikes."""
+    """Within, the first Ctrl-C or plain kill is kept for the next `check_interrupt`; a second one raises where it strikes."""
     global _asked
 
     def take_note(number: int, frame: Any) -> None:
@@ -36,7 +36,7 @@ def interruptible() -> Iterator[None]:
         _asked = False
 
 
-def heed() -> None:
+def check_interrupt() -> None:
     """Raise KeyboardInterrupt if the run was asked to end. Long work calls this at least once a second."""
     if _asked:
         raise KeyboardInterrupt

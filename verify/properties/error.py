@@ -12,10 +12,10 @@ from ...specs.budget import Budget, ratios
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ..cases.case import Case
+from ..execution.budget_cache import cached_budget
 from ..execution.compare import missing
 from ..execution.contracts import budget_of, contract_of
 from ..execution.harness import Harness
-from ..execution.kept_budgets import kept_budget
 from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 
@@ -43,7 +43,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     problem = case.problem
     outputs = harness.faithful(case, generate(problem), gradients=harness.kernel.differentiable)
     # At served head dimensions a budget costs more than a compiled kernel.
-    allowed = (kept_budget if harness.simulated else budget_of)(problem, contract_of(harness.kernel, case))
+    allowed = (cached_budget if harness.simulated else budget_of)(problem, contract_of(harness.kernel, case))
     if absent := missing({"o": 0} | ({"ht": 0} if problem.final_state else {}), outputs):
         return absent
     worst = worst_row(outputs, allowed)

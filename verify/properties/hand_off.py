@@ -11,10 +11,10 @@ from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ..cases.case import Case
 from ..cases.rearrange import join_tokens, take_tokens
+from ..execution.budget_cache import cached_budget
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.harness import Harness, field_inputs
-from ..execution.kept_budgets import kept_budget
 from ..verdicts.outcome import Outcome, held, place
 from .base import Property
 from .error import worst_row
@@ -65,7 +65,7 @@ def _rounded(
     joined: dict[str, Any] = join_tokens([x, y], list(at))
     joined |= {"ht": y["ht"]} if "ht" in y else {}
     joined |= {"dh0": x["dh0"]} if "dh0" in x else {}
-    budget = kept_budget(case.problem, contract_of(harness.kernel, case))
+    budget = cached_budget(case.problem, contract_of(harness.kernel, case))
     known = {name: joined[name] for name in budget.reference if name in joined}
     worst = worst_row(known, budget)
     if worst is None or worst.ratio <= harness.tau:

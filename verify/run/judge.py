@@ -22,7 +22,7 @@ from ..localise.locate import localise
 from ..properties.base import Property
 from ..verdicts.outcome import KernelRaised, Outcome, Unsupported, held
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
-from .known_cases import declined, dtypes, known_cases, regimes
+from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
 from .search import Record, is_bad, search
 from .served_cases import served_cases
 
@@ -77,7 +77,7 @@ def judge(
     for case in known_cases(cell, prop, kernel, profile, seed):
         if is_bad(attempt(case)) and not is_package(cell.target):
             break
-    for reason in declined(prop, kernel, NAMED[cell.rule]):
+    for reason in unsupported_reasons(prop, kernel, NAMED[cell.rule]):
         record.unsupported[reason] = record.unsupported.get(reason, 0) + 1
     search(
         _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),

@@ -18,11 +18,11 @@ from ..properties.base import Property
 
 
 def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
-    """The profile's share of the corpus and of the pairs of options; which part of them differs from cell to cell."""
+    """The profile's share of the regressions and of the pairs of options; which part of them differs from cell to cell."""
     rule = NAMED[cell.rule]
 
     def share(problems: Iterable[Problem], count: int) -> list[Problem]:
-        drawn = (as_taken(prop, kernel, problem) for problem in problems)
+        drawn = (adapt_problem(prop, kernel, problem) for problem in problems)
         able = [
             problem
             for problem in drawn
@@ -31,23 +31,23 @@ def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed:
         start = cell.seed(seed) % max(1, len(able))
         return (able[start:] + able[:start])[:count]
 
-    # The corpus is what broke kernels of this family before: a package meets all of it.
+    # Regressions are what broke kernels of this family before: a package meets all of it.
     known = regressions.problems(rule)
-    chosen = share(known.values(), len(known) if is_package(cell.target) else profile.corpus)
+    chosen = share(known.values(), len(known) if is_package(cell.target) else profile.regressions)
     chosen += share(pairwise.problems(rule), profile.pairs if prop.pairs else 0)
     return [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
 
 
-def declined(prop: Property, kernel: Any, rule: Rule) -> list[str]:
+def unsupported_reasons(prop: Property, kernel: Any, rule: Rule) -> list[str]:
     """Why known problems lie outside what a kernel does, one reason for each of them."""
     if kernel is None:
         return []
     known = [*regressions.problems(rule).values(), *(pairwise.problems(rule) if prop.pairs else ())]
-    answers = (kernel.accepts(as_taken(prop, kernel, problem)) for problem in known)
+    answers = (kernel.accepts(adapt_problem(prop, kernel, problem)) for problem in known)
     return [str(answer or "not accepted") for answer in answers if answer is not True]
 
 
-def as_taken(prop: Property, kernel: Any, problem: Problem) -> Problem:
+def adapt_problem(prop: Property, kernel: Any, problem: Problem) -> Problem:
     """A known problem as it is, or else in the first dtype, or without the first of the states, that the kernel takes."""
     if kernel is None or kernel.accepts(problem) is True:
         return problem

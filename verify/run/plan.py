@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ...specs.rule import NAMED, RELATIVES
-from ..cases import regressions as corpus
+from ..cases import regressions
 from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
 from ..properties import load
 from ..properties.base import Property
 from ..verdicts.verdict import Verdict
-from .known_cases import as_taken
+from .known_cases import adapt_problem
 from .served_cases import served_configs
 
 
@@ -91,8 +91,8 @@ def reason(prop: Property, kernel: Any, rule: str, *, compiled: bool = False) ->
     if rule in RELATIVES and not prop.relatives:
         return "is a system with a recurrence of its own"
     found: str | None = "no problem"
-    for known in corpus.problems(NAMED[rule]).values():
-        problem = as_taken(prop, kernel, known)
+    for known in regressions.problems(NAMED[rule]).values():
+        problem = adapt_problem(prop, kernel, known)
         accepted = kernel.accepts(problem)
         found = prop.applies(kernel, problem) if accepted is True else str(accepted or "not accepted")
         if found is None:
@@ -103,7 +103,7 @@ def reason(prop: Property, kernel: Any, rule: str, *, compiled: bool = False) ->
 def unsupported(selection: Selection, kernels: Mapping[str, Any], *, every_rule: bool) -> list[Verdict]:
     """A verdict for every property that cannot be judged for a kernel on any rule, with the reason.
 
-    every_rule: rules were asked for by name, so each that a kernel does not compute is told, too.
+    every_rule: rules were asked for by name, so each that a kernel does not compute is reported, too.
     """
     found = []
     for name in kernel_names(selection, kernels):

@@ -24,7 +24,7 @@ from .served_cases import served_digest
 from .worker import not_judged
 
 _SLOW = 5
-"""How much longer a cell may take of a package, which meets all of the corpus and whose kernels are not made for speed in an
+"""How much longer a cell may take of a package, which meets all regressions and whose kernels are not made for speed in an
 interpreter, and of compiled code, which has to be compiled."""
 
 OnVerdict = Callable[[Verdict], None]

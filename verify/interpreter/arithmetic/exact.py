@@ -138,7 +138,7 @@ class Exact:
             self.store(cell, triton_interpreter.TensorHandle(summed.bits.reshape(1), dtype), on, dtype)
         return old
 
-    def stand_in(self, function: str) -> Callable[[Handle], np.ndarray] | None:
+    def override(self, function: str) -> Callable[[Handle], np.ndarray] | None:
         formula = AXIOMS.get(function)
         if formula is None:
             return None

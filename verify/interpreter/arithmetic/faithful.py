@@ -111,7 +111,7 @@ class Faithful:
             )
         return None
 
-    def stand_in(self, function: str) -> Callable[[Handle], np.ndarray] | None:
+    def override(self, function: str) -> Callable[[Handle], np.ndarray] | None:
         return None
 
 

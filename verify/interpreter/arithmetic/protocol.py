@@ -81,6 +81,6 @@ class Arithmetic(Protocol):
         """The old values; None to let the interpreter do it."""
         ...
 
-    def stand_in(self, function: str) -> Callable[[Handle], np.ndarray] | None:
+    def override(self, function: str) -> Callable[[Handle], np.ndarray] | None:
         """A formula to use in place of the device function of this name, or None."""
         ...

@@ -9,7 +9,7 @@ from typing import Any
 from ...specs.gpus import REGISTERS_PER_THREAD, Architecture, Gpu
 from .hazards import Hazard, Pattern, Toolchain, hazards
 from .plan import Piece, Subject
-from .work import Compiled, Named
+from .tasks import Compiled, Named
 
 HEAVY_SPILL = 128
 """Bytes of stack per thread, spills included, that are too many: 32 registers that go to memory and back."""
@@ -18,7 +18,7 @@ LARGEST_GRID = (2**31 - 1, 65535, 65535)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Diagnostic:
     """One launch on one GPU.
 
     problems: why it cannot be launched. warnings: what makes it slow without need. hazards: known ones that it meets.
@@ -50,8 +50,10 @@ class Finding:
         }  # fmt: skip
 
 
-def judge(gpu: Gpu, compiled: Iterable[tuple[Piece, Named, Compiled]], tools: Mapping[str, Toolchain]) -> list[Finding]:
-    """Findings on every launch for one GPU. tools: by architecture."""
+def judge(
+    gpu: Gpu, compiled: Iterable[tuple[Piece, Named, Compiled]], tools: Mapping[str, Toolchain]
+) -> list[Diagnostic]:
+    """Diagnostics of every launch for one GPU. tools: by architecture."""
     rows = list(compiled)
     usual: dict[tuple[Subject, str], str] = {}
     for piece, launch, binary in rows:
@@ -60,7 +62,7 @@ def judge(gpu: Gpu, compiled: Iterable[tuple[Piece, Named, Compiled]], tools: Ma
             at, name = (piece.subject, launch.kernel), _family(binary, gpu.arch)
             usual[at] = min(usual.get(at, ""), name, key=ranks.index)
     return [
-        Finding(
+        Diagnostic(
             gpu=gpu,
             piece=piece,
             launch=launch,

@@ -20,7 +20,7 @@ _SPECS = Path(__file__).resolve().parents[2] / "specs"
 
 
 @lru_cache(maxsize=16)
-def kept_budget(problem: Problem, contract: PrecisionContract) -> Budget:
+def cached_budget(problem: Problem, contract: PrecisionContract) -> Budget:
     """`budget_of`, without the replicas, from the user's cache if it was computed before."""
     path = _folder() / f"{_digest(problem, contract)}.npz"
     try:

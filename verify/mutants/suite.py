@@ -1,4 +1,4 @@
-"""The questions that a profile asks of every kernel, one by one, cheap and deadly ones first.
+"""The test suite of a profile: its cases of every kernel, one by one, cheap and deadly ones first.
 
 They are the very cases of `verify all` with that profile. A fault is found by a profile if any of them fails, so the
 order changes nothing but the time; within one price the order is that of the plan.
@@ -28,7 +28,7 @@ _PRICE = {"equality": 0.3, "memory": 0.5, "error": 1.0, "hostile_input": 100.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class SuiteCase:
     """One property on one case of one kernel."""
 
     prop: str
@@ -54,45 +54,45 @@ class Question:
         return calls * (10 + programs + size / 2000) / likely
 
 
-def each_question(target: str, kernels: Mapping[str, Any], profile: str) -> Iterator[Question]:
-    """The questions of a profile about kernels of a target, at its default seed, in the order of the plan."""
+def each_case(target: str, kernels: Mapping[str, Any], profile: str) -> Iterator[SuiteCase]:
+    """The cases of a profile for kernels of a target, at its default seed, in the order of the plan."""
     selection = Selection(target=target, rules=tuple(RULES), properties=NAMES, profile=profile)
     for cell in plan(selection, kernels)[1]:
         for case in cases_of(cell, load(cell.property), kernels[cell.kernel], PROFILES[profile]):
-            yield Question(prop=cell.property, kernel=cell.kernel, case=case)
+            yield SuiteCase(prop=cell.property, kernel=cell.kernel, case=case)
 
 
-def questions(target: str, kernels: Mapping[str, Any], profile: str) -> list[Question]:
+def suite_of(target: str, kernels: Mapping[str, Any], profile: str) -> list[SuiteCase]:
     """All of them, cheap ones first."""
-    found = each_question(target, kernels, profile)
-    ranked: dict[str, list[Question]] = {}
-    for question in sorted(found, key=lambda question: question.price):
-        ranked.setdefault(question.prop, []).append(question)
-    # The tenth question of a property finds less than the first.
+    found = each_case(target, kernels, profile)
+    ranked: dict[str, list[SuiteCase]] = {}
+    for test in sorted(found, key=lambda test: test.price):
+        ranked.setdefault(test.prop, []).append(test)
+    # The tenth test of a property finds less than the first.
     priced = [(x.price * (1 + rank / 15), x) for of in ranked.values() for rank, x in enumerate(of)]
-    return [question for _, question in sorted(priced, key=lambda pair: pair[0])]
+    return [test for _, test in sorted(priced, key=lambda pair: pair[0])]
 
 
-def relevant(mutant: Mutant, asked: Sequence[Question], usage: Usage) -> list[int]:
-    """Indices of the questions whose kernel can run the mutated code at all."""
+def relevant(mutant: Mutant, suite: Sequence[SuiteCase], usage: Usage) -> list[int]:
+    """Indices of the tests whose kernel can run the mutated code at all."""
     users = usage.users[mutant.function]
     kernels = {name for name, _, _ in users}
     return [
         index
-        for index, question in enumerate(asked)
+        for index, test in enumerate(suite)
         if any(
-            (question.kernel, rule, option) in users
-            or (question.prop == "chunk_invariance" and any(name.startswith("recurrent") for name in kernels))
-            for rule in _rules(question)
-            for option in {False, question.case.problem.qk_l2norm or question.case.problem.gate_in_kernel}
+            (test.kernel, rule, option) in users
+            or (test.prop == "chunk_invariance" and any(name.startswith("recurrent") for name in kernels))
+            for rule in _rules(test)
+            for option in {False, test.case.problem.qk_l2norm or test.case.problem.gate_in_kernel}
         )
-        and any(_may_run(mutant, question.case.problem, rule) for rule in _rules(question))
+        and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
 
 
-def _rules(question: Question) -> tuple[str, ...]:
-    own = question.case.problem.rule.name
-    return (own, GENERAL.name) if question.prop == "reduction" else (own,)
+def _rules(test: SuiteCase) -> tuple[str, ...]:
+    own = test.case.problem.rule.name
+    return (own, GENERAL.name) if test.prop == "reduction" else (own,)
 
 
 def _may_run(mutant: Mutant, problem: Problem, rule_name: str) -> bool:
