@@ -57,7 +57,7 @@ class Checker:
 
         target: "module:function", "module:KERNELS", a registered name, or a function that can be imported. rule: one or
         several; needed where a signature does not tell. The test fails where a verdict does, with the smallest problem
-        and how to replay it; and it fails where nothing could be judged, for a check of nothing is none.
+        and how to replay it; it also fails where nothing could be judged.
         """
         __tracebackhide__ = True
         from .subprocess_run import failures, judge

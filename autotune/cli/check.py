@@ -14,7 +14,7 @@ def check(
     gpu: GpuOption,
     out: OutOption = None,
     canaries: Annotated[
-        bool, typer.Option("--canaries", help="Try canaries again even if Triton and the driver are what they were.")
+        bool, typer.Option("--canaries", help="Re-test canaries even if Triton and the driver have not changed.")
     ] = False,
     jobs: JobsOption = CORES,
 ) -> None:

@@ -15,7 +15,7 @@ def gate(
 ) -> None:
     """Compile the configurations that a GPU's records rank, run them on the CPU, reject faults, and write the table again.
 
-    Run are the programs for sm_80 to sm_90; of others a known hazard is all that is looked for.
+    Programs for sm_80 to sm_90 are run; those for other architectures are only searched for known hazards.
     """
     from ..gate import gate_table
 

@@ -1,7 +1,7 @@
 """The gate for FLA's kernels: calls with the chosen block sizes, judged in the interpreter before any of them is written.
 
 The interpreter sees what a block size changes: which elements a program reads, and in which order they are summed. Warps,
-pipelining and the compiler it cannot see: the gate on the device is still owed, and every entry says so. All choices of a
+pipelining and the compiler it cannot see: the on-device gate stays pending, and every entry says so. All choices of a
 call are judged together, as they will run. FLA's default paths lose strong decays whatever the configuration, so the inputs
 are those on which they are known to be right.
 """

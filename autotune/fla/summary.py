@@ -14,8 +14,8 @@ def lines(outcome: Outcome) -> list[str]:
     rejected = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.items() if count)
     found = [
         f"compiled: {counted(outcome.ran, 'kernel')}, {outcome.cached} known before; rejected: {rejected or 'none'}",
-        f"gate (interpreter): {outcome.checked} block sizes of kernels checked, {len(outcome.refused)} failed; the gate on "
-        f"the device is still owed for the {outcome.owed} chosen",
+        f"gate (interpreter): {outcome.checked} block sizes of kernels checked, {len(outcome.refused)} failed; the "
+        f"on-device gate is pending for the {outcome.owed} chosen",
         f"{outcome.kernels - len(outcome.failed)} of {outcome.kernels} kernels have a configuration, under "
         f"{len(outcome.entries)} keys, in {outcome.path} (compiled and ranked by resources; nothing was timed)",
     ]
@@ -28,8 +28,8 @@ def lines(outcome: Outcome) -> list[str]:
 def document(gpu: str, outcome: Outcome) -> dict[str, Any]:
     """The run as JSON values. Fields may be added; none changes its meaning within a schema.
 
-    gate: how many block sizes were checked in the interpreter, how many failed, and for how many of the chosen ones the gate
-    on the device is owed.
+    gate: how many block sizes were checked in the interpreter, how many failed, and for how many of the chosen ones the
+    on-device gate is pending.
     """
     return {
         "schema": SCHEMA,

@@ -2,7 +2,7 @@
 timed.
 
 Variant, chunk size and solver change what is computed; tiles change what is read and written when. The interpreter sees both.
-Warps, pipelining and the compiler it cannot see: the gate on the device is still owed, and the entry says so.
+Warps, pipelining and the compiler it cannot see: the on-device gate stays pending, and the entry says so.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 On the GPU itself canaries are gated and timed again. A gate that fails is recorded, and ends the entry; a time only warns: a
 few configurations under new versions say nothing of those that they were chosen from. Anywhere else canaries are compiled again:
-equal machine code is equal time, and what differs says what is owed.
+equal machine code takes equal time, and a difference shows what must be tuned again.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ Compile = Callable[[Sequence[Point]], Sequence[Compilation]]
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """lines: what was found. dead: canaries that cannot be launched, or are wrong, now. changed: that are another program, or
-    slower. same: that are as they were.
+    """lines: the report. dead: canaries that can no longer be launched, or are wrong. changed: those that compile to another
+    program, or are slower. same: unchanged ones.
     """
 
     lines: list[str] = field(default_factory=list)

@@ -16,7 +16,7 @@ _Costs = dict[Key, dict[str, Cost]]
 
 
 def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
-    """The table that the records of a GPU amount to, for kernels of these digests.
+    """The table derived from the records of a GPU, for kernels of these digests.
 
     At each key the fastest configuration that was verified on the device and timed (tier A); where there is none, the
     one that the last ranking predicts to be the fastest of those that nothing speaks against (tier C). Equal records,

@@ -41,14 +41,14 @@ TIE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the records of one GPU amount to; made by `weigh`.
+    """The evidence in the records of one GPU; made by `weigh`.
 
     A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option, because one
     that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it may accept; and what
     it makes of a configuration speaks for this version alone: the next one may mend it, or spoil it. In the interpreter two
     things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the configuration as it
     stands at its head dimensions; it gives the same answer every time, so the last one counts. Running out of memory is a
-    matter of the one key. What was refused stage by stage the ranking has heeded.
+    matter of the one key. The ranking already leaves out what was refused stage by stage.
     """
 
     _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)

@@ -93,7 +93,7 @@ def to_t4(
 
 
 def from_t4(document: Any) -> tuple[T4Result, ...]:
-    """The configurations of a T4 document, anybody's. Raises TableError."""
+    """The configurations of a T4 document from any tuner. Raises TableError."""
     if not isinstance(document, dict) or not isinstance(document.get("results"), list):
         raise TableError("not a T4 document: no list 'results'")
     if (version := document.get("schema_version")) != VERSION:

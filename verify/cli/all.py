@@ -47,7 +47,7 @@ def judge_all(
     prop: Annotated[list[str] | None, typer.Option("--property", help="Only these; may be repeated.")] = None,
     jobs: JobsOption = CORES,
     seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Judge again what is already known.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ignore stored verdicts and judge everything again.")] = False,
     json_path: JsonOption = None,
     html: HtmlOption = None,
     junit: JunitOption = None,

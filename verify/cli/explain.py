@@ -19,7 +19,7 @@ def explain(
 ) -> None:
     """Print the error budget of a problem, output by output and rounding site by site.
 
-    Of a replay token that fails, also the stage at fault and the story of the failure.
+    For a replay token that fails, also name the faulty stage and explain the failure.
     """
     prepare(Device.interpreter)
 

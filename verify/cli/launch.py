@@ -25,11 +25,11 @@ Examples:
 
   verify launch package.module:call --device sm_80      for an A100
 
-  verify launch script.py:call --orders 20              20 random orders of warps more
+  verify launch script.py:call --orders 20              with 20 random warp orders
 
   verify launch kernel.ptx                              the static rules alone
 
-A call takes no arguments, makes its tensors on the CPU and launches kernels; it may import what it likes.
+A call takes no arguments, makes its tensors on the CPU and launches kernels; it may import anything.
 
 Exit codes: 0 nothing found, 1 a rule is broken or an instruction is not known, 2 bad usage or no C compiler.
 """
@@ -38,8 +38,10 @@ Exit codes: 0 nothing found, 1 a rule is broken or an instruction is not known, 
 def launch(
     what: Annotated[str, typer.Argument(help="module:call, script.py:call, or a file of PTX.", metavar="WHAT")],
     device: Annotated[str, typer.Option("--device", help="sm_80, sm_86, sm_89 or sm_90.")] = "sm_90",
-    orders: Annotated[int, typer.Option("--orders", min=0, max=1000, help="Random orders of warps, besides four.")] = 2,
-    notes: Annotated[bool, typer.Option("--notes", help="Show notes, too: worth knowing, no faults.")] = False,
+    orders: Annotated[
+        int, typer.Option("--orders", min=0, max=1000, help="Random warp orders to run, besides four fixed ones.")
+    ] = 2,
+    notes: Annotated[bool, typer.Option("--notes", help="Also show notes, which are not faults.")] = False,
     json_path: JsonOption = None,
 ) -> None:
     """Run one call on a CPU as its kernels are compiled for a GPU; find races, missing fences and wrong accesses."""

@@ -45,7 +45,7 @@ _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 @contextlib.contextmanager
 def watching(observer: Observer) -> Iterator[None]:
-    """`observer` is told of every launch, after it, in whatever session."""
+    """Call `observer` after every launch, in any session."""
     token = _observer.set(observer)
     try:
         yield
