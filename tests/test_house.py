@@ -103,6 +103,8 @@ def test_wheel_declares_its_commands(wheel: zipfile.ZipFile):
 
 
 def test_folders_import_downwards_only():
+    if not (ROOT / ".import" / "deltaproof" / "specs").is_dir():
+        pytest.skip("import-linter needs the links in .import, which an sdist and a clone without symbolic links lack")
     result = run(Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache")
     assert result.returncode == 0, result.stdout
 
@@ -150,9 +152,14 @@ def test_the_sdist_has_its_tests_and_what_they_need(sdist: list[str]):
 
 
 def test_every_folder_is_linked_into_the_import_package():
-    links = {path.name: path for path in (ROOT / ".import" / "deltaproof").iterdir() if path.is_symlink()}
-    assert sorted(links) == sorted(FOLDERS)
-    assert all(link.readlink() == Path("../..") / name for name, link in links.items())
+    listing = run("git", "ls-files", "--stage", ".import/deltaproof")
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    links = [ROOT / line.partition("\t")[2] for line in listing.stdout.splitlines() if line.startswith("120000 ")]
+    assert sorted(link.name for link in links) == sorted(FOLDERS)
+    for link in links:
+        # A clone without symbolic links has files with the same text.
+        assert (os.readlink(link) if link.is_symlink() else link.read_text()) == f"../../{link.name}"
 
 
 def test_no_file_depends_on_one_machine():

@@ -81,6 +81,7 @@ def strike(folder: Path, part: str, delay: float) -> None:
     process.join()
 
 
+@pytest.mark.timeout(900)  # more than fifty runs, one after the other
 def test_kills_at_random_moments(folder: Path, tmp_path: Path):
     ends_well(start(tmp_path / "whole", seconds=0.0))
     records, began = contents(tmp_path / "whole"), time.monotonic()
