@@ -35,7 +35,7 @@ SMALL = replace(PROFILES["quick"], examples=1, regressions=3, pairs=0, shrink_se
 
 @pytest.fixture(autouse=True)
 def _few_known_cases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regressions, "CORPUS", {name: regressions.REGRESSIONS[name] for name in FEW})
+    monkeypatch.setattr(regressions, "REGRESSIONS", {name: regressions.REGRESSIONS[name] for name in FEW})
 
 
 def verdict(target: str, prop: str, *, kernel: str | None = None, rule: str | None = None) -> Verdict:
