@@ -26,7 +26,7 @@ class Compilation:
     shared: bytes per program. registers, stack (bytes, spills included): per thread. threads: per program.
     tensor_core: instructions by family. code: digest of the machine code. program: digest of the assembly without its line
     tables. assembler: version of what assembled it, "" where that is the compiler itself. hazard: of the compiled code, in one
-    line; "" where none is known.
+    line; "" where none is known. misassembled: what the assembler did wrong, likewise.
     """
 
     outcome: Outcome
@@ -42,6 +42,7 @@ class Compilation:
     program: str = ""
     assembler: str = ""
     hazard: str = ""
+    misassembled: str = ""
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
@@ -70,6 +71,7 @@ class Compilation:
             program=fields.text("program", DIGEST, empty=True),
             assembler=fields.text("assembler", NAME, empty=True),
             hazard=fields.text("hazard", _TEXT, empty=True),
+            misassembled=fields.text("misassembled", _TEXT, empty=True),
             **{name: fields.whole(name, most=_MOST) for name in ("shared", "registers", "stack", "threads")},
         )
         products.end()

@@ -40,7 +40,8 @@ class Pruned:
 
 
 def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
-    """Reject, in this order: what did not compile, what does not fit, what has a known hazard, duplicates, heavy spillers.
+    """Reject, in this order: what did not compile, does not fit, has a known hazard, was assembled wrongly; duplicates; heavy
+    spillers.
 
     A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
     all losses are stated against.
@@ -55,6 +56,8 @@ def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
             rejected[point] = Rejection(reason="resources", detail=too_much)
         elif binary.hazard:
             rejected[point] = Rejection(reason="race", detail=binary.hazard)
+        elif binary.misassembled:
+            rejected[point] = Rejection(reason="assembler", detail=binary.misassembled)
         else:
             groups[point.family, point.stage, point.chunk_size, point.solver][point] = binary
     kept: dict[Point, Compilation] = {}

@@ -2,20 +2,16 @@
 
 A warp issues at most one instruction per cycle and scheduler, so that the number of warp instructions is a bound on time as
 the number of bytes is. Loops are found by their backward branches; how often one runs is for the caller to say, since the
-bound is often an argument of the launch. NVIDIA only: the disassembler comes with Triton.
+bound is often an argument of the launch.
 """
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from triton import knobs
+from .machine_code import disassemble
 
 _CLASSES = {
     "tensor core": "HMMA HGMMA IMMA IGMMA QMMA QGMMA DMMA UTCHMMA UTCQMMA",
@@ -35,9 +31,6 @@ _CLASSES = {
 CLASSES = (*_CLASSES, "integer")
 """Classes of instructions; `integer` is address arithmetic, moves, and all that is not listed."""
 _CLASS_OF = {opcode: name for name, opcodes in _CLASSES.items() for opcode in opcodes.split()}
-_LINE = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(.*?);")
-_LABEL = re.compile(r"^(\.L_[\w$]+):")
-_TARGET = re.compile(r"`\((\.L[\w$]+)\)")
 _SHORTEST_LOOP = 3
 """Instructions: a shorter one is the end of a program, which branches to itself, or waits."""
 
@@ -102,10 +95,11 @@ class Program:
 
 def read(code: bytes) -> Program:
     """The program in a cubin. Raises RuntimeError if the disassembler refuses it."""
-    opcodes, branches, labels = _disassembled(code)
+    machine = disassemble(code)
+    opcodes = [instruction.opcode for instruction in machine.instructions]
     ends: dict[int, int] = {}
-    for index, label in branches:
-        first = labels.get(label, index)
+    for index, instruction in enumerate(machine.instructions):
+        first = machine.labels.get(instruction.target or "", index) if instruction.name == "BRA" else index
         if first + _SHORTEST_LOOP <= index:
             ends[first] = max(index, ends.get(first, 0))
     spans = sorted(ends.items(), key=lambda span: (span[0], -span[1]))
@@ -117,32 +111,3 @@ def read(code: bytes) -> Program:
         loops.append(Loop(first=first, last=last, depth=depth, own=own))
         straight -= own
     return Program(straight=straight, loops=tuple(loops), static=len(opcodes))
-
-
-def _disassembled(code: bytes) -> tuple[list[str], list[tuple[int, str]], dict[str, int]]:
-    """(opcodes, branches as (index, label), label -> index of the instruction behind it)."""
-    opcodes: list[str] = []
-    branches: list[tuple[int, str]] = []
-    labels: dict[str, int] = {}
-    for line in _text(code).splitlines():
-        if label := _LABEL.match(line.strip()):
-            labels[label.group(1)] = len(opcodes)
-        elif instruction := _LINE.match(line):
-            text = re.sub(r"^@!?U?P\w+\s+", "", instruction.group(2).strip())
-            opcode = text.split()[0]
-            target = _TARGET.search(text)
-            if opcode.startswith("BRA") and target:
-                branches.append((len(opcodes), target.group(1)))
-            opcodes.append(opcode)
-    return opcodes, branches, labels
-
-
-def _text(code: bytes) -> str:
-    tool = Path(knobs.nvidia.nvdisasm.path)
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(code)
-        file.flush()
-        done = subprocess.run([str(tool), "-c", file.name], capture_output=True, text=True, check=False)
-    if done.returncode or not done.stdout:
-        raise RuntimeError(f"nvdisasm: {done.stderr.strip() or 'no output'}")
-    return done.stdout

@@ -20,11 +20,21 @@ from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
 SCHEMA = 1
 
 Reason = Literal[
-    "constraint", "compile", "resources", "spill", "race", "duplicate", "gate", "timeout", "crash", "memory"
+    "constraint",
+    "compile",
+    "resources",
+    "spill",
+    "race",
+    "assembler",
+    "duplicate",
+    "gate",
+    "timeout",
+    "crash",
+    "memory",
 ]
 """Why a configuration left: a declared constraint, the compiler refused it, it does not fit, it spills too much, its
-compiled code has a known race, its machine code is that of another, it failed verification, it hung, it crashed, it ran out
-of device memory."""
+compiled code has a known race, its assembler made wrong code of it, its machine code is that of another, it failed
+verification, it hung, it crashed, it ran out of device memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from .finding import Finding
 from .lint import lint
 from .machine import Argument, Memory, Pointer
 from .schedules import QUICK, Schedule
+from .unwritten import unwritten_registers
 from .verdict import Verdict, judge, merged
 
 
@@ -96,7 +97,8 @@ def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> Verdict:
         return Verdict(kernel=launch.name)
     verdict = judge(program, arguments, memories, launch.grid, schedules)
     static, name = _static(launch.ptx)
-    return replace(verdict, findings=merged([*verdict.findings, *static]), program=name)
+    assembled = unwritten_registers(launch.kernel.asm["cubin"], launch.name)
+    return replace(verdict, findings=merged([*verdict.findings, *static, *assembled]), program=name)
 
 
 def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[Memory]]:

@@ -89,6 +89,10 @@ RULES = {
             sentence="a wait leaves products in flight, and shared memory is written that they may read",
         ),
         Rule(number=203, code="lint-register-fence", sentence="a product is not preceded by wgmma.fence"),
+        Rule(
+            number=301, code="register-unwritten",
+            sentence="the assembler's machine code computes an address from a register that nothing has written",
+        ),
     )
 }  # fmt: skip
 BY_NUMBER = {rule.number: rule for rule in RULES.values()}
