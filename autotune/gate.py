@@ -29,7 +29,7 @@ Served = tuple[Family, LaunchConfig]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class GateOutcome:
     """What `gate_table` found. asked: configurations judged. ran: those that were run, known: by an earlier gate. failed: one
     line for each that is refused. broken: one line for each that could not be compiled or run, of which nothing is said.
     seconds: of running, summed over processes. table: as it is now.
@@ -71,7 +71,7 @@ def ranked_by(records: Iterable[Record], *, current: bool = True) -> list[Served
     return sorted(served, key=lambda one: (one[0], one[1].token))
 
 
-def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Outcome:
+def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> GateOutcome:
     """Compile what the rankings hold, judge it, and write the table that follows. Raises TableError, OSError."""
     served = ranked_by(ledger.records)
     points = list(dict.fromkeys(point for family, config in served for point in points_of(family, config)))
@@ -88,7 +88,7 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ou
     failed = [f"{one.key} {one.config}: {one.detail}" for one in (*records, *ran.records) if not one.held]
     table = ledger.write_table()
     ledger.write_portfolio()
-    return Outcome(
+    return GateOutcome(
         asked=len(records), ran=len(ran.records), known=ran.known, seconds=ran.seconds, failed=failed,
         broken=[*broken, *ran.broken], table=table,
     )  # fmt: skip

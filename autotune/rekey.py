@@ -29,7 +29,7 @@ from .space.points import Family, Point, family_of, point_of, points_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RekeyOutcome:
     """What `rekey` found. stale: entries that an edit made stale. carried: of those, how many hold again. left: why others do
     not, a line for each configuration. table: as it is now.
     """
@@ -40,7 +40,7 @@ class Outcome:
     table: Table
 
 
-def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> Outcome:
+def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> RekeyOutcome:
     """Recompile what stale entries launch, carry over what is the same, and write the table. Raises TableError, OSError.
 
     Configurations of variants that a tuner does not look at any more are left behind.
@@ -68,7 +68,7 @@ def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progre
     ledger.write_portfolio()
     keys = {(entry.key, entry.config) for entry in table.entries}
     carried = sum((entry.key, entry.config) in keys for entry in stale)
-    return Outcome(stale=len(stale), carried=carried, left=left, table=table)
+    return RekeyOutcome(stale=len(stale), carried=carried, left=left, table=table)
 
 
 def stale_entries(table: Table) -> list[TableEntry]:

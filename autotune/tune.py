@@ -19,7 +19,7 @@ from ..verify.process.pool import Workers
 from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.prune import Pruned, prune
-from .compile.stage import COMPILE_SECONDS, Compiled, Progress, compile_points
+from .compile.stage import COMPILE_SECONDS, CompiledPoints, Progress, compile_points
 from .gate import judged
 from .gates import interpreter as gate
 from .gates.running import can_run
@@ -75,10 +75,10 @@ class Report:
 
     request: Request
     counts: Sequence[StageCount]
-    compiled: Compiled
+    compiled: CompiledPoints
     pruned: Pruned
     ranked: Mapping[Family, Sequence[Ranked]]
-    answers: Sequence[gate.Answer]
+    answers: Sequence[gate.GateAnswer]
     table: Table
     table_path: Path
     seconds: float
@@ -125,7 +125,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     hooks.say(_describe_pruned(pruned))
     ranked = {}
     for family in wanted:
-        ranked[family] = rank(family, pruned.kept, target)
+        ranked[family] = rank(family, pruned.survivors, target)
         if ranked[family] or family not in compiled.left:
             ledger.add(to_records.ranking(family, ranked[family]))
     ledger.add(
@@ -139,7 +139,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
         with bench_of(target, request.device, lambda one: ledger.add([one]), hooks.progress.step, hooks.warn) as bench:
             hooks.progress.begin("measuring", len(wanted) * len(sizes()) * request.trials)
             left = measure(
-                bench, ranked, pruned.kept, deadline=started + budget, known=list(ledger.records), storage=storage,
+                bench, ranked, pruned.survivors, deadline=started + budget, known=list(ledger.records), storage=storage,
                 standing={one.key: LaunchConfig.parse(one.config) for one in ledger.table().entries if one.tier in "AB"},
                 refused={answer.question.subject for answer in answers if not answer.held}, trials=request.trials,
                 after_each=_sparingly(ledger.write_table),
@@ -201,7 +201,7 @@ def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[St
 
 def _gate(
     ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
-) -> list[gate.Answer]:
+) -> list[gate.GateAnswer]:
     """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
@@ -218,7 +218,7 @@ def _gate(
         record = known.get(names[question])
         if record:
             ledger.add([record])  # so that it has the last word, whatever was judged since
-            answers.append(gate.Answer(question=question, held=record.held, detail=record.detail))
+            answers.append(gate.GateAnswer(question=question, held=record.held, detail=record.detail))
         else:
             waiting.append(question)
     hooks.progress.begin("verifying", len(waiting))
@@ -237,11 +237,11 @@ def _gate(
     return answers
 
 
-def _words(question: gate.Question) -> str:
+def _words(question: gate.GateQuestion) -> str:
     return " ".join(filter(None, (question.op, question.rule, f"K={question.K}" * bool(question.K), question.token)))
 
 
-def _spent(compiled: Compiled, jobs: int) -> str:
+def _spent(compiled: CompiledPoints, jobs: int) -> str:
     line = f"compiled: {counted(compiled.ran, 'kernel')}, {compiled.cached} known before"
     if compiled.ran:
         inside = compiled.busy / max(compiled.wall * jobs, 1e-9)
@@ -258,7 +258,7 @@ def _describe_pruned(pruned: Pruned) -> str:
     removed = reasons.count("spill") + reasons.count("duplicate")
     share = removed / pruned.launchable if pruned.launchable else 0.0
     return (
-        f"left after compiling: {counted(len(pruned.kept), 'point')}; rejected: {parts or 'none'}; {share:.0%} of "
+        f"left after compiling: {counted(len(pruned.survivors), 'point')}; rejected: {parts or 'none'}; {share:.0%} of "
         f"{pruned.launchable} launchable points spill or are duplicates; {len(pruned.warned)} miss the fastest tensor-core "
         f"instructions"
     )

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...verify.compile.overlaps import products_in_flight
-from ...verify.compile.process import Target, compile_clean
+from ...verify.compile.process import CompileTarget, compile_clean
 from ...verify.compile.tasks import ptxas_version
 from ...verify.ptx.digest import program_digest
 from ...verify.ptx.unwritten import unwritten_registers
@@ -31,7 +31,7 @@ _KILLED = re.compile(r"error code (-9|137)\b")
 _launches: dict[tuple[Family, str], dict[str, Launch]] = {}
 
 
-def name_points(points: Sequence[Point], target: Target) -> list[str]:
+def name_points(points: Sequence[Point], target: CompileTarget) -> list[str]:
     """The cache key of every point: Triton's version, the specialised kernel with all it calls, its options, the target."""
     import triton
 
@@ -43,12 +43,12 @@ def name_points(points: Sequence[Point], target: Target) -> list[str]:
     return names
 
 
-def compile_point(point: Point, target: Target) -> Compilation:
+def compile_point(point: Point, target: CompileTarget) -> Compilation:
     """Compile one point, as `compiled` does."""
     return compiled(_launch(point), target, point.tile.num_warps)
 
 
-def compiled(launch: Launch, target: Target, num_warps: int) -> Compilation:
+def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilation:
     """Compile a launch. What the compiler refuses is an outcome; a full disk or a missing tool raises OSError.
 
     Where memory ends, the process does: that says something of this machine, nothing of the launch.

@@ -29,14 +29,14 @@ class Rejection:
 class Pruned:
     """What is left of the compiled points, what left, and warnings: points that lost the fast tensor-core instructions."""
 
-    kept: Mapping[Point, Compilation]
+    survivors: Mapping[Point, Compilation]
     rejected: Mapping[Point, Rejection]
     warned: Mapping[Point, str]
 
     @property
     def launchable(self) -> int:
         """Points that compiled and fit."""
-        return len(self.kept) + sum(left.reason in ("spill", "duplicate") for left in self.rejected.values())
+        return len(self.survivors) + sum(left.reason in ("spill", "duplicate") for left in self.rejected.values())
 
 
 def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
@@ -60,7 +60,7 @@ def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
             rejected[point] = Rejection(reason="assembler", detail=binary.misassembled)
         else:
             groups[point.family, point.stage, point.chunk_size, point.solver][point] = binary
-    kept: dict[Point, Compilation] = {}
+    survivors: dict[Point, Compilation] = {}
     warned: dict[Point, str] = {}
     for group in groups.values():
         first: dict[str, Point] = {}
@@ -76,9 +76,9 @@ def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
                 detail = f"{binary.stack} bytes of stack per thread; {least} with another tile"
                 rejected[point] = Rejection(reason="spill", detail=detail)
             else:
-                kept[point] = binary
-        warned.update(_slow_products({point: kept[point] for point in distinct if point in kept}, arch))
-    return Pruned(kept=kept, rejected=rejected, warned=warned)
+                survivors[point] = binary
+        warned.update(_slow_products({point: survivors[point] for point in distinct if point in survivors}, arch))
+    return Pruned(survivors=survivors, rejected=rejected, warned=warned)
 
 
 def too_large(binary: Compilation, arch: Architecture) -> str | None:

@@ -24,7 +24,7 @@ OnPoint = Callable[[Point, Compilation], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
+class CompiledPoints:
     """What the stage came to. found: by point. left: points that a budget did not reach, by family.
 
     ran, cached: compilations that were run and that were known. busy, cpu: seconds inside the compiler and of processor time,
@@ -58,7 +58,7 @@ def compile_points(
     progress: Progress | None = None,
     deadline: float = math.inf,
     timeout: float = COMPILE_SECONDS,
-) -> Compiled:
+) -> CompiledPoints:
     """Compile what the cache does not know. `on_point` is told of every point as soon as its outcome is on disk.
 
     deadline: of time.monotonic(); what has not begun by then is left. KeyboardInterrupt passes through, and nothing that
@@ -94,7 +94,7 @@ def compile_points(
         for point in sharing:
             left[point.family] += 1
     wall = time.monotonic() - started if ran else 0.0
-    return Compiled(found=found, left=dict(left), ran=ran, cached=cached, busy=busy, cpu=cpu, wall=wall)
+    return CompiledPoints(found=found, left=dict(left), ran=ran, cached=cached, busy=busy, cpu=cpu, wall=wall)
 
 
 def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progress: Progress) -> dict[str, list[Point]]:

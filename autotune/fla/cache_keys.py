@@ -13,10 +13,10 @@ from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
 from ..compile.prune import HEAVY_SPILL, family, too_large
 from ..model.cost import occupancy, parameters
-from .calls import Call, Choice
-from .compile import Task
+from .calls import FlaCall, FlaConfig
+from .compile import CompileTask
 
-Place = tuple[Call, str, int]
+Place = tuple[FlaCall, str, int]
 """A kernel of a call, by the order of its launch."""
 Keys = Mapping[Place, Sequence[tuple[Any, ...]]]
 """FLA's keys for a place, those of the calls that differ in heads, batch and length too."""
@@ -39,7 +39,7 @@ class CacheKeyGroup:
 
     places: tuple[Place, ...]
     keys: tuple[tuple[Any, ...], ...]
-    ranked: tuple[Task, ...]
+    ranked: tuple[CompileTask, ...]
 
     @property
     def kernel(self) -> str:
@@ -47,15 +47,15 @@ class CacheKeyGroup:
 
 
 def cache_key_groups(
-    gpu: Gpu, tasks: Sequence[Task], keys: Keys, found: Mapping[str, Compilation]
+    gpu: Gpu, tasks: Sequence[CompileTask], keys: Keys, found: Mapping[str, Compilation]
 ) -> tuple[list[CacheKeyGroup], Counter[str], int]:
     """(slots, how many configurations left by reason, how many were not compiled)."""
-    offered: dict[Place, list[Task]] = defaultdict(list)
+    offered: dict[Place, list[CompileTask]] = defaultdict(list)
     for task in tasks:
         offered[task.call, task.kernel, task.order].append(task)
     rejected: Counter[str] = Counter()
-    left: dict[Place, list[Task]] = {}
-    fitting: dict[Place, set[Choice]] = {}
+    left: dict[Place, list[CompileTask]] = {}
+    fitting: dict[Place, set[FlaConfig]] = {}
     waiting = 0
     for place, group in sorted(offered.items()):
         fits = [task for task in group if _fits(gpu, task, found.get(task.name), rejected)]
@@ -64,7 +64,7 @@ def cache_key_groups(
         left[place] = _distinct(fits, found, rejected)
     made = []
     for places in _sharing(keys):
-        everywhere = set[Choice].intersection(*(fitting.get(place, set()) for place in places))
+        everywhere = set[FlaConfig].intersection(*(fitting.get(place, set()) for place in places))
         some = [task for task in left.get(places[0], ()) if task.choice in everywhere]
         ranked = sorted(
             some, key=lambda task: (_score(task, found[task.name], gpu), found[task.name].registers, task.place)
@@ -89,7 +89,7 @@ def _sharing(keys: Keys) -> list[tuple[Place, ...]]:
     return sorted(unique.values())
 
 
-def _fits(gpu: Gpu, task: Task, binary: Compilation | None, rejected: Counter[str]) -> bool:
+def _fits(gpu: Gpu, task: CompileTask, binary: Compilation | None, rejected: Counter[str]) -> bool:
     """Whether it compiled, fits, and is not known to be bad."""
     bad = KNOWN_BAD.get((gpu.arch.name, task.kernel))
     if binary is None:
@@ -105,9 +105,11 @@ def _fits(gpu: Gpu, task: Task, binary: Compilation | None, rejected: Counter[st
     return False
 
 
-def _distinct(fits: Sequence[Task], found: Mapping[str, Compilation], rejected: Counter[str]) -> list[Task]:
+def _distinct(
+    fits: Sequence[CompileTask], found: Mapping[str, Compilation], rejected: Counter[str]
+) -> list[CompileTask]:
     """Those that are no other's program, and do not spill where others spill less."""
-    first: dict[str, Task] = {}
+    first: dict[str, CompileTask] = {}
     for task in fits:
         first.setdefault(found[task.name].code, task)
     rejected["duplicate"] += len(fits) - len(first)
@@ -118,7 +120,7 @@ def _distinct(fits: Sequence[Task], found: Mapping[str, Compilation], rejected: 
     return light
 
 
-def _score(task: Task, binary: Compilation, gpu: Gpu) -> float:
+def _score(task: CompileTask, binary: Compilation, gpu: Gpu) -> float:
     """Relative time: the same work, split over the programs of the launch, in waves over the multiprocessors.
 
     A warp uses one of four tensor cores; slower instructions take longer; stack traffic is work besides. It ranks by what the

@@ -25,7 +25,7 @@ TOKENS = (2048, 8192, 32768)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Call:
+class FlaCall:
     """A forward and backward pass of one op. packed: sequences are packed, and the batch is 1."""
 
     rule: str
@@ -37,7 +37,7 @@ class Call:
     tokens: int = 8192
 
     @property
-    def representative(self) -> Call:
+    def representative(self) -> FlaCall:
         return replace(self, heads=16, batch=1, tokens=8192)
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class FlaConfig:
     """One configuration of a kernel: block sizes, warps, stages, and clusters of programs."""
 
     kwargs: tuple[tuple[str, int], ...]
@@ -55,7 +55,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
+class TunedKernel:
     """One autotuned kernel of a call: FLA's key for it, and its launch in each configuration that FLA offers.
 
     order: which of the call's launches with autotuning it is, so that calls that differ in size alone can be matched.
@@ -64,25 +64,25 @@ class Site:
     kernel: str
     order: int
     key: tuple[Any, ...]
-    launches: dict[Choice, Launch]
+    launches: dict[FlaConfig, Launch]
 
 
-def calls(rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]) -> list[Call]:
+def calls(rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]) -> list[FlaCall]:
     """The representative calls, sorted."""
     some = product(rules, dtypes, sizes, (False, True))
-    return sorted(Call(rule=rule, dtype=dtype, size=size, packed=packed) for rule, dtype, size, packed in some)
+    return sorted(FlaCall(rule=rule, dtype=dtype, size=size, packed=packed) for rule, dtype, size, packed in some)
 
 
-def siblings(call: Call) -> Iterator[Call]:
+def siblings(call: FlaCall) -> Iterator[FlaCall]:
     """Calls of the same kernels that differ in heads, batch and length."""
     for heads, batch, tokens in product(HEADS, (1,) if call.packed else BATCHES, TOKENS):
         yield replace(call, heads=heads, batch=batch, tokens=tokens)
 
 
 @lru_cache(maxsize=64)
-def sites(call: Call) -> tuple[Site, ...]:
+def sites(call: FlaCall) -> tuple[TunedKernel, ...]:
     """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`fake_device.install`)."""
-    found: dict[tuple[str, tuple[Any, ...]], Site] = {}
+    found: dict[tuple[str, tuple[Any, ...]], TunedKernel] = {}
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run
     recorded: list[Any] = []
@@ -94,14 +94,15 @@ def sites(call: Call) -> tuple[Site, ...]:
         for config in self.prune_configs(kwargs) if len(self.configs) > 1 else ():
             recorded.clear()
             self.fn.run(*args, **kwargs, **config.all_kwargs())
-            choice = Choice(
+            choice = FlaConfig(
                 kwargs=tuple(sorted(config.kwargs.items())), num_warps=config.num_warps, num_stages=config.num_stages,
                 num_ctas=config.num_ctas,
             )  # fmt: skip
             launches[choice] = recorded[-1]
         if launches:
             found.setdefault(
-                (self.kernel_name, key), Site(kernel=self.kernel_name, order=len(found), key=key, launches=launches)
+                (self.kernel_name, key),
+                TunedKernel(kernel=self.kernel_name, order=len(found), key=key, launches=launches),
             )
 
     cache.CachedAutotuner.run = run
@@ -113,7 +114,7 @@ def sites(call: Call) -> tuple[Site, ...]:
     return tuple(found.values())
 
 
-def make(call: Call) -> None:
+def make(call: FlaCall) -> None:
     """Run a call forward and backward on tensors without content, launching through whatever JITFunction.run is."""
     import torch
 

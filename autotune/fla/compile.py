@@ -6,22 +6,22 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from ...verify.compile.process import Target
+from ...verify.compile.process import CompileTarget
 from ..compile.binary import Compilation
 from ..compile.compiler import compiled
 from . import fake_device
-from .calls import Call, Choice, Site, siblings, sites
+from .calls import FlaCall, FlaConfig, TunedKernel, siblings, sites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Task:
+class CompileTask:
     """One kernel of a call, by its order, in one of its configurations, by place. programs: of the launch."""
 
-    call: Call
+    call: FlaCall
     kernel: str
     order: int
     place: int
-    choice: Choice
+    choice: FlaConfig
     name: str
     programs: int
 
@@ -30,7 +30,7 @@ Keys = list[tuple[str, int, list[tuple[Any, ...]]]]
 """(kernel, order, keys) of a call and its siblings."""
 
 
-def tasks(call: Call, arch: str) -> tuple[list[Task], Keys]:
+def tasks(call: FlaCall, arch: str) -> tuple[list[CompileTask], Keys]:
     """What there is to compile for a call, and the keys that the choices will be filed under."""
     import triton
 
@@ -44,7 +44,7 @@ def tasks(call: Call, arch: str) -> tuple[list[Task], Keys]:
                 programs *= size
             name = hashlib.sha256("\0".join(words).encode()).hexdigest()
             found.append(
-                Task(
+                CompileTask(
                     call=call, kernel=site.kernel, order=site.order, place=place, choice=choice, name=name,
                     programs=programs,
                 )
@@ -57,13 +57,15 @@ def tasks(call: Call, arch: str) -> tuple[list[Task], Keys]:
     return found, [(kernel, order, some) for (kernel, order), some in keys.items()]
 
 
-def compile_task(task: Task, target: Target) -> Compilation:
+def compile_task(task: CompileTask, target: CompileTarget) -> Compilation:
     """Compile it, as `compiler.compiled` does."""
-    site: Site = next(site for site in sites(task.call) if (site.kernel, site.order) == (task.kernel, task.order))
+    site: TunedKernel = next(
+        site for site in sites(task.call) if (site.kernel, site.order) == (task.kernel, task.order)
+    )
     return compiled(list(site.launches.values())[task.place], target, task.choice.num_warps)
 
 
-def prove(call: Call) -> tuple[list[str], list[str]]:
+def prove(call: FlaCall) -> tuple[list[str], list[str]]:
     """Run a call through FLA's own loader and Triton's own tuner, up to the launches: (kernels found, kernels not found).
 
     The process must have been told of the folder (`fake_device.install`); a kernel is not found if it would be benchmarked.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...verify.process.pool import Failure, Workers
 from . import fake_device
-from .calls import OPS, Call
+from .calls import OPS, FlaCall
 from .pinned_configs import Kwargs, Site, pinned_configs
 
 if TYPE_CHECKING:
@@ -33,28 +33,28 @@ TOKENS, FEW_TOKENS = 130, 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class CallQuestion:
     """Does a call, forward and backward, compute what its rule says when its kernels run with these block sizes?
 
     choices: every autotuned kernel of the call, sorted, and its block sizes.
     """
 
-    call: Call
+    call: FlaCall
     choices: tuple[tuple[Site, Kwargs], ...]
 
-    def but(self, site: Site, kwargs: Kwargs) -> Question:
+    def but(self, site: Site, kwargs: Kwargs) -> CallQuestion:
         """The same question with another choice for one kernel."""
         return replace(self, choices=tuple(sorted((dict(self.choices) | {site: kwargs}).items())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class CallAnswer:
     """held: every case passed. detail: what was judged, or the first failure with the token that replays its problem.
 
     final: it will be the same the next time; False of what crashed or hung.
     """
 
-    question: Question
+    question: CallQuestion
     held: bool
     detail: str
     final: bool = True
@@ -63,12 +63,12 @@ class Answer:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Any) -> Answer:
+    def from_json(cls, record: Any) -> CallAnswer:
         """Reads `to_json` back. Raises ValueError for anything else."""
         try:
             asked = record["question"]
             choices = tuple((tuple(site), tuple(map(tuple, kwargs))) for site, kwargs in asked["choices"])
-            found = cls(**record | {"question": Question(call=Call(**asked["call"]), choices=choices)})
+            found = cls(**record | {"question": CallQuestion(call=FlaCall(**asked["call"]), choices=choices)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an answer: {error}") from None
         if [type(value) for value in (found.held, found.detail, found.final)] != [bool, str, bool]:
@@ -76,11 +76,11 @@ class Answer:
         return found
 
 
-def ask(some: Sequence[Question], workers: Workers, timeout: float = SECONDS) -> Iterator[Answer]:
+def ask(some: Sequence[CallQuestion], workers: Workers, timeout: float = SECONDS) -> Iterator[CallAnswer]:
     """Answers, as they are found, from processes of `gate_workers` that may crash or hang; either is a failure."""
     for index, result in workers.run(judge, [(question,) for question in some], timeout):
         if isinstance(result, Failure):
-            result = Answer(
+            result = CallAnswer(
                 question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
             )
         yield result
@@ -92,7 +92,7 @@ def gate_workers(jobs: int, facts: fake_device.Facts, site: str) -> Workers:
     return Workers(jobs, partial(fake_device.install, facts, "", site), interpret=True)
 
 
-def judge(question: Question) -> Answer:
+def judge(question: CallQuestion) -> CallAnswer:
     """Error budgets, and addresses and races, up to the first failure."""
     from ...results.files.calibration import tau
     from ...verify.cases.case import Replay
@@ -108,18 +108,18 @@ def judge(question: Question) -> Answer:
             outcome = judge_case(load(prop), case, Harness(kernel=state.around(kernel), tau=tau()))
         token = Replay(prop=prop, kernel=kernel.name, case=case).token
         if outcome.status != "held":
-            return Answer(question=question, held=False, detail=f"{outcome.status}: {outcome.message} in {token}")
+            return CallAnswer(question=question, held=False, detail=f"{outcome.status}: {outcome.message} in {token}")
         if missed := sorted(site for site, _ in question.choices if site not in state.reached):
             detail = f"{len(missed)} kernels were never launched, the first of them {missed[0][0]}, in {token}"
-            return Answer(question=question, held=False, detail=detail)
+            return CallAnswer(question=question, held=False, detail=detail)
         counts[prop] = counts.get(prop, 0) + 1
         worst = max(worst, outcome.ratio or 0.0)
     judged = ", ".join(f"{prop} {count}" for prop, count in counts.items())
-    return Answer(question=question, held=True, detail=f"{judged}; worst error {worst:.3g} of the budget")
+    return CallAnswer(question=question, held=True, detail=f"{judged}; worst error {worst:.3g} of the budget")
 
 
 @lru_cache(maxsize=4)
-def _kernel(call: Call) -> Any:
+def _kernel(call: FlaCall) -> Any:
     """The op as `verify --target fla` judges it; with fp32, its products take tf32 wherever it asks for that by name.
 
     Raises TableError for an FLA that cannot be judged.
@@ -136,7 +136,7 @@ def _kernel(call: Call) -> Any:
     return replace(kernel, fp32_operand=Rounding(unit=2.0**-11, quantum=FP32.quantum))
 
 
-def _cases(question: Question, kernel: Any) -> Iterator[tuple[str, Case]]:
+def _cases(question: CallQuestion, kernel: Any) -> Iterator[tuple[str, Case]]:
     """(property, case), the cheap ones first. Heads are one more than a program takes, so that there are two."""
     from ...specs.problem import Problem
     from ...specs.rule import RULES

@@ -11,13 +11,13 @@ from pathlib import Path
 from ...results.files.store import Store
 from ...verify.run.cache import source_digest
 from . import fake_device
-from .gate import Answer, Question
+from .gate import CallAnswer, CallQuestion
 
 _TOOLS = ("torch", "triton", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdicts(Store[Answer]):
+class AnswerCache(Store[CallAnswer]):
     """Answers under a folder.
 
     facts: the GPU that FLA takes the judging processes for. package: FLA's folder, whose sources count.
@@ -26,15 +26,15 @@ class Verdicts(Store[Answer]):
     facts: fake_device.Facts
     package: Path
 
-    kind, name, again, schema = Answer, "answer", "judging again", 2
+    kind, name, again, schema = CallAnswer, "answer", "judging again", 2
 
-    def key(self, question: Question) -> str:
+    def key(self, question: CallQuestion) -> str:
         """Names a question as judged by these sources: equal names, equal answers."""
         tools = [f"{name}={_version(name)}" for name in (*_TOOLS, "fla-core")]
         about = [source_digest("autotune/fla/gate.py"), _digest(self.package), *tools, repr(self.facts)]
         return hashlib.sha256("\0".join([*about, repr(question)]).encode()).hexdigest()
 
-    def put(self, key: str, result: Answer) -> None:
+    def put(self, key: str, result: CallAnswer) -> None:
         """Keep an answer under the name that its question had when it was asked. Raises OSError.
 
         Not one of a crash or a timeout, nor one during which the sources changed: nobody knows which of them it is about.

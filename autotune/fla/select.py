@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .cache_keys import CacheKeyGroup
-from .calls import Call
-from .compile import Task
-from .gate import Answer, Question
+from .calls import FlaCall
+from .compile import CompileTask
+from .gate import CallAnswer, CallQuestion
 from .pinned_configs import Kwargs, Site
 
-Judge = Callable[[Sequence[Question]], Mapping[Question, Answer]]
+Judge = Callable[[Sequence[CallQuestion]], Mapping[CallQuestion, CallAnswer]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Refusal:
 
     kernel: str
     kwargs: Kwargs
-    call: Call
+    call: FlaCall
     reason: str
     everything: bool = False
 
@@ -32,18 +32,18 @@ class Selection:
     checked: how many block sizes of slots were judged in order to be written.
     """
 
-    chosen: dict[int, Task]
-    answers: dict[Call, Answer]
+    chosen: dict[int, CompileTask]
+    answers: dict[FlaCall, CallAnswer]
     checked: int
     refused: list[Refusal] = field(default_factory=list)
 
 
-def select(slots: Sequence[CacheKeyGroup], tasks: Sequence[Task], judge: Judge) -> Selection:
+def select(slots: Sequence[CacheKeyGroup], tasks: Sequence[CompileTask], judge: Judge) -> Selection:
     """Judge the best of every slot together, call by call; where a call fails, find out whose fault it is, and go on.
 
     tasks: every configuration that FLA offers. A kernel that has nothing to choose from runs in one of them.
     """
-    offered: dict[Call, dict[Site, list[Kwargs]]] = {}
+    offered: dict[FlaCall, dict[Site, list[Kwargs]]] = {}
     for task in sorted(tasks, key=lambda task: task.place):
         sites = offered.setdefault(task.call, {})
         sites.setdefault((task.kernel, task.order), []).append(task.choice.kwargs)
@@ -85,9 +85,9 @@ def select(slots: Sequence[CacheKeyGroup], tasks: Sequence[Task], judge: Judge) 
 
 
 def _question(
-    call: Call, offered: Mapping[Site, Sequence[Kwargs]], slot_of: Mapping[tuple[Call, str, int], int],
-    chosen: Mapping[int, Task], refused: Mapping[tuple[int, Kwargs], Refusal],
-) -> Question:  # fmt: skip
+    call: FlaCall, offered: Mapping[Site, Sequence[Kwargs]], slot_of: Mapping[tuple[FlaCall, str, int], int],
+    chosen: Mapping[int, CompileTask], refused: Mapping[tuple[int, Kwargs], Refusal],
+) -> CallQuestion:  # fmt: skip
     """What will be served to a call."""
     choices = {}
     for site, some in offered.items():
@@ -95,11 +95,11 @@ def _question(
         task = chosen.get(number)
         others = (kwargs for kwargs in some if (number, kwargs) not in refused)
         choices[site] = task.choice.kwargs if task else next(others, some[0])
-    return Question(call=call, choices=tuple(sorted(choices.items())))
+    return CallQuestion(call=call, choices=tuple(sorted(choices.items())))
 
 
 def _faults(
-    question: Question, answer: Answer, offered: Mapping[Site, Sequence[Kwargs]], judge: Judge
+    question: CallQuestion, answer: CallAnswer, offered: Mapping[Site, Sequence[Kwargs]], judge: Judge
 ) -> dict[Site, str]:
     """Whose choices are at fault, and why; none where the call fails whatever is chosen.
 
@@ -116,7 +116,7 @@ def _faults(
         if answers[one].held:
             return {site: f"{answer.detail}; right with {dict(dict(one.choices)[site])}"}
     for which in (0, -1):
-        base = Question(
+        base = CallQuestion(
             call=question.call, choices=tuple(sorted((site, some[which]) for site, some in offered.items()))
         )
         if judge([base])[base].held:

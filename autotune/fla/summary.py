@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..plural import counted
-from .tune import Outcome, refusal
+from .tune import FlaOutcome, refusal
 
 SCHEMA = 1
 
 
-def lines(outcome: Outcome) -> list[str]:
+def lines(outcome: FlaOutcome) -> list[str]:
     rejected = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.items() if count)
     found = [
         f"compiled: {counted(outcome.ran, 'kernel')}, {outcome.cached} known before; rejected: {rejected or 'none'}",
@@ -25,7 +25,7 @@ def lines(outcome: Outcome) -> list[str]:
     return found + [f"no configuration: {name}" for name in outcome.failed]
 
 
-def document(gpu: str, outcome: Outcome) -> dict[str, Any]:
+def document(gpu: str, outcome: FlaOutcome) -> dict[str, Any]:
     """The run as JSON values. Fields may be added; none changes its meaning within a schema.
 
     gate: how many block sizes were checked in the interpreter, how many failed, and for how many of the chosen ones the

@@ -30,7 +30,7 @@ from . import compile as compiling
 from . import fake_device, gate
 from .cache_keys import CacheKeyGroup, Place, cache_key_groups
 from .calls import OPS, calls
-from .gate_cache import Verdicts
+from .gate_cache import AnswerCache
 from .select import Judge, Refusal, Selection, select
 
 SCHEMA = 2
@@ -39,7 +39,7 @@ GATES = "interpreter: passed; device: owed"
 
 
 @dataclass(slots=True, kw_only=True)
-class Outcome:
+class FlaOutcome:
     """What a run came to.
 
     entries: chosen; evidence: of each, names of the answers of the gate. kernels: sites in calls, those of `failed` without a
@@ -69,7 +69,7 @@ class Outcome:
 def tune_fla(
     gpu: Gpu, rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int], *, jobs: int, out: Path, cache: Path,
     budget: float | None, hooks: Hooks,
-) -> Outcome:  # fmt: skip
+) -> FlaOutcome:  # fmt: skip
     """Compile, reject, choose and write `fla/<gpu>.json`. Raises TableError where FLA is not there, or not for this GPU."""
     deadline = math.inf if budget is None else time.monotonic() + budget
     _require(gpu, rules)
@@ -77,7 +77,7 @@ def tune_fla(
     some = calls(rules, dtypes, sizes)
     with Workers(jobs, partial(fake_device.install, facts(gpu), "", _site())) as workers:
         hooks.progress.begin("recording launches", len(some))
-        tasks: list[compiling.Task] = []
+        tasks: list[compiling.CompileTask] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         for index, result in workers.run(compiling.tasks, [(call, arch) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
@@ -88,7 +88,7 @@ def tune_fla(
         hooks.say(f"FLA {_version()}: {counted(len(keys), 'kernel')} of {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
         found: dict[str, Compilation] = {}
-        waiting: dict[str, compiling.Task] = {}
+        waiting: dict[str, compiling.CompileTask] = {}
         # Every kernel's first configurations before any kernel's last, in case a budget ends.
         for task in sorted(tasks, key=lambda task: (task.place, task)):
             known = found.get(task.name) or store.get(task.name)
@@ -109,10 +109,10 @@ def tune_fla(
     made, rejected, left = cache_key_groups(gpu, tasks, keys, found)
     package = fake_device.where()
     assert package is not None
-    verdicts = Verdicts(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
+    verdicts = AnswerCache(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
     with gate.gate_workers(jobs, facts(gpu), _site()) as workers:
         selection = select(made, tasks, _judge(workers, verdicts, hooks))
-    outcome = Outcome(
+    outcome = FlaOutcome(
         path=out / "fla" / f"{gpu.slug}.json", kernels=len(keys), ran=len(found) - cached, cached=cached,
         rejected={reason: count for reason, count in sorted(rejected.items()) if count}, left=left,
         checked=selection.checked, owed=len(selection.chosen), refused=selection.refused,
@@ -122,11 +122,11 @@ def tune_fla(
     return outcome
 
 
-def _judge(workers: Workers, verdicts: Verdicts, hooks: Hooks) -> Judge:
+def _judge(workers: Workers, verdicts: AnswerCache, hooks: Hooks) -> Judge:
     """Answers to questions, each asked once: of an earlier run, or from workers."""
-    known: dict[gate.Question, gate.Answer] = {}
+    known: dict[gate.CallQuestion, gate.CallAnswer] = {}
 
-    def judge(questions: Sequence[gate.Question]) -> Mapping[gate.Question, gate.Answer]:
+    def judge(questions: Sequence[gate.CallQuestion]) -> Mapping[gate.CallQuestion, gate.CallAnswer]:
         new = [question for question in questions if question not in known]
         names = {question: verdicts.key(question) for question in new}
         known.update({question: answer for question in new if (answer := verdicts.get(names[question]))})
@@ -209,7 +209,7 @@ def prove(
     return found
 
 
-def _fill(outcome: Outcome, made: Sequence[CacheKeyGroup], selection: Selection, verdicts: Verdicts) -> None:
+def _fill(outcome: FlaOutcome, made: Sequence[CacheKeyGroup], selection: Selection, verdicts: AnswerCache) -> None:
     """The entries of what was chosen, in order, and what was not."""
     rows: dict[tuple[str, str], tuple[FlaEntry, tuple[str, ...]]] = {}
     for number, slot in enumerate(made):
@@ -229,7 +229,7 @@ def _fill(outcome: Outcome, made: Sequence[CacheKeyGroup], selection: Selection,
     outcome.evidence = [rows[place][1] for place in sorted(rows)]
 
 
-def _text(gpu: Gpu, outcome: Outcome) -> str:
+def _text(gpu: Gpu, outcome: FlaOutcome) -> str:
     """The document: one entry a line."""
     head = {"schema": SCHEMA, "gpu": gpu.slug, "fla": _version(), "triton": triton_version(),
             "how": "compiled, ranked by resources, and not timed; block sizes judged in the interpreter",

@@ -35,7 +35,7 @@ Subject = tuple[str, str, str, int, int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class GateQuestion:
     """Is what these configurations stand for right?
 
     With K = V = 0: do they, which share variant, chunk size and solver, compute what the rule says in this dtype?
@@ -68,13 +68,13 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class GateAnswer:
     """held: every case passed. detail: what was judged, or the first failure with the token that replays it.
 
     final: it will be the same the next time; False of what crashed, hung or could not be judged.
     """
 
-    question: Question
+    question: GateQuestion
     held: bool
     detail: str
     final: bool = True
@@ -89,50 +89,50 @@ def sources() -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
-def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[Question]:
+def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[GateQuestion]:
     """What to ask of configurations that are to be served: of each as it stands, and of the arithmetic that some share."""
-    placed, shared = set[Question](), dict[Subject, set[LaunchConfig]]()
+    placed, shared = set[GateQuestion](), dict[Subject, set[LaunchConfig]]()
     for family, config in served:
         arithmetic, own = asked_of(family, config)
         placed.add(own)
         shared.setdefault(arithmetic.subject, set()).add(config)
     return [
         *(
-            Question(op=op, rule=rule, dtype=dtype, configs=tuple(sorted(some, key=lambda config: config.token)))
+            GateQuestion(op=op, rule=rule, dtype=dtype, configs=tuple(sorted(some, key=lambda config: config.token)))
             for (op, rule, dtype, *_), some in sorted(shared.items())
         ),
         *sorted(placed, key=lambda question: question.subject),
     ]
 
 
-def asked_of(family: Family, config: LaunchConfig) -> tuple[Question, Question]:
+def asked_of(family: Family, config: LaunchConfig) -> tuple[GateQuestion, GateQuestion]:
     """About its arithmetic, and about the configuration as it stands."""
     about = {"op": family.op, "rule": family.rule, "dtype": family.dtype, "configs": (config,)}
-    return Question(**about), Question(**about, K=family.K, V=family.V)
+    return GateQuestion(**about), GateQuestion(**about, K=family.K, V=family.V)
 
 
-def ask(some: Sequence[Question], jobs: int, timeout: float = SECONDS) -> Iterator[Answer]:
+def ask(some: Sequence[GateQuestion], jobs: int, timeout: float = SECONDS) -> Iterator[GateAnswer]:
     """Answers, as they are found, from processes that may crash or hang; either is a failure."""
     with Workers(jobs, one_thread, interpret=True) as workers:
         for index, result in workers.run(judge, [(question,) for question in some], timeout):
             if isinstance(result, Failure):
-                result = Answer(
+                result = GateAnswer(
                     question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
                 )
             yield result
 
 
-def judge(question: Question) -> Answer:
+def judge(question: GateQuestion) -> GateAnswer:
     """In the interpreter, up to the first failure."""
     return _judge(question, "cpu", _arithmetic(question) if not question.K else _placement(question))
 
 
-def judge_on_device(question: Question) -> Answer:
+def judge_on_device(question: GateQuestion) -> GateAnswer:
     """As compiled, for the head dimensions of the question, on the GPU of this process."""
     return _judge(question, "cuda", _compiled(question))
 
 
-def _judge(question: Question, device: str, cases: Iterable[tuple[str, Case]]) -> Answer:
+def _judge(question: GateQuestion, device: str, cases: Iterable[tuple[str, Case]]) -> GateAnswer:
     from ...kernels import KERNELS as OURS
     from ...results.files.calibration import tau
     from ...verify.cases.case import Replay
@@ -149,15 +149,15 @@ def _judge(question: Question, device: str, cases: Iterable[tuple[str, Case]]) -
         replay = Replay(prop=prop, kernel=name, case=case).token
         if outcome.status != "held":
             detail = f"{outcome.status}: {outcome.message} in {replay}"
-            return Answer(question=question, held=False, detail=detail, final=outcome.status != "error")
+            return GateAnswer(question=question, held=False, detail=detail, final=outcome.status != "error")
         counts[prop] = counts.get(prop, 0) + 1
         worst = max(worst, outcome.ratio or 0.0)
     judged = ", ".join(f"{prop} {count}" for prop, count in counts.items())
     rounded = f"; worst error {worst:.3g} of the budget" if "error" in counts else ""
-    return Answer(question=question, held=True, detail=judged + rounded)
+    return GateAnswer(question=question, held=True, detail=judged + rounded)
 
 
-def _arithmetic(question: Question) -> Iterator[tuple[str, Case]]:
+def _arithmetic(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """Equality over two chunks and a tail, and the error budget in hard regimes; configurations in turn."""
     from ...verify.cases.case import Case
 
@@ -167,7 +167,7 @@ def _arithmetic(question: Question) -> Iterator[tuple[str, Case]]:
         yield prop, Case(problem=one, config=question.configs[index % len(question.configs)])
 
 
-def _placement(question: Question) -> Iterator[tuple[str, Case]]:
+def _placement(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """Equality, then addresses and races, on a packed batch with an empty sequence, one token, and a chunk and a bit."""
     from ...verify.cases.case import Case
 
@@ -177,7 +177,7 @@ def _placement(question: Question) -> Iterator[tuple[str, Case]]:
     yield "memory", Case(problem=ragged, config=config)
 
 
-def _compiled(question: Question) -> Iterator[tuple[str, Case]]:
+def _compiled(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """The same bits on every repeat, also with programs on several multiprocessors and many trips through every loop; then
     error budgets, as served and in hard regimes."""
     from ...verify.cases.case import Case
@@ -197,7 +197,7 @@ def _compiled(question: Question) -> Iterator[tuple[str, Case]]:
         yield prop, Case(problem=one, config=config)
 
 
-def _hard(question: Question) -> list[Problem]:
+def _hard(question: GateQuestion) -> list[Problem]:
     """A chunk and a bit in every hard regime that the rule has."""
     from ...specs.rule import RULES
     from ...verify.cases.strategies import regimes_of
@@ -207,13 +207,13 @@ def _hard(question: Question) -> list[Problem]:
     return [replace(problem, regime=name) for name in REGIMES if name in has]
 
 
-def _ragged(question: Question) -> Problem:
+def _ragged(question: GateQuestion) -> Problem:
     chunk = question.configs[0].chunk_size
     lengths = (0, 1, chunk + 3)
     return _problem(question, T=sum(lengths), lengths=lengths)
 
 
-def _problem(question: Question, **settings: Any) -> Problem:
+def _problem(question: GateQuestion, **settings: Any) -> Problem:
     """Grouped heads, and head dimensions off every block, unless said otherwise."""
     from ...specs.problem import Problem
     from ...specs.rule import RULES

@@ -44,7 +44,7 @@ def sizes() -> list[tuple[int, int]]:
     return list(product(TOKENS, HEADS))
 
 
-def rank(family: Family, kept: Mapping[Point, Compilation], gpu: Gpu) -> list[Ranked]:
+def rank(family: Family, survivors: Mapping[Point, Compilation], gpu: Gpu) -> list[Ranked]:
     """The safe default first, if its stages were compiled, then the configurations that lose least where they lose most.
 
     For every chunk size and solver the best tile of each stage is found for each size of call by itself: stages add up, so
@@ -54,7 +54,7 @@ def rank(family: Family, kept: Mapping[Point, Compilation], gpu: Gpu) -> list[Ra
     tokens, heads = (np.array(column) for column in zip(*grid, strict=True))
     times = {
         point: estimate(point, binary, gpu, tokens, heads) * RUNS[family.op].get(point.stage, 1)
-        for point, binary in kept.items()
+        for point, binary in survivors.items()
         if point.family == family
     }
     totals: dict[LaunchConfig, np.ndarray] = {}
@@ -69,13 +69,13 @@ def rank(family: Family, kept: Mapping[Point, Compilation], gpu: Gpu) -> list[Ra
     found = []
     for config in _few(totals, family.default):
         milliseconds = {size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)}
-        found.append(Ranked(config=config, milliseconds=milliseconds, resources=resources(family, config, kept)))
+        found.append(Ranked(config=config, milliseconds=milliseconds, resources=resources(family, config, survivors)))
     return found
 
 
-def resources(family: Family, config: LaunchConfig, kept: Mapping[Point, Compilation]) -> Resources:
+def resources(family: Family, config: LaunchConfig, survivors: Mapping[Point, Compilation]) -> Resources:
     """What a configuration whose stages were kept needs, at most over them."""
-    binaries = [kept[point] for point in points_of(family, config)]
+    binaries = [survivors[point] for point in points_of(family, config)]
     return Resources.of([(binary.shared, binary.registers, binary.threads) for binary in binaries])
 
 

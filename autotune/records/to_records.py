@@ -15,7 +15,7 @@ from ...results.schema.record import Compiled, Estimated, Gated, Ranking, Record
 from ..compile.binary import Compilation
 from ..compile.prune import Pruned
 from ..compile.toolchain import triton_version
-from ..gates.interpreter import Answer, Question
+from ..gates.interpreter import GateAnswer, GateQuestion
 from ..gates.running import SCHEDULES, RunAnswer, RunQuestion
 from ..model.ranking import Ranked
 from ..space.points import Family, Point
@@ -82,7 +82,7 @@ def ranking(family: Family, few: Sequence[Ranked]) -> list[Record]:
     ]
 
 
-def judged(answer: Answer, sources: str) -> Record:
+def judged(answer: GateAnswer, sources: str) -> Record:
     """An answer of the interpreter. One that is not final has no evidence's name, so that the next run asks again."""
     question = answer.question
     key = Family(op=question.op, rule=question.rule, dtype=question.dtype, K=question.K, V=question.V).key()
@@ -135,7 +135,7 @@ def evidence_of_run(question: RunQuestion, engine: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
-def evidence(question: Question, sources: str) -> str:
+def evidence(question: GateQuestion, sources: str) -> str:
     """Names a question as judged by these sources: equal names, equal answers."""
     words = (sources, *map(str, question.subject), *(config.token for config in question.configs))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]

@@ -79,10 +79,10 @@ def print_summary(console: Console, report: Report) -> None:
     for family in report.ranked:
         found = {point: binary for point, binary in report.compiled.found.items() if point.family == family}
         codes = {binary.code for binary in found.values() if binary.outcome == "compiled"}
-        kept = sum(point.family == family for point in report.pruned.kept)
+        survivors = sum(point.family == family for point in report.pruned.survivors)
         entries = [entry for entry in report.table.entries if family_of(entry.key) == family]
         left = report.compiled.left.get(family, 0)
-        table.add_row(short(family), *map(str, (len(found), len(codes), kept, *worth(entries), left or "")))
+        table.add_row(short(family), *map(str, (len(found), len(codes), survivors, *worth(entries), left or "")))
     console.print(table)
     console.print(LEGEND, soft_wrap=True, markup=False)
     tiers = Counter(entry.tier for entry in report.table.entries)
@@ -117,7 +117,7 @@ def document(report: Report) -> dict[str, Any]:
         },
         "rejected": dict(Counter(left.reason for left in pruned.rejected.values())),
         "launchable": pruned.launchable,
-        "kept": len(pruned.kept),
+        "kept": len(pruned.survivors),
         "slow_products": len(pruned.warned),
         "gate": {"held": sum(a.held for a in report.answers), "failed": sum(not a.held for a in report.answers)},
         "table": {"path": str(report.table_path), "entries": len(report.table.entries)},

@@ -24,8 +24,8 @@ from ..compile.binary import Compilation
 from ..compile.prune import too_large
 from ..compile.stage import COMPILE_SECONDS
 from ..space.points import Point, family_of, point_of, points_of
-from .device import Sizes, Timed
-from .shared_trials import Bench, Verdicts
+from .device import CallSizes, Timed
+from .shared_trials import Bench, DeviceGate
 
 MOST = 4
 """Canaries, at most."""
@@ -37,7 +37,7 @@ Compile = Callable[[Sequence[Point]], Sequence[Compilation]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Verdict:
+class CanaryVerdict:
     """lines: the report. dead: canaries that can no longer be launched, or are wrong. changed: those that compile to another
     program, or are slower. same: unchanged ones.
     """
@@ -66,12 +66,12 @@ def canaries(table: Table, *, most: int = MOST) -> list[TableEntry]:
     return chosen
 
 
-def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, compile: Compile) -> Verdict:
+def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, compile: Compile) -> CanaryVerdict:
     """Compile the stages of the canaries and compare them with what the records say of them."""
     before = {
         (point_of(record), record.triton): record for record in records if isinstance(record, Compiled) and record.stage
     }
-    verdict = Verdict()
+    verdict = CanaryVerdict()
     for entry in some:
         points = points_of(family_of(entry.key), LaunchConfig.parse(entry.config))
         differences, broken = [], []
@@ -95,13 +95,13 @@ def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, c
     return verdict
 
 
-def retime(some: Sequence[TableEntry], records: Sequence[Record], bench: Bench) -> Verdict:
+def retime(some: Sequence[TableEntry], records: Sequence[Record], bench: Bench) -> CanaryVerdict:
     """Gate and time the canaries, and compare them with the measurements that they are in the table for."""
-    verdict = Verdict()
+    verdict = CanaryVerdict()
     for entry in some:
-        family, size = family_of(entry.key), Sizes(tokens=entry.key.tokens, heads=entry.key.heads)
+        family, size = family_of(entry.key), CallSizes(tokens=entry.key.tokens, heads=entry.key.heads)
         config, name = LaunchConfig.parse(entry.config), f"{entry.key} {entry.config}"
-        passed = Verdicts(bench, family).passed(config)
+        passed = DeviceGate(bench, family).passed(config)
         rounds = [bench.timer(family, size, config, None) if passed else "gate" for _ in range(ROUNDS)]
         timed = [one for one in rounds if isinstance(one, Timed)]
         if not timed:

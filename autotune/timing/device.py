@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 if TYPE_CHECKING:
     from ...kernels.configs.launch_config import LaunchConfig
     from ...specs.gpus import Gpu
-    from ..gates.interpreter import Answer, Question
+    from ..gates.interpreter import GateAnswer, GateQuestion
     from ..space.points import Family
     from .timings import Sample
 
@@ -79,7 +79,7 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class TimingFailure:
     """Why a configuration has no times on a device that is in order. detail: one line, or ""."""
 
     reason: Cause
@@ -90,7 +90,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sizes:
+class CallSizes:
     """A call to time: sequences of `tokens` tokens, `heads` = sequences x value heads, of one sequence if that is few."""
 
     tokens: int
@@ -183,7 +183,7 @@ def alive() -> bool:
     return True
 
 
-def judge(question: Question) -> Answer:
+def judge(question: GateQuestion) -> GateAnswer:
     """The gate on the device."""
     from ...verify.process.lost_device import DeviceLost
     from ..gates.interpreter import judge_on_device
@@ -198,8 +198,8 @@ def judge(question: Question) -> Answer:
 
 
 def time_config(
-    family: Family, sizes: Sizes, config: LaunchConfig, flush_bytes: int, best: float | None
-) -> Timed | Failure:
+    family: Family, sizes: CallSizes, config: LaunchConfig, flush_bytes: int, best: float | None
+) -> Timed | TimingFailure:
     """Time one configuration: at least two samples, or why there are none.
 
     best: milliseconds of the best configuration so far; None for none. An error of the device ends the process, as nothing
@@ -211,7 +211,7 @@ def time_config(
     try:
         return _timed(_call(family, sizes, config), flush_bytes, best)
     except OutOfResources:
-        return Failure(reason="resources")
+        return TimingFailure(reason="resources")
     except RuntimeError as error:
         cause = "memory" if isinstance(error, torch.OutOfMemoryError) else _cause(error)
         if cause is None:
@@ -220,11 +220,11 @@ def time_config(
         _end_if_poisoned(_told(error))
         if cause == "memory":
             torch.cuda.empty_cache()
-        return Failure(reason=cause)
+        return TimingFailure(reason=cause)
     except Exception as error:
         # Errors of Triton's compiler share no base class with anything.
         _end_if_poisoned(_told(error))
-        return Failure(reason="compile")
+        return TimingFailure(reason="compile")
 
 
 def hopeless(samples: Sequence[float], best: float | None) -> bool:
@@ -313,7 +313,7 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _call(family: Family, sizes: Sizes, config: LaunchConfig, device: str = "cuda") -> Callable[[], object]:
+def _call(family: Family, sizes: CallSizes, config: LaunchConfig, device: str = "cuda") -> Callable[[], object]:
     """One run of the op, forward or forward and backward, on ordinary inputs."""
     import torch
 

@@ -30,13 +30,13 @@ from ...verify.process import pool
 from ...verify.process.pool import Workers
 from ...verify.process.signals import check_interrupt
 from ..compile.binary import Compilation
-from ..gates.interpreter import Answer, Question, Subject
+from ..gates.interpreter import GateAnswer, GateQuestion, Subject
 from ..model.ranking import Ranked, compiled, sizes
 from ..space.points import Family, Point
 from ..storage.database import Storage, open_storage
 from . import device
-from .device import Device, Failure, NoAnswer, Sizes, Timed
-from .shared_trials import Bench, Verdicts
+from .device import CallSizes, Device, NoAnswer, Timed, TimingFailure
+from .shared_trials import Bench, DeviceGate
 from .tuning_job import Plan, TuningJob
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ MOST_USED = (4096, 32)
 def measure(
     bench: Bench,
     ranked: Mapping[Family, Sequence[Ranked]],
-    kept: Mapping[Point, Compilation],
+    survivors: Mapping[Point, Compilation],
     *,
     deadline: float,
     known: Sequence[Record] = (),
@@ -77,16 +77,16 @@ def measure(
         if isinstance(record, Measured) and bench.current(record):
             timed[record.key].append(record)
     plan = Plan(
-        bench=bench, storage=storage or open_storage(None), kept=kept, timed=timed, refused=frozenset(refused),
+        bench=bench, storage=storage or open_storage(None), survivors=survivors, timed=timed, refused=frozenset(refused),
         deadline=deadline, trials=trials, seed=seed,
     )  # fmt: skip
-    verdicts = {family: Verdicts(bench, family, known) for family in ranked}
-    points = {family: digest(family, kept) for family in ranked}
+    verdicts = {family: DeviceGate(bench, family, known) for family in ranked}
+    points = {family: digest(family, survivors) for family in ranked}
     served = standing or {}
     left = [
         TuningJob(
-            plan=plan, family=family, size=Sizes(tokens=tokens, heads=heads), verdicts=verdicts[family],
-            portfolio=_portfolio(family, few, kept, served.get(family.key(tokens, heads))), points=points[family],
+            plan=plan, family=family, size=CallSizes(tokens=tokens, heads=heads), verdicts=verdicts[family],
+            portfolio=_portfolio(family, few, survivors, served.get(family.key(tokens, heads))), points=points[family],
         )
         for tokens, heads in by_use()
         for family, few in ranked.items()
@@ -109,16 +109,16 @@ def measure(
 
 
 def _portfolio(
-    family: Family, few: Sequence[Ranked], kept: Mapping[Point, Compilation], served: LaunchConfig | None
+    family: Family, few: Sequence[Ranked], survivors: Mapping[Point, Compilation], served: LaunchConfig | None
 ) -> list[LaunchConfig]:
     """What the cost model likes, and what is served now if it was compiled here."""
-    here = [served] if served and compiled(family, served, kept) else []
+    here = [served] if served and compiled(family, served, survivors) else []
     return list(dict.fromkeys([*(one.config for one in few), *here]))
 
 
-def digest(family: Family, kept: Mapping[Point, Compilation]) -> str:
+def digest(family: Family, survivors: Mapping[Point, Compilation]) -> str:
     """Names the points of a family that were kept: equal names, equal candidates."""
-    words = sorted(str(point) for point in kept if point.family == family)
+    words = sorted(str(point) for point in survivors if point.family == family)
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]
 
 
@@ -166,7 +166,9 @@ def bench_of(
         words = Path(folder) / "last-words"
         with Workers(1, partial(device.begin, start, words)) as workers:
 
-            def timer(family: Family, size: Sizes, config: LaunchConfig, best: float | None) -> Timed | Failure:
+            def timer(
+                family: Family, size: CallSizes, config: LaunchConfig, best: float | None
+            ) -> Timed | TimingFailure:
                 timed = _run(workers, words, device.time_config, family, size, config, flush, best)
                 nonlocal told
                 if isinstance(timed, Timed) and not timed.queued and not told:
@@ -176,10 +178,10 @@ def bench_of(
                     )
                 return timed
 
-            def judge(question: Question) -> Answer:
+            def judge(question: GateQuestion) -> GateAnswer:
                 answer = _run(workers, words, device.judge, question)
-                if isinstance(answer, Failure):
-                    return Answer(question=question, held=False, detail=str(answer))
+                if isinstance(answer, TimingFailure):
+                    return GateAnswer(question=question, held=False, detail=str(answer))
                 if not answer.held and not answer.final:
                     _ask_device(workers, words, answer.detail)
                     warn(
@@ -190,7 +192,7 @@ def bench_of(
             yield Bench(gpu=gpu, device=present, timer=timer, judge=judge, record=record, step=step)
 
 
-def _run(workers: Workers, words: Path, task: Callable[..., T], *arguments: Any) -> T | Failure:
+def _run(workers: Workers, words: Path, task: Callable[..., T], *arguments: Any) -> T | TimingFailure:
     """The result of a task of the child; a failure where it crashes or hangs, and the device is in order after it."""
     words.unlink(missing_ok=True)
     ((_, result),) = workers.run(task, [arguments], SECONDS)
@@ -217,14 +219,14 @@ def _ask_device(workers: Workers, words: Path, after: str) -> None:
     raise NoAnswer(one_line(f"the device does not answer ({why[:200]}), after {after}"))
 
 
-def _failure(ended: pool.Failure, words: str, seconds: float) -> Failure:
+def _failure(ended: pool.Failure, words: str, seconds: float) -> TimingFailure:
     """The failure that the end of a process is. words: its exit reason, if it left one."""
     if ended.outcome == "timeout":
-        return Failure(reason="timeout", detail=f"no end within {seconds:.0f} s")
+        return TimingFailure(reason="timeout", detail=f"no end within {seconds:.0f} s")
     if not words:
         code = ended.code or 0
         words = f"killed by {Signals(-code).name}" if -code in set(Signals) else f"exit code {code}"
-    return Failure(reason="crash", detail=one_line(words))
+    return TimingFailure(reason="crash", detail=one_line(words))
 
 
 def _read(words: Path) -> str:

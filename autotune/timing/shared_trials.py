@@ -16,22 +16,22 @@ from ...results.schema.record import Gated, Measured, Record, Rejected, record_t
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
 from ..compile.toolchain import triton_version
-from ..gates.interpreter import Answer, Question, asked_of
+from ..gates.interpreter import GateAnswer, GateQuestion, asked_of
 from ..search.propose import BudgetExhausted, Trials
 from ..search.study import Config, Timing
 from ..space.points import Family
 from ..space.validate import read_record
 from ..storage.leases import LeaseGroup
-from .device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Failure, Sizes, Timed
+from .device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, CallSizes, Device, Timed, TimingFailure
 
 GOOD_FOR_NO_SIZE = ("timeout", "crash", "compile", "resources")
 """Failures that take a configuration out at every size of call."""
 
-Timer = Callable[[Family, Sizes, LaunchConfig, float | None], Timed | Failure]
+Timer = Callable[[Family, CallSizes, LaunchConfig, float | None], Timed | TimingFailure]
 """Samples and clocks, or why there are none.
 
 The last argument is the milliseconds of the best so far, None where nothing is to be stopped early."""
-Judge = Callable[[Question], Answer]
+Judge = Callable[[GateQuestion], GateAnswer]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,13 +68,13 @@ class Bench:
             return True
         return record.device == self.device.name and record.protocol in (PROTOCOL, FINALS_PROTOCOL)
 
-    def group_name(self, family: Family, size: Sizes) -> str:
+    def group_name(self, family: Family, size: CallSizes) -> str:
         """Equal for workers whose timings compare: anything else is another group, and another study."""
         words = (self.gpu.slug, family.key(size.tokens, size.heads), kernel_digest(family.key(), "-"), triton_version())
         return " ".join(map(str, (*words, self.device.driver, self.device.name, PROTOCOL)))
 
 
-class Verdicts:
+class DeviceGate:
     """What may be timed: judged once per configuration and family, and never again once it hung or crashed."""
 
     def __init__(self, bench: Bench, family: Family, known: Iterable[Record] = ()) -> None:
@@ -133,12 +133,12 @@ class SharedTrials(Trials):
         self,
         bench: Bench,
         family: Family,
-        size: Sizes,
+        size: CallSizes,
         *,
         group: LeaseGroup,
         configs: Mapping[Config, LaunchConfig],
         need: Callable[[LaunchConfig], Resources | None],
-        verdicts: Verdicts,
+        verdicts: DeviceGate,
         limit: int,
         deadline: float,
     ) -> None:
@@ -175,7 +175,7 @@ class SharedTrials(Trials):
         """Time what was timed before; if it fails now, why it is out."""
         timed = self._bench.timer(self._family, self._size, config, None)
         self._bench.step(f"{self._family} {config.token}, once more")
-        return self._rejected(config, timed) if isinstance(timed, Failure) else timed
+        return self._rejected(config, timed) if isinstance(timed, TimingFailure) else timed
 
     def measured(self, config: LaunchConfig, times: Sequence[Timed], protocol: str, resources: Resources) -> Measured:
         """The record of a configuration that was timed so often, in that way."""
@@ -258,13 +258,13 @@ class SharedTrials(Trials):
         gate = self._verdicts.gate(config)
         best = min((statistics.median(record.samples) for record in self.found.values() if record), default=None)
         timed = self._bench.timer(self._family, self._size, config, best)
-        if isinstance(timed, Failure):
+        if isinstance(timed, TimingFailure):
             return [*gate, self._rejected(config, timed)]
         need = self._need(config)
         assert need is not None
         return [*gate, self.measured(config, [timed], PROTOCOL, need)]
 
-    def _rejected(self, config: LaunchConfig, failure: Failure) -> Rejected:
+    def _rejected(self, config: LaunchConfig, failure: TimingFailure) -> Rejected:
         key = self._family.key(self._size.tokens, self._size.heads)
         about = self._bench.about(self._family, config)
         return Rejected(key=key, **about, reason=failure.reason, detail=failure.detail)

@@ -28,8 +28,8 @@ from ..search.study import Config, Space, Study
 from ..space.points import Family, Point, config_of
 from ..storage.database import Storage
 from ..storage.leases import LeaseGroup
-from .device import FINALS_PROTOCOL, PROTOCOL, Sizes, Timed
-from .shared_trials import Bench, SharedTrials, Verdicts, records_of
+from .device import FINALS_PROTOCOL, PROTOCOL, CallSizes, Timed
+from .shared_trials import Bench, DeviceGate, SharedTrials, records_of
 
 FINALISTS = 8
 ROUNDS = 3
@@ -48,7 +48,7 @@ class Plan:
 
     bench: Bench
     storage: Storage
-    kept: Mapping[Point, Compilation]
+    survivors: Mapping[Point, Compilation]
     timed: Mapping[Key, Sequence[Measured]]
     refused: frozenset[Subject]
     deadline: float
@@ -66,10 +66,10 @@ class TuningJob:
 
     plan: Plan
     family: Family
-    size: Sizes
+    size: CallSizes
     portfolio: Sequence[LaunchConfig]
     points: str
-    verdicts: Verdicts
+    verdicts: DeviceGate
 
     def open(self) -> None:
         """Time the portfolio."""
@@ -86,7 +86,7 @@ class TuningJob:
                 plan.bench.record(record)
             return True
         allowed = {config for config in self.portfolio if self._allowed(config)}
-        space, configs = candidates(self.family, plan.kept, plan.bench.gpu, self.size, self._allowed)
+        space, configs = candidates(self.family, plan.survivors, plan.bench.gpu, self.size, self._allowed)
         limit = min(plan.trials, len(space.feasible)) + len(allowed - {*configs.values()})
         trials = self._trials(group, configs, limit)
         study: list[Study] = []
@@ -116,8 +116,8 @@ class TuningJob:
 
     def _trials(self, group: LeaseGroup, configs: Mapping[Config, LaunchConfig], limit: int) -> SharedTrials:
         def need(config: LaunchConfig) -> Resources | None:
-            kept = self.plan.kept
-            return resources(self.family, config, kept) if compiled(self.family, config, kept) else None
+            survivors = self.plan.survivors
+            return resources(self.family, config, survivors) if compiled(self.family, config, survivors) else None
 
         return SharedTrials(
             self.plan.bench, self.family, self.size, group=group, configs=configs, need=need, verdicts=self.verdicts,
@@ -202,14 +202,14 @@ def finalists(timed: Iterable[Measured]) -> list[str]:
 
 def candidates(
     family: Family,
-    kept: Mapping[Point, Compilation],
+    survivors: Mapping[Point, Compilation],
     gpu: Gpu,
-    size: Sizes,
+    size: CallSizes,
     allowed: Callable[[LaunchConfig], bool] = lambda config: True,
 ) -> tuple[Space, dict[Config, LaunchConfig]]:
     """The search space at one size: per variant, chunk size and solver the tiles of each stage that the cost model likes best."""
     tokens, heads = np.array([size.tokens]), np.array([size.heads])
-    of_family = {point: binary for point, binary in kept.items() if point.family == family}
+    of_family = {point: binary for point, binary in survivors.items() if point.family == family}
     cost = {point: float(estimate(point, binary, gpu, tokens, heads)[0]) for point, binary in of_family.items()}
     configs: dict[Config, LaunchConfig] = {}
     for stages in whole(family, of_family):

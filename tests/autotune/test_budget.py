@@ -11,7 +11,7 @@ import pytest
 from deltaproof.autotune import join as worker
 from deltaproof.autotune import tune
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.gates.interpreter import Answer
+from deltaproof.autotune.gates.interpreter import GateAnswer
 from deltaproof.autotune.storage import jobs
 from deltaproof.autotune.storage.database import open_storage
 from deltaproof.autotune.timing import measure, tuning_job
@@ -49,7 +49,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch):
                 return Timed(samples=(milliseconds,) * SAMPLES)
 
             yield Bench(gpu=target, device=present, timer=timer, record=record,
-                        judge=lambda question: Answer(question=question, held=True, detail="made up"))  # fmt: skip
+                        judge=lambda question: GateAnswer(question=question, held=True, detail="made up"))  # fmt: skip
 
         monkeypatch.setattr(tune, "bench_of", bench_of)
         return deadlines
@@ -75,7 +75,7 @@ def test_judging_in_the_interpreter_ends_with_its_share(made_up, tmp_path: Path,
         for question in questions:
             asked.append(question.token)
             time.sleep(2.0)
-            yield Answer(question=question, held=True, detail="late")
+            yield GateAnswer(question=question, held=True, detail="late")
 
     monkeypatch.setattr(gate, "ask", ask_slowly)
     tune.tune(request(tmp_path, budget=1.0), tune.Hooks())

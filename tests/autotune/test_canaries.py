@@ -14,7 +14,7 @@ from deltaproof.autotune import check as checking
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.gates.interpreter import Answer
+from deltaproof.autotune.gates.interpreter import GateAnswer
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.timing.canaries import MOST, canaries, recompile, retime
 from deltaproof.autotune.timing.device import PROTOCOL, Device, Timed
@@ -89,7 +89,7 @@ def test_check_tries_them_when_triton_is_another(ledger: Ledger, monkeypatch: py
 def bench(ledger: Ledger, milliseconds: float, *, right: bool = True) -> Bench:
     return Bench(
         gpu=H100, device=DEVICE, timer=lambda *_: Timed(samples=(milliseconds,) * 7),
-        judge=lambda question: Answer(question=question, held=right, detail="made up"),
+        judge=lambda question: GateAnswer(question=question, held=right, detail="made up"),
         record=lambda record: ledger.add([record]),
     )  # fmt: skip
 

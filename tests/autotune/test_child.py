@@ -15,10 +15,10 @@ import typer
 
 from deltaproof.autotune.cli import options as commandline
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.gates.interpreter import Answer, Question, asked_of
+from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion, asked_of
 from deltaproof.autotune.timing import device, measure
-from deltaproof.autotune.timing.device import SAMPLES, Device, Failure, NoAnswer, Sizes, Timed
-from deltaproof.autotune.timing.shared_trials import Bench, Verdicts
+from deltaproof.autotune.timing.device import SAMPLES, CallSizes, Device, NoAnswer, Timed, TimingFailure
+from deltaproof.autotune.timing.shared_trials import Bench, DeviceGate
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results.schema.record import Gated, Record
 from deltaproof.specs.gpus import gpu
@@ -28,7 +28,7 @@ HANGS, DIES, FULL, HUNGRY = (LaunchConfig(chunk_size=size) for size in (16, 32, 
 FINE = LaunchConfig(chunk_size=64, solver="tf32")
 ODD = LaunchConfig(chunk_size=32, solver="tf32")
 """Nobody can judge it."""
-SIZE = Sizes(tokens=33, heads=2)
+SIZE = CallSizes(tokens=33, heads=2)
 DEVICE = Device(name="a stand-in", arch="sm_90", sm_count=132, memory_gib=79.1, driver="13.0")
 
 
@@ -37,7 +37,7 @@ def pretend() -> None:
     device.start()
     some = torch.ones(64, 64)
 
-    def call(family, sizes: Sizes, config: LaunchConfig) -> Callable[[], object]:
+    def call(family, sizes: CallSizes, config: LaunchConfig) -> Callable[[], object]:
         def misbehave() -> None:
             if config == HANGS:
                 time.sleep(600)
@@ -57,11 +57,11 @@ def pretend() -> None:
             samples.append(1e3 * (time.perf_counter() - began))
         return Timed(samples=tuple(samples))
 
-    def judged(question: Question) -> Answer:
+    def judged(question: GateQuestion) -> GateAnswer:
         if question.configs[0] == ODD:
-            return Answer(question=question, held=False, detail="error: nobody knows", final=False)
+            return GateAnswer(question=question, held=False, detail="error: nobody knows", final=False)
         device._call(FAMILY, SIZE, question.configs[0])()
-        return Answer(question=question, held=True, detail="made up")
+        return GateAnswer(question=question, held=True, detail="made up")
 
     device._call, device._timed, device._end_if_poisoned = call, timed, lambda after: None
     device.alive = lambda: True
@@ -82,7 +82,7 @@ def bench() -> Iterator[Bench]:
 )
 def test_what_goes_wrong_is_told_in_a_line_and_the_next_is_timed(bench: Bench, config: LaunchConfig, outcome: str):
     failure = bench.timer(FAMILY, SIZE, config, None)
-    assert isinstance(failure, Failure)
+    assert isinstance(failure, TimingFailure)
     assert str(failure).startswith(outcome)
     assert "\n" not in failure.detail
     found = bench.timer(FAMILY, SIZE, FINE, None)
@@ -115,7 +115,7 @@ def test_a_device_that_does_not_answer_is_held_against_no_configuration(config: 
         measure.bench_of(gpu("h100"), DEVICE, recorded.append, start=pretend_broken) as bench,
         pytest.raises(NoAnswer, match=f"no CUDA-capable device.* after {why}"),
     ):
-        Verdicts(bench, FAMILY).passed(config)
+        DeviceGate(bench, FAMILY).passed(config)
     assert not recorded
 
 
@@ -128,7 +128,7 @@ def test_a_device_that_does_not_answer_ends_a_run_with_one_line(capsys: pytest.C
 
 def test_what_cannot_be_judged_is_not_timed_and_nothing_is_said_against_it(bench: Bench):
     recorded: list[Record] = []
-    verdicts = Verdicts(replace(bench, record=recorded.append), FAMILY)
+    verdicts = DeviceGate(replace(bench, record=recorded.append), FAMILY)
     assert not verdicts.passed(ODD)
     assert not recorded
     assert not verdicts.gate(ODD)

@@ -64,7 +64,7 @@ def test_a_program_that_cannot_be_launched_has_no_time():
 
 def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
     points = [point for point in enumerate_points(FAMILY, H100.arch)[0] if point.chunk_size in (32, 64)]
-    kept = prune({point: compile_one(point) for point in points}, H100.arch).kept
+    kept = prune({point: compile_one(point) for point in points}, H100.arch).survivors
     few = rank(FAMILY, kept, H100)
     assert few[0].config.token == "c64"
     tokens, heads = (np.array(column) for column in zip(*sizes(), strict=True))

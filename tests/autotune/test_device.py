@@ -14,7 +14,7 @@ import pytest
 
 from deltaproof.autotune.space.points import Family
 from deltaproof.autotune.timing import device, timings
-from deltaproof.autotune.timing.device import HOPELESS, SAMPLES, Sizes, hopeless
+from deltaproof.autotune.timing.device import HOPELESS, SAMPLES, CallSizes, hopeless
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
 
@@ -23,7 +23,7 @@ from deltaproof.specs.gpus import gpu
 @pytest.mark.parametrize("rule", ["gdn2", "kda", "gdn"])
 def test_the_call_that_is_timed_is_one_that_runs(op: str, rule: str):
     family = Family(op=op, rule=rule, dtype="fp32", K=32, V=32)
-    device._call(family, Sizes(tokens=33, heads=2), LaunchConfig(chunk_size=32), "cpu")()
+    device._call(family, CallSizes(tokens=33, heads=2), LaunchConfig(chunk_size=32), "cpu")()
 
 
 @pytest.mark.parametrize(
@@ -36,9 +36,9 @@ def test_only_what_two_samples_agree_on_is_hopeless(samples: list[float], best: 
 
 
 def test_sizes_become_sequences_and_heads():
-    assert Sizes(tokens=1, heads=16).split == (1, 16)
-    assert Sizes(tokens=1, heads=128).split == (8, 16)
-    assert Sizes(tokens=1, heads=4).split == (1, 4)
+    assert CallSizes(tokens=1, heads=16).split == (1, 16)
+    assert CallSizes(tokens=1, heads=128).split == (8, 16)
+    assert CallSizes(tokens=1, heads=4).split == (1, 4)
 
 
 class Cuda:
@@ -190,7 +190,7 @@ def test_an_error_of_the_device_ends_the_process_and_others_do_not(monkeypatch: 
         monkeypatch.setattr(device, "_call", lambda *_: None)
         monkeypatch.setattr(device, "_timed", call)
         failure = device.time_config(None, None, None, 0, None)  # pyright: ignore[reportArgumentType]
-        assert isinstance(failure, device.Failure)
+        assert isinstance(failure, device.TimingFailure)
         return failure.reason
 
     monkeypatch.setattr(os, "_exit", exit)

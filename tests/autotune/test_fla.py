@@ -19,26 +19,28 @@ from deltaproof.autotune.fla import compile as work
 from deltaproof.autotune.fla import fake_device, summary
 from deltaproof.autotune.fla import tune as target
 from deltaproof.autotune.fla.cache_keys import CacheKeyGroup, cache_key_groups
-from deltaproof.autotune.fla.calls import Call, Choice
-from deltaproof.autotune.fla.gate import Answer, Question
-from deltaproof.autotune.fla.gate_cache import Verdicts
+from deltaproof.autotune.fla.calls import FlaCall, FlaConfig
+from deltaproof.autotune.fla.gate import CallAnswer, CallQuestion
+from deltaproof.autotune.fla.gate_cache import AnswerCache
 from deltaproof.autotune.fla.select import Selection, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
 
 H100 = gpu("h100")
-CALL = Call(rule="gdn", dtype="bf16", size=64)
+CALL = FlaCall(rule="gdn", dtype="bf16", size=64)
 
 
-PACKED = Call(rule="gdn", dtype="bf16", size=64, packed=True)
+PACKED = FlaCall(rule="gdn", dtype="bf16", size=64, packed=True)
 KEYS = [(16, "torch.bfloat16"), (8, "torch.bfloat16")]
 
 
-def task(place: int, warps: int = 4, *, kernel: str = "one", programs: int = 1000, call: Call = CALL) -> work.Task:
-    choice = Choice(kwargs=(("BK", 32 * (1 + place % 2)),), num_warps=warps, num_stages=2, num_ctas=1)
+def task(
+    place: int, warps: int = 4, *, kernel: str = "one", programs: int = 1000, call: FlaCall = CALL
+) -> work.CompileTask:
+    choice = FlaConfig(kwargs=(("BK", 32 * (1 + place % 2)),), num_warps=warps, num_stages=2, num_ctas=1)
     name = f"{kernel} {place}{' packed' if call.packed else ''}"
-    return work.Task(call=call, kernel=kernel, order=0, place=place, choice=choice, name=name, programs=programs)
+    return work.CompileTask(call=call, kernel=kernel, order=0, place=place, choice=choice, name=name, programs=programs)
 
 
 def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024, warps: int = 4) -> Compilation:
@@ -49,7 +51,7 @@ def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024
 
 
 def choose(
-    found: dict[str, Compilation], tasks: list[work.Task], slug: str = "h100"
+    found: dict[str, Compilation], tasks: list[work.CompileTask], slug: str = "h100"
 ) -> tuple[list[CacheKeyGroup], dict[str, int]]:
     keys = {(one.call, one.kernel, 0): KEYS for one in tasks}
     made, rejected, _ = cache_key_groups(gpu(slug), tasks, keys, found)
@@ -98,19 +100,19 @@ class Judge:
     """Answers as if the given block sizes of the given kernels were wrong; `together`: only when all of them are there."""
 
     def __init__(self, *wrong: tuple[str, int], together: bool = False) -> None:
-        self.wrong, self.asked, self.quantify = wrong, list[Question](), all if together else any
+        self.wrong, self.asked, self.quantify = wrong, list[CallQuestion](), all if together else any
 
-    def __call__(self, questions: Sequence[Question]) -> Mapping[Question, Answer]:
+    def __call__(self, questions: Sequence[CallQuestion]) -> Mapping[CallQuestion, CallAnswer]:
         self.asked += questions
         return {question: self.answer(question) for question in questions}
 
-    def answer(self, question: Question) -> Answer:
+    def answer(self, question: CallQuestion) -> CallAnswer:
         chosen = {kernel: dict(kwargs)["BK"] for (kernel, _), kwargs in question.choices}
         wrong = self.wrong and self.quantify(chosen.get(kernel) == size for kernel, size in self.wrong)
-        return Answer(question=question, held=not wrong, detail="wrong" if wrong else "right")
+        return CallAnswer(question=question, held=not wrong, detail="wrong" if wrong else "right")
 
 
-def selection(judge: Judge, kernels: str = "ab", some: Sequence[Call] = (CALL,)) -> tuple[Selection, dict[str, int]]:
+def selection(judge: Judge, kernels: str = "ab", some: Sequence[FlaCall] = (CALL,)) -> tuple[Selection, dict[str, int]]:
     """With BK = 32 first among what is offered, and 64 best; kernels of several calls share their keys."""
     tasks = [task(place, kernel=kernel, call=call) for call in some for kernel in kernels for place in (0, 1)]
     made = [
@@ -171,10 +173,10 @@ def test_answers_are_kept_by_everything_that_they_depend_on_and_read_with_suspic
     package, warned = tmp_path / "package", list[str]()
     package.mkdir()
     (package / "kernel.py").write_text("x = 1\n")
-    store = Verdicts(folder=tmp_path / "kept", facts=target.facts(H100), package=package, warn=warned.append)
-    question = Question(call=CALL, choices=((("a", 0), (("BK", 64),)),))
+    store = AnswerCache(folder=tmp_path / "kept", facts=target.facts(H100), package=package, warn=warned.append)
+    question = CallQuestion(call=CALL, choices=((("a", 0), (("BK", 64),)),))
     for final in (False, True):
-        answer = Answer(question=question, held=False, detail="wrong", final=final)
+        answer = CallAnswer(question=question, held=False, detail="wrong", final=final)
         store.put(store.key(question), answer)
         assert store.get(store.key(question)) == (answer if final else None), "what crashed or hung is tried again"
     assert store.get(store.key(question.but(("a", 0), (("BK", 32),)))) is None
@@ -262,7 +264,7 @@ class Run:
     """A run over FLA's kernels: where it wrote, what it came to, and how many questions its gate asked."""
 
     folder: Path
-    outcome: target.Outcome
+    outcome: target.FlaOutcome
     asked: int
 
 

@@ -15,7 +15,7 @@ from deltaproof.autotune.compile import compiler
 from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import compile_points
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.gates.interpreter import Answer, Question, judge, questions
+from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion, judge, questions
 from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
@@ -68,12 +68,12 @@ def nothing() -> None:
     """Prepare nothing."""
 
 
-def hang(question: Question) -> Answer:
+def hang(question: GateQuestion) -> GateAnswer:
     time.sleep(600)
     raise AssertionError
 
 
-def crash(question: Question) -> Answer:
+def crash(question: GateQuestion) -> GateAnswer:
     os._exit(3)
 
 
@@ -95,14 +95,14 @@ def test_a_failure_for_now_is_asked_about_again(tmp_path: Path, monkeypatch: pyt
         )  # fmt: skip
         return tune.tune(request, tune.Hooks())
 
-    def hung(question: Question) -> Answer:
-        return Answer(question=question, held=False, detail="timeout in the interpreter", final=False)
+    def hung(question: GateQuestion) -> GateAnswer:
+        return GateAnswer(question=question, held=False, detail="timeout in the interpreter", final=False)
 
-    def fine(question: Question) -> Answer:
+    def fine(question: GateQuestion) -> GateAnswer:
         (answer,) = ask_none([question], 1)
         return answer
 
-    asked: list[Question] = []
+    asked: list[GateQuestion] = []
     first = run(hung)
     assert first.failed and not first.table.entries
     everything = list(asked)
@@ -167,7 +167,7 @@ def test_a_deadline_lets_what_has_begun_end():
 
 
 def test_what_the_interpreter_said_for_one_gpu_it_says_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[Question] = []
+    asked: list[GateQuestion] = []
     monkeypatch.setattr(gate, "ask", lambda some, jobs: asked.extend(some) or ask_none(some, jobs))
     monkeypatch.setattr(tune, "compile_points", compile_all)
     for name in ("h100", "h200"):

@@ -12,13 +12,21 @@ import pytest
 
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.prune import prune
-from deltaproof.autotune.gates.interpreter import Answer, Question, Subject, asked_of
+from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion, Subject, asked_of
 from deltaproof.autotune.model.ranking import rank, whole
 from deltaproof.autotune.space.points import Family, Point, config_of, enumerate_points
 from deltaproof.autotune.storage.database import Storage, open_storage
 from deltaproof.autotune.storage.leases import LeaseGroup
 from deltaproof.autotune.timing import measure, tuning_job
-from deltaproof.autotune.timing.device import FINALS_PROTOCOL, PROTOCOL, SAMPLES, Device, Failure, Sizes, Timed
+from deltaproof.autotune.timing.device import (
+    FINALS_PROTOCOL,
+    PROTOCOL,
+    SAMPLES,
+    CallSizes,
+    Device,
+    Timed,
+    TimingFailure,
+)
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results.digests.kernels import kernel_digest
 from deltaproof.results.evidence.derive import derive
@@ -29,10 +37,10 @@ from deltaproof.specs.gpus import gpu
 from tests.helpers.synthetic import FAMILY, compile_one
 
 H100 = gpu("h100")
-KEPT = prune({point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0]}, H100.arch).kept
+KEPT = prune({point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0]}, H100.arch).survivors
 
 
-WRITTEN = (FAMILY, Sizes(tokens=0, heads=0))
+WRITTEN = (FAMILY, CallSizes(tokens=0, heads=0))
 
 
 class Fake:
@@ -40,8 +48,8 @@ class Fake:
 
     def __init__(self) -> None:
         self.judged: set[LaunchConfig] = set()
-        self.timed: list[tuple[Sizes, LaunchConfig]] = []
-        self.families: list[tuple[Family, Sizes]] = []
+        self.timed: list[tuple[CallSizes, LaunchConfig]] = []
+        self.families: list[tuple[Family, CallSizes]] = []
         self.records: list[Record] = []
         self.hot = 1.0
 
@@ -50,18 +58,18 @@ class Fake:
         if record not in self.records:
             self.records.append(record)
 
-    def judge(self, question: Question) -> Answer:
+    def judge(self, question: GateQuestion) -> GateAnswer:
         self.judged.update(question.configs)
-        return Answer(question=question, held=question.configs[0].chunk_size != 32, detail="made up")
+        return GateAnswer(question=question, held=question.configs[0].chunk_size != 32, detail="made up")
 
-    def time(self, family, size: Sizes, config: LaunchConfig, best: float | None):
+    def time(self, family, size: CallSizes, config: LaunchConfig, best: float | None):
         assert config in self.judged
         assert config.chunk_size != 32
         finals = (size, config) in self.timed
         self.timed.append((size, config))
         self.families.append((family, size))
         if config.chunk_size == 16:
-            return Failure(reason="crash", detail="made up")
+            return TimingFailure(reason="crash", detail="made up")
         milliseconds = config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
         return Timed(samples=(milliseconds * (self.hot if finals else 1),) * SAMPLES)
 
@@ -130,10 +138,10 @@ def test_what_fails_the_gate_is_never_timed_and_what_crashes_is_recorded(fake: F
 def test_what_could_not_be_judged_is_asked_about_again_by_the_next_run(fake: Fake, monkeypatch: pytest.MonkeyPatch):
     storage, asked = open_storage(None), list[LaunchConfig]()
 
-    def unsure(question: Question) -> Answer:
+    def unsure(question: GateQuestion) -> GateAnswer:
         asked.extend(question.configs)
         final = question.configs[0] != FAMILY.default
-        return Answer(question=question, held=final, detail="nobody knows", final=final)
+        return GateAnswer(question=question, held=final, detail="nobody knows", final=final)
 
     with monkeypatch.context() as patched:
         patched.setattr(fake, "judge", unsure)
@@ -221,7 +229,7 @@ def test_every_family_at_the_most_used_size_first_and_a_table_after_each(fake: F
     families = [FAMILY, replace(FAMILY, rule="kda")]
     assert fake.run(families=families) == 0
     order = [what for what, _ in groupby(fake.families)]
-    pairs = [(family, Sizes(tokens=tokens, heads=16)) for tokens in (4096, 2048) for family in families]
+    pairs = [(family, CallSizes(tokens=tokens, heads=16)) for tokens in (4096, 2048) for family in families]
     assert order == [what for pair in 2 * pairs for what in (pair, WRITTEN)]
 
 
@@ -242,7 +250,7 @@ def test_what_an_interrupted_worker_was_at_is_free_at_once(fake: Fake, monkeypat
             super().__init__(storage, name)
             names.append(name)
 
-    def interrupted(family, size: Sizes, config: LaunchConfig, best: float | None):
+    def interrupted(family, size: CallSizes, config: LaunchConfig, best: float | None):
         if when == "alone" or (size, config) in fake.timed:
             raise KeyboardInterrupt
         return Fake.time(fake, family, size, config, best)
@@ -273,7 +281,7 @@ def test_what_a_dead_worker_left_is_dropped_where_it_was_never_compiled(fake: Fa
     storage = open_storage(None, expiry=-1.0)
     few = {point: binary for point, binary in KEPT.items() if point.chunk_size == 128}
     for size in ((2048, 16), (4096, 16)):
-        name = fake.bench().group_name(FAMILY, Sizes(tokens=size[0], heads=size[1]))
+        name = fake.bench().group_name(FAMILY, CallSizes(tokens=size[0], heads=size[1]))
         assert LeaseGroup(storage, name, owner="dead").acquire(FAMILY.default.token) == "mine"
     assert fake.run(storage=storage, most=few) == 0
     assert FAMILY.default not in {config for _, config in fake.timed}
@@ -285,7 +293,7 @@ def test_time_may_be_up(fake: Fake):
 
 
 def test_the_space_at_a_size_is_small_and_feasible():
-    space, configs = tuning_job.candidates(FAMILY, KEPT, H100, Sizes(tokens=4096, heads=32))
+    space, configs = tuning_job.candidates(FAMILY, KEPT, H100, CallSizes(tokens=4096, heads=32))
     assert 0 < len(space.feasible) == len(configs) < 1000
     for point, config in configs.items():
         assert all(value in values for value, values in zip(point, space.parameters.values(), strict=True))

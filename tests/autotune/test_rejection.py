@@ -35,7 +35,7 @@ def test_what_does_not_fit_leaves():
 
 def test_of_the_same_machine_code_one_stays():
     left = prune({DEFAULT: compilation("same"), ONE: compilation("same"), OTHER: compilation("same")}, ARCH)
-    assert list(left.kept) == [DEFAULT]
+    assert list(left.survivors) == [DEFAULT]
     assert all(found.reason == "duplicate" and DEFAULT.config.token in found.detail for found in left.rejected.values())
 
 
@@ -48,7 +48,7 @@ def test_heavy_spillers_leave_where_another_tile_spills_less():
 
 def test_losing_the_fast_tensor_cores_is_a_warning():
     left = prune({ONE: compilation("one", tensor_core="mma"), OTHER: compilation("other")}, ARCH)
-    assert set(left.kept) == {ONE, OTHER}
+    assert set(left.survivors) == {ONE, OTHER}
     assert set(left.warned) == {ONE}
     assert "wgmma" in left.warned[ONE]
 
@@ -57,7 +57,7 @@ def test_losing_the_fast_tensor_cores_is_a_warning():
 def test_the_order_of_arrival_does_not_matter(order: list[Point]):
     expected = prune({point: compile_one(point) for point in POINTS}, ARCH)
     found = prune({point: compile_one(point) for point in order}, ARCH)
-    assert (found.kept, found.rejected, found.warned) == (expected.kept, expected.rejected, expected.warned)
+    assert (found.survivors, found.rejected, found.warned) == (expected.survivors, expected.rejected, expected.warned)
 
 
 @pytest.mark.parametrize(

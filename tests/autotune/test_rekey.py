@@ -58,7 +58,7 @@ def afterwards():
     kernel_digest._digest.cache_clear()
 
 
-def carry_over(folder: Path, monkeypatch: pytest.MonkeyPatch, *, other_program: bool) -> rekey.Outcome:
+def carry_over(folder: Path, monkeypatch: pytest.MonkeyPatch, *, other_program: bool) -> rekey.RekeyOutcome:
     def compile_again(points, *rest: object, **hooks):
         done = compile_all(points, *rest, on_point=lambda *_: None)
         found = {

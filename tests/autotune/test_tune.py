@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from deltaproof.autotune import tune
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.stage import Compiled
+from deltaproof.autotune.compile.stage import CompiledPoints
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records import to_records
 from deltaproof.autotune.records.ledger import Ledger
@@ -110,12 +110,12 @@ def test_the_table_is_that_of_the_last_run_whatever_came_before(run, tmp_path: P
     best = {LaunchConfig.parse(entry.config) for entry in first.table.entries}
     refused = {point for config in best for point in points_of(FAMILY, config) if not point.is_default}
 
-    def compile_less(points, *_, **hooks) -> Compiled:
+    def compile_less(points, *_, **hooks) -> CompiledPoints:
         found = {point: compile_one(point) for point in breadth_first(points)}
         found |= dict.fromkeys(refused & found.keys(), Compilation(outcome="compile", seconds=0.1, detail="no longer"))
         for point, binary in found.items():
             hooks["on_point"](point, binary)
-        return Compiled(found=found, left={}, ran=len(found))
+        return CompiledPoints(found=found, left={}, ran=len(found))
 
     before = first.table_path.read_bytes()
     with monkeypatch.context() as another:
@@ -138,7 +138,8 @@ def test_a_failed_gate_is_a_failed_run_and_its_configurations_are_not_served(
 ):
     def refuse(questions, jobs):
         return [
-            gate.Answer(question=question, held=question.token.startswith("c64"), detail="no") for question in questions
+            gate.GateAnswer(question=question, held=question.token.startswith("c64"), detail="no")
+            for question in questions
         ]
 
     monkeypatch.setattr(gate, "ask", refuse)

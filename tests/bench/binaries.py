@@ -58,7 +58,7 @@ def peers(rule: str, arch: str) -> list[Row]:
 
     from deltaproof.autotune.fla import calls
 
-    call = calls.Call(rule=rule, dtype="bf16", size=DIM)
+    call = calls.FlaCall(rule=rule, dtype="bf16", size=DIM)
     calls.make = _forward  # the tuned kernels of the forward pass alone
     rows = [_row("fla", "chunk", rule, arch, site.kernel, list(site.launches.values())) for site in calls.sites(call)]
     noted: list[Any] = []

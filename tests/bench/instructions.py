@@ -61,7 +61,7 @@ def peers(rule: str, arch: str, configurations: int) -> list[Row]:
     pretend.install((arch, "NVIDIA H100", 132, 232448))
     from deltaproof.autotune.fla import calls
 
-    call = calls.Call(rule=rule, dtype="bf16", size=DIM)
+    call = calls.FlaCall(rule=rule, dtype="bf16", size=DIM)
     calls.make = _forward
     rows = []
     for site in calls.sites(call):

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile.cache import Cache
-from deltaproof.autotune.compile.stage import Compiled
+from deltaproof.autotune.compile.stage import CompiledPoints
 from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.gates.interpreter import Answer
+from deltaproof.autotune.gates.interpreter import GateAnswer
 from deltaproof.autotune.model.cost import parameters
 from deltaproof.autotune.space.points import breadth_first
 from deltaproof.autotune.timing import measure, tuning_job
@@ -52,7 +52,7 @@ def milliseconds(config) -> float:
     return config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
 
 
-def compile_slowly(points, arch, workers, cache: Cache, *, folder: Path, on_point, **_) -> Compiled:
+def compile_slowly(points, arch, workers, cache: Cache, *, folder: Path, on_point, **_) -> CompiledPoints:
     found, ran = {}, 0
     for point in breadth_first(points):
         name = hashlib.sha256(str(point).encode()).hexdigest()
@@ -64,14 +64,14 @@ def compile_slowly(points, arch, workers, cache: Cache, *, folder: Path, on_poin
             cache.put(name, known)
         found[point] = known
         on_point(point, known)
-    return Compiled(found=found, left={}, ran=ran, cached=len(found) - ran)
+    return CompiledPoints(found=found, left={}, ran=ran, cached=len(found) - ran)
 
 
 def ask_slowly(questions, jobs, *, folder: Path):
     for question in questions:
         log(folder, "gate", question.token)
         time.sleep(0.03)
-        yield Answer(question=question, held=True, detail="made up")
+        yield GateAnswer(question=question, held=True, detail="made up")
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def slow_bench(target, present, record, step, warn, *, folder: Path, seconds: fl
         return Timed(samples=(milliseconds(config),) * SAMPLES)
 
     def judge(question):
-        return Answer(question=question, held=True, detail="made up")
+        return GateAnswer(question=question, held=True, detail="made up")
 
     yield Bench(gpu=target, device=present, timer=timer, judge=judge, record=record, step=step)
 

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.stage import Compiled
-from deltaproof.autotune.gates.interpreter import Answer, Question
+from deltaproof.autotune.compile.stage import CompiledPoints
+from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion
 from deltaproof.autotune.space.points import Family, Point, breadth_first
 
 FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="fp32", K=64, V=64)
@@ -50,7 +50,7 @@ def compile_one(point: Point) -> Compilation:
     )
 
 
-def compile_all(points: Sequence[Point], *_: object, most: int | None = None, **hooks) -> Compiled:
+def compile_all(points: Sequence[Point], *_: object, most: int | None = None, **hooks) -> CompiledPoints:
     """Stands for `compile_points`; `most` is where a budget ends."""
     found = {point: compile_one(point) for point in breadth_first(points)[:most]}
     for point, binary in found.items():
@@ -59,9 +59,9 @@ def compile_all(points: Sequence[Point], *_: object, most: int | None = None, **
     for point in points:
         if point not in found:
             left[point.family] = left.get(point.family, 0) + 1
-    return Compiled(found=found, left=left, ran=len(found))
+    return CompiledPoints(found=found, left=left, ran=len(found))
 
 
-def ask_none(questions: Sequence[Question], jobs: int) -> list[Answer]:
+def ask_none(questions: Sequence[GateQuestion], jobs: int) -> list[GateAnswer]:
     """Stands for `gate.ask`: everything holds."""
-    return [Answer(question=question, held=True, detail="as if") for question in questions]
+    return [GateAnswer(question=question, held=True, detail="as if") for question in questions]

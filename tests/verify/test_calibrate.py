@@ -11,7 +11,15 @@ from typer.testing import CliRunner
 
 from deltaproof.specs.inputs.regimes import REGIMES
 from deltaproof.verify.calibration import calibrate
-from deltaproof.verify.calibration.calibrate import DTYPES, Measured, Share, false_alarms, measure, shares, summarise
+from deltaproof.verify.calibration.calibrate import (
+    DTYPES,
+    MeasuredShare,
+    Share,
+    false_alarms,
+    measure,
+    shares,
+    summarise,
+)
 from deltaproof.verify.calibration.log import Log
 from deltaproof.verify.cases.case import Replay
 from deltaproof.verify.cli.app import app
@@ -52,16 +60,18 @@ def test_a_nan_that_is_not_first_is_an_alarm(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_the_bound_is_the_rule_of_three():
-    quiet = Measured(dtype="fp32", regime="fla", ratios={"k": np.ones(4)}, largest={f"t{i}": 1.0 for i in range(300)})
+    quiet = MeasuredShare(
+        dtype="fp32", regime="fla", ratios={"k": np.ones(4)}, largest={f"t{i}": 1.0 for i in range(300)}
+    )
     found = false_alarms([quiet], 24.0, 1, "deltaproof")
     assert (found["alarms"], found["problems"], found["rate_below"]) == (0, 300, 0.01)
-    loud = Measured(dtype="bf16", regime="fla", ratios={"k": np.ones(1)}, largest={"u": 25.0})
+    loud = MeasuredShare(dtype="bf16", regime="fla", ratios={"k": np.ones(1)}, largest={"u": 25.0})
     assert false_alarms([quiet, loud], 24.0, 1, "deltaproof")["failing"] == ["u"]
     assert false_alarms([], 24.0, 1, "deltaproof")["rate_below"] is None
 
 
 def test_tau_follows_from_the_figures():
-    measured = Measured(dtype="fp32", regime="fla", ratios={"k": np.array([1.0, 2.0, 7.0])}, largest={"t": 7.0})
+    measured = MeasuredShare(dtype="fp32", regime="fla", ratios={"k": np.array([1.0, 2.0, 7.0])}, largest={"t": 7.0})
     record = summarise([measured], {}, 0)
     assert record["tau"] >= 14.0
     assert (record["worst"], record["cases"], record["rows"]) == ("t", 1, 3)
@@ -70,7 +80,7 @@ def test_tau_follows_from_the_figures():
 def test_measured_shares_are_kept(tmp_path: Path):
     log = Log(folder=tmp_path, digest="sources")
     assert log.get(SHARE) is None
-    measured = Measured(dtype="bf16", regime="strong", ratios={"a/b": np.array([1.5, 0.25])}, largest={"t": 1.5})
+    measured = MeasuredShare(dtype="bf16", regime="strong", ratios={"a/b": np.array([1.5, 0.25])}, largest={"t": 1.5})
     log.put(SHARE, measured)
     found = log.get(SHARE)
     assert found is not None

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from deltaproof.verify import claims as package
-from deltaproof.verify.claims import CLAIMS, Claim, Finding
+from deltaproof.verify.claims import CLAIMS, Claim, ClaimFinding
 from deltaproof.verify.claims.claim import CONTROL, holds, under_conditions
 from deltaproof.verify.cli.app import app
 
@@ -46,7 +46,7 @@ def test_the_verdict_is_the_recorded_one(name: str):
         (under_conditions(False, True, "m"), "does not hold"),
     ],
 )
-def test_numbers_decide(finding: Finding, verdict: str):
+def test_numbers_decide(finding: ClaimFinding, verdict: str):
     assert finding.verdict == verdict
 
 

@@ -35,7 +35,7 @@ from deltaproof.verify.compile.plan import (
     table_pieces,
 )
 from deltaproof.verify.compile.run import CompiledStore, Job, _compiled
-from deltaproof.verify.compile.tasks import Compiled, Named
+from deltaproof.verify.compile.tasks import CompiledLaunch, Named
 from deltaproof.verify.process.pool import Failure
 
 H100, A100, MI300X = gpu("H100"), gpu("A100"), gpu("MI300X")
@@ -54,12 +54,12 @@ LAUNCH = Named(
     dots=6,
     grid=(1000, 64),
 )
-BINARY = Compiled(
+BINARY = CompiledLaunch(
     outcome="compiled", seconds=1.0, shared=28672, registers=128, stack=0, tensor_core={"wgmma": 8}, code="c0de"
 )
 
 
-def found(launch: Named = LAUNCH, binary: Compiled = BINARY, piece: Piece = DEFAULT) -> Diagnostic:
+def found(launch: Named = LAUNCH, binary: CompiledLaunch = BINARY, piece: Piece = DEFAULT) -> Diagnostic:
     """The diagnostic of one launch beside that of the default."""
     return judge(H100, [(DEFAULT, LAUNCH, BINARY), (piece, launch, binary)], TOOLS)[1]
 
@@ -77,11 +77,11 @@ def test_what_fits_has_no_problems():
         (replace(LAUNCH, num_warps=64), BINARY, "2048 threads"),
         (replace(LAUNCH, grid=(10, 65536)), BINARY, "65536 programs along axis 1"),
         (replace(LAUNCH, grid=(2**31,)), BINARY, "along axis 0"),
-        (LAUNCH, Compiled(outcome="refused", seconds=1.0, detail="no such layout"), "refused: no such layout"),
-        (LAUNCH, Compiled(outcome="crash", seconds=0.0, detail="died"), "crash"),
+        (LAUNCH, CompiledLaunch(outcome="refused", seconds=1.0, detail="no such layout"), "refused: no such layout"),
+        (LAUNCH, CompiledLaunch(outcome="crash", seconds=0.0, detail="died"), "crash"),
     ],
 )
-def test_what_cannot_be_launched_is_a_problem(launch: Named, binary: Compiled, says: str):
+def test_what_cannot_be_launched_is_a_problem(launch: Named, binary: CompiledLaunch, says: str):
     assert any(says in problem for problem in found(launch, binary).problems)
 
 
@@ -248,10 +248,10 @@ def test_a_crash_or_a_hang_is_told_and_not_kept(tmp_path: Path):
     workers: Any = SimpleNamespace(run=lambda task, tasks, seconds: enumerate(ended))
     store, job = CompiledStore(folder=tmp_path), Job(piece=DEFAULT, launch=LAUNCH, target=H100.arch.target)
     found = dict(_compiled(workers, {"abc": job, "abd": job}, store, lambda text: None))
-    assert found["abc"] == Compiled(
+    assert found["abc"] == CompiledLaunch(
         outcome="crash", seconds=0.0, detail="the compiling process died with code -9, twice"
     )
-    assert found["abd"] == Compiled(outcome="timeout", seconds=300.0, detail="no end after 300 s")
+    assert found["abd"] == CompiledLaunch(outcome="timeout", seconds=300.0, detail="no end after 300 s")
     assert not list(tmp_path.iterdir())
 
 

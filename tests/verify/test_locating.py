@@ -17,9 +17,9 @@ from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.execution.harness import Harness, field_inputs
-from deltaproof.verify.mutants.judge import Result
-from deltaproof.verify.mutants.locating import Located, Task, document, locate, run, sentence, summary
-from deltaproof.verify.mutants.pool import Setting
+from deltaproof.verify.mutants.judge import MutantResult
+from deltaproof.verify.mutants.locating import Located, LocateTask, document, locate, run, sentence, summary
+from deltaproof.verify.mutants.pool import CampaignSettings
 from deltaproof.verify.mutants.sites import Source, enumerate_mutants
 
 CASE = Case(problem=Problem(rule=RULES["gdn2"], T=3, K=3, V=2), config=LaunchConfig(chunk_size=16))
@@ -51,7 +51,7 @@ def test_a_planted_fault_is_scored(
 ):
     faults = [x for x in enumerate_mutants([sources[function]]) if x.before == before and x.operator == "factor"]
     replay = Replay(prop="equality", kernel="chunk_fwd/split", case=CASE).token
-    located = run(Task(mutant=faults[0], replay=replay, target="deltaproof", tau=24.0))
+    located = run(LocateTask(mutant=faults[0], replay=replay, target="deltaproof", tau=24.0))
     assert located.right
     assert located.named in stages
     assert (located.chance, located.choices) == (chance, 2)
@@ -87,11 +87,11 @@ def test_nothing_located_is_no_success():
 
 def test_what_was_localised_is_kept(tmp_path: Path, sources: dict[str, Source]):
     mutant = enumerate_mutants([sources["scores_kernel"]])[0]
-    setting = Setting(
+    setting = CampaignSettings(
         target="deltaproof", tau=24.0, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="d", words=("localise",)
     )  # fmt: skip
     setting.log.write_text(json.dumps(asdict(one(id=mutant.id))) + '\n{"id": "torn')
-    killed = Result(
+    killed = MutantResult(
         id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status="killed", seconds=1.0, asked=1,
         replay=Replay(prop="equality", kernel="chunk_fwd/split", case=CASE).token,
     )  # fmt: skip

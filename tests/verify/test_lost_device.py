@@ -40,9 +40,9 @@ def test_the_cell_that_lost_it_fails_with_the_case_at_hand(tmp_path: Path, monke
     case = Case(problem=Problem(rule=RULES["gdn"], T=5))
     current = tmp_path / "case"
     current.write_text(Replay(prop="error", kernel=cell.kernel, case=case).token)
-    task = worker.Task(cell=cell, profile="quick", seed=0, tau=1.0, device="cuda", current=current)
+    task = worker.CellTask(cell=cell, profile="quick", seed=0, tau=1.0, device="cuda", current=current)
 
-    def lose(task: worker.Task) -> None:
+    def lose(task: worker.CellTask) -> None:
         raise DeviceLost("RuntimeError: an illegal memory access was encountered")
 
     ended: list[int] = []

@@ -71,9 +71,9 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def task(mutant: Mutant, suite: Path, **changes: Any) -> judge.Task:
+def task(mutant: Mutant, suite: Path, **changes: Any) -> judge.MutantTask:
     settings = {"tests": (0, 1, 2), "target": "deltaproof", "tau": TAU, "patience": 60.0} | changes
-    return judge.Task(mutant=mutant, suite_path=suite, **settings)
+    return judge.MutantTask(mutant=mutant, suite_path=suite, **settings)
 
 
 def test_there_are_enough_operators_everywhere():
@@ -180,7 +180,7 @@ def test_equal_launches_prove_and_others_refute(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_proven_is_entered_and_what_is_refuted_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     users = {TOKENS_KERNEL: frozenset({(TOKENS.name, "gdn2", False)})}
-    drawn = campaign.Drawn(points=[KNOWN], mutants=[KNOWN], usage=Usage(sources=SOURCES, users=users))
+    drawn = campaign.DrawnMutants(points=[KNOWN], mutants=[KNOWN], usage=Usage(sources=SOURCES, users=users))
     path = tmp_path / "equivalent.toml"
     monkeypatch.setattr(campaign, "each_case", lambda *_: SUITE)
 
@@ -213,9 +213,9 @@ def test_equivalence_needs_an_argument_a_proof_and_the_same_source(tmp_path: Pat
         equivalent.read(path)
 
 
-def result(status: judge.Status, **changes: Any) -> judge.Result:
+def result(status: judge.Status, **changes: Any) -> judge.MutantResult:
     values = {"id": "x", "operator": "mask", "stage": "tokens", "where": "w", "seconds": 1.0, "asked": 1} | changes
-    return judge.Result(status=status, **values)
+    return judge.MutantResult(status=status, **values)
 
 
 def test_the_score_leaves_out_what_is_equivalent_or_only_crashes():
@@ -240,22 +240,22 @@ def test_the_score_leaves_out_what_is_equivalent_or_only_crashes():
 def test_results_survive_a_run_that_dies(tmp_path: Path):
     log = tmp_path / "log.jsonl"
     log.write_text(json.dumps(asdict(result("killed", id="a"))) + '\n{"id": "b", "oper')
-    assert pool.read(log, judge.Result) == {"a": result("killed", id="a")}
+    assert pool.read(log, judge.MutantResult) == {"a": result("killed", id="a")}
 
 
 def test_only_what_was_cut_short_is_judged_again(tmp_path: Path):
-    setting = pool.Setting(
+    setting = pool.CampaignSettings(
         target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="sources"
     )  # fmt: skip
     known = [result("killed", id=KNOWN.id), result("survived", id="cut", reason=f"9 questions {judge.IMPATIENT}")]
     setting.log.write_text("".join(json.dumps(asdict(each)) + "\n" for each in known))
-    judged: list[judge.Result] = []
+    judged: list[judge.MutantResult] = []
 
     def work(mutant: Mutant) -> Any:
         raise LookupError(mutant.id)
 
-    def collect(*mutants: Mutant) -> list[judge.Result]:
-        return pool.collect(list(mutants), work, judge.run, pool._crashed, setting, judge.Result, judged.append)
+    def collect(*mutants: Mutant) -> list[judge.MutantResult]:
+        return pool.collect(list(mutants), work, judge.run, pool._crashed, setting, judge.MutantResult, judged.append)
 
     assert collect(KNOWN) == judged == known[:1]
     with pytest.raises(LookupError, match="cut"):

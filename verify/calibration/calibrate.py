@@ -56,7 +56,7 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredShare:
     """One share, measured. ratios: by kernel, of every row of every output. largest: by case, of rows and identities."""
 
     dtype: str
@@ -80,7 +80,7 @@ def shares(
     ]  # fmt: skip
 
 
-def measure(share: Share) -> Measured:
+def measure(share: Share) -> MeasuredShare:
     """Ratios of every row over drawn cases. Does not judge: a wrong kernel shows as a huge ratio."""
     target = load_target(share.target)
     found: dict[str, list[np.ndarray]] = {}
@@ -92,7 +92,7 @@ def measure(share: Share) -> Measured:
         token = Replay(prop="error", kernel=kernel, case=case).token
         # NaN first: no comparison with it is ever true.
         largest[token] = float(np.max([0.0, identity, *rows]))  # NaN if any is
-    return Measured(
+    return MeasuredShare(
         dtype=share.dtype,
         regime=share.regime,
         ratios={name: np.concatenate(parts) for name, parts in found.items()},
@@ -168,7 +168,7 @@ def _draw(share: Share, target: Target, kernel: str, rule: str, turn: int) -> li
     return [case for case in found[1:2] if target.known_good(able, case.problem) is True]
 
 
-def summarise(measured: Sequence[Measured], environment: Mapping[str, str], seed: int) -> dict[str, Any]:
+def summarise(measured: Sequence[MeasuredShare], environment: Mapping[str, str], seed: int) -> dict[str, Any]:
     """The calibration record: tau, and the figures it follows from, by kernel, dtype and regime."""
     everything = np.concatenate([x for share in measured for x in share.ratios.values()])
     overall = figures(everything)
@@ -190,7 +190,7 @@ def summarise(measured: Sequence[Measured], environment: Mapping[str, str], seed
     }
 
 
-def false_alarms(measured: Sequence[Measured], tau: float, seed: int, target: str) -> dict[str, Any]:
+def false_alarms(measured: Sequence[MeasuredShare], tau: float, seed: int, target: str) -> dict[str, Any]:
     """How many problems of correct kernels fail at tau, and the rate that so few imply with 95% confidence.
 
     No alarm in n problems: the rate is below 3 / n (the rule of three).

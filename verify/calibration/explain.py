@@ -15,7 +15,7 @@ from ..execution.contracts import SITES, contract_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class OutputShare:
     """One output: rms of its exact value, of its sigma, and of sigma with rounding at one site alone.
 
     condition: the largest sigma of a row over that row's own rounding; large where the input is ill-conditioned.
@@ -28,7 +28,7 @@ class Share:
     condition: float
 
 
-def explain(kernel: Any, case: Case) -> list[Share]:
+def explain(kernel: Any, case: Case) -> list[OutputShare]:
     """Shares of every output, under the contract that the kernel is held to on this case."""
     problem, contract = case.problem, contract_of(kernel, case)
     inputs = generate(problem)
@@ -43,7 +43,7 @@ def explain(kernel: Any, case: Case) -> list[Share]:
         rows, spreads = (np.linalg.norm(np.atleast_1d(x), axis=-1) for x in (truth, whole.sigma[name]))
         unit = contract.output.unit * np.where(rows > 0, rows, np.inf)
         shares.append(
-            Share(
+            OutputShare(
                 output=name,
                 rms=_rms(truth),
                 sigma=_rms(whole.sigma[name]),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .calibrate import Measured, Share
+from .calibrate import MeasuredShare, Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Log:
     folder: Path
     digest: str
 
-    def get(self, share: Share) -> Measured | None:
+    def get(self, share: Share) -> MeasuredShare | None:
         """What is known of a share; None if nothing can be read."""
         try:
             with np.load(self._path(share)) as file:
@@ -29,9 +29,9 @@ class Log:
                 ratios = {name.removeprefix("ratios "): file[name] for name in file.files if name != "largest"}
         except (OSError, ValueError, KeyError):
             return None
-        return Measured(dtype=share.dtype, regime=share.regime, ratios=ratios, largest=largest)
+        return MeasuredShare(dtype=share.dtype, regime=share.regime, ratios=ratios, largest=largest)
 
-    def put(self, share: Share, measured: Measured) -> None:
+    def put(self, share: Share, measured: MeasuredShare) -> None:
         """Write a share, whole or not at all."""
         path = self._path(share)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..process.pool import Failure, Workers, one_thread
-from .calibrate import Measured, Share, measure
+from .calibrate import MeasuredShare, Share, measure
 from .log import Log
 
 
-def calibrate(shares: Sequence[Share], jobs: int, log: Log, on_share: Callable[[Measured], None]) -> list[Measured]:
+def calibrate(
+    shares: Sequence[Share], jobs: int, log: Log, on_share: Callable[[MeasuredShare], None]
+) -> list[MeasuredShare]:
     """Row ratios of all shares, measured in child processes; those of the log first. KeyboardInterrupt passes through."""
     found = []
     waiting = []

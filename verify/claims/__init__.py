@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import backward, carve, numerics, reductions, stability, update
-from .claim import Claim, Finding, Result
+from .claim import Claim, ClaimFinding, ClaimResult
 
 GROUPS: dict[str, tuple[Claim, ...]] = {
     "What it contains": reductions.CLAIMS,
@@ -17,4 +17,4 @@ GROUPS: dict[str, tuple[Claim, ...]] = {
 
 CLAIMS: dict[str, Claim] = {claim.name: claim for claims in GROUPS.values() for claim in claims}
 
-__all__ = ["CLAIMS", "GROUPS", "Claim", "Finding", "Result"]
+__all__ = ["CLAIMS", "GROUPS", "Claim", "ClaimFinding", "ClaimResult"]

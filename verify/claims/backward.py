@@ -18,13 +18,13 @@ from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
 from ...specs.relatives import solve as solve_system
 from ...specs.rule import RULES
-from .claim import CONTROL, GDN2, Claim, Finding, holds, under_conditions
+from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import EXACT
 
 _PROBLEM = Problem(rule=RULES["gdn2"], T=50, K=8, V=6, seed=3)
 
 
-def full_backward() -> Finding:
+def full_backward() -> ClaimFinding:
     """Every gradient of the chunk form, over four chunks with a state handed back, against autograd of the recurrence."""
     inputs = generate(_PROBLEM)
     system = SYSTEMS["gdn2"]
@@ -39,7 +39,7 @@ def full_backward() -> Finding:
     )
 
 
-def exact_oracle() -> Finding:
+def exact_oracle() -> ClaimFinding:
     """The same against 60-digit arithmetic, on a smaller problem."""
     problem = replace(_PROBLEM, T=10, K=4, V=3)
     inputs = generate(problem)
@@ -50,7 +50,7 @@ def exact_oracle() -> Finding:
     )
 
 
-def post_scaling() -> Finding:
+def post_scaling() -> ClaimFinding:
     """dA = dR Z^T + dY Ebar^T with Z = w * V and Ebar = b * K inside. For KDA the gate is one number per column and may be
     taken out; here the best such numbers are fitted, column by column and term by term."""
     channel = _fit_columns(_PROBLEM)
@@ -64,12 +64,12 @@ def post_scaling() -> Finding:
     )
 
 
-def post_scaled_is_right() -> Finding:
+def post_scaled_is_right() -> ClaimFinding:
     error = _fit_columns(_PROBLEM)
     return holds(error < EXACT, f"dA is {error:.1%} off even with the best scalars", error=error)
 
 
-def machine_precision() -> Finding:
+def machine_precision() -> ClaimFinding:
     from ...kernels import gated_delta_rule
 
     inputs = generate(replace(_PROBLEM, T=130))
@@ -89,7 +89,7 @@ def machine_precision() -> Finding:
     return holds(worst < 1e-13, f"the fp64 chunk form over 130 tokens: {worst:.1e} forward and backward", error=worst)
 
 
-def mantissa() -> Finding:
+def mantissa() -> ClaimFinding:
     errors = {dtype: _kernel_error(dtype) for dtype in ("fp32", "fp16", "bf16")}
     bits = {"fp32": 24, "fp16": 11, "bf16": 8}
     units = {dtype: error * 2.0 ** bits[dtype] for dtype, error in errors.items()}
@@ -102,7 +102,7 @@ def mantissa() -> Finding:
     )
 
 
-def mantissa_only() -> Finding:
+def mantissa_only() -> ClaimFinding:
     easy, hard = (_kernel_error("bf16", regime) for regime in ("ordinary", "collinear"))
     return under_conditions(
         easy < 2**-7,

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .claim import CARVE, CONTROL, Claim, Finding, holds, under_conditions
+from .claim import CARVE, CONTROL, Claim, ClaimFinding, holds, under_conditions
 from .data import EXACT, Tokens, draw, off, recurrence
 from .update import chunk, inverse, strict
 
 
-def sufficient() -> Finding:
+def sufficient() -> ClaimFinding:
     x = draw(T=64, seed=1)
     o, S = chunk(x, inverse(strict(x)))
     truth, last = recurrence(x)
@@ -21,7 +21,7 @@ def sufficient() -> Finding:
     return holds(error < EXACT, f"one inverse serves all value channels: {error:.1e} over a chunk of 64", error=error)
 
 
-def necessary() -> Finding:
+def necessary() -> ClaimFinding:
     """Erase gates m [T, V] on the value axis: each value channel has a system of its own."""
     x, m = _value_axis()
     inverses = _inverses(x, m)
@@ -40,14 +40,14 @@ def necessary() -> Finding:
     )
 
 
-def shared_inverse() -> Finding:
+def shared_inverse() -> ClaimFinding:
     x, m = _value_axis()
     inverses = _inverses(x, m)
     error = off(_solve(x, m, inverses.mean(0).expand_as(inverses)), _recur_value_axis(x, m))
     return holds(error < EXACT, f"the state after 64 tokens is {error:.2f} off", error=error)
 
 
-def serial() -> Finding:
+def serial() -> ClaimFinding:
     """T itself is shared: substitution row by row needs no inverse, and between blocks of 16 it is a matrix product."""
     x, m = _value_axis()
     T, gamma = strict(replace(x, b=torch.ones_like(x.b))), x.g.cumsum(0).exp()
@@ -71,7 +71,7 @@ def serial() -> Finding:
     )
 
 
-def gdn2_is_value_axis() -> Finding:
+def gdn2_is_value_axis() -> ClaimFinding:
     """The criticism is of GDN-2; its published erase gate lies on the key axis, and one inverse serves it."""
     x = draw(T=64, seed=6)
     error = off(chunk(x, inverse(strict(x)))[1], recurrence(x)[1])
@@ -82,7 +82,7 @@ def gdn2_is_value_axis() -> Finding:
     )
 
 
-def initialisation() -> Finding:
+def initialisation() -> ClaimFinding:
     from ...kernels import gated_delta_rule
     from ...kernels.relatives import carve
 
@@ -112,7 +112,7 @@ def initialisation() -> Finding:
     )
 
 
-def both_zero() -> Finding:
+def both_zero() -> ClaimFinding:
     """Learning starts because only one of the two factors is zero."""
     first, second = _map_gradients(0.0), _map_gradients(1.0)
     return holds(
@@ -123,7 +123,7 @@ def both_zero() -> Finding:
     )
 
 
-def one_zero() -> Finding:
+def one_zero() -> ClaimFinding:
     gradient = _map_gradients(1.0)
     return holds(
         max(gradient) > 1e-6,
@@ -132,7 +132,7 @@ def one_zero() -> Finding:
     )
 
 
-def chunk_size_is_part() -> Finding:
+def chunk_size_is_part() -> ClaimFinding:
     outputs = [_carve(chunk_size=C)[0] for C in (32, 64)]
     error = off(outputs[0], outputs[1])
     return holds(
@@ -142,7 +142,7 @@ def chunk_size_is_part() -> Finding:
     )
 
 
-def launch_chunks() -> Finding:
+def launch_chunks() -> ClaimFinding:
     from ...kernels import LaunchConfig
 
     outputs = [_carve(config=LaunchConfig(chunk_size=C))[0] for C in (16, 32, 64, 128)]
@@ -150,7 +150,7 @@ def launch_chunks() -> Finding:
     return holds(error < EXACT, f"launch configurations with chunks of 16 to 128 agree to {error:.0e}", error=error)
 
 
-def cache() -> Finding:
+def cache() -> ClaimFinding:
     whole, _ = _carve(chunk_size=32)
     full = _resumed(keep=True)
     state_only = _resumed(keep=False)
@@ -162,7 +162,7 @@ def cache() -> Finding:
     )
 
 
-def parameters() -> Finding:
+def parameters() -> ClaimFinding:
     """Hidden size 2048, 16 heads of 128: what a scalar write gate and a content map of rank 16 change."""
     d, H, D, rank = 2048, 16, 128, 16
     mixer = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Answer = Literal["holds", "holds under conditions", "does not hold"]
+ClaimVerdict = Literal["holds", "holds under conditions", "does not hold"]
 
 GDN2 = "Gated DeltaNet-2 (arXiv 2605.22791)"
 CARVE = "CARVE (arXiv 2606.27229)"
@@ -15,10 +15,10 @@ CONTROL = "negative control"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ClaimFinding:
     """What an experiment found. measured: one or two sentences with the numbers in them. numbers: the same for machines."""
 
-    verdict: Answer
+    verdict: ClaimVerdict
     measured: str
     numbers: Mapping[str, float] = field(default_factory=dict)
 
@@ -31,8 +31,8 @@ class Claim:
     name: str
     claim: str
     source: str
-    expected: Answer
-    run: Callable[[], Finding]
+    expected: ClaimVerdict
+    run: Callable[[], ClaimFinding]
 
     @property
     def control(self) -> bool:
@@ -40,11 +40,11 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class ClaimResult:
     """A claim, what was found, and what it took."""
 
     claim: Claim
-    finding: Finding
+    finding: ClaimFinding
     seconds: float
 
     @property
@@ -66,12 +66,12 @@ class Result:
         }
 
 
-def holds(condition: bool, measured: str, **numbers: float) -> Finding:
+def holds(condition: bool, measured: str, **numbers: float) -> ClaimFinding:
     """Holds or does not, by one condition."""
-    return Finding(verdict="holds" if condition else "does not hold", measured=measured, numbers=numbers)
+    return ClaimFinding(verdict="holds" if condition else "does not hold", measured=measured, numbers=numbers)
 
 
-def under_conditions(when: bool, otherwise: bool, measured: str, **numbers: float) -> Finding:
+def under_conditions(when: bool, otherwise: bool, measured: str, **numbers: float) -> ClaimFinding:
     """`when`: it holds where the claim's silent condition is met. `otherwise`: it also holds where it is not."""
-    verdict: Answer = "does not hold" if not when else "holds" if otherwise else "holds under conditions"
-    return Finding(verdict=verdict, measured=measured, numbers=numbers)
+    verdict: ClaimVerdict = "does not hold" if not when else "holds" if otherwise else "holds under conditions"
+    return ClaimFinding(verdict=verdict, measured=measured, numbers=numbers)

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import torch
 
-from .claim import CONTROL, GDN2, Claim, Finding, holds, under_conditions
+from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import Tokens, draw, off, op, recurrence
 
 LIMIT = 128 * math.log(2)
 """exp of more overflows fp32 and bf16."""
 
 
-def division_at_initialisation() -> Finding:
+def division_at_initialisation() -> ClaimFinding:
     """Gates as the reference initialises them: A ~ U(1, 16), dt ~ logU(1e-3, 0.1), small logits."""
     make = torch.Generator().manual_seed(0)
     heads, K, T = 400, 64, 128
@@ -33,7 +33,7 @@ def division_at_initialisation() -> Finding:
     )
 
 
-def naive_division() -> Finding:
+def naive_division() -> ClaimFinding:
     x = _fp32(replace(draw(T=64, seed=1), g=torch.full((64, 8), -5.0, dtype=torch.float64)))
     gamma = x.g.cumsum(0).exp()
     scores = torch.tril((gamma * x.q) @ (x.k / gamma).T)
@@ -44,7 +44,7 @@ def naive_division() -> Finding:
     )
 
 
-def sums_between() -> Finding:
+def sums_between() -> ClaimFinding:
     """Gates between two tokens are added up, never taken as a difference of two long sums."""
     worst = 0.0
     for g in (-1e-3, -5.0, -20.0, -1e6, -math.inf):
@@ -60,7 +60,7 @@ def sums_between() -> Finding:
     )
 
 
-def differences() -> Finding:
+def differences() -> ClaimFinding:
     errors = {}
     for g in (-1e2, -1e4, -1e6):
         x = draw(T=64, seed=3)

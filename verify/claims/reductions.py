@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ...specs.relatives import SYSTEMS
-from .claim import CONTROL, GDN2, Claim, Finding, holds
+from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds
 from .data import EXACT, Tokens, draw, off, op, recurrence
 
 Gradients = dict[str, Tensor]
 
 
-def kda_forward() -> Finding:
+def kda_forward() -> ClaimFinding:
     x = draw()
     beta = x.b[:, 0]
     theirs = _published("kda", x, g=x.g, beta=beta)
@@ -28,13 +28,13 @@ def kda_forward() -> Finding:
     )
 
 
-def kda_backward() -> Finding:
+def kda_backward() -> ClaimFinding:
     x = draw(seed=1)
     worst = _backward("kda", x, lambda leaf: {"g": leaf["g"], "beta": leaf["beta"]}, x.g)
     return holds(worst < EXACT, f"dq, dk, dv, dg and dbeta through the tie equal KDA's to {worst:.1e}", error=worst)
 
 
-def gdn_forward() -> Finding:
+def gdn_forward() -> ClaimFinding:
     x = draw(seed=2)
     beta, g = x.b[:, 0], x.g[:, 0]
     theirs = _published("gdn", x, g=g, beta=beta)
@@ -46,7 +46,7 @@ def gdn_forward() -> Finding:
     )
 
 
-def gdn_backward() -> Finding:
+def gdn_backward() -> ClaimFinding:
     x = draw(seed=3)
     worst = _backward("gdn", x, lambda leaf: {"g": leaf["g"], "beta": leaf["beta"]}, x.g[:, 0])
     return holds(
@@ -54,7 +54,7 @@ def gdn_backward() -> Finding:
     )
 
 
-def chunk_form() -> Finding:
+def chunk_form() -> ClaimFinding:
     x = draw(T=150, seed=4)
     beta = x.b[:, 0]
     worst = 0.0
@@ -70,7 +70,7 @@ def chunk_form() -> Finding:
     )
 
 
-def sum_rule() -> Finding:
+def sum_rule() -> ClaimFinding:
     x = draw(seed=5)
     free = {name: getattr(x, name).clone().requires_grad_() for name in "gbw"}
     tied = {"beta": x.b[:, 0].clone().requires_grad_()}
@@ -84,7 +84,7 @@ def sum_rule() -> Finding:
     return holds(error < EXACT, f"sum_i db_i + sum_j dw_j = dbeta to {error:.1e}", error=error)
 
 
-def decay_sum_rule() -> Finding:
+def decay_sum_rule() -> ClaimFinding:
     x = draw(seed=6)
     scalar = x.g[:, 0].clone().requires_grad_()
     wide = x.g[:, :1].expand_as(x.g).clone().requires_grad_()
@@ -94,7 +94,7 @@ def decay_sum_rule() -> Finding:
     return holds(error < EXACT, f"sum_i dg_i = dg to {error:.1e}", error=error)
 
 
-def mean_rule() -> Finding:
+def mean_rule() -> ClaimFinding:
     x = draw(seed=5)
     b = x.b[:, :1].expand_as(x.k).clone().requires_grad_()
     w = x.b[:, :1].expand_as(x.v).clone().requires_grad_()
@@ -103,7 +103,7 @@ def mean_rule() -> Finding:
     return holds(error < EXACT, f"means in place of sums are {error:.2f} off", error=error)
 
 
-def order() -> Finding:
+def order() -> ClaimFinding:
     x = draw(seed=7)
     beta, S, o = x.b[:, 0], x.S0, []
     for t in range(len(x.k)):
@@ -114,7 +114,7 @@ def order() -> Finding:
     return holds(error < EXACT, f"erasing before a channel-wise decay gives outputs {error:.2e} off KDA's", error=error)
 
 
-def contains_gla() -> Finding:
+def contains_gla() -> ClaimFinding:
     x = draw(seed=8)
     theirs = _published("gla", x, g=x.g)
     ours = recurrence(replace(x, b=torch.zeros_like(x.b), w=torch.ones_like(x.w)))[0]
@@ -123,7 +123,7 @@ def contains_gla() -> Finding:
     )
 
 
-def kda_contains_gla() -> Finding:
+def kda_contains_gla() -> ClaimFinding:
     """One unit key twice: GLA stores 2 v. KDA stores v beta_1 (1 - beta_2) + v beta_2, which is 2 for no betas in [0, 2]
     but (2, 0) and the like; with the keys a third time 3 is wanted."""
     grid = torch.linspace(0, 2, 41, dtype=torch.float64)

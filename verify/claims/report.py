@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..report.page import render
-from .claim import Claim, Result
+from .claim import Claim, ClaimResult
 
 SCHEMA = 1
 _STYLES = {"holds": "green", "holds under conditions": "yellow", "does not hold": "red"}
@@ -20,7 +20,7 @@ _STYLES = {"holds": "green", "holds under conditions": "yellow", "does not hold"
 Groups = Mapping[str, Sequence[Claim]]
 
 
-def print_results(console: Console, results: Sequence[Result], groups: Groups, seconds: float) -> None:
+def print_results(console: Console, results: Sequence[ClaimResult], groups: Groups, seconds: float) -> None:
     """Group by group: verdict and claim, then where it is made, then what was measured."""
     for title, members in _grouped(results, groups).items():
         console.print(Text(f"\n{title}", style="bold"))
@@ -35,7 +35,7 @@ def print_results(console: Console, results: Sequence[Result], groups: Groups, s
     console.print(Text(f"\n{summary(results, seconds)}"), soft_wrap=True)
 
 
-def summary(results: Sequence[Result], seconds: float) -> str:
+def summary(results: Sequence[ClaimResult], seconds: float) -> str:
     """What was found, in one line."""
     papers = [result for result in results if not result.claim.control]
     controls = [result for result in results if result.claim.control]
@@ -52,7 +52,7 @@ def summary(results: Sequence[Result], seconds: float) -> str:
     )
 
 
-def document(results: Sequence[Result], about: Mapping[str, str], seconds: float) -> dict[str, Any]:
+def document(results: Sequence[ClaimResult], about: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """The JSON document; fields may be added within a schema."""
     return {
         "schema": SCHEMA,
@@ -62,7 +62,7 @@ def document(results: Sequence[Result], about: Mapping[str, str], seconds: float
     }
 
 
-def page(results: Sequence[Result], groups: Groups, about: Mapping[str, str], seconds: float) -> str:
+def page(results: Sequence[ClaimResult], groups: Groups, about: Mapping[str, str], seconds: float) -> str:
     """One self-contained page."""
     return render(
         Path(__file__).with_name("claims.html.j2"),
@@ -73,16 +73,16 @@ def page(results: Sequence[Result], groups: Groups, about: Mapping[str, str], se
     )
 
 
-def _grouped(results: Sequence[Result], groups: Groups) -> dict[str, list[Result]]:
+def _grouped(results: Sequence[ClaimResult], groups: Groups) -> dict[str, list[ClaimResult]]:
     found = {title: [r for r in results if r.claim in members] for title, members in groups.items()}
     return {title: members for title, members in found.items() if members}
 
 
-def _word(result: Result) -> str:
+def _word(result: ClaimResult) -> str:
     return f"control {result.finding.verdict}" if result.claim.control else result.finding.verdict
 
 
-def _style(result: Result) -> str:
+def _style(result: ClaimResult) -> str:
     if result.claim.control:
         return "dim" if result.as_expected else "bold red"
     return _STYLES[result.finding.verdict]

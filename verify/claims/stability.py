@@ -7,14 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from .claim import CARVE, CONTROL, GDN2, Claim, Finding, holds, under_conditions
+from .claim import CARVE, CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import unit
 
 TOP, WIDE = 2 / math.sqrt(3), math.sqrt(2)
 """Largest 2-norms of I - k (b * k)^T for unit keys and b in [0, 1] and in [0, 2], by maximising over the mass of a mask."""
 
 
-def contraction() -> Finding:
+def contraction() -> ClaimFinding:
     norm = _largest_norm(1.0)
     return holds(
         norm <= 1 + 1e-9,
@@ -23,7 +23,7 @@ def contraction() -> Finding:
     )
 
 
-def scalar_contraction() -> Finding:
+def scalar_contraction() -> ClaimFinding:
     make = torch.Generator().manual_seed(0)
     k = unit(torch.randn(4000, 8, dtype=torch.float64, generator=make))
     beta = 2 * torch.rand(4000, 1, dtype=torch.float64, generator=make)
@@ -33,14 +33,14 @@ def scalar_contraction() -> Finding:
     )
 
 
-def wide_range() -> Finding:
+def wide_range() -> ClaimFinding:
     norm = _largest_norm(2.0)
     return holds(
         norm <= 1 + 1e-9, f"the largest norm found is {norm:.4f}; the supremum is sqrt(2) = {WIDE:.4f}", norm=norm
     )
 
 
-def products() -> Finding:
+def products() -> ClaimFinding:
     keys = torch.tensor([[1 / 6, 5 / 6], [5 / 6, 1 / 6]], dtype=torch.float64).sqrt()
     masks = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     pair = _step(keys[1], masks[1]) @ _step(keys[0], masks[0])
@@ -54,7 +54,7 @@ def products() -> Finding:
     )
 
 
-def decay_bound() -> Finding:
+def decay_bound() -> ClaimFinding:
     """With every decay at most 1/TOP the product of decay and erase is a contraction, and no larger decay is enough."""
     worst = TOP * math.sqrt(3) / 2
     norm = _largest_norm(1.0) * math.sqrt(3) / 2
@@ -68,7 +68,7 @@ def decay_bound() -> Finding:
     )
 
 
-def lyapunov() -> Finding:
+def lyapunov() -> ClaimFinding:
     inside, ends = _exponent(uniform=True, top=1.0), _exponent(uniform=False, top=2.0)
     return under_conditions(
         inside < 0,
@@ -80,7 +80,7 @@ def lyapunov() -> Finding:
     )
 
 
-def random_contraction() -> Finding:
+def random_contraction() -> ClaimFinding:
     """What a test with random keys would conclude."""
     make = torch.Generator().manual_seed(1)
     k = unit(torch.randn(2000, 64, dtype=torch.float64, generator=make))

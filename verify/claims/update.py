@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .claim import CONTROL, GDN2, Claim, Finding, holds
+from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds
 from .data import EXACT, Tokens, draw, off, recurrence
 
 
-def minimiser() -> Finding:
+def minimiser() -> ClaimFinding:
     """L(S) = |S - Sbar|^2 - 2 <S^T k, z - Sbar^T e>: its gradient at the update, and the rise of L around it."""
     x = draw(T=1)
     decayed = x.g[0].exp()[:, None] * x.S0
@@ -33,7 +33,7 @@ def minimiser() -> Finding:
     )
 
 
-def gradient_step() -> Finding:
+def gradient_step() -> ClaimFinding:
     """From Sbar, half a gradient of the same loss is the whole update."""
     x = draw(T=1, seed=1)
     decayed = (x.g[0].exp()[:, None] * x.S0).requires_grad_()
@@ -45,7 +45,7 @@ def gradient_step() -> Finding:
     return holds(distance < EXACT, f"Sbar - grad L / 2 is the new state to {distance:.1e}", error=distance)
 
 
-def wy_form() -> Finding:
+def wy_form() -> ClaimFinding:
     worst = 0.0
     for T in (1, 16, 33, 64, 128):
         x = draw(T=T, seed=T)
@@ -59,7 +59,7 @@ def wy_form() -> Finding:
     )
 
 
-def normalised_decay() -> Finding:
+def normalised_decay() -> ClaimFinding:
     """Eq. 36: with Kbar = k / gamma and Ebar = gamma e the decay leaves the recurrence. Also how far that goes in fp32."""
     x = draw(T=32, seed=2)
     gamma = x.g.cumsum(0).exp()
@@ -72,7 +72,7 @@ def normalised_decay() -> Finding:
     )
 
 
-def always_invertible() -> Finding:
+def always_invertible() -> ClaimFinding:
     """I + T has ones on its diagonal, whatever the gates: determinant 1, and T^C = 0."""
     worst, power = 0.0, 0.0
     for seed in range(20):
@@ -87,7 +87,7 @@ def always_invertible() -> Finding:
     )
 
 
-def chunk_invariance() -> Finding:
+def chunk_invariance() -> ClaimFinding:
     x = draw(T=96, seed=3)
     truth, last = recurrence(x)
     worst = 0.0
@@ -103,7 +103,7 @@ def chunk_invariance() -> Finding:
     )
 
 
-def first_order() -> Finding:
+def first_order() -> ClaimFinding:
     x = draw(T=64, seed=4)
     T = strict(replace(x, g=torch.full_like(x.g, -1e-3)))
     mild = replace(x, g=torch.full_like(x.g, -1e-3))

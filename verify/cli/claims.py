@@ -31,12 +31,12 @@ def claims(
 
     import torch
 
-    from ..claims import CLAIMS, GROUPS, Result
+    from ..claims import CLAIMS, GROUPS, ClaimResult
     from ..claims.report import document, page, print_results
 
     wanted = chosen("claim", name, CLAIMS)
     torch.set_num_threads(1)
-    results: list[Result] = []
+    results: list[ClaimResult] = []
     with _bar() as bar, interruptible():
         task = bar.add_task("claims", total=len(wanted))
         try:
@@ -45,7 +45,7 @@ def claims(
                 bar.update(task, description=one)
                 begun = time.monotonic()
                 finding = CLAIMS[one].run()
-                results.append(Result(claim=CLAIMS[one], finding=finding, seconds=time.monotonic() - begun))
+                results.append(ClaimResult(claim=CLAIMS[one], finding=finding, seconds=time.monotonic() - begun))
                 bar.advance(task)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None

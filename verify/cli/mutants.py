@@ -71,14 +71,14 @@ def mutants(
 
     from ...results.files.calibration import tau
     from ..mutants import campaign, detectable, locating, pool, report
-    from ..mutants.judge import Result
+    from ..mutants.judge import MutantResult
     from ..mutants.peers import PeerResult
     from ..mutants.peers import score as score_of
 
     kernels = kernels_of(target)
     try:
         threshold = tau()
-        choice = campaign.Choice(count=count, seed=seed, operators=operators, stages=stage or ())
+        choice = campaign.MutantChoice(count=count, seed=seed, operators=operators, stages=stage or ())
         drawn = campaign.prepare(kernels, choice)
     except ValueError as error:
         usage(str(error))
@@ -87,18 +87,18 @@ def mutants(
             stdout.print(f"{mutant.id}  {' '.join(mutant.where.split())}", soft_wrap=True, markup=False)
         return
 
-    def setting(*words: str) -> pool.Setting:
-        return pool.Setting(
+    def setting(*words: str) -> pool.CampaignSettings:
+        return pool.CampaignSettings(
             target=target, tau=threshold, jobs=jobs, folder=default_folder().parent / "mutants", patience=patience,
             profile=profile.value, digest=source_digest("verify/mutants"), words=words,
         )  # fmt: skip
 
-    results: list[Result] = []
+    results: list[MutantResult] = []
     compared: list[PeerResult] = []
     interrupted = False
-    with report.Live(stderr, len(drawn.mutants) * (1 + peers)) as live, interruptible():
+    with report.CampaignProgress(stderr, len(drawn.mutants) * (1 + peers)) as live, interruptible():
 
-        def take(result: Result) -> None:
+        def take(result: MutantResult) -> None:
             results.append(result)
             live.take(result)
 

@@ -9,7 +9,7 @@ from typing import Any
 from ...specs.gpus import REGISTERS_PER_THREAD, Architecture, Gpu
 from .hazards import Hazard, Pattern, Toolchain, hazards
 from .plan import Piece, Subject
-from .tasks import Compiled, Named
+from .tasks import CompiledLaunch, Named
 
 HEAVY_SPILL = 128
 """Bytes of stack per thread, spills included, that are too many: 32 registers that go to memory and back."""
@@ -27,7 +27,7 @@ class Diagnostic:
     gpu: Gpu
     piece: Piece
     launch: Named
-    binary: Compiled
+    binary: CompiledLaunch
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     hazards: tuple[Hazard, ...]
@@ -51,7 +51,7 @@ class Diagnostic:
 
 
 def judge(
-    gpu: Gpu, compiled: Iterable[tuple[Piece, Named, Compiled]], tools: Mapping[str, Toolchain]
+    gpu: Gpu, compiled: Iterable[tuple[Piece, Named, CompiledLaunch]], tools: Mapping[str, Toolchain]
 ) -> list[Diagnostic]:
     """Diagnostics of every launch for one GPU. tools: by architecture."""
     rows = list(compiled)
@@ -75,7 +75,7 @@ def judge(
     ]
 
 
-def _problems(launch: Named, binary: Compiled, arch: Architecture) -> Iterable[str]:
+def _problems(launch: Named, binary: CompiledLaunch, arch: Architecture) -> Iterable[str]:
     for axis, (programs, most) in enumerate(zip(launch.grid, LARGEST_GRID, strict=False)):
         if programs > most:
             yield f"the largest call has {programs} programs along axis {axis}, at most {most} can be launched"
@@ -94,7 +94,7 @@ def _problems(launch: Named, binary: Compiled, arch: Architecture) -> Iterable[s
         yield f"{registers} registers per program, {arch.name} has {arch.registers_per_block}"
 
 
-def _slow(launch: Named, binary: Compiled, arch: Architecture, usual: str) -> Iterable[str]:
+def _slow(launch: Named, binary: CompiledLaunch, arch: Architecture, usual: str) -> Iterable[str]:
     if binary.outcome != "compiled":
         return
     ranks, name = [*arch.families, ""], _family(binary, arch)
@@ -112,7 +112,7 @@ def _slow(launch: Named, binary: Compiled, arch: Architecture, usual: str) -> It
         )
 
 
-def _met(launch: Named, binary: Compiled, arch: Architecture, tools: Toolchain) -> tuple[Hazard, ...]:
+def _met(launch: Named, binary: CompiledLaunch, arch: Architecture, tools: Toolchain) -> tuple[Hazard, ...]:
     if binary.outcome != "compiled":
         return ()
     pattern = Pattern(
@@ -127,5 +127,5 @@ def _met(launch: Named, binary: Compiled, arch: Architecture, tools: Toolchain) 
     return tuple(hazard for hazard in hazards() if hazard.meets(pattern, tools))
 
 
-def _family(binary: Compiled, arch: Architecture) -> str:
+def _family(binary: CompiledLaunch, arch: Architecture) -> str:
     return next((name for name in arch.families if binary.tensor_core.get(name)), "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ...kernels.launches.compile import Binary, Launch
 
-Target = tuple[str, int | str, int]
+CompileTarget = tuple[str, int | str, int]
 """(backend, architecture, threads per warp), as `triton.backends.compiler.GPUTarget` takes them"""
 
 _scratch: Path
@@ -28,7 +28,7 @@ def start() -> None:
     knobs.cache.dir = str(_scratch)
 
 
-def compile_clean(launch: Launch, target: Target) -> Binary:
+def compile_clean(launch: Launch, target: CompileTarget) -> Binary:
     """Compile a launch. Raises what the compiler does."""
     from triton.backends.compiler import GPUTarget
 

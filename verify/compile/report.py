@@ -12,12 +12,12 @@ from rich.text import Text
 
 from ..verdicts.document import environment
 from .diagnostics import Diagnostic
-from .run import Run
+from .run import CompileRun
 
 SCHEMA = 1
 
 
-def print_run(console: Console, run: Run, seconds: float) -> None:
+def print_run(console: Console, run: CompileRun, seconds: float) -> None:
     """A row per GPU, then what cannot be launched, what is slow without need, what spills, and known hazards."""
     table = Table("gpu", "arch", "launches", "fit", "spill", "products on", "hazards", header_style="bold")
     for column in (2, 3, 4, 6):
@@ -48,7 +48,7 @@ def print_run(console: Console, run: Run, seconds: float) -> None:
     )
 
 
-def document(run: Run, seconds: float) -> dict[str, Any]:
+def document(run: CompileRun, seconds: float) -> dict[str, Any]:
     """The JSON document. Fields may be added; none changes its meaning within a schema."""
     met = {hazard.id: hazard for diagnostic in run.diagnostics for hazard in diagnostic.hazards}
     return {

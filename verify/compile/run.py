@@ -17,8 +17,8 @@ from . import process
 from .diagnostics import Diagnostic, judge
 from .hazards import Toolchain
 from .plan import Piece, Subject
-from .process import Target
-from .tasks import Compiled, Named, compile_one, name, ptxas_version
+from .process import CompileTarget
+from .tasks import CompiledLaunch, Named, compile_one, name, ptxas_version
 
 COMPILE_SECONDS = 300.0
 """After which a compilation counts as hanging."""
@@ -27,11 +27,11 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 
-class CompiledStore(Store[Compiled]):
+class CompiledStore(Store[CompiledLaunch]):
     """Compilations under a folder."""
 
     __slots__ = ()
-    kind, name, again, schema = Compiled, "compiled", "compiling again", 1
+    kind, name, again, schema = CompiledLaunch, "compiled", "compiling again", 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Job:
 
     piece: Piece
     launch: Named
-    target: Target
+    target: CompileTarget
 
     def key(self, triton: str) -> str:
         """Name of the result: equal for launches that are one program, whichever call makes them."""
@@ -56,7 +56,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class CompileRun:
     """What a run came to. cached: programs that were known. left: programs that an interruption did not reach.
 
     tools: versions of the compilers, by architecture.
@@ -76,7 +76,7 @@ def run(
     *,
     fresh: bool,
     progress: Progress | None = None,
-) -> Run:
+) -> CompileRun:
     """Diagnostics of every launch of these pieces. An interruption ends it early; what was compiled is kept and told.
 
     Raises OSError for a full disk or a missing tool, KeyboardInterrupt before anything could be compiled.
@@ -96,7 +96,7 @@ def run(
         waiting = {
             job.key(triton): job for several in zip_longest(*tasks.values()) for job in several if job is not None
         }
-        known: dict[str, Compiled] = {}
+        known: dict[str, CompiledLaunch] = {}
         if not fresh:
             known = {key: found for key in waiting if (found := store.get(key)) is not None}
         cached = len(known)
@@ -114,7 +114,7 @@ def run(
             tools,
         )
     ]
-    return Run(
+    return CompileRun(
         diagnostics=diagnostics,
         tools=tools,
         compiled=len(known) - cached,
@@ -152,7 +152,7 @@ def _each(
 
 def _compiled(
     workers: Workers, jobs: Mapping[str, Job], store: CompiledStore, on_step: Callable[[str], object]
-) -> Iterator[tuple[str, Compiled]]:
+) -> Iterator[tuple[str, CompiledLaunch]]:
     """(key, result) of every job, as they end; each is kept before it is told."""
     keys = list(jobs)
     tasks = [(job.piece, job.launch.index, job.target) for job in jobs.values()]
@@ -167,8 +167,8 @@ def _compiled(
         yield key, result
 
 
-def _failed(failure: Failure) -> Compiled:
+def _failed(failure: Failure) -> CompiledLaunch:
     if failure.outcome == "timeout":
-        return Compiled(outcome="timeout", seconds=COMPILE_SECONDS, detail=f"no end after {COMPILE_SECONDS:g} s")
+        return CompiledLaunch(outcome="timeout", seconds=COMPILE_SECONDS, detail=f"no end after {COMPILE_SECONDS:g} s")
     detail = f"the compiling process died with code {failure.code}, twice"
-    return Compiled(outcome="crash", seconds=0.0, detail=detail)
+    return CompiledLaunch(outcome="crash", seconds=0.0, detail=detail)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .plan import Piece
-from .process import Target, compile_clean
+from .process import CompileTarget, compile_clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
+class CompiledLaunch:
     """What compiling a launch for an architecture came to.
 
     detail: the compiler's words where it failed. shared: bytes per program. registers, stack (bytes, spills included): per
@@ -55,7 +55,7 @@ class Compiled:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Any) -> Compiled:
+    def from_json(cls, record: Any) -> CompiledLaunch:
         """Read `to_json` back. Raises ValueError for anything else."""
         try:
             found = cls(**{**record, "traits": tuple(record["traits"])})
@@ -69,7 +69,7 @@ class Compiled:
         return found
 
 
-def ptxas_version(target: Target) -> str | None:
+def ptxas_version(target: CompileTarget) -> str | None:
     """Version of the assembler that Triton uses for an NVIDIA architecture; None for another vendor's."""
     backend, arch, _ = target
     if backend != "cuda":
@@ -111,7 +111,7 @@ def name(piece: Piece) -> list[Named]:
     return list(found.values())
 
 
-def compile_one(piece: Piece, index: int, target: Target) -> Compiled:
+def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaunch:
     """Compile one launch of a piece. What the compiler refuses is an outcome; a full disk raises OSError."""
     from .launches import launches_of
     from .traits import assembly_traits
@@ -124,8 +124,8 @@ def compile_one(piece: Piece, index: int, target: Target) -> Compiled:
         raise
     except Exception as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-        return Compiled(outcome="refused", seconds=_since(started), detail=detail)
-    return Compiled(
+        return CompiledLaunch(outcome="refused", seconds=_since(started), detail=detail)
+    return CompiledLaunch(
         outcome="compiled",
         seconds=_since(started),
         shared=binary.shared,

@@ -26,7 +26,7 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class LaunchArguments:
     """The arguments of a launch. tensors: arrays of `numbers` (with any leading axes), or int64 for tables; None if absent."""
 
     tensors: Mapping[str, Any]

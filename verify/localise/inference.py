@@ -10,10 +10,10 @@ import numpy as np
 
 from ...specs.arithmetic.numbers import Array
 from ...specs.oracle import options, stages
-from .call import SCALAR, Call, Collected, Span, raw_gate
+from .call import SCALAR, Collected, LaunchArguments, Span, raw_gate
 
 
-def packed_scores(call: Call) -> dict[str, Array]:
+def packed_scores(call: LaunchArguments) -> dict[str, Array]:
     """What the walk multiplies, a slot of C rows for every chunk; slots of no chunk stay as they were."""
     call, found, width = _prepared(call), Collected(call.numbers), call.scalars["C"]
     chunks = {slot: span for spans in _slots(call) for slot, span in spans}
@@ -45,7 +45,7 @@ def packed_scores(call: Call) -> dict[str, Array]:
     return found.result(states=("queries", "erasers", "writers", "pairs"))
 
 
-def packed_walk(call: Call) -> dict[str, Array]:
+def packed_walk(call: LaunchArguments) -> dict[str, Array]:
     """o and ht from the operands that it is given."""
     found, numbers = Collected(call.numbers), call.numbers
     for n, spans in enumerate(_slots(call)):
@@ -60,7 +60,7 @@ def packed_walk(call: Call) -> dict[str, Array]:
     return found.result(states=("ht",))
 
 
-def _operands(call: Call, slot: int, rows: int) -> stages.Operands:
+def _operands(call: LaunchArguments, slot: int, rows: int) -> stages.Operands:
     """What a slot holds of its chunk."""
 
     def cell(name: str, columns: int | None = None) -> Array:
@@ -77,7 +77,7 @@ def _operands(call: Call, slot: int, rows: int) -> stages.Operands:
     return stages.Operands(cell("queries"), erasers, cell("writers"), cell("pairs", rows), total)
 
 
-def _padded(x: Array, rows: int, columns: int, call: Call) -> Array:
+def _padded(x: Array, rows: int, columns: int, call: LaunchArguments) -> Array:
     """Zeros to the right of and below [..., n, m]."""
     right = call.numbers.zeros((*x.shape[:-1], columns - x.shape[-1]))
     x = call.numbers.concatenate([x, right], -1) if right.shape[-1] else x
@@ -85,7 +85,7 @@ def _padded(x: Array, rows: int, columns: int, call: Call) -> Array:
     return call.numbers.concatenate([x, below], -2) if below.shape[-2] else x
 
 
-def _slots(call: Call) -> Iterator[list[tuple[int, Span]]]:
+def _slots(call: LaunchArguments) -> Iterator[list[tuple[int, Span]]]:
     """The chunks of each sequence, and their slots."""
     width = call.scalars["C"]
     for n, spans in enumerate(_sequences(call)):
@@ -93,7 +93,7 @@ def _slots(call: Call) -> Iterator[list[tuple[int, Span]]]:
         yield [(first + i, span) for i, span in enumerate(spans)]
 
 
-def fused(call: Call) -> dict[str, Array]:
+def fused(call: LaunchArguments) -> dict[str, Array]:
     """o and ht from the inputs alone."""
     call = _prepared(call)
 
@@ -104,7 +104,7 @@ def fused(call: Call) -> dict[str, Array]:
     return _walk(call, made)
 
 
-def _walk(call: Call, scores: Callable[[Span], tuple[Array, Array | None]]) -> dict[str, Array]:
+def _walk(call: LaunchArguments, scores: Callable[[Span], tuple[Array, Array | None]]) -> dict[str, Array]:
     found, numbers = Collected(call.numbers), call.numbers
     for n, spans in enumerate(_sequences(call)):
         S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
@@ -118,7 +118,7 @@ def _walk(call: Call, scores: Callable[[Span], tuple[Array, Array | None]]) -> d
     return found.result(states=("ht",))
 
 
-def _sequences(call: Call) -> Iterator[list[Span]]:
+def _sequences(call: LaunchArguments) -> Iterator[list[Span]]:
     """The chunks of each sequence."""
     if call.scalars["PACKED"]:
         bounds = call.tensors["cu_seqlens"].tolist()
@@ -132,7 +132,7 @@ def _sequences(call: Call) -> Iterator[list[Span]]:
         yield [Span(0, start, min(width, end - start)) for start in range(first, end, width)]
 
 
-def _prepared(call: Call) -> Call:
+def _prepared(call: LaunchArguments) -> LaunchArguments:
     """With q and k normalised and g activated, where the kernel does that itself."""
     tensors, numbers = dict(call.tensors), call.numbers
     if call.scalars["NORMALISE"]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from ...specs.arithmetic.numbers import Array
 from ...specs.oracle import options, stages
 from . import inference
-from .call import NONE, SCALAR, Call, Collected, Span, raw_gate
+from .call import NONE, SCALAR, Collected, LaunchArguments, Span, raw_gate
 
 
-def scores(call: Call) -> dict[str, Array]:
+def scores(call: LaunchArguments) -> dict[str, Array]:
     found = Collected(call.numbers)
     for span in call.chunks():
         Aqk, _, A = stages.scores(call.chunk(span, "q", "k", "g", "b"), call.scale, call.numbers)
@@ -23,7 +23,7 @@ def scores(call: Call) -> dict[str, Array]:
     return found.result()
 
 
-def states(call: Call) -> dict[str, Array]:
+def states(call: LaunchArguments) -> dict[str, Array]:
     found, numbers, writes_output = Collected(call.numbers), call.numbers, call.scalars["OUTPUT"]
     for n in call.sequences:
         S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
@@ -41,7 +41,7 @@ def states(call: Call) -> dict[str, Array]:
     return found.result(states=("h", "ht"))
 
 
-def output(call: Call) -> dict[str, Array]:
+def output(call: LaunchArguments) -> dict[str, Array]:
     found = Collected(call.numbers)
     for span in call.chunks():
         S, R = call.state("h", span.index), call.of_heads("r", span)
@@ -50,7 +50,7 @@ def output(call: Call) -> dict[str, Array]:
     return found.result()
 
 
-def state_grads(call: Call) -> dict[str, Array]:
+def state_grads(call: LaunchArguments) -> dict[str, Array]:
     found = Collected(call.numbers)
     for n in call.sequences:
         dS = call.state("dht", n) if call.scalars["FINAL"] else call.no_state()
@@ -65,7 +65,7 @@ def state_grads(call: Call) -> dict[str, Array]:
     return found.result(states=("dh", "dh0"))
 
 
-def score_grads(call: Call) -> dict[str, Array]:
+def score_grads(call: LaunchArguments) -> dict[str, Array]:
     found, erase, write = Collected(call.numbers), call.scalars["ERASE"], call.scalars["WRITE"]
     for span in call.chunks():
         R, do, dX = (call.of_heads(name, span) for name in ("r", "do", "dx"))
@@ -78,7 +78,7 @@ def score_grads(call: Call) -> dict[str, Array]:
     return found.result()
 
 
-def input_grads(call: Call) -> dict[str, Array]:
+def input_grads(call: LaunchArguments) -> dict[str, Array]:
     found, erase, decay = Collected(call.numbers), call.scalars["ERASE"], call.scalars["DECAY"]
     width, K = call.scalars["BK"], call.scalars["K"]
     blocks = [slice(first, min(first + width, K)) for first in range(0, K, width)]
@@ -116,7 +116,7 @@ def input_grads(call: Call) -> dict[str, Array]:
     return expected
 
 
-def tokens(call: Call) -> dict[str, Array]:
+def tokens(call: LaunchArguments) -> dict[str, Array]:
     found, bounds = Collected(call.numbers), call.tensors["cu_seqlens"].tolist()
     for n in call.sequences:
         span = Span(n, bounds[n], bounds[n + 1] - bounds[n])
@@ -129,24 +129,24 @@ def tokens(call: Call) -> dict[str, Array]:
     return found.result(states=("ht",))
 
 
-def l2norm(call: Call) -> dict[str, Array]:
+def l2norm(call: LaunchArguments) -> dict[str, Array]:
     x = call.tensors["x"]
     return {"y": x * options.l2norm(x, call.numbers, float(call.scalars["eps"]))[1]}
 
 
-def l2norm_grad(call: Call) -> dict[str, Array]:
+def l2norm_grad(call: LaunchArguments) -> dict[str, Array]:
     x, numbers = call.tensors["x"], call.numbers
     factor = options.l2norm(x, numbers, float(call.scalars["eps"]))[1]
     return {"dx": options.l2norm_adjoint(x, factor, call.tensors["dy"], numbers)}
 
 
-def activate(call: Call) -> dict[str, Array]:
+def activate(call: LaunchArguments) -> dict[str, Array]:
     f = call.tensors["f"]
     g = options.activate(raw_gate(f, len(call.leading)), call.tensors["A_log"], call.tensors["dt_bias"], call.numbers)
     return {"g": g.reshape(f.shape)}
 
 
-def activate_grad(call: Call) -> dict[str, Array]:
+def activate_grad(call: LaunchArguments) -> dict[str, Array]:
     """df, and per block of tokens the shares that make dA_log and ddt_bias."""
     numbers, block, leading = call.numbers, call.scalars["BT"], len(call.leading)
     f, dg = (raw_gate(call.tensors[name], leading) for name in ("f", "dg"))
@@ -165,7 +165,7 @@ def activate_grad(call: Call) -> dict[str, Array]:
     }
 
 
-def fold(call: Call) -> dict[str, Array]:
+def fold(call: LaunchArguments) -> dict[str, Array]:
     """The sum over the first axis of the shares."""
     shape = (*call.leading, call.scalars["count"], call.scalars["size"])
     return {"out": call.tensors["shares"].reshape(shape).sum(axis=-2)}
@@ -183,7 +183,7 @@ def _gathered(x: Array, heads: int) -> Array:
 class StageOracle:
     """does: what the stage is there for, in words. equation: what it computes."""
 
-    expected: Callable[[Call], dict[str, Array]]
+    expected: Callable[[LaunchArguments], dict[str, Array]]
     does: str
     equation: str
 

@@ -18,7 +18,7 @@ from ...specs.budget import REPLICAS, ratios, spread
 from ...specs.rounding.contract import CONTRACTS, PrecisionContract
 from ...specs.rounding.noise import Noisy
 from ..interpreter.watching import Seen
-from .call import Call
+from .call import LaunchArguments
 from .oracles import ORACLES, StageOracle
 
 Status = Literal["right", "wrong", "unjudged"]
@@ -121,7 +121,7 @@ def row_ratios(
     return found[0] if lift else found
 
 
-def _call(seen: Seen, numbers: Numbers) -> Call:
+def _call(seen: Seen, numbers: Numbers) -> LaunchArguments:
     tensors: dict[str, Any] = {}
     for name, x in seen.before.items():
         if not x.is_floating_point():
@@ -130,7 +130,7 @@ def _call(seen: Seen, numbers: Numbers) -> Call:
             tensors[name] = _payload(x)
         else:
             tensors[name] = numbers.array(x.double().numpy())
-    return Call(tensors=tensors, scalars=seen.scalars, numbers=numbers)
+    return LaunchArguments(tensors=tensors, scalars=seen.scalars, numbers=numbers)
 
 
 def _payload(x: torch.Tensor) -> FieldArray:

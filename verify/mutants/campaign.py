@@ -9,7 +9,7 @@ from typing import Any
 
 from . import equivalent, pool
 from .draw import draw
-from .judge import Result
+from .judge import MutantResult
 from .peers import PeerResult
 from .prove import Comparison, compare
 from .sites import Mutant, Transform, enumerate_mutants, transform_of
@@ -18,7 +18,7 @@ from .suite import each_case, suite_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class MutantChoice:
     """What a person asked for: how many faults of which operators and stages, drawn with which seed."""
 
     count: int
@@ -28,7 +28,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class DrawnMutants:
     """points: all faults that there were to draw from. mutants: those drawn. usage: which kernels run what."""
 
     points: Sequence[Mutant]
@@ -36,7 +36,7 @@ class Drawn:
     usage: Usage
 
 
-def prepare(kernels: Mapping[str, Any], choice: Choice) -> Drawn:
+def prepare(kernels: Mapping[str, Any], choice: MutantChoice) -> DrawnMutants:
     """Raises ValueError for a stage that is not there, and where there is nothing to draw from."""
     found = usage(kernels)
     points = enumerate_mutants(found.sources.values())
@@ -51,20 +51,23 @@ def prepare(kernels: Mapping[str, Any], choice: Choice) -> Drawn:
     ]
     if not points:
         raise ValueError("no operator finds a place in these kernels")
-    return Drawn(points=points, mutants=draw(points, choice.count, choice.seed), usage=found)
+    return DrawnMutants(points=points, mutants=draw(points, choice.count, choice.seed), usage=found)
 
 
 def planted(kernels: Mapping[str, Any], count: int, seed: int) -> Iterator[tuple[Mutant, str, Transform]]:
     """(fault, its stage, what plants it), for whoever wants to be tried on them."""
     from .operators import OPERATORS
 
-    for mutant in prepare(kernels, Choice(count=count, seed=seed, operators=tuple(OPERATORS), stages=())).mutants:
+    for mutant in prepare(kernels, MutantChoice(count=count, seed=seed, operators=tuple(OPERATORS), stages=())).mutants:
         yield mutant, mutant.stage, transform_of(mutant)
 
 
 def judge_all(
-    drawn: Drawn, kernels: Mapping[str, Any], setting: pool.Setting, on_result: Callable[[Result], None]
-) -> list[Result]:
+    drawn: DrawnMutants,
+    kernels: Mapping[str, Any],
+    setting: pool.CampaignSettings,
+    on_result: Callable[[MutantResult], None],
+) -> list[MutantResult]:
     """The result of every fault drawn; those known to be equivalent first, on their committed argument."""
     entries = equivalent.read()
     results, waiting = [], []
@@ -74,7 +77,7 @@ def judge_all(
             waiting.append(mutant)
             continue
         results.append(
-            Result(
+            MutantResult(
                 id=mutant.id,
                 operator=mutant.operator,
                 stage=mutant.stage,
@@ -91,7 +94,10 @@ def judge_all(
 
 
 def judge_by_peers(
-    drawn: Drawn, results: Sequence[Result], setting: pool.Setting, on_result: Callable[[PeerResult], None]
+    drawn: DrawnMutants,
+    results: Sequence[MutantResult],
+    setting: pool.CampaignSettings,
+    on_result: Callable[[PeerResult], None],
 ) -> list[PeerResult]:
     """What the rules of others say of the faults that count: neither equivalent nor mere crashes."""
     counted = {result.id for result in results if result.status in ("killed", "survived")}
@@ -99,7 +105,7 @@ def judge_by_peers(
 
 
 def prove(
-    drawn: Drawn, results: Sequence[Result], kernels: Mapping[str, Any], target: str, seconds: float,
+    drawn: DrawnMutants, results: Sequence[MutantResult], kernels: Mapping[str, Any], target: str, seconds: float,
     path: Path = equivalent.PATH,
 ) -> dict[str, Comparison]:  # fmt: skip
     """Compare faults that survived, or count as equivalent, bit for bit on the problems of the nightly profile.

@@ -28,7 +28,7 @@ IMPATIENT = "were left when patience ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class MutantResult:
     """What became of one fault.
 
     status: "excluded" for one that only crashes or changes a shape: nobody needs a verifier to see it.
@@ -56,7 +56,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class MutantTask:
     """mutant: the fault. suite_path: file of the suite. tests: which of its cases, by index. target, tau: as in `verify all`.
 
     patience: seconds of processor time after which a fault counts as survived, whatever is left to ask.
@@ -70,7 +70,7 @@ class Task:
     patience: float
 
 
-def run(task: Task) -> Result:
+def run(task: MutantTask) -> MutantResult:
     """Run cases until one finds the fault that holds without it."""
     suite: Sequence[SuiteCase] = _suite(task.suite_path)
     kernels = load_target(task.target).kernels
@@ -100,9 +100,9 @@ def run(task: Task) -> Result:
     return _result(task, "survived", seconds, count, crashes=crashes, reason=last[:160])
 
 
-def _result(task: Task, status: Status, seconds: float, asked: int, **more: Any) -> Result:
+def _result(task: MutantTask, status: Status, seconds: float, asked: int, **more: Any) -> MutantResult:
     mutant = task.mutant
-    return Result(
+    return MutantResult(
         id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status=status,
         seconds=round(seconds, 3), asked=asked, **more,
     )  # fmt: skip

@@ -16,8 +16,8 @@ from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
-from .judge import Result
-from .pool import Setting
+from .judge import MutantResult
+from .pool import CampaignSettings
 from .sites import Mutant, transform_of
 
 SCHEMA = 1
@@ -44,7 +44,7 @@ class Located:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class LocateTask:
     """mutant: a fault. replay: the case that found it. target, tau: as in `verify all`."""
 
     mutant: Mutant
@@ -53,7 +53,7 @@ class Task:
     tau: float
 
 
-def run(task: Task) -> Located:
+def run(task: LocateTask) -> Located:
     """Localise one fault from the case that found it, as it stands: not made smaller first."""
     mutant, wanted = task.mutant, Replay.parse(task.replay)
     kernels = load_target(task.target).kernels
@@ -72,7 +72,10 @@ def run(task: Task) -> Located:
 
 
 def locate(
-    mutants: Sequence[Mutant], results: Sequence[Result], setting: Setting, on_located: Callable[[Located], None]
+    mutants: Sequence[Mutant],
+    results: Sequence[MutantResult],
+    setting: CampaignSettings,
+    on_located: Callable[[Located], None],
 ) -> list[Located]:
     """All killed faults, localised in child processes, those of an earlier run first. KeyboardInterrupt passes through."""
     by_id = {mutant.id: mutant for mutant in mutants}
@@ -92,7 +95,7 @@ def locate(
             take(known[result.id])
         else:
             mutant = by_id[result.id]
-            tasks.append(Task(mutant=mutant, replay=result.replay, target=setting.target, tau=setting.tau))
+            tasks.append(LocateTask(mutant=mutant, replay=result.replay, target=setting.target, tau=setting.tau))
     if tasks:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as kept:
@@ -115,7 +118,7 @@ def _read(log: Path) -> dict[str, Located]:
     return found
 
 
-def _run(tasks: Sequence[Task], jobs: int) -> Iterator[Located]:
+def _run(tasks: Sequence[LocateTask], jobs: int) -> Iterator[Located]:
     with Workers(jobs, one_thread, interpret=True) as workers:
         for index, found in workers.run(run, [(task,) for task in tasks], HOPELESS, tries=1):
             yield _nothing_named(tasks[index].mutant) if isinstance(found, Failure) else found

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
-from .judge import Result
+from .judge import MutantResult
 from .peers import PeerResult
 from .sites import Mutant
 from .sources import Usage
@@ -23,12 +23,12 @@ from .suite import SuiteCase, relevant
 HOPELESS = 7200.0
 """Seconds after which a fault is given up: it hangs."""
 
-Found = TypeVar("Found", Result, PeerResult)
-Task = TypeVar("Task", judge.Task, peers.PeerTask)
+Found = TypeVar("Found", MutantResult, PeerResult)
+Task = TypeVar("Task", judge.MutantTask, peers.PeerTask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class CampaignSettings:
     """How faults are judged. digest: of all sources that a result depends on; words: whatever else it depends on.
 
     jobs: child processes. patience: seconds of processor time after which a fault counts as survived.
@@ -55,7 +55,7 @@ class Setting:
         return self.folder / f"suite-{_hash(self.digest, self.target, self.profile)}.pickle"
 
 
-def cached_suite(setting: Setting, make: Callable[[], list[SuiteCase]]) -> list[SuiteCase]:
+def cached_suite(setting: CampaignSettings, make: Callable[[], list[SuiteCase]]) -> list[SuiteCase]:
     """What `make` returns, kept beside the results: to draw all the cases of a profile takes a minute or two."""
     if setting.suite_path.exists():
         return pickle.loads(setting.suite_path.read_bytes())
@@ -72,14 +72,14 @@ def run(
     mutants: Sequence[Mutant],
     suite: Sequence[SuiteCase],
     usage: Usage,
-    setting: Setting,
-    on_result: Callable[[Result], None],
-) -> list[Result]:
+    setting: CampaignSettings,
+    on_result: Callable[[MutantResult], None],
+) -> list[MutantResult]:
     """What verification says of all mutants. The suite is the one that `cached_suite` has kept."""
 
-    def task(mutant: Mutant) -> judge.Task:
+    def task(mutant: Mutant) -> judge.MutantTask:
         tests = tuple(relevant(mutant, suite, usage))
-        return judge.Task(
+        return judge.MutantTask(
             mutant=mutant,
             suite_path=setting.suite_path,
             tests=tests,
@@ -88,11 +88,11 @@ def run(
             patience=setting.patience,
         )
 
-    return collect(mutants, task, judge.run, _crashed, setting, Result, on_result)
+    return collect(mutants, task, judge.run, _crashed, setting, MutantResult, on_result)
 
 
 def run_peers(
-    mutants: Sequence[Mutant], usage: Usage, setting: Setting, on_result: Callable[[PeerResult], None]
+    mutants: Sequence[Mutant], usage: Usage, setting: CampaignSettings, on_result: Callable[[PeerResult], None]
 ) -> list[PeerResult]:
     """What the rules of others say of all mutants."""
 
@@ -108,7 +108,7 @@ def collect(
     task_of: Callable[[Mutant], Task],
     work: Callable[[Task], Found],
     crashed: Callable[[Mutant], Found],
-    setting: Setting,
+    setting: CampaignSettings,
     kind: type[Found],
     on_result: Callable[[Found], None],
 ) -> list[Found]:
@@ -133,7 +133,7 @@ def collect(
 
 def _cut_short(result: Any) -> bool:
     """Whether more patience could have told more."""
-    return isinstance(result, Result) and result.status == "survived" and judge.IMPATIENT in result.reason
+    return isinstance(result, MutantResult) and result.status == "survived" and judge.IMPATIENT in result.reason
 
 
 def read(log: Path, kind: type[Found]) -> dict[str, Found]:
@@ -160,9 +160,9 @@ def _hash(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
-def _crashed(mutant: Mutant) -> Result:
+def _crashed(mutant: Mutant) -> MutantResult:
     """Nobody needs a verifier to see that a kernel takes its process down or never ends."""
-    return Result(
+    return MutantResult(
         id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status="excluded",
         seconds=0.0, asked=0, crashes=1, reason="the process died or hung",
     )  # fmt: skip

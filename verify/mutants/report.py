@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .judge import Result
+from .judge import MutantResult
 
 SCHEMA = 1
 _STYLES = {"killed": "green", "survived": "bold red", "equivalent": "yellow", "excluded": "dim"}
 
 
-class Live:
+class CampaignProgress:
     """A progress bar with the time left on a terminal, otherwise a line per fault."""
 
     def __init__(self, console: Console, total: int) -> None:
@@ -30,7 +30,7 @@ class Live:
         self._task = self._bar.add_task("planting", total=total)
         self._survived = 0
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> CampaignProgress:
         self._bar.start()
         return self
 
@@ -41,7 +41,7 @@ class Live:
         """One step of something else."""
         self._bar.update(self._task, advance=1, description=doing)
 
-    def take(self, result: Result) -> None:
+    def take(self, result: MutantResult) -> None:
         self._survived += result.status == "survived"
         self._bar.update(
             self._task, advance=1, description=f"{self._survived} survived; {result.operator} in {result.stage}"
@@ -50,13 +50,13 @@ class Live:
             self._console.print(Text(line(result), style=_STYLES[result.status]), soft_wrap=True)
 
 
-def line(result: Result) -> str:
+def line(result: MutantResult) -> str:
     """One fault in one line."""
     how = f" by {result.by} ({result.kind})" if result.by else ""
     return f"{result.status}{how} after {result.seconds:.1f} s: {result.id}: {' '.join(result.where.split())[:160]}"
 
 
-def summary(results: Sequence[Result], peers: Mapping[str, Any]) -> dict[str, Any]:
+def summary(results: Sequence[MutantResult], peers: Mapping[str, Any]) -> dict[str, Any]:
     """Counts, and score = killed / (planted - equivalent). Excluded faults were drawn but do not count as planted."""
     count = Counter(result.status for result in results)
     planted = len(results) - count["excluded"]
@@ -80,7 +80,7 @@ def summary(results: Sequence[Result], peers: Mapping[str, Any]) -> dict[str, An
     }  # fmt: skip
 
 
-def groups(results: Sequence[Result], key: str) -> dict[str, dict[str, int]]:
+def groups(results: Sequence[MutantResult], key: str) -> dict[str, dict[str, int]]:
     """Counts of each status by operator or stage."""
     found: dict[str, Counter[str]] = {}
     for result in results:
@@ -89,7 +89,7 @@ def groups(results: Sequence[Result], key: str) -> dict[str, dict[str, int]]:
 
 
 def document(
-    results: Sequence[Result],
+    results: Sequence[MutantResult],
     environment: Mapping[str, str],
     setting: Mapping[str, Any],
     peers: Mapping[str, Any],
@@ -111,7 +111,7 @@ def document(
     }
 
 
-def print_report(console: Console, results: Sequence[Result], about: Mapping[str, Any]) -> None:
+def print_report(console: Console, results: Sequence[MutantResult], about: Mapping[str, Any]) -> None:
     """Tables by operator and stage, survivors in full, the score."""
     for name in ("operators", "stages"):
         table = Table(name[:-1], *_STYLES, header_style="bold")

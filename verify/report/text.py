@@ -14,7 +14,7 @@ from ...specs.rule import NAMED
 from ..verdicts.verdict import Counterexample, Verdict, replay_line
 
 if TYPE_CHECKING:
-    from ..calibration.explain import Share
+    from ..calibration.explain import OutputShare
 
 BAD = ("failed", "error")
 _STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow"}
@@ -92,7 +92,7 @@ def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
     )
 
 
-def print_shares(console: Console, shares: Sequence[Share], tau: float) -> None:
+def print_shares(console: Console, shares: Sequence[OutputShare], tau: float) -> None:
     """An error budget: per output its size, its sigma, and how much of sigma each rounding site is to blame for."""
     sites = [site for site in shares[0].by_site if any(share.by_site[site] for share in shares)] if shares else []
     heads = ("output", "rms", "sigma", *sites, "cond.")
@@ -111,7 +111,7 @@ def print_shares(console: Console, shares: Sequence[Share], tau: float) -> None:
     )
 
 
-def _percentages(share: Share, sites: Sequence[str]) -> list[str]:
+def _percentages(share: OutputShare, sites: Sequence[str]) -> list[str]:
     total = sum(part**2 for part in share.by_site.values()) or 1.0
     return [f"{share.by_site[site] ** 2 / total:.0%}" for site in sites]
 

@@ -23,7 +23,7 @@ from ..properties.base import Property
 from ..verdicts.outcome import KernelRaised, Outcome, Unsupported, held
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
-from .search import Record, is_bad, search
+from .search import CellRecord, is_bad, search
 from .served_cases import served_cases
 
 OnCase = Callable[[str], object]
@@ -61,7 +61,7 @@ def judge(
 ) -> Verdict:
     """The verdict of a cell."""
     started = time.monotonic()
-    record, kernel = Record(), harness.kernel if prop.needs_kernel else None
+    record, kernel = CellRecord(), harness.kernel if prop.needs_kernel else None
 
     def attempt(case: Case) -> Outcome:
         if case not in record.seen:
@@ -96,7 +96,7 @@ def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: in
         found[case] = None
         return held()
 
-    search(strategy, note, Record(), _examples(prop, profile), cell.seed(seed), 0, 0.0)
+    search(strategy, note, CellRecord(), _examples(prop, profile), cell.seed(seed), 0, 0.0)
     return list(found)
 
 
@@ -119,14 +119,14 @@ def judge_one(
     cell: Cell, prop: Property, harness: Harness, case: Case, *, on_case: OnCase = lambda token: None
 ) -> Verdict:
     """The verdict of a single case, as a replay gives it."""
-    started, record = time.monotonic(), Record()
+    started, record = time.monotonic(), CellRecord()
     on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
     record.add(case, judge_case(prop, case, harness))
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     return _localised(verdict, prop, harness, record, on_case)
 
 
-def _localised(verdict: Verdict, prop: Property, harness: Harness, record: Record, on_case: OnCase) -> Verdict:
+def _localised(verdict: Verdict, prop: Property, harness: Harness, record: CellRecord, on_case: OnCase) -> Verdict:
     """A failure with its stage and story. Where they cannot be told, the story says so: it spoils no verdict."""
     found = verdict.counterexample
     # Of compiled code the message names the kernel and the line; the stages are the interpreter's to tell.
@@ -147,7 +147,7 @@ def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
     return prop.arithmetic if harness.device == "cpu" else "device"
 
 
-def _verdict(cell: Cell, prop: Property, record: Record, arithmetic: Arithmetic, seconds: float) -> Verdict:
+def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithmetic, seconds: float) -> Verdict:
     notes = tuple(f"{count} not judged: {reason}" for reason, count in record.unsupported.items())
     kind = counterexample = None
     status = "held" if record.judged else "unsupported"

@@ -103,7 +103,7 @@ def _judge(
     left = dict(enumerate(cells))
     with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch:
         tasks = [
-            worker.Task(
+            worker.CellTask(
                 cell=cell, profile=settings.profile, seed=settings.seed, tau=settings.tau, device=settings.device,
                 current=Path(scratch) / f"{index}.case", only=only,
             )
@@ -118,13 +118,13 @@ def _judge(
                 yield cell, not_judged(cell, "the child processes end before they can take a task")
 
 
-def _failed(task: worker.Task, failure: Failure, timeout: float) -> Verdict:
+def _failed(task: worker.CellTask, failure: Failure, timeout: float) -> Verdict:
     if failure.code is not None:
         return _crashed(task, failure.code)
     return not_judged(task.cell, f"no answer within {timeout:.0f} s, last in {_last_case(task)}")
 
 
-def _crashed(task: worker.Task, code: int) -> Verdict:
+def _crashed(task: worker.CellTask, code: int) -> Verdict:
     """A child that died while running a case: the kernel went where it must not."""
     died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
     if code == EXIT_CODE:
@@ -148,5 +148,5 @@ def _arithmetic(own: Arithmetic, device: str) -> Arithmetic:
     return own if device == "interpreter" else "device"
 
 
-def _last_case(task: worker.Task) -> str | None:
+def _last_case(task: worker.CellTask) -> str | None:
     return task.current.read_text() if task.current.exists() else None

@@ -18,7 +18,7 @@ from ..verdicts.outcome import Outcome
 
 
 @dataclass(slots=True, kw_only=True)
-class Record:
+class CellRecord:
     """What the cases of a cell have shown so far."""
 
     judged: int = 0
@@ -68,7 +68,7 @@ def is_bad(outcome: Outcome) -> bool:
 def search(
     strategy: st.SearchStrategy[Case],
     attempt: Callable[[Case], Outcome],
-    record: Record,
+    record: CellRecord,
     examples: int,
     seed: int,
     shrink_cases: int,

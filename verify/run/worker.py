@@ -18,7 +18,7 @@ from .judge import judge, judge_one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class CellTask:
     """A cell and how to judge it.
 
     current: file that always names the case being run. only: judge the cell by this one case.
@@ -33,7 +33,7 @@ class Task:
     only: Case | None = None
 
 
-def run(task: Task) -> Verdict:
+def run(task: CellTask) -> Verdict:
     """The verdict of one cell, or the error that kept it from being judged. Ends the process if the device is lost to it."""
     try:
         return _judged(task)
@@ -52,7 +52,7 @@ def not_judged(cell: Cell, note: str) -> Verdict:
     )  # fmt: skip
 
 
-def _judged(task: Task) -> Verdict:
+def _judged(task: CellTask) -> Verdict:
     cell = task.cell
     prop = load(cell.property)
     kernels = load_target(cell.target, task.device).kernels
