@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import lzma
+import subprocess
+from pathlib import Path
+
 import pytest
+from triton.backends.nvidia.compiler import get_ptxas
 
 from deltaproof.kernels.launches.machine_code import parse
-from deltaproof.verify.ptx.unwritten import unwritten
+from deltaproof.verify.ptx.unwritten import unwritten, unwritten_registers
 
 WRONG = """
         /*0000*/                   LDC R1, c[0x0][0x28] ;
@@ -36,12 +41,29 @@ LOOP = """
 """
 
 
+DATA = Path(__file__).parent / "data"
+
+
 def findings(text: str) -> list[str]:
     return [finding.detail for finding in unwritten(parse(text), "kernel")]
 
 
 def test_a_descriptor_of_which_nothing_is_defined_is_found():
     assert findings(WRONG) == ["R12 at 0x280 of the machine code"]
+
+
+def test_an_assembler_is_judged_by_what_it_makes_of_a_program(tmp_path: Path):
+    """12.8.93 drops a descriptor of this one, which an H200 then reads out of bounds; with -O1 it does not."""
+    (tmp_path / "in.ptx").write_bytes(lzma.decompress((DATA / "descriptor_dropped.ptx.xz").read_bytes()))
+    ptxas = get_ptxas(90)
+    found = {}
+    for level in ("-O3", "-O1"):
+        subprocess.run([ptxas.path, "-arch=sm_90a", level, "in.ptx", "-o", "out"], cwd=tmp_path, check=True)
+        found[level] = [
+            x.instruction for x in unwritten_registers((tmp_path / "out").read_bytes(), "state_grads_kernel")
+        ]
+    assert not found["-O1"]
+    assert found["-O3"] == (["IADD3.X R12, R12, -0x7fffffe0, RZ, P0, !PT"] if ptxas.version == "12.8" else [])
 
 
 def test_with_its_definition_there_is_nothing():
