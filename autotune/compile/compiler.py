@@ -17,11 +17,11 @@ from ...verify.compile.overlaps import products_in_flight
 from ...verify.compile.process import CompileTarget, compile_clean
 from ...verify.compile.tasks import ptxas_version
 from ...verify.ptx.digest import program_digest
-from ...verify.ptx.unwritten import unwritten_registers
+from ...verify.ptx.unwritten import misassembled
 from .binary import Compilation
 
 if TYPE_CHECKING:
-    from ...kernels.launches.compile import Binary, Launch
+    from ...kernels.launches.compile import Launch
     from ..space.points import Family, Point
 
 OUT_OF_MEMORY = 75
@@ -76,13 +76,8 @@ def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilati
         program=program_digest(binary.assembly),
         assembler=ptxas_version(target) or "",
         hazard=products_in_flight(binary.assembly) if target[0] == "cuda" else "",
-        misassembled=_misassembled(launch, binary) if target[0] == "cuda" else "",
+        misassembled=misassembled(binary.code, launch.name) if target[0] == "cuda" else "",
     )
-
-
-def _misassembled(launch: Launch, binary: Binary) -> str:
-    found = unwritten_registers(binary.code, launch.name)
-    return f"{found[0].instruction} reads {found[0].detail}, which nothing has written" if found else ""
 
 
 def _launch(point: Point) -> Launch:

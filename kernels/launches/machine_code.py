@@ -55,7 +55,8 @@ def disassemble(code: bytes) -> MachineCode:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(code)
         file.flush()
-        done = subprocess.run([str(tool), "-c", file.name], capture_output=True, text=True, check=False)
+        # Without its analysis of data flow, which this listing does not show, it takes three quarters of the time.
+        done = subprocess.run([str(tool), "-c", "-ndf", file.name], capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout:
         raise RuntimeError(f"nvdisasm: {done.stderr.strip() or 'no output'}")
     return parse(done.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import textwrap
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from rich.console import Console
 from typer.testing import CliRunner
 
 from deltaproof.kernels.configs.launch_config import LaunchConfig
@@ -34,7 +36,8 @@ from deltaproof.verify.compile.plan import (
     subjects,
     table_pieces,
 )
-from deltaproof.verify.compile.run import CompiledStore, Job, _compiled
+from deltaproof.verify.compile.report import print_run
+from deltaproof.verify.compile.run import CompiledStore, CompileRun, Job, _compiled
 from deltaproof.verify.compile.tasks import CompiledLaunch, Named
 from deltaproof.verify.process.pool import Failure
 
@@ -83,6 +86,26 @@ def test_what_fits_has_no_problems():
 )
 def test_what_cannot_be_launched_is_a_problem(launch: Named, binary: CompiledLaunch, says: str):
     assert any(says in problem for problem in found(launch, binary).problems)
+
+
+def test_wrong_machine_code_fails_a_launch_that_fits_and_is_told_in_one_line():
+    wrong = (
+        "IADD3.X R12, R12, -0x7fffffe0, RZ, P0, !PT reads R12 at 0x280 of the machine code, which nothing has written"
+    )
+    diagnostic = found(binary=replace(BINARY, misassembled=wrong))
+    assert diagnostic.failed and not diagnostic.problems
+    assert not found().failed
+    told = io.StringIO()
+    print_run(
+        Console(file=told, width=200),
+        CompileRun(diagnostics=[diagnostic], tools=TOOLS, compiled=1, cached=0, left=0),
+        seconds=1.0,
+    )
+    (line,) = (line for line in told.getvalue().splitlines() if wrong in line)
+    assert all(part in line for part in ("sm_90", str(DEFAULT), LAUNCH.kernel))
+    document = diagnostic.to_json()
+    assert document["misassembled"] == wrong
+    assert CompiledLaunch.from_json(diagnostic.binary.to_json()) == diagnostic.binary
 
 
 def test_losing_the_instructions_that_the_default_has_is_warned_of():
@@ -238,7 +261,7 @@ def test_what_is_stored_is_read_back_and_damage_is_told(tmp_path: Path):
     store.put("abc", BINARY)
     assert store.get("abc") == BINARY
     assert store.get("abd") is None
-    (tmp_path / "ab" / "abc.json").write_text('{"schema": 1, "key": "abc", "compiled": {"outcome": "compiled"}}')
+    (tmp_path / "ab" / "abc.json").write_text('{"schema": 2, "key": "abc", "compiled": {"outcome": "compiled"}}')
     assert store.get("abc") is None
     assert len(told) == 1
 

@@ -47,7 +47,7 @@ Examples:
 
   verify compile --gpu all --all         every choice and GPU: hours
 
-Exit codes: 0 everything compiles and fits, 1 something does not, 2 bad usage, 130 interrupted.
+Exit codes: 0 everything compiles, fits and is assembled rightly, 1 something does not, 2 bad usage, 130 interrupted.
 """
 
 
@@ -66,7 +66,7 @@ def compile_all(
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore stored results and compile everything again.")] = False,
     json_path: JsonOption = None,
 ) -> None:
-    """Cross-compile every launchable kernel for GPUs that need not be present, and check that it fits.
+    """Cross-compile every launchable kernel for GPUs that need not be present; check that it fits, and its machine code.
 
     By default: the safe configuration and those that tables serve, of every rule in bf16 with head dimension 128 and of the
     most general rule in fp16 with 64 and in fp32 with 256. Where dtypes or dimensions are named: all combinations.
@@ -117,7 +117,7 @@ def compile_all(
     if found.left:
         stderr.print("interrupted: what was compiled is kept, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(FAILED if any(diagnostic.problems for diagnostic in found.diagnostics) else 0)
+    raise typer.Exit(FAILED if any(diagnostic.failed for diagnostic in found.diagnostics) else 0)
 
 
 def _gpus(names: str) -> list[Gpu]:

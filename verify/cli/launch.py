@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from .options import FAILED, JsonOption, stdout, usage, write
+from .options import FAILED, USAGE, JsonOption, stderr, stdout, usage, write
 
 if TYPE_CHECKING:
     from ..ptx.verdict import Verdict
@@ -27,7 +27,7 @@ Examples:
 
   verify launch script.py:call --orders 20              with 20 random warp orders
 
-  verify launch kernel.ptx                              the static rules alone
+  verify launch kernel.ptx                              the static rules, and what ptxas makes of it
 
 A call takes no arguments, makes its tensors on the CPU and launches kernels; it may import anything.
 
@@ -125,20 +125,32 @@ def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
 def _static(path: Path) -> None:
     from ..ptx.errors import PtxError
     from ..ptx.lint import lint
+    from ..ptx.ptxas import assemble
+    from ..ptx.unwritten import unwritten_registers
 
     try:
-        findings = lint(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        findings = lint(text)
     except (OSError, UnicodeDecodeError) as error:
         usage(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is no text'}")
     except PtxError as error:
         usage(f"{path}: {error}")
+    try:
+        program = assemble(text)
+        findings += unwritten_registers(program.code, program.kernel)
+        assembled, refused = f"assembled for {program.arch} by ptxas {program.version}", ""
+    except PtxError as error:
+        assembled, refused = "not assembled", str(error)
     for finding in findings:
         stdout.print(Text(("note: " if finding.note else "") + str(finding)), soft_wrap=True)
     faults = [finding for finding in findings if not finding.note]
     stdout.print(
-        f"{path.name}: {len(faults)} faults by the static rules" if faults else f"{path.name}: no static rule is broken"
+        f"{path.name}: {f'{len(faults)} faults by' if faults else 'no fault by'} the static rules; {assembled}",
+        soft_wrap=True,
     )
-    raise typer.Exit(FAILED if faults else 0)
+    if refused:
+        stderr.print(f"verify: {path}: {refused}", soft_wrap=True, markup=False)
+    raise typer.Exit(FAILED if faults else USAGE if refused else 0)
 
 
 def _found(what: str) -> Callable[[], object]:

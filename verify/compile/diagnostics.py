@@ -21,7 +21,8 @@ LARGEST_GRID = (2**31 - 1, 65535, 65535)
 class Diagnostic:
     """One launch on one GPU.
 
-    problems: why it cannot be launched. warnings: what makes it slow without need. hazards: known ones that it meets.
+    problems: why it cannot be launched. misassembled: what the assembler did wrong, "" for nothing; it could be launched, and
+    would compute something else. warnings: what makes it slow without need. hazards: known ones that it meets.
     """
 
     gpu: Gpu
@@ -31,6 +32,15 @@ class Diagnostic:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     hazards: tuple[Hazard, ...]
+
+    @property
+    def misassembled(self) -> str:
+        return self.binary.misassembled
+
+    @property
+    def failed(self) -> bool:
+        """Whether it must not be launched."""
+        return bool(self.problems or self.misassembled)
 
     @property
     def family(self) -> str:

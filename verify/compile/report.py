@@ -18,13 +18,13 @@ SCHEMA = 1
 
 
 def print_run(console: Console, run: CompileRun, seconds: float) -> None:
-    """A row per GPU, then what cannot be launched, what is slow without need, what spills, and known hazards."""
-    table = Table("gpu", "arch", "launches", "fit", "spill", "products on", "hazards", header_style="bold")
+    """A row per GPU; then what cannot be launched, is assembled wrongly, is slow without need, spills, and known hazards."""
+    table = Table("gpu", "arch", "launches", "right", "spill", "products on", "hazards", header_style="bold")
     for column in (2, 3, 4, 6):
         table.columns[column].justify = "right"
     for gpu in dict.fromkeys(diagnostic.gpu for diagnostic in run.diagnostics):
         rows = [diagnostic for diagnostic in run.diagnostics if diagnostic.gpu is gpu]
-        fit = sum(not diagnostic.problems for diagnostic in rows)
+        fit = sum(not diagnostic.failed for diagnostic in rows)
         families = Counter(diagnostic.family for diagnostic in rows if diagnostic.family)
         table.add_row(
             gpu.slug,
@@ -38,6 +38,10 @@ def print_run(console: Console, run: CompileRun, seconds: float) -> None:
     console.print(table)
     failed = [f"{_name(diagnostic)}: {problem}" for diagnostic in run.diagnostics for problem in diagnostic.problems]
     _lines(console, "cannot be launched", failed, "bold red")
+    wrong = [
+        f"{_name(diagnostic)}: {diagnostic.misassembled}" for diagnostic in run.diagnostics if diagnostic.misassembled
+    ]
+    _lines(console, "assembled wrongly (docs/compiled-code.md)", wrong, "bold red")
     _lines(console, "slow without need", _warnings(run.diagnostics), "yellow")
     _lines(console, "spills", _spills(run.diagnostics), "yellow")
     _lines(console, "known hazards, to be judged on the device first", _hazards(run.diagnostics), "yellow")
@@ -59,7 +63,8 @@ def document(run: CompileRun, seconds: float) -> dict[str, Any]:
         "hazards": {name: {"what": hazard.what, "source": list(hazard.source)} for name, hazard in met.items()},
         "summary": {
             "launches": len(run.diagnostics),
-            "failed": sum(bool(diagnostic.problems) for diagnostic in run.diagnostics),
+            "failed": sum(diagnostic.failed for diagnostic in run.diagnostics),
+            "misassembled": sum(bool(diagnostic.misassembled) for diagnostic in run.diagnostics),
             "warned": sum(bool(diagnostic.warnings) for diagnostic in run.diagnostics),
             "spilling": sum(diagnostic.binary.stack > 0 for diagnostic in run.diagnostics),
             "hazardous": sum(bool(diagnostic.hazards) for diagnostic in run.diagnostics),
@@ -119,4 +124,4 @@ def _hazards(diagnostics: Iterable[Diagnostic]) -> list[str]:
 
 
 def _name(diagnostic: Diagnostic) -> str:
-    return f"{diagnostic.gpu.slug} {diagnostic.piece} {diagnostic.launch.kernel}"
+    return f"{diagnostic.gpu.slug} ({diagnostic.gpu.arch.name}) {diagnostic.piece} {diagnostic.launch.kernel}"

@@ -31,7 +31,7 @@ class CompiledStore(Store[CompiledLaunch]):
     """Compilations under a folder."""
 
     __slots__ = ()
-    kind, name, again, schema = CompiledLaunch, "compiled", "compiling again", 1
+    kind, name, again, schema = CompiledLaunch, "compiled", "compiling again", 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ class CompiledLaunch:
 
     detail: the compiler's words where it failed. shared: bytes per program. registers, stack (bytes, spills included): per
     thread. tensor_core: instructions by family. traits: of the assembly. code: digest of the machine code, "" for none.
+    misassembled: what the assembler did wrong in the machine code, in one line; "" where nothing is known.
     """
 
     outcome: Literal["compiled", "refused", "timeout", "crash"]
@@ -50,6 +51,7 @@ class CompiledLaunch:
     tensor_core: dict[str, int] = field(default_factory=dict)
     traits: tuple[str, ...] = ()
     code: str = ""
+    misassembled: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,6 +66,8 @@ class CompiledLaunch:
             raise ValueError(f"not a compilation: {error}") from None
         if any(type(number) not in (int, float) or number < 0 for number in numbers):
             raise ValueError("not a compilation: a figure is no number")
+        if not isinstance(found.misassembled, str):
+            raise ValueError("not a compilation: what the assembler did wrong is no text")
         if (found.outcome == "compiled") != bool(found.code):
             raise ValueError(f"not a compilation: outcome {found.outcome!r} with machine code {found.code!r}")
         return found
@@ -113,6 +117,7 @@ def name(piece: Piece) -> list[Named]:
 
 def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaunch:
     """Compile one launch of a piece. What the compiler refuses is an outcome; a full disk raises OSError."""
+    from ..ptx.unwritten import misassembled
     from .launches import launches_of
     from .traits import assembly_traits
 
@@ -134,6 +139,7 @@ def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaun
         tensor_core=binary.tensor_core,
         traits=assembly_traits(binary.assembly),
         code=hashlib.sha256(binary.code).hexdigest()[:32],
+        misassembled=misassembled(binary.code, launch.name) if target[0] == "cuda" else "",
     )
 
 

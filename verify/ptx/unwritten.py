@@ -42,6 +42,12 @@ def unwritten_registers(code: bytes, kernel: str) -> tuple[Finding, ...]:
     return tuple(unwritten(disassemble(code), kernel))
 
 
+def misassembled(code: bytes, kernel: str) -> str:
+    """The first finding of a cubin in one line, "" where there is none. Raises RuntimeError for what is no cubin."""
+    found = unwritten_registers(code, kernel)
+    return f"{found[0].instruction} reads {found[0].detail}, which nothing has written" if found else ""
+
+
 def unwritten(machine: MachineCode, kernel: str) -> Iterator[Finding]:
     """Findings of machine code; none where it branches to computed addresses."""
     if any(instruction.name in _UNKNOWN_TARGETS for instruction in machine.instructions):

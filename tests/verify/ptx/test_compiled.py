@@ -65,6 +65,20 @@ def test_bad_usage_ends_with_one_line(arguments: list[str], says: str):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_what_the_assembler_makes_of_ptx_is_judged_too(tmp_path: Path):
+    from .stored import read
+
+    whole = tmp_path / "kernel.ptx"
+    whole.write_text(read("descriptor_dropped"))
+    found = run("-m", "deltaproof.verify", "launch", str(whole))
+    assert "by ptxas" in found.stdout
+    if "ptxas 12.8" in found.stdout:
+        assert found.returncode == 1 and "register-unwritten" in found.stdout
+    whole.write_text(read("descriptor_dropped").replace(".version 8.", ".version 99."))
+    foreign = run("-m", "deltaproof.verify", "launch", str(whole))
+    assert foreign.returncode == 2 and len(foreign.stderr.strip().splitlines()) == 1
+
+
 def test_ptx_that_is_cut_and_no_compiler_end_with_one_line(tmp_path: Path):
     from .stored import read
 
@@ -75,6 +89,9 @@ def test_ptx_that_is_cut_and_no_compiler_end_with_one_line(tmp_path: Path):
     whole.write_text(read("scores_in_flight")[:5000])
     cut = run("-m", "deltaproof.verify", "launch", str(whole))
     assert cut.returncode == 2 and len(cut.stderr.strip().splitlines()) == 1
+    whole.write_text(read("scores_in_flight").replace(".version 8.", ".version 99."))
+    foreign = run("-m", "deltaproof.verify", "launch", str(whole))
+    assert foreign.returncode == 1 and "not assembled" in foreign.stdout and "refuses it" in foreign.stderr
     none = run(
         "-m",
         "deltaproof.verify",
