@@ -10,6 +10,7 @@
 # make host      microseconds of host time per call of both, launches left out
 # make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
+# make defaults  judge the safe default of every op as compiled, for four architectures, into results/defaults
 # make planted   plant faults in our kernels as compiled, and count what is caught
 # make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
 # make ptx-data  the compiled programs that tests keep, made again
@@ -48,7 +49,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes instructions binaries planted ptx-features ptx-data setup \
+.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes instructions binaries defaults planted ptx-features ptx-data setup \
   clean
 
 verify: setup
@@ -104,6 +105,9 @@ instructions: setup $(VENV)/peers/fla-core-0.6.0
 
 binaries: setup
 	$(BIN)/python tests/bench/binaries.py $(ARGS)
+
+defaults: setup
+	$(BIN)/autotune defaults --out results/defaults $(ARGS)
 
 planted: setup
 	$(BIN)/python tests/bench/planted.py $(ARGS)

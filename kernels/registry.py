@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+from ..results.schema.default import default_config
 from ..specs.problem import Problem
 from .api import gated_delta_rule
-from .configs.launch_config import STAGES, LaunchConfig, Tile
+from .configs.launch_config import STAGES, LaunchConfig, Tile, chunk_size_of
 from .decoding import decode_from
 
 Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
@@ -46,7 +47,9 @@ def _tiled(chunk_size: int, block: int) -> LaunchConfig:
 
 def _chunk_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
     """Every chunk size, with tiles that cut K and V to pieces and tiles that hold them whole; the default first."""
-    return tuple(_tiled(chunk_size, block) for chunk_size in (64, 16, 32, 128) for block in (Tile().block, 16, 128))
+    default = chunk_size_of(default_config("", problem.dtype, problem.K))
+    sizes = dict.fromkeys((default, 64, 16, 32, 128))
+    return tuple(_tiled(chunk_size, block) for chunk_size in sizes for block in (Tile().block, 16, 128))
 
 
 def _default_config(problem: Problem) -> tuple[LaunchConfig, ...]:

@@ -13,6 +13,7 @@ from ...verify.cli.options import INTERRUPTED
 from ...verify.cli.usage_errors import OneLineGroup
 from .bench_search import bench_search
 from .check import check
+from .defaults import defaults
 from .export import export
 from .gate import gate
 from .import_t4 import import_results
@@ -48,6 +49,7 @@ app.command("space")(space)
 app.command("report")(report)
 app.command("check")(check)
 app.command("gate")(gate)
+app.command("defaults")(defaults)
 app.command("rekey")(rekey)
 app.command("publish")(publish)
 app.command("export")(export)

@@ -20,9 +20,13 @@ def chunk_size_of(token: str) -> int:
     return int(token.partition(",")[0].removeprefix("c"))
 
 
+_ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
+"""Ops that one kernel runs under any configuration."""
+
+
 def kernel_of(op: str, token: str) -> str:
     """Name in `kernels.variants.KERNELS` of what runs `op` under the configuration of this token."""
-    return "chunk_train/staged" if op == "chunk_train" else f"{op}/{variant_of(token)}"
+    return _ONLY.get(op) or f"{op}/{variant_of(token)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,11 +81,11 @@ def test_each_choice_is_explained_when_asked_for(monkeypatch: pytest.MonkeyPatch
 
 def test_ties_without_a_name_and_cpus_get_the_default():
     assert choose(replace(SHAPE, write="scalar")) == default_config("chunk_fwd", "bf16", 128)
-    for dtype, K, default in ((torch.bfloat16, 256, "c64"), (torch.float32, 128, "c64"), (torch.float32, 192, "c32")):
+    for dtype, K, default in ((torch.bfloat16, 256, "c32"), (torch.float32, 128, "c64"), (torch.float32, 192, "c32")):
         shape, q = replace(SHAPE, K=K), torch.zeros(1, dtype=dtype)
         assert dispatch.choose_config("chunk_fwd", shape, q, variant=None, **OPTIONS) == default
 
 
 def test_what_was_tuned_for_another_variant_is_not_served():
     assert choose(variant="split") == "c32"
-    assert choose(variant="fused") == "c64"
+    assert choose(variant="fused") == "c32"
