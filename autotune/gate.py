@@ -20,6 +20,7 @@ from ..verify.ptx.architectures import architecture
 from .compile.binary import Compilation
 from .compile.cache import Cache, default_folder
 from .compile.stage import Progress, compile_points
+from .compile.toolchain import triton_version
 from .gates.running import RunQuestion, ask_run, can_run, engine
 from .records import to_records
 from .records.ledger import Ledger
@@ -72,12 +73,20 @@ def ranked_by(records: Iterable[Record], *, current: bool = True) -> list[Served
 
 
 def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> GateOutcome:
-    """Compile what the rankings hold, judge it, and write the table that follows. Raises TableError, OSError."""
+    """Compile what the rankings hold, judge it, and write the table that follows. Raises TableError, OSError.
+
+    With the Triton that the rankings were made with, or with another: verdicts of several stand side by side, and an entry says
+    which of them it passed under.
+    """
     served = ranked_by(ledger.records)
     points = list(dict.fromkeys(point for family, config in served for point in points_of(family, config)))
     with Workers(jobs, process.start) as workers:
         found = compile_points(points, gpu.arch, workers, Cache(folder=default_folder()), progress=progress).found
-    ledger.add(to_records.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled")
+    # What another Triton's programs need is of no use to a ranking that it did not make.
+    if triton_version() in {record.triton for record in ledger.records if isinstance(record, Estimated)}:
+        ledger.add(
+            to_records.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled"
+        )
     records = judged(served, found, gpu)
     ledger.add(records)
     broken = [f"{point}: {binary.outcome} {binary.detail}" for point, binary in found.items() if not binary.code]

@@ -14,7 +14,7 @@ from ..kernels.configs.space import tuned_variants
 from ..results.digests.kernels import kernel_digest, record_kernel
 from ..results.evidence.weigh import head_of
 from ..results.schema.entry import TableEntry
-from ..results.schema.record import Compiled, Record
+from ..results.schema.record import Compiled, Gated, Record
 from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
@@ -99,6 +99,9 @@ def _carried(family: Family, config: LaunchConfig, records: Sequence[Record]) ->
         about, stage = family_of(record.key), _stage(record)
         if stage:
             same = about == family and stages.get(stage) == record.config and isinstance(record, Compiled)
+        elif isinstance(record, Gated) and record.where == "compiled" and record.triton != triton_version():
+            # What another Triton makes of the edited kernels was not compared.
+            same = False
         else:
             arithmetic = about == replace(family, K=0, V=0) and record.config == head_of(token)
             same = ((about == family and record.config == token) or arithmetic) and record.kernel in old

@@ -15,8 +15,12 @@ def gate(
 ) -> None:
     """Compile the configurations that a GPU's records rank, run them on the CPU, reject faults, and write the table again.
 
-    Programs for sm_80 to sm_90 are run; those for other architectures are only searched for known hazards.
+    Programs for sm_80 to sm_90 are run; those for other architectures are only searched for known hazards. With another Triton
+    on PYTHONPATH it is that one's programs that are judged, and its verdicts are added to those of the others.
     """
+    from collections import Counter
+
+    from ..compile.toolchain import triton_version
     from ..gate import gate_table
 
     target = gpu_of(gpu)
@@ -26,12 +30,15 @@ def gate(
         outcome = gate_table(ledger, target, jobs=jobs, progress=hooks.progress)
     for line in (*outcome.failed, *outcome.broken):
         stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)
+    under = Counter(version for entry in outcome.table.entries for version in entry.passed_under)
     stdout.print(
-        f"compiled code: {outcome.asked - len(outcome.failed)} of {outcome.asked} configurations have no known fault, "
+        f"compiled by Triton {triton_version()}: {outcome.asked - len(outcome.failed)} of {outcome.asked} configurations have no "
+        f"known fault, "
         f"{len(outcome.failed)} are refused; {outcome.ran} were run"
         + (f" ({outcome.known} by an earlier gate)" if outcome.known else "")
         + (f", {outcome.seconds:.0f} s of processes" if outcome.seconds else "")
-        + f"; {len(outcome.table.entries)} entries in {ledger.table_path}",
+        + f"; {len(outcome.table.entries)} entries in {ledger.table_path}"
+        + "".join(f", {count} passed under {version}" for version, count in sorted(under.items())),
         soft_wrap=True,
         markup=False,
     )

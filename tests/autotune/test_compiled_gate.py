@@ -10,9 +10,10 @@ import pytest
 from deltaproof.autotune import gate as compiled_gate
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile.binary import Compilation
+from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates import running
-from deltaproof.autotune.records import ledger
+from deltaproof.autotune.records import ledger, to_records
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated
 from deltaproof.specs.gpus import gpu
@@ -83,6 +84,50 @@ def test_what_becomes_hazardous_leaves_the_table_and_the_next_best_is_taken(
     second = compiled_gate.gate_table(again, H100, jobs=1, progress=compiled_gate.Progress())
     assert not asked and second.known == outcome.ran, "what was run before, by the same engine, is not run again"
     assert second.table == outcome.table and len(again.records) == count
+
+
+def test_another_triton_adds_its_verdicts_and_takes_none_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As `autotune gate` does in another environment, on the same folder."""
+    monkeypatch.setattr(tune, "compile_points", compile_all)
+    monkeypatch.setattr(gate, "ask", ask_none)
+    request = tune.Request(
+        gpu=H100, ops=[FAMILY.op], rules=[FAMILY.rule], dtypes=[FAMILY.dtype], dims=[FAMILY.K], jobs=1, out=tmp_path,
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    here = triton_version()
+    ranked = tune.tune(request, tune.Hooks()).table
+    one, *others = dict.fromkeys(entry.config for entry in ranked.entries)
+    assert others
+    monkeypatch.setattr(
+        compiled_gate, "compile_points", lambda points, *rest, **hooks: compile_all(points, on_point=lambda *_: None)
+    )
+
+    def gated_under(version: str, *failing: str):
+        for module in (compiled_gate, to_records):
+            monkeypatch.setattr(module, "triton_version", lambda: version)
+        monkeypatch.setattr(
+            compiled_gate,
+            "ask_run",
+            lambda questions, jobs: [
+                running.RunAnswer(
+                    question=one, held=one.config.token not in failing, detail="a race", program="ab" * 16
+                )
+                for one in questions
+            ],
+        )
+        records = ledger.Ledger(tmp_path, resolve("h100"))
+        return compiled_gate.gate_table(records, H100, jobs=1, progress=compiled_gate.Progress())
+
+    first = gated_under(here).table
+    assert {entry.passed_under for entry in first.entries} == {(here,)}
+    outcome = gated_under("3.6.0", one)
+    assert len(outcome.failed) == 1 and one in outcome.failed[0]
+    for before, entry in zip(first.entries, outcome.table.entries, strict=True):
+        assert entry.passed_under == ((here,) if entry.config == one else tuple(sorted(("3.6.0", here))))
+        assert replace(entry, passed_under=before.passed_under) == before, "nothing else of an entry changes"
+    mended = gated_under("3.10.0").table
+    assert all({here, "3.10.0"} <= set(entry.passed_under) for entry in mended.entries)
+    assert gated_under(here).table == mended, "what is known is not asked again"
 
 
 def test_what_races_when_it_is_run_is_refused_with_its_rule_and_what_does_not_passes():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deltaproof.results.evidence.derive import derive
 from deltaproof.results.schema.gpus import resolve
@@ -14,7 +16,7 @@ from deltaproof.results.schema.table import dumps, loads
 H100 = resolve("h100")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(make):
     """A verdict on a configuration as compiled by a Triton."""
 
@@ -27,7 +29,7 @@ def run(make):
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def table(make):
     def derived(*verdicts: Gated):
         guesses = [make.guessed(config, cost, triton="3.7.1") for config, cost in (("c32", 1.0), ("c16", 2.0))]
@@ -57,6 +59,30 @@ def test_a_failure_takes_the_configuration_out_under_the_version_that_compiled_i
     assert table(run("c32", False)).entries[0].config == "c16"
     assert table(run("c32", False, triton="3.9.0")).entries[0].config == "c32"
     assert table(run("c32", False), run("c32")).entries[0].config == "c32", "the last one counts"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("3.6.0", "3.7.1", "3.8.0", "3.9.0")), st.booleans(), st.booleans()), max_size=12
+    ),
+    st.permutations(("3.6.0", "3.7.1", "3.8.0", "3.9.0")),
+)
+def test_an_entry_passed_under_exactly_the_versions_whose_last_verdicts_hold(run, table, verdicts, order):
+    """Of each version the last search and the last run count; what other versions say, and in which order, does not."""
+    records = [run("c16", held, triton, ("early",) if ran else ()) for triton, held, ran in verdicts]
+    last: dict[str, dict[bool, bool]] = {}
+    for triton, held, ran in verdicts:
+        last.setdefault(triton, {})[ran] = held
+    passed = tuple(sorted(triton for triton, said in last.items() if True in said and all(said.values())))
+    # c32 failed under the version of the ranking, so that c16 is what is left.
+    out = run("c32", False)
+    entries = table(out, *records).entries
+    if not all(last.get("3.7.1", {}).values()):
+        assert not entries
+        return
+    assert [(entry.config, entry.passed_under) for entry in entries] == [("c16", passed)]
+    by_version = sorted(records, key=lambda record: order.index(record.triton))
+    assert table(*by_version, out).entries == entries, "versions do not touch each other"
 
 
 def test_tables_and_records_from_before_read_as_they_did(make, run, table):
