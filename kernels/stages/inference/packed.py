@@ -23,7 +23,7 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, sequence, store_state
 from ..device.decay import pair_decay
-from ..device.dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, norms_of_rows, stack, tile_to_blocks
+from ..device.dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, near_scores, norms_of_rows, stack, tile_to_blocks
 from ..device.rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
 from ..prologue.normalise import EPS
 
@@ -109,8 +109,11 @@ def packed_scores_kernel(
     if NORMALISE and DECAY == CHANNEL:
         q_norms = norms_of_rows(q, start, rows, i_h, eps, H, K, C, BK)
         k_norms = norms_of_rows(k, start, rows, i_h, eps, H, K, C, BK)
-    near_qk = tl.zeros([C // 16, 16, 16], tl.float32)
     near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
+    if DECAY == CHANNEL:
+        diagonal = tl.zeros([C // 16, 16, 16], tl.float32)
+        level = tl.zeros([C // 16, 16, 8], tl.float32)
+        near = (level, level, level, level)
     for start_k in range(0, K, BK):
         channel = start_k + tl.arange(0, BK)
         if DECAY == CHANNEL:
@@ -130,8 +133,8 @@ def packed_scores_kernel(
                     e = e + (-y_row,)
                 here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, part, channel, 0, G, K, DECAY, RAW)
                 decay = decay + (tl.exp(here),)
-            near_qk, near_kk, s_qk, s_kk, x, e, y, whole = dyadic_scores(
-                near_qk, near_kk, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            diagonal, near, s_qk, s_kk, x, e, y, whole = dyadic_scores(
+                diagonal, near, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
             )
             part = tl.arange(0, C // 16)
             at = total + cell * K + tl.broadcast_to(channel[None, :], whole.shape)
@@ -172,6 +175,7 @@ def packed_scores_kernel(
         s_qk *= factor
         s_kk *= factor
     elif DECAY == CHANNEL:
+        near_qk, near_kk = near_scores(diagonal, near)
         s_qk += blocks_to_tile(near_qk)
     lower = row[:, None] >= row[None, :]
     score = tl.where(lower, s_qk * scale, 0.0).to(pairs.dtype.element_ty)
