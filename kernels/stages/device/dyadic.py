@@ -34,17 +34,46 @@ def norms_of_rows(x, start, rows, head, eps, H: tl.constexpr, K: tl.constexpr, C
 
 @triton.jit
 def stack(rows):
-    """16 tensors [S, BK] as one [16 * S, BK]: row 16 * s + j is row s of number j."""
+    """A tuple of 8 or 16 tensors [S, BK] as one: row len(rows) * s + j is row s of number j."""
     S: tl.constexpr = rows[0].shape[0]
     BK: tl.constexpr = rows[0].shape[1]
-    two = ()
-    for i in tl.static_range(8):
-        two = two + (tl.join(rows[2 * i], rows[2 * i + 1]),)
-    four = ()
-    for i in tl.static_range(4):
-        four = four + (tl.join(two[2 * i], two[2 * i + 1]),)
-    eight = (tl.join(four[0], four[1]), tl.join(four[2], four[3]))
-    return tl.reshape(tl.permute(tl.join(eight[0], eight[1]), (0, 5, 4, 3, 2, 1)), (S * 16, BK))
+    N: tl.constexpr = len(rows)
+    pairs = ()
+    for i in tl.static_range(N // 2):
+        pairs = pairs + (tl.join(rows[2 * i], rows[2 * i + 1]),)
+    fours = ()
+    for i in tl.static_range(N // 4):
+        fours = fours + (tl.join(pairs[2 * i], pairs[2 * i + 1]),)
+    if N == 8:
+        return tl.reshape(tl.permute(tl.join(fours[0], fours[1]), (0, 4, 3, 2, 1)), (S * 8, BK))
+    else:
+        eights = (tl.join(fours[0], fours[1]), tl.join(fours[2], fours[3]))
+        return tl.reshape(tl.permute(tl.join(eights[0], eights[1]), (0, 5, 4, 3, 2, 1)), (S * 16, BK))
+
+
+@triton.jit
+def halves(rows, level: tl.constexpr):
+    """Of 16 rows, the 8 in lower and the 8 in upper halves of segments of 2 << level rows."""
+    lower, upper = (), ()
+    for j in tl.static_range(16):
+        if (j >> level) % 2 == 1:
+            upper = upper + (rows[j],)
+        else:
+            lower = lower + (rows[j],)
+    return lower, upper
+
+
+@triton.jit
+def in_block(products, level: tl.constexpr):
+    """Products [S, 8, 8] of `halves`, upper rows by lower ones, where they lie in a block [S, 16, 16]; 0 elsewhere."""
+    S: tl.constexpr = products.shape[0]
+    SEGMENTS: tl.constexpr = 8 >> level
+    LENGTH: tl.constexpr = 1 << level
+    split = tl.reshape(products, (S, SEGMENTS, 1, LENGTH, SEGMENTS, 1, LENGTH))
+    segment, half = tl.arange(0, SEGMENTS), tl.arange(0, 2)
+    own = segment[:, None, None, None, None, None] == segment[None, None, None, :, None, None]
+    placed = (half == 1)[None, :, None, None, None, None] & (half == 0)[None, None, None, None, :, None]
+    return tl.reshape(tl.where((own & placed)[None, :, :, :, :, :, :], split, 0.0), (S, 16, 16))
 
 
 @triton.jit
@@ -61,12 +90,6 @@ def neighbours(totals, alike: tl.constexpr):
     earlier = tl.sum(tl.where(is_later, 0.0, pairs), 1, keep_dims=True)
     later = tl.sum(tl.where(is_later, pairs, 0.0), 1, keep_dims=True)
     return tl.reshape(tl.where(is_later, earlier, 1.0), (S, BK)), tl.reshape(tl.where(is_later, 1.0, later), (S, BK))
-
-
-@triton.jit
-def within(rows):
-    """A tile [16 * S, BK] as [S, 16, BK]."""
-    return tl.reshape(rows, (rows.shape[0] // 16, 16, rows.shape[1]))
 
 
 @triton.jit
@@ -97,30 +120,34 @@ def tile_to_blocks(tile):
 
 
 @triton.jit
-def dyadic_scores(near_qk, near_kk, far_qk, far_kk, x, e, y, decay, row,
+def dyadic_scores(diagonal, near, far_qk, far_kk, x, e, y, decay, row,
                   LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
     """Scores with what these channels add where rows meet, and the decayed rows: Qbar, Ebar, Kt, and the chunk's decay.
 
-    near: of rows that are in the same 16, [C / 16, 16, 16]; far: of the others [C, C]. Unscaled.
+    diagonal: its diagonal is that of the scores of queries [C / 16, 16, 16]. near: of rows that meet in the same 16, a tuple of
+    one tensor a level, 8 rows of queries and 8 of erase keys by 8 of keys [C / 16, 16, 8]; far: of the others [C, C]. Unscaled.
     x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32.
     """
-    place = tl.arange(0, 16)
-    key = tl.permute(within(stack(y).to(DTYPE)), (0, 2, 1))
-    same = (place[:, None] == place[None, :])[None, :, :]
-    near_qk += tl.where(same, tl.dot(within(stack(x).to(DTYPE)), key, input_precision="ieee"), 0.0)
+    S: tl.constexpr = x[0].shape[0]
+    BK: tl.constexpr = x[0].shape[1]
+    key = tl.permute(tl.reshape(stack(y).to(DTYPE), (S, 16, BK)), (0, 2, 1))
+    diagonal = tl.dot(tl.reshape(stack(x).to(DTYPE), (S, 16, BK)), key, diagonal, input_precision="ieee")
     x = scaled(x, decay)
     if ERASE != NONE:
         e = scaled(e, decay)
     totals = decay
+    products = ()
     for level in tl.static_range(4):
-        if level > 0:
-            key = tl.permute(within(stack(y).to(DTYPE)), (0, 2, 1))
-        pair = meets(place, place, 1 << level)[None, :, :]
-        query = within(stack(x).to(DTYPE))
-        near_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+        keys, _ = halves(y, level)
+        _, queries = halves(x, level)
         if ERASE != NONE:
-            query = within(stack(e).to(DTYPE))
-            near_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
+            _, erasers = halves(e, level)
+            queries = queries + erasers
+        else:
+            queries = queries + queries
+        key = tl.permute(tl.reshape(stack(keys).to(DTYPE), (S, 8, BK)), (0, 2, 1))
+        query = tl.reshape(stack(queries).to(DTYPE), (S, 16, BK))
+        products = products + (tl.dot(query, key, near[level], input_precision="ieee"),)
         x_next, e_next, y_next = (), (), ()
         for j in tl.static_range(16):
             if (j >> level) % 2 == 1:
@@ -155,7 +182,22 @@ def dyadic_scores(near_qk, near_kk, far_qk, far_kk, x, e, y, decay, row,
             y_next = y_next + (y[j] * behind,)
         x, e, y = x_next, e_next, y_next
         whole *= before * behind
-    return near_qk, near_kk, far_qk, far_kk, x, e, y, whole
+    return diagonal, products, far_qk, far_kk, x, e, y, whole
+
+
+@triton.jit
+def near_scores(diagonal, near):
+    """Scores [C / 16, 16, 16] of queries, and of erase keys, of what `dyadic_scores` leaves of rows in the same 16."""
+    S: tl.constexpr = diagonal.shape[0]
+    place = tl.arange(0, 16)
+    qk = tl.where((place[:, None] == place[None, :])[None, :, :], diagonal, 0.0)
+    kk = tl.zeros([S, 16, 16], tl.float32)
+    for level in tl.static_range(4):
+        both = tl.permute(tl.reshape(near[level], (S, 2, 8, 8)), (0, 2, 3, 1))
+        of_queries, of_erasers = tl.split(both)
+        qk += in_block(of_queries, level)
+        kk += in_block(of_erasers, level)
+    return qk, kk
 
 
 @triton.jit

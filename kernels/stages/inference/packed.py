@@ -23,8 +23,8 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, sequence, store_state
 from ..device.decay import pair_decay
-from ..device.dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, norms_of_rows, stack, tile_to_blocks
-from ..device.rows import load_decay_of, load_gate, load_rows, load_scalars, load_writes, reciprocal_norms
+from ..device.dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, near_scores, norms_of_rows, stack, tile_to_blocks
+from ..device.rows import load_decay_of, load_rows, load_scalars, reciprocal_norms
 from ..prologue.normalise import EPS
 
 
@@ -109,8 +109,11 @@ def packed_scores_kernel(
     if NORMALISE and DECAY == CHANNEL:
         q_norms = norms_of_rows(q, start, rows, i_h, eps, H, K, C, BK)
         k_norms = norms_of_rows(k, start, rows, i_h, eps, H, K, C, BK)
-    near_qk = tl.zeros([C // 16, 16, 16], tl.float32)
     near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
+    if DECAY == CHANNEL:
+        diagonal = tl.zeros([C // 16, 16, 16], tl.float32)
+        level = tl.zeros([C // 16, 16, 8], tl.float32)
+        near = (level, level, level, level)
     for start_k in range(0, K, BK):
         channel = start_k + tl.arange(0, BK)
         if DECAY == CHANNEL:
@@ -130,8 +133,8 @@ def packed_scores_kernel(
                     e = e + (-y_row,)
                 here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, part, channel, 0, G, K, DECAY, RAW)
                 decay = decay + (tl.exp(here),)
-            near_qk, near_kk, s_qk, s_kk, x, e, y, whole = dyadic_scores(
-                near_qk, near_kk, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            diagonal, near, s_qk, s_kk, x, e, y, whole = dyadic_scores(
+                diagonal, near, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
             )
             part = tl.arange(0, C // 16)
             at = total + cell * K + tl.broadcast_to(channel[None, :], whole.shape)
@@ -172,6 +175,7 @@ def packed_scores_kernel(
         s_qk *= factor
         s_kk *= factor
     elif DECAY == CHANNEL:
+        near_qk, near_kk = near_scores(diagonal, near)
         s_qk += blocks_to_tile(near_qk)
     lower = row[:, None] >= row[None, :]
     score = tl.where(lower, s_qk * scale, 0.0).to(pairs.dtype.element_ty)
@@ -235,37 +239,61 @@ def packed_walk_kernel(
     (state,) = load_state(h0, i_nh * K * V, column, K, V, KP, KP, BV, INITIAL)
     first, end = sequence(cu_seqlens, i_n, length, PACKED)
     slot = first // C + i_n if PACKED else i_n * tl.cdiv(length, C)
-    for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
+    chunks = tl.cdiv(end - first, C).to(tl.int32)
+    cell = slot * HV + i_hv
+    # Triton prefetches what products are made of. The rest is loaded a chunk ahead here, or every step would wait for memory.
+    value, gate, kept = load_ahead(v, w, total, first, end, cell, i_hv, row, column, channel, HV, K, V, DECAY, WRITE)
+    for i in tl.range(0, chunks):
         start = first + i * C
         rows = tl.minimum(end - start, C).to(tl.int32)
         cell = (slot + i) * HV + i_hv
-        # Nothing that is added to a product is prefetched, but what a product is made of: this one load comes early instead.
-        if DECAY == CHANNEL:
-            kept = tl.load(total + cell * K + channel, mask=channel < K, other=1.0)[:, None]
-        elif DECAY == SCALAR:
-            kept = tl.load(total + cell)
+        value_now, gate_now, kept_now = value, gate, kept
+        value, gate, kept = load_ahead(
+            v, w, total, start + C, end, cell + HV, i_hv, row, column, channel, HV, K, V, DECAY, WRITE
+        )
         operand = state.to(v.dtype.element_ty)
         if ERASE != NONE:
             # A fused multiply-add, since the compiler would start the product from a plain sum's other summand.
-            value = load_rows(v, start, rows, i_hv, row, column, HV, V)
-            if WRITE == NONE:
-                gate = tl.full([C, 1], 1.0, tl.float32)
-            else:
-                gate = load_gate(w, start, rows, i_hv, row, column, HV, V, WRITE)
             x = tl.dot(load_operand(erasers, cell, row, channel, K), operand, input_precision="ieee")
-            x = tl.fma(value, tl.broadcast_to(gate, value.shape), x).to(v.dtype.element_ty)
+            gate_now = tl.broadcast_to(gate_now.to(tl.float32), value_now.shape)
+            x = tl.fma(value_now.to(tl.float32), gate_now, x).to(v.dtype.element_ty)
         else:
-            x = load_writes(v, w, None, start, rows, i_hv, row, column, HV, HV, V, ERASE, WRITE).to(v.dtype.element_ty)
+            x = (gate_now.to(tl.float32) * value_now.to(tl.float32)).to(v.dtype.element_ty)
         out = scale * tl.dot(load_operand(queries, cell, row, channel, K), operand, input_precision="ieee")
         out = tl.dot(load_operand(pairs, cell, row, row, C), x, out, input_precision="ieee")
         at = (start * HV + i_hv) * V + (row[:, None] * (HV * V) + column[None, :])
         tl.store(o + at, out.to(o.dtype.element_ty), mask=(row[:, None] < rows) & (column[None, :] < V))
-        if DECAY != NONE:
-            state *= kept
+        if DECAY == CHANNEL:
+            state *= kept_now[:, None]
+        elif DECAY == SCALAR:
+            state *= kept_now
         key = tl.trans(load_operand(writers, cell, row, channel, K))
         state = tl.dot(key, x, state, input_precision="ieee")
     if FINAL:
         store_state((state,), ht, i_nh * K * V, column, K, V, KP, KP)
+
+
+@triton.jit
+def load_ahead(v, w, total, start, end, cell, head, row, column, channel, HV: tl.constexpr, K: tl.constexpr,
+               V: tl.constexpr, DECAY: tl.constexpr, WRITE: tl.constexpr):  # fmt: skip
+    """Of the chunk of a cell: v [C, BV], its gate [C, BV] or [C, 1], and the decay [KP] or a number. Zeros behind the end."""
+    rows = tl.minimum(end - start, row.shape[0]).to(tl.int32)
+    inside = (row[:, None] < rows) & (column[None, :] < V)
+    at = (start * HV + head) * V + (row[:, None] * (HV * V) + column[None, :])
+    value = tl.load(v + at, mask=inside, other=0.0)
+    if WRITE == CHANNEL:
+        gate = tl.load(w + at, mask=inside, other=0.0)
+    elif WRITE == SCALAR:
+        gate = tl.load(w + (start * HV + head) + row[:, None] * HV, mask=row[:, None] < rows, other=0.0)
+    else:
+        gate = tl.full([row.shape[0], 1], 1.0, tl.float32)
+    if DECAY == CHANNEL:
+        kept = tl.load(total + cell * K + channel, mask=(channel < K) & (rows > 0), other=1.0)
+    elif DECAY == SCALAR:
+        kept = tl.load(total + cell, mask=rows > 0, other=1.0)
+    else:
+        kept = 1.0
+    return value, gate, kept
 
 
 @triton.jit
