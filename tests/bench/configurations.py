@@ -11,8 +11,8 @@ from deltaproof.results.schema.default import default_config
 
 OPS = {"forward": "chunk_fwd", "train": "chunk_train"}
 """What a call is named here -> the op of the tables."""
-_SCORES = {32: ("64x2x1", "128x4x1", "128x8x1"), 64: ("64x4x1", "128x8x1", "128x4x1")}
-_STATES = {32: ("64x4x2", "64x4x3", "32x4x2"), 64: ("32x4x2", "32x4x3", "64x4x2")}
+_SCORES = {32: ("32x1x1", "64x2x1", "32x2x1"), 64: ("128x8x1", "32x2x1", "64x4x1")}
+_STATES = {32: ("64x4x2", "32x4x2", "16x4x2"), 64: ("32x4x2", "32x4x3", "64x4x2")}
 BY_HAND = {
     "forward": tuple(
         f"c{chunk},variant=packed,scores={scores},states={states}"
