@@ -170,8 +170,8 @@ SPACES: dict[str, StageSpace] = {
             cut="K",
             steps=lambda s: 1,  # its loops are unrolled
             chunk_sizes=(32, 64),
-            blocks=(64, 128),
-            num_warps=(2, 4, 8),
+            blocks=(32, 64, 128),
+            num_warps=(1, 2, 4, 8),
             num_stages=(1,),
         ),
         StageSpace(
