@@ -1,9 +1,9 @@
 """What our kernels and flash-linear-attention's issue per token and value head, counted in machine code for a GPU not there.
 
-Forward, bf16, K = V = 128, normalised in the kernel, fixed lengths. The serial loop of a walk runs once per chunk; of the other
-loops it is assumed that one runs once per tile of K, and ours have their trips by name. Of a peer's kernel that is tuned, some
-configurations are compiled, evenly drawn from what it offers, and the one that issues least stands for it. Writes
-instructions.json and instructions.md.
+bf16, K = V = 128; a forward pass is normalised in the kernel, and its sequences have one length. The serial loop of a walk runs
+once per chunk; of the other loops it is assumed that one runs once per tile of K, and ours have their trips by name. Of a
+peer's kernel that is tuned, some configurations are compiled, evenly drawn from what it offers, and the one that issues least
+stands for it. Writes instructions.json and instructions.md.
 """
 
 from __future__ import annotations
@@ -21,37 +21,44 @@ import typer
 
 RULES = ("gdn2", "kda", "gdn")
 DIM = 128
-CONFIGS = (
-    "c64",
-    "c64,variant=packed,scores=64x4x1,states=32x4x2",
-    "c64,variant=packed,scores=64x4x1,states=64x4x2",
+FORWARD = (
     "c32,variant=packed,scores=64x2x1,states=64x4x2",
+    "c32,variant=packed,scores=32x1x1,states=64x4x2",
+    "c64,variant=packed,scores=128x8x1,states=32x4x2",
+    "c64,variant=packed,scores=128x8x1,states=64x4x2",
 )
-"""Ours: what is served where nothing is tuned, and forward passes of the packed variant."""
-SERIAL = ("packed_walk", "states_kernel", "fused_kernel", "fwd_kernel_h")
+TRAINING = ("c32", "c32,solver=tf32x3,scores=64x2x1,states=32x4x2,output=128x2x1,input_grads=64x8x2")
+"""Ours: first what is served where nothing is tuned."""
+SERIAL = ("packed_walk", "states_kernel", "state_grads_kernel", "fused_kernel", "fwd_kernel_h")
 """Parts of the names of kernels whose longest loop goes over the chunks."""
 
 Row = dict[str, Any]
 
 
 def ours(rule: str, arch: str, configurations: int) -> list[Row]:
-    """Our forward pass under each of CONFIGS."""
+    """Our forward pass and our training, under each of the configurations named above."""
+    return [row for op in ("chunk_fwd", "chunk_train") for token in _tokens(op) for row in count(op, rule, arch, token)]
+
+
+def _tokens(op: str) -> tuple[str, ...]:
+    return FORWARD if op == "chunk_fwd" else TRAINING
+
+
+def count(op: str, rule: str, arch: str, token: str) -> list[Row]:
+    """A row for each launch of a call under a configuration: inference normalises in the kernel, training before it."""
     from deltaproof.kernels.configs.launch_config import LaunchConfig
     from deltaproof.kernels.launches.record import RECORDED, inference_launches, op_launches
     from deltaproof.specs.rule import RULES as ALL
 
-    rows = []
-    for token in CONFIGS:
-        config, known = LaunchConfig.parse(token), ALL[rule]
-        if config.variant == "split":
-            launches = op_launches("chunk_fwd", known, "bf16", DIM, DIM, config)
-        else:
-            launches = inference_launches(
-                config.variant, known, "bf16", DIM, DIM, config, normalise=True, states=False, packed=False
-            )
-        cells = RECORDED.tokens * RECORDED.heads
-        rows += [_row("deltaproof", token, rule, arch, launch.name, [launch], cells) for launch in launches]
-    return rows
+    config, known = LaunchConfig.parse(token), ALL[rule]
+    if op == "chunk_train":
+        launches = op_launches("chunk_train", known, "bf16", DIM, DIM, config)
+    else:
+        options = {"normalise": True, "states": False, "packed": False}
+        launches = inference_launches(config.variant, known, "bf16", DIM, DIM, config, **options)
+    cells = RECORDED.tokens * RECORDED.heads
+    variant = token if op == "chunk_fwd" else f"training {token}"
+    return [_row("deltaproof", variant, rule, arch, launch.name, [launch], cells) for launch in launches]
 
 
 def peers(rule: str, arch: str, configurations: int) -> list[Row]:
@@ -137,6 +144,8 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
         if kernel == "scores_kernel":
             first = program.loops[0]
             return tiles if loop is first else levels if loop.depth else levels - 1
+        if kernel == "input_grads_kernel":
+            return blocks if loop is program.loops[0] else levels
         return tiles
 
     return trips
@@ -144,10 +153,8 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
 
 def table(rows: list[Row]) -> str:
     """Markdown, by rule and architecture."""
-    import triton
-
     lines = [
-        f"Counted in what Triton {triton.__version__} compiles, bf16, K = V = {DIM}, forward; nothing here was run. Issued: warp",
+        f"Counted in what Triton {triton_version()} compiles, bf16, K = V = {DIM}; nothing here was run. Issued: warp",
         "instructions per token and value head. Step: of a serial loop, per chunk and scheduler (a multiprocessor has four).",
         "Buffers: copies of what that loop reads, the one in use included. Spills: bytes of stack per thread. Loops other than",
         "the serial ones are taken to run once per tile of K: of kernels that go row by row this is less than they issue,",
@@ -174,6 +181,12 @@ def table(rows: list[Row]) -> str:
             sums[cell] = sums.get(cell, 0.0) + row["per_token_head"]
         lines += [f"| {who} | {variant} | all | | | | | | | {total:,.0f} |" for (who, variant), total in sums.items()]
     return "\n".join(lines) + "\n"
+
+
+def triton_version() -> str:
+    import triton
+
+    return triton.__version__
 
 
 def main(
@@ -203,7 +216,9 @@ def main(
                     raise
                 print(f"the peer's kernels are left out: {error}", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "instructions.json").write_text(json.dumps({"schema": 1, "rows": rows}, indent=1) + "\n")
+    (out / "instructions.json").write_text(
+        json.dumps({"schema": 1, "triton": triton_version(), "rows": rows}, indent=1) + "\n"
+    )
     (out / "instructions.md").write_text(table(rows))
     print(table(rows))
 
