@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from . import tagged
 from .field_tables import P, Q, hashed, inverses, mod, powers
 
 NEG_INF = np.uint32(0xFF800000)
@@ -202,8 +203,7 @@ def constant_bits(value: float) -> np.uint32:
     for number, payload in ((_LOG2_E, LOG2_E), (1 / _LOG2_E, LN_2)):
         if abs(rounded - number) < 1e-6:
             return payload
-    numerator, denominator = rounded.as_integer_ratio()
-    return np.uint32(numerator * pow(denominator, -1, P) % P | numerator * pow(denominator, -1, Q) % Q << 16)
+    return np.uint32(tagged.payload(rounded))
 
 
 def constant(value: float) -> FieldArray:
@@ -245,8 +245,8 @@ def inverse(x: FieldArray) -> FieldArray:
 
 
 def rsqrt(x: FieldArray) -> FieldArray:
-    """A tagged operation: a hash of the input, the same wherever it is used."""
-    return _tagged("rsqrt", x)
+    """A tagged operation (see `specs.arithmetic.tagged`)."""
+    return _elementwise(tagged.rsqrt, x)
 
 
 def sqrt(x: FieldArray) -> FieldArray:
@@ -255,7 +255,7 @@ def sqrt(x: FieldArray) -> FieldArray:
 
 def log2(x: FieldArray) -> FieldArray:
     """A tagged operation, like `rsqrt`."""
-    return _tagged("log2", x)
+    return _elementwise(tagged.log2, x)
 
 
 def log(x: FieldArray) -> FieldArray:
@@ -267,7 +267,7 @@ def softplus(x: FieldArray) -> FieldArray:
 
 
 def sigmoid(x: FieldArray) -> FieldArray:
-    """exp(x - softplus(x)), the form without overflow. Not 1 / (1 + exp(-x)): the logarithm in `softplus` is formal.
+    """exp(x - softplus(x)), the form without overflow; it is 1 / (1 + exp(-x)) where 1 + exp(x) has a logarithm.
 
     Of what `logit` has returned, what it was given."""
     formal = exp(x - softplus(x)).bits
@@ -280,7 +280,7 @@ def sigmoid(x: FieldArray) -> FieldArray:
 
 def logit(x: FieldArray) -> FieldArray:
     """A tagged operation, like `rsqrt`, that `sigmoid` undoes."""
-    raw = _tagged("logit", x)
+    raw = _elementwise(lambda bits: tagged.tagged("logit", bits), x)
     pairs = zip(raw.bits.ravel().tolist(), x.bits.ravel().tolist(), strict=True)
     _LOGITS.update((bits, given) for bits, given in pairs if bits < _MARK)
     return raw
@@ -340,13 +340,19 @@ def _matmul_marked(x: Bits, y: Bits) -> Bits:
     return np.where(lost, OUTSIDE, np.where(infinite, NEG_INF, clean.bits))
 
 
-def _tagged(tag: str, x: FieldArray) -> FieldArray:
+def has_logarithm(x: FieldArray) -> np.ndarray:
+    """Where exp2(log2(x)) is x."""
+    return tagged.has_logarithm(x.bits) & (x.bits < _MARK)
+
+
+def _elementwise(operation: Callable[[Bits], Bits], x: FieldArray) -> FieldArray:
+    """A tagged operation, of what is an element."""
     bits = x.bits
-    out = mod(hashed(f"{tag} in F_p", bits), P) | mod(hashed(f"{tag} in Z_q", bits), Q) << 16
+    out = operation(np.where(bits < _MARK, bits, np.uint32(0)) if _marked(bits) else bits)
     return FieldArray(np.where(bits < _MARK, out, OUTSIDE))
 
 
-LOG2_E = np.uint32(_tagged("log2(e)", FieldArray(np.zeros((), np.uint32))).bits)
+LOG2_E = np.uint32(tagged.tagged("log2(e)", np.zeros((), np.uint32)))
 LN_2 = np.uint32(pow(int(LOG2_E & _LOW), -1, P) | pow(int(LOG2_E >> 16), -1, Q) << 16)
 """The payloads of log2(e) and ln(2)."""
 

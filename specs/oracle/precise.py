@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arithmetic.scalars import ARB, MP, Scalars
+from ..arithmetic.scalars import ARB, MP, Scalars, midpoints
 from ..inputs.make import Inputs
 from ..problem import Problem
 from .recurrence import respond, solve
@@ -19,13 +19,20 @@ from .recurrence import respond, solve
 STEP = 1e-20
 """Step of the central difference: its truncation error (1e-40) and its rounding error (1e-60 / 1e-20) then match."""
 
+_UNRESOLVED = 1e4
+"""Third derivatives, in units of the loss: rates of 16 enter with their cube."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """Finite differences of the loss. where: flat indices into the tensor [E]; values: 60-digit numbers [E]."""
+    """Finite differences of the loss. where: flat indices into the tensor [E]; values: 60-digit numbers [E].
+
+    resolution: what they cannot tell from 0. It grows with the loss, of whose values they are differences.
+    """
 
     where: np.ndarray
     values: np.ndarray
+    resolution: float
 
     def of(self, gradient: np.ndarray) -> np.ndarray:
         """The entries of a gradient that the differences are about [E]."""
@@ -49,8 +56,8 @@ def finite_differences(
 ) -> dict[str, Differences]:
     """Central differences of <o, do> + <ht, dht> in every input entry, or in `limit` entries per tensor, by `seed`.
 
-    Keys are the names of gradients (dq, ..., dA_log). The decay gates must be finite and away from underflow:
-    at g = -inf the gradient is 0 by decision, and no difference can say so.
+    Keys are the names of gradients (dq, ..., dA_log). The decay gates must be finite: at g = -inf the gradient is 0 by
+    decision, and no difference can say so.
     """
     system = system or best()
     rng = np.random.default_rng(seed)
@@ -62,12 +69,11 @@ def finite_differences(
                 continue
             size = exact[name].size
             where = np.sort(rng.choice(size, size if limit is None else min(limit, size), replace=False))
-            values = _central(problem, Inputs(**exact), name, where, system)
-            differences[f"d{name}"] = Differences(where=where, values=values)
+            differences[f"d{name}"] = _central(problem, Inputs(**exact), name, where, system)
     return differences
 
 
-def _central(problem: Problem, inputs: Inputs, name: str, where: np.ndarray, system: Scalars) -> np.ndarray:
+def _central(problem: Problem, inputs: Inputs, name: str, where: np.ndarray, system: Scalars) -> Differences:
     """One difference per entry of `where` [E], all in one forward sweep with a leading axis of perturbed copies."""
     x, step = getattr(inputs, name), system.constant(STEP)
     copies = np.broadcast_to(x.reshape(-1), (2, len(where), x.size)).copy()
@@ -83,7 +89,10 @@ def _central(problem: Problem, inputs: Inputs, name: str, where: np.ndarray, sys
     if inputs.dht is not None:
         loss = loss + _inner(outputs["ht"], inputs.dht)
     above, below = loss
-    return (above - below) * (1 / (2 * step))
+    size = max((abs(float(midpoint)) for midpoint in midpoints(above)), default=0.0)
+    return Differences(
+        where=where, values=(above - below) * (1 / (2 * step)), resolution=_UNRESOLVED * STEP**2 * max(1.0, size)
+    )
 
 
 def _inner(a: np.ndarray, b: np.ndarray) -> np.ndarray:

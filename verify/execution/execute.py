@@ -118,13 +118,16 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
 
 
 def as_numpy(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Outputs as fp32 arrays; exact, since every dtype in use widens to fp32 without loss."""
-    return {name: tensor.to("cpu", torch.float32).numpy() for name, tensor in outputs.items()}
+    """Outputs as fp32 arrays; exact, since every dtype in use widens to fp32 without loss.
+
+    Copies: a kernel that answers in the same buffer again would otherwise be compared with itself.
+    """
+    return {name: tensor.to("cpu", torch.float32).numpy().copy() for name, tensor in outputs.items()}
 
 
 def payloads(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Outputs as the 32-bit patterns that they carry."""
-    return {name: tensor.contiguous().view(torch.int32).numpy().view(np.uint32) for name, tensor in outputs.items()}
+    """Outputs as the 32-bit patterns that they carry, copied."""
+    return {name: tensor.contiguous().view(torch.int32).numpy().view(np.uint32).copy() for name, tensor in outputs.items()}
 
 
 def _dtype(problem: Problem, name: str) -> torch.dtype:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...specs.arithmetic.field import NEG_INF, FieldArray, random, unpack
+from ...specs.arithmetic.field import NEG_INF, FieldArray, exp, has_logarithm, random, unpack
 from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import respond, solve
 from ...specs.problem import Problem
@@ -211,13 +211,26 @@ class Harness:
 
 
 def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:
-    """Inputs of the problem's shapes, uniform over the field. A decay of -inf stays one: it is a value of its own."""
+    """Inputs of the problem's shapes, uniform over the field. A decay of -inf stays one: it is a value of its own.
+
+    Raw gates are such that 1 + exp(raw + dt_bias) has a logarithm, so that all forms of the sigmoid agree.
+    """
     floats = generate(problem)
     rng = np.random.default_rng((problem.seed, salt))
     drawn = {name: random(rng, array.shape) for name, array in floats.arrays().items()}
     if floats.g is not None and np.isneginf(floats.g).any():
         drawn["g"] = FieldArray(np.where(np.isneginf(floats.g), NEG_INF, drawn["g"].bits))
+    if problem.gate_in_kernel:
+        drawn["g"] = _with_logarithms(drawn["g"], drawn["dt_bias"], rng)
     return replace(floats, **drawn)
+
+
+def _with_logarithms(raw: FieldArray, bias: FieldArray, rng: np.random.Generator) -> FieldArray:
+    """Raw gates [B, T, G] or [B, T, G, K], drawn again until 1 + exp(raw + bias) has a logarithm: half of them have one."""
+    bias = bias.reshape(raw.shape[2:])
+    while not (fine := has_logarithm(exp(raw + bias) + 1.0)).all():
+        raw = FieldArray(np.where(fine, raw.bits, random(rng, raw.shape).bits))
+    return raw
 
 
 def _reasons(operations: Sequence[str]) -> str:

@@ -67,7 +67,8 @@ def run(
                 materialize_grads=True,
             ) if flows else [torch.zeros_like(x) for x in inputs.values()]  # fmt: skip
             found |= dict(zip(inputs, grads, strict=True))
-    return {name: x.detach() for name, x in found.items()}
+    # Copies: a kernel may answer the next call in the same buffer.
+    return {name: x.detach().clone() for name, x in found.items()}
 
 
 def run_in_parts(problem: Problem, call: Drawn, op: Callable[..., Any], dtype: torch.dtype, cuts: list[int]) -> Outputs:

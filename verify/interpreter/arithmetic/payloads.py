@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ....specs.arithmetic.field import OUTSIDE, FieldArray, unpack
 
@@ -12,10 +13,11 @@ CARRIERS = (torch.float32, torch.float64)
 
 
 def payload_tensor(values: FieldArray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """A tensor of the same shape for an exact session."""
-    if dtype == torch.float64:
-        return torch.from_numpy(values.pack().astype(np.uint64).view(np.float64))
-    return torch.from_numpy(values.pack().view(np.float32).copy())
+    """A tensor of the same shape for an exact session, which would take floats out of nowhere for numbers."""
+    with _disable_current_modes():
+        if dtype == torch.float64:
+            return torch.from_numpy(values.pack().astype(np.uint64).view(np.float64))
+        return torch.from_numpy(values.pack().view(np.float32).copy())
 
 
 def field_array(tensor: torch.Tensor) -> FieldArray:

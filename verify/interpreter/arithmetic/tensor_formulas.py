@@ -26,12 +26,15 @@ def _mean(x: FieldArray, dim: Any = None, keepdim: bool = False) -> FieldArray:
 
 
 def _power(x: FieldArray, exponent: Any) -> FieldArray:
-    if not isinstance(exponent, (int, float)) or exponent not in (1, 2, 3, 4):
+    """Whole and half powers, which is as far as the derivative of a root and of its square go."""
+    if not isinstance(exponent, (int, float)) or exponent == 0 or abs(exponent) > 4 or exponent * 2 % 1:
         raise NotImplementedError
+    if exponent % 1:
+        x, exponent = field.rsqrt(x) if exponent < 0 else field.sqrt(x), abs(exponent * 2)
     product = x
-    for _ in range(int(exponent) - 1):
+    for _ in range(int(abs(exponent)) - 1):
         product = product * x
-    return product
+    return field.inverse(product) if exponent < 0 else product
 
 
 def _softplus(x: FieldArray, beta: float = 1, threshold: float = 20) -> FieldArray:
@@ -96,7 +99,9 @@ FORMULAS: dict[str, Callable[..., FieldArray]] = {
     "pow": _power,
     "exp": field.exp,
     "exp2": field.exp2,
+    "expm1": lambda x: field.exp(x) - 1.0,
     "log": field.log,
+    "log1p": lambda x: field.log(x + 1.0),
     "log2": field.log2,
     "rsqrt": field.rsqrt,
     "sqrt": field.sqrt,
