@@ -73,6 +73,10 @@ def written(
     return chunk_kda
 
 
+def _mirrored(x: Tensor) -> Tensor:
+    return x + torch.log1p(torch.exp(-x))
+
+
 EQUAL = {
     "the form of the reference": {},
     "a root of a tensor": {"scale": lambda q: torch.tensor(float(q.shape[-1])).rsqrt()},
@@ -85,7 +89,7 @@ EQUAL = {
     "sigmoid by name": {"gate": lambda x, rate: _Gate.apply(x, rate, torch.sigmoid)},
 }  # fmt: skip
 OTHER = {
-    "softplus of -x": {"gate": lambda x, rate: -rate * (x.double() + torch.log1p(torch.exp(-x.double()))).float()},
+    "softplus of -x": {"gate": lambda x, rate: -rate * _mirrored(x.double()).float()},
     "a mean": {
         "normalise": lambda x: x * (x.square().mean(-1, keepdim=True) + 2e-7).rsqrt() * x.shape[-1] ** -0.5,
     },
