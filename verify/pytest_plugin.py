@@ -115,7 +115,7 @@ class TargetItem(pytest.Item):
         mine = found.only(self.prop)
         if not mine.verdicts:
             pytest.skip(f"{self.prop} does not apply to {self.target} here")
-        if all(verdict.status == "unsupported" for verdict in mine.verdicts):
+        if all(verdict.status in ("unsupported", "inapplicable") for verdict in mine.verdicts):
             pytest.skip("; ".join(dict.fromkeys(note for verdict in mine.verdicts for note in verdict.notes)))
         if text := failures(mine):
             pytest.fail(text, pytrace=False)

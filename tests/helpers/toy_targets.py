@@ -107,6 +107,28 @@ def plain_gdn(
     return o.to(dtype), state if output_final_state else None
 
 
+def chunk_gdn(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Gated DeltaNet with all tokens in one chunk, differentiated by autograd: dg is a difference of sums."""
+    dtype = q.dtype
+    q, k, v, g, beta = (x.float().transpose(1, 2) for x in (q, k, v, g, beta))
+    T, total = q.shape[2], g.cumsum(-1)
+    low = torch.ones(T, T, dtype=torch.bool).tril()
+    decay = (total[..., :, None] - total[..., None, :]).masked_fill(~low, float("-inf")).exp()
+    erase = k * beta[..., None]
+    inverse = (erase @ k.mT * decay).tril(-1) + torch.eye(T)
+    state = q.new_zeros((*q.shape[:2], q.shape[-1], v.shape[-1])) if initial_state is None else initial_state
+    given = v * beta[..., None] - (erase * total.exp()[..., None]) @ state
+    new = torch.linalg.solve_triangular(inverse, given, upper=False, unitriangular=True)
+    o = ((q * total.exp()[..., None]) @ state + (q @ k.mT * decay) @ new) * q.shape[-1] ** -0.5
+    if T:
+        last = total[..., -1:]
+        state = state * last.exp()[..., None] + (k * (last - total).exp()[..., None]).mT @ new
+    return o.transpose(1, 2).to(dtype), state if output_final_state else None
+
+
 def stale_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
     """Gated DeltaNet that reads the state before it has decayed."""
     return plain_gdn(q, k, v, g, beta, stale=True)[0]

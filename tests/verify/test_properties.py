@@ -101,6 +101,17 @@ def answer_in_another_shape(right: Callable[..., Any], arguments: dict[str, Any]
     return o[..., :-1], ht
 
 
+def answer_in_one_buffer() -> Callable[..., Any]:
+    """Reads the future, and answers every call in the same memory: what is not copied is compared with itself."""
+    buffers: dict[Any, torch.Tensor] = {}
+
+    def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        buffer = buffers.setdefault(tuple(o.shape), torch.empty_like(o))
+        return buffer.copy_(o + 0.01 * o[:, -1:])
+
+    return on_output(change)
+
+
 class _Counter:
     """Adds a little more at every call."""
 
@@ -152,6 +163,7 @@ WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
     ("error", "dg zero", spoil(STAGED, on_gradient("g", lambda g: g * 0)), GDN2, "instability"),
     ("error", "only bf16", spoil(TOKENS, on_output(forget_rounding)), replace(GDN2, dtype="bf16"), "precision"),
     ("causality", "reads the future", spoil(TOKENS, on_output(read_the_future)), replace(GDN2, HV=1, V=6), "causality"),
+    ("causality", "one buffer", spoil(SPLIT, answer_in_one_buffer()), replace(GDN2, HV=1, V=6), "causality"),
     ("causality", "depends on length", spoil(TOKENS, on_output(depend_on_length)), GDN2, "causality"),
     ("identities", "dq off", spoil(STAGED, on_gradient("q", lambda g: g * 1.001)), GDN2, "instability"),
     ("identities", "db off", spoil(STAGED, on_gradient("b", lambda g: g * 1.001)), GDN2, "instability"),

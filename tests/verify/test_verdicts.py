@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deltaproof.verify.report.text import coverage, notes
 from deltaproof.verify.verdicts.document import SCHEMA, document, exit_code, read_document
 from deltaproof.verify.verdicts.verdict import Verdict
 from tests.helpers.verdicts import ERROR, FAILED, FOUND, HELD, UNSUPPORTED
 
+INAPPLICABLE = replace(UNSUPPORTED, status="inapplicable", notes=("nothing is tied",))
 numbers = st.none() | st.floats(allow_nan=False)
 
 
@@ -81,12 +83,23 @@ def test_other_files_are_refused(tmp_path: Path, text: str):
     ("verdicts", "code"),
     [
         ([HELD], 0),
-        ([HELD, UNSUPPORTED], 0),
+        ([HELD, INAPPLICABLE], 0),
         ([HELD, FAILED], 1),
         ([HELD, ERROR], 1),
-        ([UNSUPPORTED], 2),
+        ([FAILED, UNSUPPORTED], 1),
+        ([HELD, UNSUPPORTED], 3),
+        ([UNSUPPORTED], 3),
+        ([INAPPLICABLE], 2),
         ([], 2),
     ],
 )
 def test_exit_codes(verdicts: list[Verdict], code: int):
     assert exit_code(verdicts) == code
+    assert exit_code(verdicts, allow_unsupported=True) == (0 if code == 3 else code)
+
+
+def test_what_does_not_apply_is_told_and_not_counted():
+    assert coverage([HELD, INAPPLICABLE], 1.0).startswith("1 held: 3 problems")
+    assert notes([HELD, INAPPLICABLE]) == ["does not apply in 1 cells: nothing is tied"]
+    declined = replace(HELD, notes=("2 declined: takes no scale", "1 not judged: exact arithmetic has no clamp"))
+    assert notes([declined]) == ["declined in 1 cells: takes no scale", "not judged in 1 cells: exact arithmetic has no clamp"]

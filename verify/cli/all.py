@@ -20,6 +20,7 @@ from .options import (
     CORES,
     INTERRUPTED,
     MERGE,
+    AllowOption,
     Device,
     DeviceOption,
     HtmlOption,
@@ -51,6 +52,7 @@ def judge_all(
     json_path: JsonOption = None,
     html: HtmlOption = None,
     junit: JunitOption = None,
+    allow_unsupported: AllowOption = False,
 ) -> None:
     """Judge every kernel by every property, and report verdicts."""
     started = time.monotonic()
@@ -75,7 +77,7 @@ def judge_all(
         if judged.ambiguous and not rule:
             usage(judged.ambiguous)
         oracle, cells = plan.plan(selection, judged.kernels)
-        declined = [] if target == OWN else plan.unsupported(selection, judged.kernels, every_rule=bool(rule))
+        declined = [] if target == OWN else plan.inapplicable(selection, judged.kernels, every_rule=bool(rule))
         threshold = tau()
     except ValueError as error:
         usage(str(error))
@@ -119,4 +121,4 @@ def judge_all(
     if interrupted:
         stderr.print("interrupted: these verdicts are kept, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(exit_code(verdicts))
+    raise typer.Exit(exit_code(verdicts, allow_unsupported=allow_unsupported))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from .all import judge_all
@@ -18,12 +16,12 @@ from .launch import EXAMPLES as LAUNCH_EXAMPLES
 from .launch import launch
 from .list import list_everything
 from .mutants import mutants
-from .options import INTERRUPTED, VersionOption
+from .options import EXIT_CODES, VersionOption
 from .replay import replay
 from .report import report
 from .usage_errors import OneLineGroup
 
-EXAMPLES = """
+EXAMPLES = f"""
 Examples:
 
   verify all                       before merging: everything
@@ -40,7 +38,7 @@ Examples:
 
   verify explain gdn2:bf16:b1:t64:h1x1:k32:v32:collinear:s0
 
-Exit codes: 0 what was checked holds, 1 something failed, 2 bad usage or nothing to check, 130 interrupted.
+{EXIT_CODES}
 """
 
 app = typer.Typer(
@@ -69,7 +67,4 @@ app.command("launch", epilog=LAUNCH_EXAMPLES)(launch)
 
 def main() -> None:
     """Entry point of the `verify` script."""
-    try:
-        app(prog_name="verify")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    app(prog_name="verify")

@@ -16,7 +16,11 @@ from ... import __version__  # pyright: ignore[reportMissingImports]  # the fold
 from ..cases import profiles
 from ..cases.target_names import FORMS
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, NOT_JUDGED, INTERRUPTED = 1, 2, 3, 130
+EXIT_CODES = (
+    "Exit codes: 0 what was checked holds, 1 something failed, 2 bad usage or nothing to check, 3 something could not be "
+    "judged, 130 interrupted."
+)
 
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False)
@@ -63,6 +67,10 @@ DeviceOption = Annotated[
         help="auto: a GPU if there is one, else the interpreter. sm_90 and others: as compiled for it, run on the CPU.",
         case_sensitive=False,
     ),
+]
+
+AllowOption = Annotated[
+    bool, typer.Option("--allow-unsupported", help="Exit 0, not 3, where something could not be judged.")
 ]
 
 

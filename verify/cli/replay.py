@@ -15,6 +15,7 @@ from ..report.text import print_report
 from ..verdicts.document import document, exit_code, read_document
 from .options import (
     INTERRUPTED,
+    AllowOption,
     Device,
     DeviceOption,
     JsonOption,
@@ -22,6 +23,7 @@ from .options import (
     kernels_of,
     known,
     prepare,
+    stderr,
     stdout,
     usage,
     write,
@@ -33,6 +35,7 @@ def replay(
     device: DeviceOption = Device.interpreter,
     target: TargetOption = OWN,
     json_path: JsonOption = None,
+    allow_unsupported: AllowOption = False,
 ) -> None:
     """Run one case again from its replay token, or every counterexample in a report."""
     started = time.monotonic()
@@ -67,9 +70,10 @@ def replay(
             for verdict in runner.replay(replays, place, threshold):
                 verdicts.append(verdict)
         except KeyboardInterrupt:
+            stderr.print("interrupted")
             raise typer.Exit(INTERRUPTED) from None
     seconds = time.monotonic() - started
     print_report(stdout, verdicts, seconds)
     if json_path is not None:
         write(json_path, document(verdicts, place, seconds))
-    raise typer.Exit(exit_code(verdicts))
+    raise typer.Exit(exit_code(verdicts, allow_unsupported=allow_unsupported))

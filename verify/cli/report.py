@@ -11,7 +11,7 @@ import typer
 from ..report.markdown import markdown
 from ..report.text import print_report
 from ..verdicts.document import exit_code, read_document
-from .options import HtmlOption, JunitOption, stdout, usage
+from .options import AllowOption, HtmlOption, JunitOption, stdout, usage
 from .write_reports import write_reports
 
 
@@ -27,8 +27,9 @@ def report(
     form: Annotated[Format, typer.Option("--format", help="text, or md: Markdown for an issue.")] = Format.text,
     html: HtmlOption = None,
     junit: JunitOption = None,
+    allow_unsupported: AllowOption = False,
 ) -> None:
-    """Show a JSON report again: on the terminal, as Markdown, as a page, as JUnit XML. Exits as the run did."""
+    """Show a JSON report again: on the terminal, as Markdown, as a page, as JUnit XML. Exits as the run would."""
     try:
         document = read_document(file)
     except ValueError as error:
@@ -38,4 +39,4 @@ def report(
     else:
         print_report(stdout, document.verdicts, document.seconds)
     write_reports(document, json_path=None, html=html, junit=junit)
-    raise typer.Exit(exit_code(document.verdicts))
+    raise typer.Exit(exit_code(document.verdicts, allow_unsupported=allow_unsupported))

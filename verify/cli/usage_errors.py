@@ -18,6 +18,14 @@ _ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 class OneLineGroup(TyperGroup):
     """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for what a person mistypes."""
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it in one line wherever it strikes."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(f"{ctx.info_name}: interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -30,7 +38,7 @@ class OneLineGroup(TyperGroup):
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
             code = super().main(args, prog_name, standalone_mode=False, **extra)
-        except typer.Abort:
+        except (typer.Abort, KeyboardInterrupt):
             sys.exit(INTERRUPTED)
         except _ClickError as error:
             if type(error).__name__ == "NoArgsIsHelpError":

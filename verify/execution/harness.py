@@ -21,7 +21,7 @@ from ..cases.case import Case
 from ..process.lost_device import noticed
 from ..ptx.schedules import QUICK, Schedule
 from ..ptx.verdict import Verdict
-from ..verdicts.outcome import KernelRaised, Unsupported
+from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from . import execute
 from .compiled import is_compiled, launched
 
@@ -194,10 +194,10 @@ class Harness:
         return tuple(watched.faults)
 
     def require(self, problem: Problem) -> None:
-        """That the kernel takes a problem made of one that it takes. Raises Unsupported with its reason."""
+        """That the kernel takes a problem made of one that it takes. Raises Inapplicable with its reason."""
         answer = self.kernel.accepts(problem)
         if answer is not True:
-            raise Unsupported(str(answer or "not accepted"))
+            raise Inapplicable(str(answer or "not accepted"))
 
     def _trusting(self) -> Any:
         """The kernel, told not to look at the values it is given."""

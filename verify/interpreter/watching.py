@@ -21,7 +21,8 @@ from .launch import Launch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One launch. before, after: copies of its tensors by argument name; scalars: all other arguments; grid: programs.
+    """One launch. before, after: copies of its tensors by argument name, none where their memory is only reserved; scalars:
+    all other arguments; grid: programs.
 
     arithmetic: "exact" or "faithful". faults: what the memory check found in this launch.
     error: what the kernel raised; `after` is then what it had left until there.
@@ -61,7 +62,9 @@ def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | No
         yield
         return
     known = _counts(memory)
-    before = _copies(launch)
+    # What is only reserved holds nothing, and copies of it would be gigabytes of it.
+    copies = _copies if getattr(memory, "contents", True) else lambda launch: {}
+    before = copies(launch)
     error = None
     try:
         yield
@@ -71,7 +74,7 @@ def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | No
     finally:
         faults = () if memory is None else tuple(f for f in memory.faults if f.count > known.get(_key(f), 0))
         scalars = {name: x for name, x in launch.arguments.items() if not isinstance(x, torch.Tensor)}
-        seen = Seen(name=launch.name, function=function, arithmetic=arithmetic, before=before, after=_copies(launch),
+        seen = Seen(name=launch.name, function=function, arithmetic=arithmetic, before=before, after=copies(launch),
                     scalars=scalars, grid=launch.grid, faults=faults, error=error)  # fmt: skip
         observer(seen)
 

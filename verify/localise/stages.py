@@ -64,6 +64,8 @@ def judge_launch(seen: Seen, tau: float) -> LaunchVerdict:
             return found(status="wrong", reason=str(fault))
     if key not in ORACLES:
         return found(status="unjudged", reason="what it should give is not known here")
+    if not seen.before:
+        return found(status="unjudged", reason="its tensors hold nothing")
     if not _judgeable(seen):
         return found(status="unjudged", reason="it was given numbers that are not finite")
     wrong = _exact(seen, key) if seen.arithmetic == "exact" else _faithful(seen, key, tau)

@@ -14,7 +14,7 @@ from ...specs.inputs.make import generate
 from ..cases.case import Case
 from ..execution.harness import ExactRun, Harness, field_inputs
 from ..interpreter.watching import Seen, watching
-from ..verdicts.outcome import KernelRaised, Unsupported
+from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from .stages import LaunchVerdict, functions_of, judge_launch
 
 
@@ -80,7 +80,7 @@ def of_property(check: Callable[[Case], object], case: Case, harness: Harness, d
 def _trace(run: Callable[[], object], tau: float, deadline: float) -> Trace:
     launches: list[Seen] = []
     answer: Any = None
-    with watching(launches.append), contextlib.suppress(KernelRaised, Unsupported):
+    with watching(launches.append), contextlib.suppress(KernelRaised, Unsupported, Inapplicable):
         answer = run()
     verdicts: list[LaunchVerdict] = []
     for seen in launches:

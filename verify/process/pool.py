@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Literal, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from .signals import check_interrupt
+from .limits import LATE, PATIENCE, MemoryWatch, sign_up, within
+from .signals import check_interrupt, kept_from_children
 
 T = TypeVar("T")
 
+_WATCHED = "watched"
+"""Folder of the scratch space in which processes sign up to have their memory watched."""
 _TRIES = 2
 """The system may kill a process because another one used the memory, so a task is blamed the second time only."""
 _TASKS = 250
@@ -32,20 +36,27 @@ _STARTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What became of a task without a result. code: of the process that died of it; negative for a signal."""
+    """What became of a task without a result: late, dead, or ended for the memory it took.
 
-    outcome: Literal["timeout", "crash"]
+    code: of the process that died of it; negative for a signal.
+    """
+
+    outcome: Literal["timeout", "crash", "memory"]
     code: int | None = None
 
 
 class Workers:
     """Processes of one thread each that run tasks, from the first task on. A context manager: they are stopped at the end.
 
-    jobs: how many. start: run in each first. interpret: whether kernels are for Triton's interpreter.
+    jobs: how many. start: run in each first. interpret: whether kernels are for Triton's interpreter. memory: bytes that
+    each may take; None for as many as there are.
     """
 
-    def __init__(self, jobs: int, start: Callable[[], None], *, interpret: bool = False) -> None:
+    def __init__(
+        self, jobs: int, start: Callable[[], None], *, interpret: bool = False, memory: int | None = None
+    ) -> None:
         self._jobs, self._start, self._interpret = jobs, start, interpret
+        self._memory = None if memory is None else MemoryWatch(memory)
         self._scratch = tempfile.TemporaryDirectory(prefix="deltaproof-", ignore_cleanup_errors=True)
         self._pool: ProcessPool | None = None
         self._before = dict(os.environ)
@@ -54,13 +65,22 @@ class Workers:
         # Triton reads its flag when it decorates a kernel, which a process may do as soon as it is started.
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
         os.environ["TRITON_INTERPRET"] = "1" if self._interpret else "0"
+        (Path(self._scratch.name) / _WATCHED).mkdir()
+        if self._memory is not None:
+            self._memory.start(Path(self._scratch.name) / _WATCHED)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop()
+        if self._memory is not None:
+            self._memory.stop()
         self._scratch.cleanup()
         os.environ.clear()
         os.environ.update(self._before)
+
+    def folder(self) -> Path:
+        """A new folder that is there until the processes have ended, whatever they still write into it."""
+        return Path(tempfile.mkdtemp(dir=self._scratch.name))
 
     def run(
         self,
@@ -70,13 +90,17 @@ class Workers:
         deadline: float = float("inf"),
         *,
         tries: int = _TRIES,
+        busy: float | None = None,
     ) -> Iterator[tuple[int, T | Failure]]:
         """(index, result or failure) of every task, as they end; what has not begun at `deadline` (monotonic) is left out.
 
-        timeout: seconds from the start of a task, after which its process is killed. tries: deaths after which a task is given
-        up. Whatever a task raises passes through; BrokenProcessPool where processes end before they can take a task.
+        timeout: seconds from the start of a task, after which its process is killed. busy: instead, those in which it uses the
+        processor, or `PATIENCE` times as many on the clock. tries: deaths after which a task is given up. Whatever a task
+        raises passes through; BrokenProcessPool where processes end before they can take a task.
         """
         waiting = list(arguments)
+        if busy is not None:
+            waiting, task, timeout = [(busy, task, *one) for one in waiting], within, busy * PATIENCE
         ended: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         deaths, starts = [0] * len(waiting), 1
         running = {index: self._schedule(task, waiting, index, timeout, ended) for index in range(len(waiting))}
@@ -102,7 +126,11 @@ class Workers:
                 yield index, Failure(outcome="timeout")
             except ProcessExpired as error:
                 deaths[index] += 1
-                if deaths[index] < tries:
+                if busy is not None and error.exitcode == LATE:
+                    yield index, Failure(outcome="timeout")
+                elif self._memory is not None and error.pid in self._memory.ended:
+                    yield index, Failure(outcome="memory")
+                elif deaths[index] < tries:
                     running[index] = self._schedule(task, waiting, index, timeout, ended)
                 else:
                     yield index, Failure(outcome="crash", code=error.exitcode)
@@ -124,7 +152,8 @@ class Workers:
     ) -> Any:
         future: Future[Any]
         try:
-            future = self._started().schedule(task, args=arguments[index], timeout=timeout)
+            with kept_from_children():
+                future = self._started().schedule(task, args=arguments[index], timeout=timeout)
         except RuntimeError as error:
             # The pool broke since the last task was taken; its other tasks may end without a word of it.
             future = Future()
@@ -160,6 +189,7 @@ def one_thread() -> None:
 def _begin(parent: int, scratch: str, start: Callable[[], None]) -> None:
     """Prepare a process: files in `scratch`, and an end for it and its own children when its parent is gone."""
     tempfile.tempdir = tempfile.mkdtemp(dir=scratch)
+    sign_up(Path(scratch) / _WATCHED)
     # A group of its own: a compiler's assembler would outlive it otherwise, and Ctrl-C is for the parent to handle.
     os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))

@@ -40,3 +40,13 @@ def check_interrupt() -> None:
     """Raise KeyboardInterrupt if the run was asked to end. Long work calls this at least once a second."""
     if _asked:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Threads and processes that start within never meet Ctrl-C: it is for this thread to handle, which ends them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,7 +9,7 @@ from ...specs.problem import Problem
 from ..cases.case import Case
 from ..execution.compare import unequal
 from ..execution.harness import Harness, field_inputs
-from ..verdicts.outcome import Outcome, Unsupported, held
+from ..verdicts.outcome import Inapplicable, Outcome, held
 from .base import Property
 
 
@@ -20,7 +20,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     configs = [config for config in by_chunk.values() if config != case.config]
     kernels = _recurrent(harness, problem)
     if not configs and not kernels:
-        raise Unsupported("has a single configuration, and no token-by-token kernel to agree with")
+        raise Inapplicable("has a single configuration, and no token-by-token kernel to agree with")
     drawn = harness.exact(case, inputs).outputs
     for config in configs:
         other = harness.exact(replace(case, config=config), inputs).outputs

@@ -17,7 +17,7 @@ from .text import BAD, alike, coverage, details, headline, notes
 OUTPUTS = ("o", "ht", "dq", "dk", "dv", "dg", "db", "dw", "dh0", "dA_log", "ddt_bias")
 _WORST, _SLOWEST = 12, 12
 """Rows of a list that would otherwise be as long as the run."""
-_GLYPHS = {"held": "✓", "failed": "✗", "error": "!", "unsupported": "–"}
+_GLYPHS = {"held": "✓", "failed": "✗", "error": "!", "unsupported": "?", "inapplicable": "–"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

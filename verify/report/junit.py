@@ -39,7 +39,7 @@ def _case(verdict: Verdict) -> TestCase:
         case.result = [_with_text(Failure(head, str(verdict.kind)), lines)]
     elif verdict.status == "error":
         case.result = [_with_text(Error(head, "error"), lines)]
-    elif verdict.status == "unsupported":
+    elif verdict.status in ("unsupported", "inapplicable"):
         case.result = [Skipped(_xml("; ".join(verdict.notes)))]
     return case
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..verdicts.document import Document
 from ..verdicts.verdict import Verdict, replay_line
+from .text import BAD, reason
 
 
 def markdown(document: Document) -> Iterator[str]:
@@ -29,8 +30,11 @@ def markdown(document: Document) -> Iterator[str]:
     yield from _listed("Not judged", [v for v in verdicts if v.status == "unsupported"])
     if absent := environment.get("not offered"):
         yield from ("", "## Not offered", "", *(f"- {line}" for line in absent.split("; ")))
-    if notes := _declared(verdicts):
-        yield from ("", "## Declared by the target, and not judged", "", *(f"- {note}" for note in notes))
+    for what, title in (
+        ("not judged", "Why"), ("declined", "Declined by the target"), ("does not apply", "Does not apply"),
+    ):  # fmt: skip
+        if notes := _reasons(verdicts, what):
+            yield from ("", f"## {title}", "", *(f"- {note}" for note in notes))
 
 
 def _found(failed: Sequence[Verdict]) -> Iterator[str]:
@@ -44,7 +48,7 @@ def _found(failed: Sequence[Verdict]) -> Iterator[str]:
             where = f"`{found.problem}`, configuration `{found.config}`"
             yield f"- smallest problem: {where}" + (f"; {found.stage}" if found.stage else "")
             yield f"- `{replay_line(verdict.target, found.replay, verdict.arithmetic)}`"
-        yield from (f"- {note}" for note in verdict.notes if " not judged: " not in note)
+        yield from (f"- {note}" for note in verdict.notes if reason(verdict, note)[1] == note)
 
 
 def _listed(title: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
@@ -56,12 +60,12 @@ def _listed(title: str, verdicts: Sequence[Verdict]) -> Iterator[str]:
         yield f"- {name}: {', '.join(kernels)}"
 
 
-def _declared(verdicts: Sequence[Verdict]) -> list[str]:
-    """Reasons why cases were not judged, with the kernels that gave them."""
+def _reasons(verdicts: Sequence[Verdict], what: str) -> list[str]:
+    """Reasons of one sort, with the kernels that gave them."""
     found: dict[str, dict[str, None]] = {}
     for verdict in verdicts:
         for note in verdict.notes:
-            reason = note.partition(" not judged: ")[2] or (note if verdict.status == "unsupported" else "")
-            if reason:
-                found.setdefault(reason, {})[verdict.kernel] = None
-    return [f"{reason}: {', '.join(kernels)}" for reason, kernels in found.items()]
+            sort, text = reason(verdict, note)
+            if sort == what and verdict.status not in BAD:
+                found.setdefault(text, {})[verdict.kernel] = None
+    return [f"{text}: {', '.join(kernels)}" for text, kernels in found.items()]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..calibration.explain import OutputShare
 
 BAD = ("failed", "error")
-_STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow"}
+_STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow", "inapplicable": "dim"}
+_COUNTED = ("held", "failed", "error", "unsupported")
+"""What does not apply is no part of what was covered."""
 
 
 class Live:
@@ -79,7 +81,8 @@ def alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
 
 def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
     """What was covered, in one line."""
-    count = {status: sum(v.status == status for v in verdicts) for status in _STYLES}
+    verdicts = [verdict for verdict in verdicts if verdict.status in _COUNTED]
+    count = {status: sum(v.status == status for v in verdicts) for status in _COUNTED}
     parts = [f"{number} {status}" for status, number in count.items() if number]
     cached = sum(verdict.cached for verdict in verdicts)
     configs = {(v.kernel, config) for v in verdicts for config in v.configs}
@@ -125,7 +128,9 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
     kernels = list(dict.fromkeys(v.kernel for v in verdicts))
     pairs = {(v.kernel, v.rule) for v in verdicts}
     for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), list(NAMED).index(pair[1]))):
-        row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule)]
+        row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule) and v.status in _COUNTED]
+        if not row:
+            continue
         held = sum(v.status == "held" for v in row)
         ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
         cached = sum(v.cached for v in row)
@@ -181,10 +186,18 @@ def _number(value: float | None) -> str:
 
 
 def notes(verdicts: Sequence[Verdict]) -> list[str]:
-    """Cases that could not be judged, once per reason."""
-    found: dict[str, int] = {}
+    """What could not be judged, what a kernel declined, and what does not apply: once per reason, with the cells."""
+    found: dict[tuple[str, str], int] = {}
     for verdict in verdicts:
         for note in verdict.notes if verdict.status not in BAD else ():
-            reason = note.partition(" not judged: ")[2] or note
-            found[reason] = found.get(reason, 0) + 1
-    return [f"not judged in {count} cells: {reason}" for reason, count in found.items()]
+            why = reason(verdict, note)
+            found[why] = found.get(why, 0) + 1
+    return [f"{what} in {count} cells: {text}" for (what, text), count in found.items()]
+
+
+def reason(verdict: Verdict, note: str) -> tuple[str, str]:
+    """(what became of cases, why) of a note that says how many."""
+    for what in ("not judged", "declined"):
+        if text := note.partition(f" {what}: ")[2]:
+            return what, text
+    return ("does not apply" if verdict.status == "inapplicable" else "not judged"), note

@@ -20,7 +20,7 @@ from ..execution.harness import Harness
 from ..execution.ratios import worst_case, worst_ratios
 from ..localise.locate import localise
 from ..properties.base import Property
-from ..verdicts.outcome import KernelRaised, Outcome, Unsupported, held
+from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
 from .search import CellRecord, is_bad, search
@@ -34,12 +34,14 @@ def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
     """One property on one case. What a kernel raises is its failure; what else is raised is an error of ours."""
     if case.problem.rule.name in RELATIVES and not prop.relatives:
         return Outcome(
-            status="unsupported", message=f"{prop.name} judges rules, not systems with recurrences of their own"
+            status="inapplicable", message=f"{prop.name} judges rules, not systems with recurrences of their own"
         )
     try:
         return prop.check(case, harness)
     except Unsupported as reason:
         return Outcome(status="unsupported", message=str(reason))
+    except Inapplicable as reason:
+        return Outcome(status="inapplicable", message=str(reason))
     except KernelRaised as error:
         return Outcome(status="failed", kind=error.kind, message=str(error), cause=error.cause)
     except Exception as error:
@@ -78,10 +80,10 @@ def judge(
         if is_bad(attempt(case)) and not is_package(cell.target):
             break
     for reason in unsupported_reasons(prop, kernel, NAMED[cell.rule]):
-        record.unsupported[reason] = record.unsupported.get(reason, 0) + 1
+        record.declined[reason] = record.declined.get(reason, 0) + 1
     search(
         _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),
-        profile.shrink_cases, profile.shrink_seconds,
+        max(1, round(profile.shrink_cases / prop.calls)),
     )  # fmt: skip
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     return _localised(verdict, prop, harness, record, on_case)
@@ -96,7 +98,7 @@ def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: in
         found[case] = None
         return held()
 
-    search(strategy, note, CellRecord(), _examples(prop, profile), cell.seed(seed), 0, 0.0)
+    search(strategy, note, CellRecord(), _examples(prop, profile), cell.seed(seed), 0)
     return list(found)
 
 
@@ -149,8 +151,10 @@ def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
 
 def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithmetic, seconds: float) -> Verdict:
     notes = tuple(f"{count} not judged: {reason}" for reason, count in record.unsupported.items())
+    notes += tuple(f"{count} declined: {reason}" for reason, count in record.declined.items())
     kind = counterexample = None
-    status = "held" if record.judged else "unsupported"
+    unanswered = "unsupported" if record.unsupported or not record.seen else "inapplicable"
+    status = "held" if record.judged else unanswered
     if record.smallest is not None:
         case, outcome = record.smallest
         status = outcome.status

@@ -100,7 +100,7 @@ def reason(prop: Property, kernel: Any, rule: str, *, compiled: bool = False) ->
     return found
 
 
-def unsupported(selection: Selection, kernels: Mapping[str, Any], *, every_rule: bool) -> list[Verdict]:
+def inapplicable(selection: Selection, kernels: Mapping[str, Any], *, every_rule: bool) -> list[Verdict]:
     """A verdict for every property that cannot be judged for a kernel on any rule, with the reason.
 
     every_rule: rules were asked for by name, so each that a kernel does not compute is reported, too.
@@ -121,7 +121,7 @@ def unsupported(selection: Selection, kernels: Mapping[str, Any], *, every_rule:
                 told = {rule: told[rule] for rule in own or list(told)[:1]}
             found += [
                 Verdict(kernel=name, rule=rule, target=selection.target, property=prop.name, arithmetic=prop.arithmetic,
-                        status="unsupported", problems=0, seconds=0.0, notes=(why,))
+                        status="inapplicable", problems=0, seconds=0.0, notes=(why,))
                 for rule, why in told.items()
             ]  # fmt: skip
     return found

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..cases.case import Case, Replay
 from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
 from ..cases.target_names import is_package
 from ..process.lost_device import EXIT_CODE
+from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..ptx.library import digest as engine_digest
@@ -73,8 +72,9 @@ def run(
                     take(known)
                 else:
                     waiting.append(cell)
-            for cell, verdict in _judge(workers, waiting, settings):
-                store.put(settings.key(store, cell), verdict)
+            for cell, verdict, known in _judge(workers, waiting, settings):
+                if known:
+                    store.put(settings.key(store, cell), verdict)
                 take(verdict)
     return verdicts
 
@@ -86,52 +86,76 @@ def replay(replays: Sequence[tuple[str, Replay]], device: str, tau: float) -> It
         for target, wanted in replays:
             rule = wanted.case.problem.rule.name
             cell = Cell(target=target, kernel=wanted.kernel, rule=rule, property=wanted.prop)
-            yield from (verdict for _, verdict in _judge(workers, [cell], settings, wanted.case))
+            yield from (verdict for _, verdict, _ in _judge(workers, [cell], settings, wanted.case))
 
 
 def _workers(settings: Settings) -> Workers:
-    return Workers(settings.jobs, one_thread, interpret=settings.device == "interpreter")
+    # A GPU's own libraries take gigabytes of a process.
+    limit = None if settings.device == "cuda" else WORKER_BYTES
+    return Workers(settings.jobs, one_thread, interpret=settings.device == "interpreter", memory=limit)
 
 
 def _judge(
     workers: Workers, cells: Sequence[Cell], settings: Settings, only: Case | None = None
-) -> Iterator[tuple[Cell, Verdict]]:
-    """Cells with their verdicts, in the order in which they are reached; `only` judges them by one case."""
+) -> Iterator[tuple[Cell, Verdict, bool]]:
+    """Cells with their verdicts, in the order in which they are reached, and whether a later run may rely on them.
+
+    only: judge them by this one case. Cells whose process died or was late are judged once more at the end, one by one: a
+    system that ran out of memory kills whom it likes.
+    """
     package = any(is_package(cell.target) for cell in cells)
     slow = package or settings.device.startswith("sm_")
-    timeout = PROFILES[settings.profile].cell_seconds * (_SLOW if slow else 1)
-    left = dict(enumerate(cells))
-    with tempfile.TemporaryDirectory(prefix="deltaproof-") as scratch:
-        tasks = [
-            worker.CellTask(
-                cell=cell, profile=settings.profile, seed=settings.seed, tau=settings.tau, device=settings.device,
-                current=Path(scratch) / f"{index}.case", only=only,
-            )
-            for index, cell in left.items()
-        ]  # fmt: skip
-        try:
-            # A process that dies says something about the kernel, the first time, too.
-            for index, found in workers.run(worker.run, [(task,) for task in tasks], timeout, tries=1):
-                yield left.pop(index), _failed(tasks[index], found, timeout) if isinstance(found, Failure) else found
-        except BrokenProcessPool:
-            for cell in left.values():
-                yield cell, not_judged(cell, "the child processes end before they can take a task")
+    seconds = PROFILES[settings.profile].cell_seconds * (_SLOW if slow else 1)
+    folder = workers.folder()
+    tasks = [
+        worker.CellTask(
+            cell=cell, profile=settings.profile, seed=settings.seed, tau=settings.tau, device=settings.device,
+            current=folder / f"{index}.case", only=only,
+        )
+        for index, cell in enumerate(cells)
+    ]  # fmt: skip
+    left, again = dict(enumerate(tasks)), []
+    try:
+        for index, found in workers.run(worker.run, [(task,) for task in tasks], None, tries=1, busy=seconds):
+            task = left.pop(index)
+            if isinstance(found, Failure):
+                again.append(task)
+            else:
+                yield task.cell, found, True
+        while again:
+            ((_, found),) = workers.run(worker.run, [(again[0],)], None, tries=1, busy=seconds)
+            task = again.pop(0)
+            known = not isinstance(found, Failure) or _by_itself(found)
+            yield task.cell, _failed(task, found, seconds) if isinstance(found, Failure) else found, known
+    except BrokenProcessPool:
+        for task in (*left.values(), *again):
+            yield task.cell, not_judged(task.cell, "the child processes end before they can take a task"), False
 
 
-def _failed(task: worker.CellTask, failure: Failure, timeout: float) -> Verdict:
-    if failure.code is not None:
-        return _crashed(task, failure.code)
-    return not_judged(task.cell, f"no answer within {timeout:.0f} s, last in {_last_case(task)}")
+_OWN_DEATHS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+"""Signals of which a process dies by what it does; of any other it dies by somebody's hand."""
 
 
-def _crashed(task: worker.CellTask, code: int) -> Verdict:
-    """A child that died while running a case: the kernel went where it must not."""
-    died = f"the process died of {signal.Signals(-code).name}" if code < 0 else f"the process ended with code {code}"
-    if code == EXIT_CODE:
-        died = "the device answered no more"
-    token = _last_case(task)
-    if token is None:
-        return not_judged(task.cell, f"{died} before it ran a case")
+def _by_itself(failure: Failure) -> bool:
+    return failure.code is not None and (failure.code == EXIT_CODE or -failure.code in _OWN_DEATHS)
+
+
+def _failed(task: worker.CellTask, failure: Failure, seconds: float) -> Verdict:
+    last = _last_case(task)
+    where = f", last in {last}" if last else ", before it ran a case"
+    if failure.outcome == "timeout":
+        return not_judged(task.cell, f"no answer within {seconds:.0f} s of the processor, twice{where}")
+    if failure.outcome == "memory":
+        return not_judged(task.cell, f"it takes more than {WORKER_BYTES >> 30} GB of memory, twice{where}")
+    assert failure.code is not None
+    died = f"died of {signal.Signals(-failure.code).name}" if failure.code < 0 else f"ended with code {failure.code}"
+    if last is None or not _by_itself(failure):
+        return not_judged(task.cell, f"the process {died}, twice{where}")
+    return _crashed(task, "the device answered no more" if failure.code == EXIT_CODE else f"the process {died}", last)
+
+
+def _crashed(task: worker.CellTask, died: str, token: str) -> Verdict:
+    """A child that died of the case it was running, twice: the kernel went where it must not."""
     case = Replay.parse(token).case
     counterexample = Counterexample(problem=case.problem.token, config=case.config_token, message=died, replay=token)
     cell, prop = task.cell, load(task.cell.property)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +23,8 @@ class CellRecord:
     judged: int = 0
     ratio: float | None = None
     unsupported: dict[str, int] = field(default_factory=dict)
+    declined: dict[str, int] = field(default_factory=dict)
+    """Why there was nothing to judge: what a kernel declares that it does not do, above all."""
     smallest: tuple[Case, Outcome] | None = None
     seen: dict[Case, Outcome] = field(default_factory=dict)
     others: dict[tuple[str | None, ...], tuple[Case, Outcome]] = field(default_factory=dict)
@@ -31,8 +32,9 @@ class CellRecord:
 
     def add(self, case: Case, outcome: Outcome) -> None:
         self.seen[case] = outcome
-        if outcome.status == "unsupported":
-            self.unsupported[outcome.message] = self.unsupported.get(outcome.message, 0) + 1
+        if outcome.status in ("unsupported", "inapplicable"):
+            reasons = self.unsupported if outcome.status == "unsupported" else self.declined
+            reasons[outcome.message] = reasons.get(outcome.message, 0) + 1
             return
         self.judged += 1
         if outcome.ratio is not None:
@@ -72,11 +74,9 @@ def search(
     examples: int,
     seed: int,
     shrink_cases: int,
-    shrink_seconds: float,
 ) -> None:
-    """Draw cases until one fails, then shrink it: at most `shrink_cases` more are judged, for `shrink_seconds` at most."""
-    failed = record.smallest is not None
-    tried, deadline = 0, time.monotonic() + shrink_seconds
+    """Draw cases until one fails, then shrink it over no more than so many others: the same ones on every machine."""
+    left = math.inf if record.smallest is None else shrink_cases
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -93,15 +93,14 @@ def search(
     )
     @hypothesis.given(strategy)
     def body(case: Case) -> None:
-        nonlocal failed, tried, deadline
+        nonlocal left
         # A case seen before costs nothing, and must fail again, or Hypothesis calls the test flaky.
-        if failed and case not in record.seen:
-            if tried >= shrink_cases or time.monotonic() > deadline:
+        if case not in record.seen:
+            if left <= 0:
                 return
-            tried += 1
+            left -= 1
         if record.fails(attempt(case)):
-            if not failed:
-                failed, deadline = True, time.monotonic() + shrink_seconds
+            left = min(left, shrink_cases)
             raise _Found
 
     with contextlib.suppress(_Found, HypothesisException):

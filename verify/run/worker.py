@@ -13,7 +13,7 @@ from ..execution.harness import Harness
 from ..process.lost_device import EXIT_CODE, DeviceLost
 from ..properties import load
 from ..targets import load as load_target
-from ..verdicts.verdict import Verdict
+from ..verdicts.verdict import Status, Verdict
 from .judge import judge, judge_one
 
 
@@ -41,14 +41,14 @@ def run(task: CellTask) -> Verdict:
         # At once, as destructors may hang; what the cell died of is said by the case on disk.
         os._exit(EXIT_CODE)
     except Exception as error:
-        return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "error")
 
 
-def not_judged(cell: Cell, note: str) -> Verdict:
-    """The verdict of a cell that is nobody's fault."""
+def not_judged(cell: Cell, note: str, status: Status = "unsupported") -> Verdict:
+    """The verdict of a cell of which nothing is known: it applies, but no case got an answer, or judging broke."""
     return Verdict(
         kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,
-        arithmetic=load(cell.property).arithmetic, status="error", problems=0, seconds=0.0, notes=(note,),
+        arithmetic=load(cell.property).arithmetic, status=status, problems=0, seconds=0.0, notes=(note,),
     )  # fmt: skip
 
 

@@ -25,18 +25,13 @@ from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
 from ...specs.rounding.contract import FP32, Rounding
 from . import FLA, Target
-from .convention import Adapted, Convention, Option, adapt
+from .convention import DIFFERENCE_OF_SUMS, Adapted, Convention, Option, adapt
 
 WEAKEST_KNOWN_GOOD = -5.0
 """The package's default path is known to be right for a log decay between this and 0 per token."""
 
 _BF16X3 = Rounding(unit=2.0**-17, quantum=FP32.quantum)
 """fp32 as a sum of two bf16, which is what the products of the safe-gate kernels take since 0.6.0."""
-
-_DIFFERENCE = Rounding(unit=64 * FP32.unit, quantum=FP32.quantum)
-"""The chunkwise kernels take the decay between two tokens as a difference of running sums, which is off by what the sums
-are: by up to 64 times what one term is, where the terms of a chunk are alike. Where they are not, as after a reset, the
-loss is far beyond this, and fails."""
 
 _BASIC: frozenset[Option] = frozenset(("scale", "initial_state", "output_final_state", "cu_seqlens"))
 _L2NORM: frozenset[Option] = frozenset(("l2norm",))
@@ -156,7 +151,7 @@ def _kernels(function: Any, declared: Function, version: str) -> list[Adapted]:
             discards_unwritten=not recurrent,
             # By design, in every one of them that has a backward pass and a decay.
             sums_decay_gradient=True,
-            exponent=None if recurrent else _DIFFERENCE,
+            exponent=None if recurrent else DIFFERENCE_OF_SUMS,
             fp32_operand=_BF16X3 if convention.fixed.get("safe_gate") and version >= "0.6" else None,
         )
         for label, convention in zip(labels, found, strict=True)

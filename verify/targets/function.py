@@ -18,7 +18,7 @@ from ...specs.rule import RULES, Rule
 from ..cases.case import Case
 from ..execution import execute
 from . import Target
-from .convention import Adapted, Convention, Option, adapt
+from .convention import DIFFERENCE_OF_SUMS, Adapted, Convention, Option, adapt
 
 _TENSORS: dict[str, tuple[str, ...]] = {"q": ("q", "query"), "k": ("k", "key"), "v": ("v", "value")}
 _NAMES: dict[str, tuple[str, ...]] = {"g": ("g", "gk"), "b": ("b", "beta"), "w": ("w",)}
@@ -55,6 +55,10 @@ def of_function(name: str, function: Callable[..., Any], simulated: str = "") ->
         recurrent="recurrent" in short,
         differentiable=seen.differentiable,
         needs_triton=seen.launches,
+        # A signature does not tell how a chunk's decays are summed: most subtract running sums, and autograd through one
+        # sums backwards.
+        sums_decay_gradient="recurrent" not in short,
+        exponent=None if "recurrent" in short else DIFFERENCE_OF_SUMS,
     )
     ambiguous = None
     if len(convention.rules) > 1 and len(convention.rules) < len(RULES):

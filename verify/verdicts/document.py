@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from .verdict import Verdict
+from .verdict import Status, Verdict
 
 SCHEMA = 1
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -65,12 +65,13 @@ def installed_version(name: str) -> str:
 
 
 def summary(verdicts: Sequence[Verdict], seconds: float) -> dict[str, float]:
-    """Counts by status. An error counts as failed, and is also counted alone."""
-    count = {status: sum(v.status == status for v in verdicts) for status in ("held", "failed", "unsupported", "error")}
+    """Counts by status. An error counts as failed, and is also counted alone; what does not apply is not counted."""
+    count = {status: sum(v.status == status for v in verdicts) for status in get_args(Status)}
     return {
         "held": count["held"],
         "failed": count["failed"] + count["error"],
         "unsupported": count["unsupported"],
+        "inapplicable": count["inapplicable"],
         "errors": count["error"],
         "seconds": round(seconds, 3),
     }
@@ -111,8 +112,11 @@ def read_document(path: Path) -> Document:
         raise ValueError(f"{path} is not a report of verdicts ({type(error).__name__}: {error})") from None
 
 
-def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """0 everything judged held, 1 something failed (or broke), 2 there was nothing to judge."""
-    if any(verdict.status in ("failed", "error") for verdict in verdicts):
+def exit_code(verdicts: Sequence[Verdict], *, allow_unsupported: bool = False) -> int:
+    """0 everything holds, 1 something failed (or broke), 2 there was nothing to judge, 3 something could not be judged."""
+    found = {verdict.status for verdict in verdicts}
+    if found & {"failed", "error"}:
         return 1
-    return 0 if any(verdict.status == "held" for verdict in verdicts) else 2
+    if "unsupported" in found and not allow_unsupported:
+        return 3
+    return 0 if found & {"held", "unsupported"} else 2

@@ -15,6 +15,10 @@ class Unsupported(Exception):
     """The case lies outside what this arithmetic can judge; the text says why."""
 
 
+class Inapplicable(Exception):
+    """There is no such thing to judge in the case; the text says why. It is no gap in what was judged."""
+
+
 class KernelRaised(Exception):
     """The kernel raised on a valid call, or answered with the wrong shape or dtype."""
 
@@ -46,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """held, failed, or unsupported. ratio: error over budget, for properties that measure one; ratios: by tensor.
+    """What a property says. ratio: error over budget, for properties that measure one; ratios: by tensor.
 
     cause: short words that tell one failure of a kind from another; a failure is never shrunk into one of another cause.
     """

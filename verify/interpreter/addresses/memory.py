@@ -119,7 +119,7 @@ class Memory:
         self._kernel = "?"
         self._regions: list[Region] = []
         self._races = races
-        self._contents = contents
+        self.contents = contents
         self._touched: dict[int, Touched] = {}
 
     @property
@@ -129,7 +129,7 @@ class Memory:
     def begin(self, kernel: str, tensors: list[torch.Tensor]) -> None:
         """A launch with these tensors begins."""
         self._kernel = kernel
-        self._regions = [Region.of(tensor, contents=self._contents) for tensor in tensors]
+        self._regions = [Region.of(tensor, contents=self.contents) for tensor in tensors]
         self._touched.clear()
 
     def admit(self, kind: Kind, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray:

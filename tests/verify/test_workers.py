@@ -1,0 +1,117 @@
+"""Processes that are late, killed or too large: what becomes of them says nothing about a kernel, and is not kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_command import HERE, environment
+from wrong_kernels import TOKENS, spoil
+
+from deltaproof.verify.cases.cell import Cell
+from deltaproof.verify.process.pool import Failure, Workers, one_thread
+from deltaproof.verify.run import runner
+from deltaproof.verify.run.cache import VerdictStore
+from deltaproof.verify.verdicts.verdict import Verdict
+
+SETTINGS = runner.Settings(profile="quick", device="interpreter", seed=0, tau=20.0, jobs=1)
+
+
+def spin(seconds: float) -> str:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return "done"
+
+
+def grow(size: int) -> str:
+    held = bytearray(size)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(3)
+    return "done"
+
+
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "done"
+
+
+def ends(task: object, argument: float, *, busy: float = 60.0, memory: int | None = None) -> object:
+    with Workers(1, one_thread, memory=memory) as workers:
+        ((_, found),) = workers.run(task, [(argument,)], None, tries=1, busy=busy)  # pyright: ignore
+    return found
+
+
+def test_seconds_are_those_of_the_processor():
+    assert ends(spin, 30.0, busy=0.5) == Failure(outcome="timeout")
+    assert ends(sleep, 1.0, busy=0.5) == "done"
+
+
+def test_a_process_that_takes_too_much_memory_is_ended():
+    assert ends(grow, 600 << 20, memory=500 << 20) == Failure(outcome="memory")
+    assert ends(grow, 10 << 20, memory=500 << 20) == "done"
+
+
+def _once(folder: str, number: int) -> None:
+    """Die of a signal in the first process that comes here, as one does that another has killed."""
+    try:
+        Path(folder, "died").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), number)
+
+
+def _killed_once(right, arguments):
+    _once(os.environ["DELTAPROOF_TEST_FOLDER"], signal.SIGKILL)
+    return right(**arguments)
+
+
+def _killed_always(right, arguments):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+KILLED_ONCE = {"test/killed": spoil(TOKENS, _killed_once, "test/killed")}
+KILLED = {"test/killed": spoil(TOKENS, _killed_always, "test/killed")}
+
+
+def judged(target: str, folder: Path) -> tuple[Verdict, VerdictStore]:
+    store = VerdictStore(folder=folder / "verdicts")
+    cell = Cell(target=f"test_workers:{target}", kernel="test/killed", rule="gdn", property="linearity")
+    (verdict,) = runner.run([], [cell], SETTINGS, store, lambda verdict: None)
+    kept = list((folder / "verdicts").rglob("*.json"))
+    assert bool(kept) == (verdict.status == "held")
+    return verdict, store
+
+
+def test_who_was_killed_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DELTAPROOF_TEST_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([environment()["PYTHONPATH"]]))
+    verdict, _ = judged("KILLED_ONCE", tmp_path)
+    assert verdict.status == "held"
+
+
+def test_who_is_killed_twice_is_not_judged_and_not_kept(tmp_path: Path):
+    verdict, _ = judged("KILLED", tmp_path)
+    assert verdict.status == "unsupported"
+    assert "SIGKILL, twice" in verdict.notes[0]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0, 9.0])
+def test_ctrl_c_ends_a_loaded_run_in_a_line(seconds: float):
+    arguments = ["all", "--fresh", "--kernel", "recurrent/*", "--jobs", "3", "--property", "equality"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "deltaproof.verify", *arguments],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(seconds)
+    os.killpg(run.pid, signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130, err
+    lines = [line for line in err.splitlines() if line.strip() and not line.startswith("held")]
+    assert len(lines) == 1, err
+    assert "interrupted" in lines[0]
