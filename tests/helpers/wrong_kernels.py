@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -86,6 +88,25 @@ def _hang(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
 
 CRASHING = {"test/dies": spoil(TOKENS, _die, "test/dies"), "recurrent/tokens": TOKENS}
 """A target whose first kernel takes its process down."""
+
+
+def _killed(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Dies as a process does that another has killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _killed_once(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """The same, in the first process that comes here; the folder is the test's."""
+    try:
+        Path(os.environ["DELTAPROOF_TEST_FOLDER"], "died").touch(exist_ok=False)
+    except FileExistsError:
+        return right(**arguments)
+    return _killed(right, arguments)
+
+
+KILLED = {"test/killed": spoil(TOKENS, _killed, "test/killed")}
+KILLED_ONCE = {"test/killed": spoil(TOKENS, _killed_once, "test/killed")}
+"""Targets whose kernels are killed from outside."""
 
 HANGING = {"test/hangs": spoil(TOKENS, _hang, "test/hangs")}
 """A target whose kernel never answers."""

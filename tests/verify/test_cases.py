@@ -98,7 +98,7 @@ def test_failures_shrink_to_something_small():
 @pytest.mark.parametrize("cases", [1, 5])
 def test_a_failure_is_shrunk_over_so_many_cases_however_fast_the_machine_is(cases: int):
     tokens: list[str] = []
-    profile = replace(QUICK, shrink_cases=cases, examples=0, pairs=0, corpus=1)
+    profile = replace(QUICK, shrink_cases=cases, examples=0, pairs=0, regressions=1)
     kernel = spoil(TOKENS, on_output(lambda o, _: o * 2))
     check.judge(CELL, properties.load("equality"), Harness(kernel=kernel), profile, on_case=tokens.append)
     # One known case, so many others, and the failure once more where it is localised.

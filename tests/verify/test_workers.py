@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from test_command import HERE, environment
-from wrong_kernels import TOKENS, spoil
 
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.process.pool import Failure, Workers, one_thread
 from deltaproof.verify.run import runner
 from deltaproof.verify.run.cache import VerdictStore
 from deltaproof.verify.verdicts.verdict import Verdict
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SETTINGS = runner.Settings(profile="quick", device="interpreter", seed=0, tau=20.0, jobs=1)
 
@@ -57,31 +57,9 @@ def test_a_process_that_takes_too_much_memory_is_ended():
     assert ends(grow, 10 << 20, memory=500 << 20) == "done"
 
 
-def _once(folder: str, number: int) -> None:
-    """Die of a signal in the first process that comes here, as one does that another has killed."""
-    try:
-        Path(folder, "died").touch(exist_ok=False)
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), number)
-
-
-def _killed_once(right, arguments):
-    _once(os.environ["DELTAPROOF_TEST_FOLDER"], signal.SIGKILL)
-    return right(**arguments)
-
-
-def _killed_always(right, arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-KILLED_ONCE = {"test/killed": spoil(TOKENS, _killed_once, "test/killed")}
-KILLED = {"test/killed": spoil(TOKENS, _killed_always, "test/killed")}
-
-
 def judged(target: str, folder: Path) -> tuple[Verdict, VerdictStore]:
     store = VerdictStore(folder=folder / "verdicts")
-    cell = Cell(target=f"test_workers:{target}", kernel="test/killed", rule="gdn", property="linearity")
+    cell = Cell(target=f"tests.helpers.wrong_kernels:{target}", kernel="test/killed", rule="gdn", property="linearity")
     (verdict,) = runner.run([], [cell], SETTINGS, store, lambda verdict: None)
     kept = list((folder / "verdicts").rglob("*.json"))
     assert bool(kept) == (verdict.status == "held")
@@ -90,7 +68,6 @@ def judged(target: str, folder: Path) -> tuple[Verdict, VerdictStore]:
 
 def test_who_was_killed_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DELTAPROOF_TEST_FOLDER", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([environment()["PYTHONPATH"]]))
     verdict, _ = judged("KILLED_ONCE", tmp_path)
     assert verdict.status == "held"
 
@@ -104,9 +81,10 @@ def test_who_is_killed_twice_is_not_judged_and_not_kept(tmp_path: Path):
 @pytest.mark.parametrize("seconds", [1.0, 4.0, 9.0])
 def test_ctrl_c_ends_a_loaded_run_in_a_line(seconds: float):
     arguments = ["all", "--fresh", "--kernel", "recurrent/*", "--jobs", "3", "--property", "equality"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / ".import"), "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(
         [sys.executable, "-m", "deltaproof.verify", *arguments],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE, start_new_session=True,
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     time.sleep(seconds)
     os.killpg(run.pid, signal.SIGINT)

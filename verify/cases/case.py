@@ -7,16 +7,23 @@ from dataclasses import dataclass
 
 from ...kernels.configs.launch_config import LaunchConfig
 from ...specs.problem import Problem
+from .call_styles import words
 
-_REPLAY = re.compile(r"(?P<property>[\w-]+)@(?P<kernel>[^@\[\]]+)\[(?P<config>[^@\[\]]*)\]@(?P<problem>[^@]+)")
+_REPLAY = re.compile(
+    r"(?P<property>[\w-]+)@(?P<kernel>[^@\[\]]+)\[(?P<config>[^@\[\]]*)\]@(?P<problem>[^@]+)(@(?P<style>[\w+]+))?"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A problem, and the configuration to run it with; None where there is no kernel to configure."""
+    """A problem, and the configuration to run it with; None where there is no kernel to configure.
+
+    style: the way in which the call is made (`cases.call_styles`).
+    """
 
     problem: Problem
     config: LaunchConfig | None = None
+    style: str = ""
 
     @property
     def config_token(self) -> str:
@@ -38,7 +45,7 @@ class Case:
             problem.regime != "ordinary",
         )
         tokens = problem.B * problem.T + len(problem.lengths or ())
-        return (tokens * problem.HV * problem.K * problem.V, tokens, problem.HV, sum(options), problem.seed)
+        return (tokens * problem.HV * problem.K * problem.V, tokens, problem.HV, sum(options) + len(words(self.style)), problem.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +58,9 @@ class Replay:
 
     @property
     def token(self) -> str:
-        """`<property>@<kernel>[<config>]@<problem>`, without spaces; `parse` reads it back."""
-        return f"{self.prop}@{self.kernel}[{self.case.config_token}]@{self.case.problem.token}"
+        """`<property>@<kernel>[<config>]@<problem>`, then `@<style>` if there is one; `parse` reads it back."""
+        style = f"@{self.case.style}" if self.case.style else ""
+        return f"{self.prop}@{self.kernel}[{self.case.config_token}]@{self.case.problem.token}{style}"
 
     @classmethod
     def parse(cls, token: str) -> Replay:
@@ -64,5 +72,7 @@ class Replay:
                 "e.g. 'equality@chunk_train/staged[c64]@gdn2:fp32:b1:t17:h1x1:k16:v16:ordinary:s0'"
             )
         config = None if match["config"] in ("", "-") else LaunchConfig.parse(match["config"])
-        case = Case(problem=Problem.parse(match["problem"]), config=config)
+        style = match["style"] or ""
+        words(style)
+        case = Case(problem=Problem.parse(match["problem"]), config=config, style=style)
         return cls(prop=match["property"], kernel=match["kernel"], case=case)

@@ -27,7 +27,8 @@ MaybeReason = Callable[[Problem], str | None]
 
 
 def cases(
-    rule: Rule, profile: Profile, *, dtypes: Sequence[DType], regimes: Sequence[str], kernel: Any, applies: MaybeReason
+    rule: Rule, profile: Profile, *, dtypes: Sequence[DType], regimes: Sequence[str], kernel: Any, applies: MaybeReason,
+    styles: Sequence[str] = ("",),
 ) -> st.SearchStrategy[Case]:
     """Cases that the kernel accepts (None: there is no kernel) and the property applies to."""
 
@@ -36,7 +37,8 @@ def cases(
         problem = draw(problems(rule, profile, dtypes=dtypes, regimes=regimes))
         assume(kernel is None or kernel.accepts(problem) is True)
         assume(applies(problem) is None)
-        return Case(problem=problem, config=None if kernel is None else draw(st.sampled_from(kernel.configs(problem))))
+        config = None if kernel is None else draw(st.sampled_from(kernel.configs(problem)))
+        return Case(problem=problem, config=config, style=draw(st.sampled_from(styles)) if len(styles) > 1 else "")
 
     return draw_case()
 

@@ -7,11 +7,12 @@ bit patterns, which is why nothing here may compute with a tensor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.inputs.make import Inputs, generate
@@ -81,16 +82,16 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
     Raises KernelRaised if it raises, answers with a wrong shape or dtype, or has torch write to what it was given.
     """
     leaves = dict(made)
-    before = {name: tensor._version for name, tensor in made.items()}
+    before = Contents.of(made)
     if gradients:
         leaves |= {name: made[name].detach().requires_grad_() for name in GRADIENTS if name in made}
     with torch.set_grad_enabled(gradients):
         try:
             o, ht = kernel.run(**arguments(case, leaves))
         except Exception as error:
-            raise _raised(kernel, "forward", error) from error
+            raise raised(kernel, "forward", error) from error
         outputs = {"o": o} | ({} if ht is None else {"ht": ht})
-        _check_forward(kernel, case.problem, made, outputs)
+        check_forward(kernel, case.problem, made, outputs)
         if gradients:
             wanted = [name for name in GRADIENTS if name in made]
             flowing = [(o, made["do"])] + ([(ht, made["dht"])] if ht is not None and "dht" in made else [])
@@ -104,7 +105,7 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
                     allow_unused=True,
                 ) if flowing else [None] * len(wanted)  # fmt: skip
             except Exception as error:
-                raise _raised(kernel, "backward", error) from error
+                raise raised(kernel, "backward", error) from error
             for name, gradient in zip(wanted, pulled, strict=True):
                 if gradient is None and _is_zero(case.problem, name):
                     gradient = torch.zeros_like(made[name])
@@ -112,9 +113,46 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
                     raise KernelRaised(f"{kernel.name} returns no gradient for {name}", "contract")
                 _check_like(kernel, GRADIENTS[name], gradient, made[name].shape, made[name].dtype)
                 outputs[GRADIENTS[name]] = gradient
-    if written := [name for name, tensor in made.items() if tensor._version != before[name]]:
-        raise KernelRaised(f"{kernel.name} modifies its input {', '.join(written)}", "memory")
+    before.require_unchanged(kernel, made)
     return {name: tensor.detach() for name, tensor in outputs.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What inputs held before a call: torch counts what it writes itself, and only their bits tell of the rest.
+
+    bits: None where tensors are on a device, or are too large to be held twice.
+    """
+
+    versions: Mapping[str, int]
+    bits: Mapping[str, np.ndarray] | None
+
+    @classmethod
+    def of(cls, made: Tensors) -> Contents:
+        """Of tensors as they are now."""
+        small = sum(x.numel() for x in made.values()) < _HELD_TWICE and all(x.device.type == "cpu" for x in made.values())
+        return cls(
+            versions={name: x._version for name, x in made.items() if not x.is_inference()},
+            bits={name: _bits(x).copy() for name, x in made.items()} if small else None,
+        )
+
+    def require_unchanged(self, kernel: Any, made: Tensors) -> None:
+        """That they hold the same still. Raises KernelRaised."""
+        written = [name for name, version in self.versions.items() if made[name]._version != version]
+        if not written and self.bits is not None:
+            written = [name for name, bits in self.bits.items() if not np.array_equal(_bits(made[name]), bits)]
+        if written:
+            raise KernelRaised(f"{kernel.name} modifies its input {', '.join(written)}", "memory", cause="modifies an input")
+
+
+_HELD_TWICE = 1 << 26
+"""Elements of inputs."""
+
+
+def _bits(x: torch.Tensor) -> np.ndarray:
+    # Through memory: an operator would be one of the arithmetic that is in force.
+    with _disable_current_modes():
+        return x.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]).numpy()
 
 
 def as_numpy(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -127,7 +165,9 @@ def as_numpy(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 def payloads(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Outputs as the 32-bit patterns that they carry, copied."""
-    return {name: tensor.contiguous().view(torch.int32).numpy().view(np.uint32).copy() for name, tensor in outputs.items()}
+    return {
+        name: tensor.contiguous().view(torch.int32).numpy().view(np.uint32).copy() for name, tensor in outputs.items()
+    }
 
 
 def _dtype(problem: Problem, name: str) -> torch.dtype:
@@ -167,7 +207,7 @@ def _is_zero(problem: Problem, name: str) -> bool:
     return alone and (name in ("g", "A_log", "dt_bias") or (name == "b" and problem.rule.write != "tied"))
 
 
-def _raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
+def raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
     text = " ".join(str(error).split())
     kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
     if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around
@@ -175,7 +215,7 @@ def _raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
     return KernelRaised(f"{kernel.name} raised in its {direction} pass: {type(error).__name__}: {text[:300]}", kind)
 
 
-def _check_forward(kernel: Any, problem: Problem, made: Tensors, outputs: Tensors) -> None:
+def check_forward(kernel: Any, problem: Problem, made: Tensors, outputs: Tensors) -> None:
     _check_like(kernel, "o", outputs["o"], made["v"].shape, made["v"].dtype)
     if ("ht" in outputs) != problem.final_state:
         asked = "was asked for" if problem.final_state else "was not asked for"

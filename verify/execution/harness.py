@@ -22,7 +22,7 @@ from ..process.lost_device import noticed
 from ..ptx.schedules import QUICK, Schedule
 from ..ptx.verdict import Verdict
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
-from . import execute
+from . import execute, styled
 from .compiled import is_compiled, launched
 
 
@@ -129,6 +129,24 @@ class Harness:
             narrowings=tuple(dict.fromkeys(exact.narrowings)),
             rounded_dots=tuple(dict.fromkeys(exact.rounded_dots)),
         )
+
+    def styled(self, case: Case, inputs: Inputs, others: Inputs, *, exact: bool) -> list[styled.Answer]:
+        """Every answer of a call in its style. Raises Unsupported if the kernel left the algebra, KernelRaised."""
+        from ..interpreter import session
+
+        made, other = (styled.made_for(case, some) for some in (inputs, others))
+        arithmetic = "exact" if exact else "faithful"
+        with session(arithmetic=arithmetic, memory=True, transform=self.transform) as watched:
+            try:
+                answers = styled.run(self._trusting() if exact else self.kernel, case, made, other)
+            except KernelRaised as error:
+                if watched.unsupported:
+                    raise Unsupported(_reasons(watched.unsupported)) from error
+                raise
+        _require_in_bounds(self._forbidden(watched.faults))
+        if watched.unsupported:
+            raise Unsupported(_reasons(watched.unsupported))
+        return answers
 
     def bounds(self, case: Case, inputs: Inputs) -> BoundsRun:
         """Run forward, and backward where there is one, with every buffer guarded. Raises KernelRaised."""

@@ -147,7 +147,10 @@ def _fails(check: Check, case: Case, outcome: Outcome, harness: Harness) -> bool
     if harness.kernel.accepts(case.problem) is not True:
         return True
     other = check(case)
-    return other.status in ("unsupported", "inapplicable") or (other.status, other.kind) == (outcome.status, outcome.kind)
+    return other.status in ("unsupported", "inapplicable") or (other.status, other.kind) == (
+        outcome.status,
+        outcome.kind,
+    )
 
 
 def _and(words: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ NAMES = (
     "packing",
     "hand_off",
     "chunk_invariance",
+    "call_styles",
     "memory",
     "offsets",
     "error",

@@ -32,6 +32,8 @@ class Property:
     as_compiled: can also be judged on programs compiled for a GPU that is not there.
     relatives: also judges the systems of `specs.relatives`, not only the rules.
     pairs: also judged on every pair of options, by profiles that have them.
+    styles: judges the ways to make a call, which are part of its cases.
+    shapes: names of production shapes (`cases.production`) that it meets whatever is drawn.
     """
 
     name: str
@@ -49,3 +51,5 @@ class Property:
     as_compiled: bool = False
     relatives: bool = False
     pairs: bool = False
+    styles: bool = False
+    shapes: tuple[str, ...] = ()

@@ -11,8 +11,8 @@ from ..cases.case import Case, Replay
 from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
 from ..cases.target_names import is_package
-from ..process.lost_device import EXIT_CODE
 from ..process.limits import WORKER_BYTES
+from ..process.lost_device import EXIT_CODE
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..ptx.library import digest as engine_digest

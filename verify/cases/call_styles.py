@@ -1,0 +1,84 @@
+"""Ways to make one call that must not matter: layouts, gradients asked, what is pulled back, and what else is going on.
+
+A style is a few words, joined by "+" in the token of a case, at most one of each axis; "" is the plain call. Each two words
+of different axes meet in some row of the lattice.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from allpairspy import AllPairs
+
+AXES: dict[str, dict[str, str]] = {
+    "layout": {
+        "transposed": "tensors whose last stride is not 1",
+        "sliced": "tensors that are slices of larger ones",
+        "expanded": "one sequence, expanded to a batch with stride 0",
+    },
+    "gradients asked": {
+        "frozen_g": "no gradient of the decay gate",
+        "frozen_gates": "no gradient of any gate",
+        "frozen_qk": "no gradient of queries and keys",
+        "frozen_h0": "no gradient of the initial state",
+        "only_v": "a gradient of the values alone",
+        "only_g": "a gradient of the decay gate alone",
+        "only_h0": "a gradient of the initial state alone",
+    },
+    "pulled": {
+        "do_alone": "no gradient into the final state",
+        "dht_alone": "no gradient into the output",
+        "do_of_a_sum": "a gradient with stride 0 into the output, as o.sum() gives",
+        "do_transposed": "a gradient into the output whose last stride is not 1",
+    },
+    "backward": {"twice": "two backward passes of one forward pass"},
+    "aliases": {"q_is_k": "one tensor as queries and keys"},
+    "calls": {"between": "a call with other values of the same shapes before the backward pass"},
+    "mode": {
+        "no_grad": "torch.no_grad", "inference": "torch.inference_mode", "checkpoint": "torch.utils.checkpoint",
+    },
+    "types": {"fp32_gates": "gates in fp32 beside bf16"},
+}  # fmt: skip
+"""Axis -> word -> what it stands for."""
+
+FORWARD_ONLY = frozenset(("no_grad", "inference"))
+_OF_GRADIENTS = ("gradients asked", "pulled", "backward")
+
+
+def words(style: str) -> tuple[str, ...]:
+    """The words of a style. Raises ValueError for one that is unknown, and for two of an axis."""
+    found = tuple(style.split("+")) if style else ()
+    axes = [axis for word in found for axis, known in AXES.items() if word in known]
+    if len(axes) != len(found) or len(set(axes)) != len(axes):
+        known = ", ".join(word for known in AXES.values() for word in known)
+        raise ValueError(f"call style {style!r} is not made of different sorts of these words: {known}")
+    return found
+
+
+def meaning(style: str) -> str:
+    """A style in words."""
+    return " and ".join(text for known in AXES.values() for word, text in known.items() if word in words(style))
+
+
+@lru_cache
+def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
+    """Rows in which all pairs of words meet; or each word alone, the plain call first."""
+    axes = {axis: known for axis, known in AXES.items() if gradients or axis not in _OF_GRADIENTS}
+    alone = [word for known in axes.values() for word in known if gradients or word != "checkpoint"]
+    if single:
+        return ("", *alone)
+    # Axes with many words first: the rows are then few. Types go alone: only they need a budget, which is dear.
+    choices = sorted((["", *known] for axis, known in axes.items() if axis != "types"), key=len, reverse=True)
+    rows = ["+".join(word for word in row if word) for row in AllPairs(choices, filter_func=_sensible)]
+    if not gradients:
+        rows = [row for row in rows if "checkpoint" not in row]
+    return tuple(dict.fromkeys((*rows, *axes["types"])))
+
+
+def _sensible(row: list[str]) -> bool:
+    """What takes no gradients has none to vary; a tensor that is two has no gradient of its own."""
+    chosen = set(row)
+    about_gradients = {word for axis in _OF_GRADIENTS for word in AXES[axis]}
+    if chosen & FORWARD_ONLY and chosen & about_gradients:
+        return False
+    return not ("q_is_k" in chosen and chosen & {"frozen_qk", "only_v", "only_g", "only_h0"})

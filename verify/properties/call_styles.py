@@ -1,0 +1,107 @@
+"""However a call is made, it gives what the recurrence gives: whatever the layout, the gradients asked, the calls in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...specs.arithmetic.field import FIELD, FieldArray, constant
+from ...specs.budget import budget
+from ...specs.inputs.make import Inputs, generate
+from ...specs.oracle.recurrence import solve
+from ..cases.call_styles import meaning, words
+from ..cases.case import Case
+from ..execution import styled
+from ..execution.compare import unequal
+from ..execution.contracts import contract_of
+from ..execution.execute import as_numpy, payloads
+from ..execution.harness import Harness, field_inputs
+from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held, place
+from .base import Property
+from .error import worst_row
+
+_SALT = 7
+"""Draws the values of the call in between."""
+
+
+def check(case: Case, harness: Harness) -> Outcome:
+    """By equality in exact arithmetic. Types that are mixed, and functions that exact arithmetic has no word for, by budget."""
+    if "fp32_gates" in words(case.style):
+        return _within_budget(case, harness)
+    try:
+        return _equal(case, harness)
+    except Unsupported:
+        return _within_budget(case, harness)
+
+
+def _equal(case: Case, harness: Harness) -> Outcome:
+    inputs = styled.posed(case, field_inputs(case.problem), lambda x: constant(1.0).broadcast_to(x.shape).copy())
+    expected = styled.merged(case, solve(case.problem, _pulled(case, inputs, lambda x: x * 0.0), FIELD))
+    for answer in harness.styled(case, inputs, field_inputs(case.problem, salt=_SALT), exact=True):
+        got = {name: FieldArray(bits) for name, bits in payloads(answer.outputs).items()}
+        known = {name: expected[name] for name in got}
+        if wrong := unequal(case.problem, known, got, f"{_how(case)}{answer.said}", "structure"):
+            return replace(wrong, cause="style")
+    return held()
+
+
+def _within_budget(case: Case, harness: Harness) -> Outcome:
+    problem = case.problem
+    if "fp32_gates" in words(case.style):
+        problem = replace(problem, dtype="bf16")
+        if harness.kernel.accepts(problem) is not True or not {"b", "w"} & set(problem.rule.gates):
+            raise Inapplicable("has no gates beside inputs of 16 bits")
+        case = replace(case, problem=problem)
+    inputs = styled.posed(case, generate(problem), np.ones_like)
+    others = generate(replace(problem, seed=problem.seed + 1))
+    allowed = budget(problem, _pulled(case, inputs, lambda x: 0 * x), contract_of(harness.kernel, case))
+    parts = (allowed.reference, allowed.sigma, allowed.replicas)
+    # Two gradients that are added: so are their errors, replica by replica.
+    if "q_is_k" in words(case.style) and "dq" in allowed.reference:
+        reference, _, replicas = (styled.merged(case, part) for part in parts)
+        spread = np.sqrt(np.mean((replicas["dq"] - reference["dq"]) ** 2, axis=0))
+        allowed = replace(allowed, reference=reference, sigma={**allowed.sigma, "dq": spread})
+    try:
+        answers = harness.styled(case, inputs, others, exact=False)
+    except KernelRaised as error:
+        if error.kind == "contract" and "fp32_gates" in words(case.style):
+            raise Inapplicable("refuses gates in fp32 beside inputs of 16 bits") from None
+        raise
+    for answer in answers:
+        worst = worst_row(as_numpy(answer.outputs), allowed)
+        if worst is not None and not worst.ratio <= harness.tau:
+            return Outcome(
+                status="failed", kind="precision" if problem.dtype != "fp32" else "instability", cause="style",
+                place=place(problem, worst.tensor, worst.index), expected=worst.expected, got=worst.got,
+                message=f"{_how(case)}{answer.said}: {worst.tensor} is {worst.ratio:.3g} sigma off",
+            )  # fmt: skip
+    return held()
+
+
+def _how(case: Case) -> str:
+    return f"with {meaning(case.style)}" if case.style else "a plain call"
+
+
+def _pulled(case: Case, inputs: Inputs, nothing: Any) -> Inputs:
+    """Inputs whose gradients are 0 where none is pulled back."""
+    into_o, into_ht = styled.pulls(case)
+    return replace(
+        inputs,
+        do=inputs.do if into_o else nothing(inputs.do),
+        dht=inputs.dht if into_ht or inputs.dht is None else nothing(inputs.dht),
+    )
+
+
+CALL_STYLES = Property(
+    name="call_styles",
+    says="layouts, frozen inputs, partial and repeated backward passes and calls in between change nothing",
+    arithmetic="exact",
+    kind="structure",
+    catches=("stride of a channel", "gradient of a frozen input", "state of another call", "second backward pass"),
+    check=check,
+    uses_oracle=True,
+    styles=True,
+    calls=1.5,
+)
