@@ -136,6 +136,73 @@ def test_right_kernel_holds(name: str, kernel: Kernel | None, problem: Problem):
     assert judge(name, kernel, problem) == replace(judge(name, kernel, problem), status="held", kind=None)
 
 
+class _Tampered(torch.autograd.Function):
+    """The identity on o, whose backward pass is told what torch knows of the call."""
+
+    @staticmethod
+    def forward(ctx: Any, o: torch.Tensor, wrong: Callable[..., Any], *inputs: Any) -> torch.Tensor:
+        ctx.wrong, ctx.passes = wrong, 0
+        return o.view_as(o)
+
+    @staticmethod
+    def backward(ctx: Any, do: torch.Tensor) -> Any:  # pyright: ignore
+        ctx.passes += 1
+        return (ctx.wrong(do, ctx.needs_input_grad[2:], ctx.passes), *[None] * (len(ctx.needs_input_grad) - 1))
+
+
+def tampered(wrong: Callable[..., Any]) -> Callable[..., Any]:
+    """Spoil the gradient into o: wrong(do, which inputs need a gradient, number of the backward pass)."""
+    names = ("q", "k", "v", "g", "b", "w")
+    return on_output(lambda o, a: _Tampered.apply(o, wrong, *[a[name] for name in names if a[name] is not None]))
+
+
+def of_rows(x: torch.Tensor) -> torch.Tensor:
+    """A tensor read as if its last stride were 1."""
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.flip(-1)
+
+
+def take_rows(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    return right(**{**arguments, "v": of_rows(arguments["v"])})
+
+
+def remember_first(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """One buffer for the outputs of all calls of a shape."""
+    o, ht = right(**arguments)
+    buffer = _BUFFERS.setdefault(tuple(o.shape), torch.zeros_like(o).detach())
+    return o if o.requires_grad else buffer.copy_(o), ht
+
+
+def meddle_quietly(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    answer = right(**arguments)
+    if arguments["initial_state"] is not None:
+        arguments["initial_state"].data.copy_(answer[0].detach().mean() * torch.ones(()))
+    return answer
+
+
+_BUFFERS: dict[tuple[int, ...], torch.Tensor] = {}
+STYLED: list[tuple[str, Kernel]] = [
+    ("transposed", spoil(STAGED, take_rows)),
+    ("do_transposed", spoil(STAGED, tampered(lambda do, need, passes: of_rows(do)))),
+    ("do_of_a_sum", spoil(STAGED, tampered(lambda do, need, passes: do if do.stride(1) else do * 2))),
+    ("frozen_g", spoil(STAGED, tampered(lambda do, need, passes: do if all(need) else do * 2))),
+    ("only_v", spoil(STAGED, tampered(lambda do, need, passes: do if sum(need) > 1 else do * 2))),
+    ("twice", spoil(STAGED, tampered(lambda do, need, passes: do * passes))),
+    ("between", spoil(SPLIT, remember_first)),
+    ("", spoil(TOKENS, meddle_quietly)),
+]
+
+
+@pytest.mark.parametrize(("style", "kernel"), STYLED, ids=[style or "plain" for style, _ in STYLED])
+def test_a_call_style_that_matters_is_found(style: str, kernel: Kernel):
+    problem = replace(GDN2, B=2, HV=1)
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+    outcome = judge_case(properties.load("call_styles"), case, Harness(kernel=kernel, kernels=KERNELS, tau=20.0))
+    assert outcome.status == "failed", outcome
+    if style:
+        plain = judge_case(properties.load("call_styles"), replace(case, style=""), Harness(kernel=kernel, tau=20.0))
+        assert plain.status == "held", plain
+
+
 NAN = float("nan")
 NAN_IN_THE_MIDDLE = on_output(lambda o, _: at_token(o, 7, NAN))
 WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
@@ -155,6 +222,7 @@ WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
     ("hand_off", "dh0 doubled", spoil(STAGED, on_gradient("initial_state", lambda g: g * 2)), GDN2, "structure"),
     ("chunk_invariance", "one chunk size", spoil(SPLIT, scale_one_configuration), GDN2, "structure"),
     ("chunk_invariance", "not the recurrence", spoil(SPLIT, on_output(lambda o, _: o * 2)), GDN2, "structure"),
+    ("call_styles", "row scaled", spoil(TOKENS, on_output(lambda o, _: at_token(o, 7, 2.0))), GDN2, "structure"),
     ("memory", "unwritten", spoil(TOKENS, leave_unwritten), GDN2, "memory"),
     ("memory", "input overwritten", spoil(TOKENS, overwrite_input), GDN2, "memory"),
     ("offsets", "in 32 bits", spoil(TOKENS, narrow_offsets), GDN2, "memory"),

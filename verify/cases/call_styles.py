@@ -64,21 +64,27 @@ def meaning(style: str) -> str:
 def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
     """Rows in which all pairs of words meet; or each word alone, the plain call first."""
     axes = {axis: known for axis, known in AXES.items() if gradients or axis not in _OF_GRADIENTS}
-    alone = [word for known in axes.values() for word in known if gradients or word != "checkpoint"]
     if single:
-        return ("", *alone)
-    # Axes with many words first: the rows are then few. Types go alone: only they need a budget, which is dear.
-    choices = sorted((["", *known] for axis, known in axes.items() if axis != "types"), key=len, reverse=True)
-    rows = ["+".join(word for word in row if word) for row in AllPairs(choices, filter_func=_sensible)]
-    if not gradients:
-        rows = [row for row in rows if "checkpoint" not in row]
+        return ("", *(word for known in axes.values() for word in known if gradients or word != "checkpoint"))
+    # Types go alone, since only they need a budget, which is dear; and what takes no gradients has none to vary.
+    forward = {axis: list(known) for axis, known in axes.items() if axis not in (*_OF_GRADIENTS, "types")}
+    forward["mode"] = [*([] if gradients else [""]), *sorted(FORWARD_ONLY)]
+    rows = _rows({axis: [*([""] if axis != "mode" else []), *known] for axis, known in forward.items()})
+    if gradients:
+        full = {axis: ["", *known] for axis, known in axes.items() if axis != "types"}
+        rows = [*_rows({**full, "mode": ["", "checkpoint"]}), *rows]
     return tuple(dict.fromkeys((*rows, *axes["types"])))
 
 
-def _sensible(row: list[str]) -> bool:
-    """What takes no gradients has none to vary; a tensor that is two has no gradient of its own."""
-    chosen = set(row)
-    about_gradients = {word for axis in _OF_GRADIENTS for word in AXES[axis]}
-    if chosen & FORWARD_ONLY and chosen & about_gradients:
-        return False
-    return not ("q_is_k" in chosen and chosen & {"frozen_qk", "only_v", "only_g", "only_h0"})
+def _rows(axes: dict[str, list[str]]) -> list[str]:
+    # Axes with many words first: the rows are then few.
+    choices = sorted(axes.values(), key=len, reverse=True)
+    return ["+".join(word for word in part if word) for row in AllPairs(choices) for part in _parts(row)]
+
+
+def _parts(row: list[str]) -> list[list[str]]:
+    """The row, or two: a tensor that is two has no gradient of its own."""
+    lone = {"frozen_qk", "only_v", "only_g", "only_h0"} & set(row)
+    if "q_is_k" not in row or not lone:
+        return [row]
+    return [[word for word in row if word != "q_is_k"], [word for word in row if word not in lone]]

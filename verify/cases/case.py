@@ -45,7 +45,13 @@ class Case:
             problem.regime != "ordinary",
         )
         tokens = problem.B * problem.T + len(problem.lengths or ())
-        return (tokens * problem.HV * problem.K * problem.V, tokens, problem.HV, sum(options) + len(words(self.style)), problem.seed)
+        return (
+            tokens * problem.HV * problem.K * problem.V,
+            tokens,
+            problem.HV,
+            sum(options) + len(words(self.style)),
+            problem.seed,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

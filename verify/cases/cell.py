@@ -11,12 +11,21 @@ ORACLE_KERNEL = "oracle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What one verdict is about."""
+    """What one verdict is about.
+
+    among: the rules on which this kernel is judged by this property, which share what every kernel meets once.
+    """
 
     target: str
     kernel: str
     rule: str
     property: str
+    among: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """`among`, or the cell's own rule where nothing is said."""
+        return self.among or (self.rule,)
 
     def seed(self, seed: int) -> int:
         """A seed of its own for every cell, the same on every machine."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...specs.rule import NAMED
+from .production import SHAPES
 
 Name = Literal["quick", "merge", "nightly"]
 
@@ -18,6 +19,8 @@ class Profile:
     and then beyond `channels`, 0 for none. rows: the most B x HV. sequences: the most packed sequences.
     examples: cases drawn per cell of a property whose check costs one call. regressions: known edge cases before them.
     pairs: problems that hold every pair of options, before them too, for the properties that want them.
+    shapes: names of the production shapes (`cases.production`) that every kernel meets on one rule, of the properties that
+    want them. styles: the most call styles of a cell.
     rules: on how many rules every kernel and property are judged; which ones changes from cell to cell.
     shrink_cases: over how many cases of a property whose check costs one call a failure is made smaller.
     cell_seconds: of the processor's time, after which a cell is given up.
@@ -32,6 +35,8 @@ class Profile:
     examples: int
     regressions: int
     pairs: int
+    shapes: tuple[str, ...]
+    styles: int
     rules: int
     shrink_cases: int
     cell_seconds: float
@@ -41,11 +46,11 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, regressions=1, pairs=1,
-                rules=2, shrink_cases=60, cell_seconds=120),
+                shapes=("served", "grouped"), styles=4, rules=2, shrink_cases=60, cell_seconds=120),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, regressions=3, pairs=100,
-                rules=len(NAMED), shrink_cases=160, cell_seconds=300),
+                shapes=tuple(SHAPES), styles=100, rules=len(NAMED), shrink_cases=160, cell_seconds=300),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, regressions=100, pairs=100,
-                rules=len(NAMED), shrink_cases=800, cell_seconds=3600),
+                shapes=tuple(SHAPES), styles=100, rules=len(NAMED), shrink_cases=800, cell_seconds=3600),
     )
 }  # fmt: skip
 """The profiles by name."""

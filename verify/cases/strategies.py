@@ -27,7 +27,13 @@ MaybeReason = Callable[[Problem], str | None]
 
 
 def cases(
-    rule: Rule, profile: Profile, *, dtypes: Sequence[DType], regimes: Sequence[str], kernel: Any, applies: MaybeReason,
+    rule: Rule,
+    profile: Profile,
+    *,
+    dtypes: Sequence[DType],
+    regimes: Sequence[str],
+    kernel: Any,
+    applies: MaybeReason,
     styles: Sequence[str] = ("",),
 ) -> st.SearchStrategy[Case]:
     """Cases that the kernel accepts (None: there is no kernel) and the property applies to."""

@@ -130,7 +130,9 @@ class Contents:
     @classmethod
     def of(cls, made: Tensors) -> Contents:
         """Of tensors as they are now."""
-        small = sum(x.numel() for x in made.values()) < _HELD_TWICE and all(x.device.type == "cpu" for x in made.values())
+        small = sum(x.numel() for x in made.values()) < _HELD_TWICE and all(
+            x.device.type == "cpu" for x in made.values()
+        )
         return cls(
             versions={name: x._version for name, x in made.items() if not x.is_inference()},
             bits={name: _bits(x).copy() for name, x in made.items()} if small else None,
@@ -142,7 +144,9 @@ class Contents:
         if not written and self.bits is not None:
             written = [name for name, bits in self.bits.items() if not np.array_equal(_bits(made[name]), bits)]
         if written:
-            raise KernelRaised(f"{kernel.name} modifies its input {', '.join(written)}", "memory", cause="modifies an input")
+            raise KernelRaised(
+                f"{kernel.name} modifies its input {', '.join(written)}", "memory", cause="modifies an input"
+            )
 
 
 _HELD_TWICE = 1 << 26

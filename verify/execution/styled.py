@@ -18,7 +18,12 @@ from ..cases.rearrange import STATES, TOKEN_WISE
 from ..verdicts.outcome import KernelRaised
 from .execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
 
-_FROZEN = {"frozen_g": ("g",), "frozen_gates": ("g", "b", "w", "A_log", "dt_bias"), "frozen_qk": ("q", "k"), "frozen_h0": ("h0",)}
+_FROZEN = {
+    "frozen_g": ("g",),
+    "frozen_gates": ("g", "b", "w", "A_log", "dt_bias"),
+    "frozen_qk": ("q", "k"),
+    "frozen_h0": ("h0",),
+}
 _GATES = ("b", "w")
 
 
@@ -47,7 +52,10 @@ def posed(case: Case, inputs: Inputs, one: Callable[[Any], Any]) -> Inputs:
 def pulls(case: Case) -> tuple[bool, bool]:
     """Whether gradients into the output, and into the final state, are pulled back."""
     chosen = words(case.style)
-    return "dht_alone" not in chosen or not case.problem.final_state, "do_alone" not in chosen and case.problem.final_state
+    return (
+        "dht_alone" not in chosen or not case.problem.final_state,
+        "do_alone" not in chosen and case.problem.final_state,
+    )
 
 
 def wanted(case: Case, names: Sequence[str]) -> list[str]:
@@ -89,7 +97,9 @@ def run(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]
             answers.append(Answer(outputs=kept, said=", after another call,"))
         if gradients:
             for turn in range(2 if "twice" in chosen else 1):
-                found = _backward(kernel, case, made, leaves, forward.outputs, asked, last="twice" not in chosen or turn == 1)
+                found = _backward(
+                    kernel, case, made, leaves, forward.outputs, asked, last="twice" not in chosen or turn == 1
+                )
                 answers.append(Answer(outputs=found, said=" of a second backward pass" if turn else ""))
     before.require_unchanged(kernel, made)
     return answers
@@ -182,5 +192,3 @@ def merged(case: Case, expected: Mapping[str, Any]) -> dict[str, Any]:
     if "q_is_k" not in words(case.style) or "dq" not in expected:
         return dict(expected)
     return {**expected, "dq": expected["dq"] + expected["dk"]}
-
-

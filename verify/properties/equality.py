@@ -9,6 +9,7 @@ from ...specs.arithmetic.tagged import meeting
 from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
 from ..cases.case import Case
+from ..cases.production import SHAPES
 from ..execution.compare import unequal
 from ..execution.contracts import is_ours, promises_ieee_products
 from ..execution.harness import Harness, field_inputs
@@ -66,5 +67,6 @@ EQUALITY = Property(
     catches=("index", "mask", "sign", "missing or extra term", "scale", "transposition", "chunk hand-off"),
     check=check,
     pairs=True,
+    shapes=tuple(SHAPES),
     uses_oracle=True,
 )

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ...specs.rule import NAMED, RELATIVES
+from ..cases.call_styles import styles
 from ..cases.case import Case, Replay
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
@@ -110,6 +111,7 @@ def _strategy(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> st.S
         regimes=regimes(cell, prop),
         kernel=kernel,
         applies=lambda problem: prop.applies(kernel, problem),
+        styles=styles(kernel.differentiable, single=True) if prop.styles else ("",),
     )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...kernels.configs.launch_config import STAGES, LaunchConfig
 from ...specs.problem import DType, Problem
 from ...specs.rule import NAMED, Rule
-from ..cases import pairwise, regressions
+from ..cases import pairwise, production, regressions
+from ..cases.call_styles import styles
 from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
@@ -20,6 +22,8 @@ from ..properties.base import Property
 def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
     """The profile's share of the regressions and of the pairs of options; which part of them differs from cell to cell."""
     rule = NAMED[cell.rule]
+    if prop.styles:
+        return _in_styles(cell, prop, kernel, profile)
 
     def share(problems: Iterable[Problem], count: int) -> list[Problem]:
         drawn = (adapt_problem(prop, kernel, problem) for problem in problems)
@@ -35,7 +39,52 @@ def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed:
     known = regressions.problems(rule)
     chosen = share(known.values(), len(known) if is_package(cell.target) else profile.regressions)
     chosen += share(pairwise.problems(rule), profile.pairs if prop.pairs else 0)
-    return [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
+    cases = [Case(problem=problem, config=_config(kernel, problem, index)) for index, problem in enumerate(chosen)]
+    return cases + _in_production(cell, prop, kernel, profile)
+
+
+def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> list[Case]:
+    """The cell's share of the lattice of call styles; together the rules of a kernel have all of it."""
+    problem = production.small(NAMED[cell.rule], lambda one: _takes(kernel, prop, one))
+    if problem is None:
+        return []
+    place = cell.shared.index(cell.rule) if cell.rule in cell.shared else 0
+    mine = styles(kernel.differentiable)[place :: len(cell.shared)]
+    start = cell.seed(0) % len(mine)
+    return [
+        Case(problem=replace(problem, seed=index), config=_config(kernel, problem, index), style=style)
+        for index, style in enumerate((mine[start:] + mine[:start])[: profile.styles])
+    ]
+
+
+def _in_production(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> list[Case]:
+    """The production shapes that are this rule's to meet, in the smallest tiles: more of them are then at work."""
+    names = [name for name in profile.shapes if name in prop.shapes]
+    if kernel is None or not names:
+        return []
+    rule, cases = NAMED[cell.rule], []
+    for shape in production.assigned(names, rule, cell.shared, cell.kernel):
+        found = production.problem(shape, rule, lambda one: _takes(kernel, prop, one))
+        if found is not None:
+            # As models run it, where the arithmetic leaves a choice.
+            problem = replace(found, dtype=dtypes(prop)[:2][-1])
+            problem = problem if _takes(kernel, prop, problem) else found
+            cases.append(Case(problem=problem, config=_smallest_tiles(kernel, problem)))
+    return cases
+
+
+def _takes(kernel: Any, prop: Property, problem: Problem) -> bool:
+    return kernel.accepts(problem) is True and prop.applies(kernel, problem) is None
+
+
+def _smallest_tiles(kernel: Any, problem: Problem) -> Any:
+    """The first configuration of the default chunk size whose tiles are the smallest."""
+    configs = kernel.configs(problem)
+    return min((one for one in configs if one.chunk_size == configs[0].chunk_size), key=_tiles)
+
+
+def _tiles(config: LaunchConfig) -> int:
+    return sum(getattr(config, stage).block for stage in STAGES)
 
 
 def unsupported_reasons(prop: Property, kernel: Any, rule: Rule) -> list[str]:

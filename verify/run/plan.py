@@ -31,6 +31,10 @@ class Selection:
     seed: int = 0
 
 
+_DEAR = 6
+"""Calls of a kernel that a check costs, from which on quick has it judged on one rule only."""
+
+
 def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
     """Kernels that any of the patterns selects. Raises ValueError that lists the kernels for one that selects none."""
     for pattern in selection.kernels:
@@ -59,9 +63,13 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
             turn = (row * 3 + (0 if compiled else column) + selection.seed) % max(1, len(rules))
             in_turn = [*rules[turn:], *rules[:turn]]
             able = [rule for rule in in_turn if reason(prop, kernels[name], rule, compiled=compiled) is None]
+            quick = selection.profile == "quick"
             most = PROFILES[selection.profile].rules
-            taken = able[: 1 if compiled and selection.profile == "quick" else most]
-            cells += [Cell(target=selection.target, kernel=name, rule=rule, property=prop.name) for rule in taken]
+            taken = able[: 1 if quick and (compiled or prop.calls >= _DEAR) else most]
+            among = tuple(rule for rule in taken if rule not in RELATIVES)
+            cells += [
+                Cell(target=selection.target, kernel=name, rule=rule, property=prop.name, among=among) for rule in taken
+            ]
     # What costs minutes to compile is judged by the oracles of its own rules.
     rules = {cell.rule for cell in cells} if compiled and cells else set(selection.rules)
     oracle = [

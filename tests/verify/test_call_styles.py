@@ -1,0 +1,78 @@
+"""The lattice of call styles: every two words that go together meet, tokens are read back, and failures shrink to one word."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from deltaproof.specs.rule import RULES
+from deltaproof.verify.cases.call_styles import AXES, FORWARD_ONLY, _parts, meaning, styles, words
+from deltaproof.verify.cases.case import Replay
+from deltaproof.verify.cases.cell import Cell
+from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.execution.harness import Harness
+from deltaproof.verify.properties import load
+from deltaproof.verify.run.judge import judge
+from deltaproof.verify.run.known_cases import known_cases
+from tests.helpers.wrong_kernels import STAGED, on_gradient, spoil
+
+
+def test_every_two_words_of_different_sorts_meet():
+    rows = [set(words(style)) for style in styles()]
+    of_gradients = {word for axis in ("pulled", "gradients asked", "backward") for word in AXES[axis]}
+    crossed = [axis for axis in AXES if axis != "types"]
+    for one, other in combinations(crossed, 2):
+        for x in ("", *AXES[one]):
+            for y in ("", *AXES[other]):
+                if len(_parts([x, y])) == 1 and not (FORWARD_ONLY & {x, y} and {x, y} & of_gradients):
+                    absent = (set(AXES[one]) if not x else set()) | (set(AXES[other]) if not y else set())
+                    wanted = {x, y} - {""}
+                    assert any(wanted <= row and not row & absent for row in rows), (x, y)
+    assert len(rows) < 60
+
+
+def test_without_gradients_nothing_is_asked_of_them():
+    asked = {word for style in styles(False) for word in words(style)}
+    assert not asked & (set(AXES["pulled"]) | set(AXES["gradients asked"]) | set(AXES["backward"]))
+    assert asked >= FORWARD_ONLY
+
+
+@pytest.mark.parametrize("style", ["fast", "no_grad+inference", "twice+twice", "+twice"])
+def test_words_that_do_not_go_together_are_refused(style: str):
+    with pytest.raises(ValueError, match="call style"):
+        words(style)
+
+
+def test_a_replay_token_names_the_style():
+    token = "call_styles@recurrent/tokens[c64]@gdn:fp32:b2:t3:h1x1:k4:v4:ordinary:s0@transposed+between"
+    replay = Replay.parse(token)
+    assert replay.token == token
+    assert "last stride" in meaning(replay.case.style)
+
+
+def test_the_rules_of_a_kernel_share_the_lattice():
+    prop, among = load("call_styles"), tuple(RULES)
+    cells = [
+        Cell(target="deltaproof", kernel=STAGED.name, rule=rule, property=prop.name, among=among) for rule in among
+    ]
+    met = [case.style for cell in cells for case in known_cases(cell, prop, STAGED, PROFILES["merge"], 0)]
+    assert sorted(met) == sorted(styles())
+
+
+def test_a_failure_shrinks_to_the_word_that_it_needs():
+    passes: list[int] = []
+
+    def second(gradient):
+        passes.append(1)
+        return gradient * (2 if len(passes) % 2 == 0 else 1)
+
+    def wrong(right, arguments):
+        passes.clear()
+        return on_gradient("v", second)(right, arguments)
+
+    kernel = spoil(STAGED, wrong)
+    cell = Cell(target="deltaproof", kernel=kernel.name, rule="gdn", property="call_styles")
+    verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), PROFILES["quick"])
+    assert verdict.counterexample is not None
+    assert Replay.parse(verdict.counterexample.replay).case.style == "twice"
