@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -72,7 +73,8 @@ def test_a_failure_shrinks_to_the_word_that_it_needs():
         return on_gradient("v", second)(right, arguments)
 
     kernel = spoil(STAGED, wrong)
+    profile = replace(PROFILES["quick"], styles=10)
     cell = Cell(target="deltaproof", kernel=kernel.name, rule="gdn", property="call_styles")
-    verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), PROFILES["quick"])
+    verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), profile)
     assert verdict.counterexample is not None
     assert Replay.parse(verdict.counterexample.replay).case.style == "twice"

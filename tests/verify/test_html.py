@@ -141,7 +141,7 @@ def test_reports_of_earlier_versions_are_still_read(tmp_path: Path):
     assert "Everything judged holds" in page(read_document(path))
 
 
-@pytest.mark.parametrize(("verdicts", "code"), [([HELD], 0), ([HELD, FAILED], 1), ([UNSUPPORTED], 2)])
+@pytest.mark.parametrize(("verdicts", "code"), [([HELD], 0), ([HELD, FAILED], 1), ([UNSUPPORTED], 3)])
 def test_report_command_makes_the_page_and_exits_as_the_run_did(tmp_path: Path, verdicts: list[Verdict], code: int):
     kept, made = tmp_path / "report.json", tmp_path / "page.html"
     kept.write_text(json.dumps(document(verdicts, "interpreter", 1.0)))

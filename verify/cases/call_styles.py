@@ -18,11 +18,9 @@ AXES: dict[str, dict[str, str]] = {
     },
     "gradients asked": {
         "frozen_g": "no gradient of the decay gate",
-        "frozen_gates": "no gradient of any gate",
         "frozen_qk": "no gradient of queries and keys",
         "frozen_h0": "no gradient of the initial state",
         "only_v": "a gradient of the values alone",
-        "only_g": "a gradient of the decay gate alone",
         "only_h0": "a gradient of the initial state alone",
     },
     "pulled": {
@@ -84,7 +82,7 @@ def _rows(axes: dict[str, list[str]]) -> list[str]:
 
 def _parts(row: list[str]) -> list[list[str]]:
     """The row, or two: a tensor that is two has no gradient of its own."""
-    lone = {"frozen_qk", "only_v", "only_g", "only_h0"} & set(row)
+    lone = {"frozen_qk", "only_v", "only_h0"} & set(row)
     if "q_is_k" not in row or not lone:
         return [row]
     return [[word for word in row if word != "q_is_k"], [word for word in row if word not in lone]]

@@ -22,7 +22,6 @@ class Cell:
     property: str
     among: tuple[str, ...] = ()
 
-    @property
     def shared(self) -> tuple[str, ...]:
         """`among`, or the cell's own rule where nothing is said."""
         return self.among or (self.rule,)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ...specs.rule import NAMED
+from .coverage import SIZES
 from .production import SHAPES
 
 Name = Literal["quick", "merge", "nightly"]
@@ -21,6 +22,8 @@ class Profile:
     pairs: problems that hold every pair of options, before them too, for the properties that want them.
     shapes: names of the production shapes (`cases.production`) that every kernel meets on one rule, of the properties that
     want them. styles: the most call styles of a cell.
+    must: sizes of calls (`cases.coverage`) that a run of our own kernels has to have covered. everything: and a second program
+    or trip of all that ran.
     rules: on how many rules every kernel and property are judged; which ones changes from cell to cell.
     shrink_cases: over how many cases of a property whose check costs one call a failure is made smaller.
     cell_seconds: of the processor's time, after which a cell is given up.
@@ -37,6 +40,8 @@ class Profile:
     pairs: int
     shapes: tuple[str, ...]
     styles: int
+    must: tuple[str, ...]
+    everything: bool
     rules: int
     shrink_cases: int
     cell_seconds: float
@@ -46,11 +51,14 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, regressions=1, pairs=1,
-                shapes=("served", "grouped"), styles=4, rules=2, shrink_cases=60, cell_seconds=120),
+                shapes=("served", "grouped"), styles=2, must=("K = V = 128", "HV / H = 4"), everything=False, rules=2,
+                shrink_cases=60, cell_seconds=120),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, regressions=3, pairs=100,
-                shapes=tuple(SHAPES), styles=100, rules=len(NAMED), shrink_cases=160, cell_seconds=300),
+                shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True, rules=len(NAMED),
+                shrink_cases=160, cell_seconds=300),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, regressions=100, pairs=100,
-                shapes=tuple(SHAPES), styles=100, rules=len(NAMED), shrink_cases=800, cell_seconds=3600),
+                shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True, rules=len(NAMED),
+                shrink_cases=800, cell_seconds=3600),
     )
 }  # fmt: skip
 """The profiles by name."""

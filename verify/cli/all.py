@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from ...specs.rule import NAMED
+from ..cases.coverage import coverage
+from ..cases.profiles import PROFILES
 from ..cases.target_names import OWN
 from ..process.signals import interruptible
 from ..properties import NAMES as PROPERTIES
@@ -20,6 +22,7 @@ from .options import (
     CORES,
     INTERRUPTED,
     MERGE,
+    NOT_JUDGED,
     AllowOption,
     Device,
     DeviceOption,
@@ -112,13 +115,21 @@ def judge_all(
     print_report(stdout, verdicts, seconds)
     for line in judged.absences():
         stdout.print(line, style="yellow", soft_wrap=True, highlight=False)
+    covered = coverage([verdict.covered for verdict in verdicts], PROFILES[profile.value].must)
+    # A selection of cells, compiled code and other people's kernels are told; our own whole profile has to have it all.
+    whole = target == OWN and place == "interpreter" and not (interrupted or rule or kernel or prop)
+    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and covered.absent))
+    for line in covered.lines():
+        stdout.print(line, soft_wrap=True, highlight=False, markup=False)
     document = Document.of(verdicts, place, seconds)
     told = {} if judged.version is None else {"target": judged.version}
     if judged.not_offered:
         told["not offered"] = "; ".join(judged.absences())
+    told["covered"] = "; ".join(covered.lines())
     document = replace(document, environment={**document.environment, **told})
     write_reports(document, json_path=json_path, html=html, junit=junit)
     if interrupted:
         stderr.print("interrupted: these verdicts are kept, and the same command goes on from here")
         raise typer.Exit(INTERRUPTED)
-    raise typer.Exit(exit_code(verdicts, allow_unsupported=allow_unsupported))
+    code = exit_code(verdicts, allow_unsupported=allow_unsupported)
+    raise typer.Exit(NOT_JUDGED if short and not code and not allow_unsupported else code)

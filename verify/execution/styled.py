@@ -20,7 +20,6 @@ from .execute import GRADIENTS, Contents, Tensors, arguments, check_forward, rai
 
 _FROZEN = {
     "frozen_g": ("g",),
-    "frozen_gates": ("g", "b", "w", "A_log", "dt_bias"),
     "frozen_qk": ("q", "k"),
     "frozen_h0": ("h0",),
 }

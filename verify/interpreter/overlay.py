@@ -23,6 +23,7 @@ from . import shortcuts
 from .arithmetic.protocol import Arithmetic, is_float
 from .arithmetic.reductions import reducer, scanner
 from .builder import HarnessBuilder
+from .covering import note_loop
 from .records import Records
 
 if TYPE_CHECKING:
@@ -96,7 +97,9 @@ def typed_range(start: Any, stop: Any = None, step: Any = None, **_: Any) -> Ite
     bounds = (0, start, 1) if stop is None else (start, stop, 1 if step is None else step)
     wide = any(isinstance(bound, tl.tensor) and bound.dtype.primitive_bitwidth == 64 for bound in bounds)
     dtype, held = (tl.int64, np.int64) if wide else (tl.int32, np.int32)
-    for index in range(*(int(getattr(bound, "value", bound)) for bound in bounds)):
+    trips = range(*(int(getattr(bound, "value", bound)) for bound in bounds))
+    note_loop(len(trips))
+    for index in trips:
         yield tl.tensor(TensorHandle(np.array([index], dtype=held), dtype), dtype)
 
 

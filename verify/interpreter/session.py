@@ -19,6 +19,7 @@ from .arithmetic.exact import Exact
 from .arithmetic.faithful import Faithful
 from .arithmetic.protocol import Arithmetic
 from .arithmetic.shadow import Shadow
+from .covering import note_launch
 from .grid import run_grid
 from .launch import bind, execute
 from .overlay import overlay, require_supported
@@ -115,6 +116,7 @@ def session(
         if warmup:
             return
         launch = bind(kernel, rewrite(kernel), grid, args, kwargs)
+        note_launch(kernel.fn, launch)
         if checker is not None:
             checker.begin(launch.name, launch.tensors)
         with observed(arithmetic, kernel.fn, launch, checker):

@@ -131,7 +131,7 @@ ERROR = Property(
     catches=("overflow", "cancellation", "low-precision sum or store", "wrong constant", "NaN from strong gates"),
     check=check,
     uses_oracle=True,
-    shapes=("served",),
+    shapes=("rounded",),
     on_device=True,
     as_compiled=True,
 )

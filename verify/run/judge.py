@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
 
 from ...specs.rule import NAMED, RELATIVES
-from ..cases.call_styles import styles
+from ..cases.call_styles import styles, words
 from ..cases.case import Case, Replay
 from ..cases.cell import Cell
+from ..cases.coverage import of_problems
 from ..cases.profiles import Profile
 from ..cases.strategies import cases
 from ..cases.target_names import is_package
@@ -69,7 +71,9 @@ def judge(
     def attempt(case: Case) -> Outcome:
         if case not in record.seen:
             on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
-            record.add(case, judge_case(prop, case, harness))
+            with _covering(harness) as facts:
+                record.add(case, judge_case(prop, case, harness))
+            record.covered |= facts
         return record.seen[case]
 
     if harness.simulated and kernel is not None:
@@ -79,6 +83,9 @@ def judge(
         return _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     for case in known_cases(cell, prop, kernel, profile, seed):
         if is_bad(attempt(case)) and not is_package(cell.target):
+            # Which of the words it takes, if one of them does.
+            for style in ("", *words(case.style)) if prop.styles else ():
+                attempt(replace(case, style=style))
             break
     for reason in unsupported_reasons(prop, kernel, NAMED[cell.rule]):
         record.declined[reason] = record.declined.get(reason, 0) + 1
@@ -116,7 +123,8 @@ def _strategy(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> st.S
 
 
 def _examples(prop: Property, profile: Profile) -> int:
-    return max(1, round(profile.examples / prop.calls))
+    """Of a dear property a profile may draw none: what is known is then all."""
+    return int(profile.examples / prop.calls + 0.5)
 
 
 def judge_one(
@@ -143,6 +151,18 @@ def _localised(verdict: Verdict, prop: Property, harness: Harness, record: CellR
     except Exception as error:
         found = replace(found, story=f"It could not be localised: {type(error).__name__}: {str(error)[:200]}")
     return replace(verdict, counterexample=found)
+
+
+@contextmanager
+def _covering(harness: Harness) -> Iterator[set[str]]:
+    """What launches run meanwhile, in the interpreter."""
+    if harness.device != "cpu":
+        yield set()
+        return
+    from ..interpreter.covering import covering
+
+    with covering() as facts:
+        yield facts
 
 
 def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
@@ -187,6 +207,9 @@ def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithme
         counterexample=counterexample,
         notes=notes,
         ratios=worst_ratios(record.seen),
+        covered=tuple(
+            sorted(record.covered | of_problems(c.problem for c in record.seen) if prop.needs_kernel else ())
+        ),
         worst=None
         if record.ratio is None
         else Replay(prop=prop.name, kernel=cell.kernel, case=worst_case(record.seen)).token,

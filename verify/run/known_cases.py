@@ -48,12 +48,14 @@ def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> lis
     problem = production.small(NAMED[cell.rule], lambda one: _takes(kernel, prop, one))
     if problem is None:
         return []
-    place = cell.shared.index(cell.rule) if cell.rule in cell.shared else 0
-    mine = styles(kernel.differentiable)[place :: len(cell.shared)]
-    start = cell.seed(0) % len(mine)
+    place = cell.shared().index(cell.rule) if cell.rule in cell.shared() else 0
+    mine = styles(kernel.differentiable)[place :: len(cell.shared())]
+    count, start = min(profile.styles, len(mine)), cell.seed(0)
+    # Spread over the lattice, whose first rows hold most words.
+    taken = [mine[(start + index * len(mine) // count) % len(mine)] for index in range(count)]
     return [
         Case(problem=replace(problem, seed=index), config=_config(kernel, problem, index), style=style)
-        for index, style in enumerate((mine[start:] + mine[:start])[: profile.styles])
+        for index, style in enumerate(taken)
     ]
 
 
@@ -63,7 +65,7 @@ def _in_production(cell: Cell, prop: Property, kernel: Any, profile: Profile) ->
     if kernel is None or not names:
         return []
     rule, cases = NAMED[cell.rule], []
-    for shape in production.assigned(names, rule, cell.shared, cell.kernel):
+    for shape in production.assigned(names, rule, cell.shared(), cell.kernel):
         found = production.problem(shape, rule, lambda one: _takes(kernel, prop, one))
         if found is not None:
             # As models run it, where the arithmetic leaves a choice.

@@ -45,7 +45,7 @@ class Settings:
         words = (self.profile, self.device, str(self.seed), repr(self.tau))
         if self.device.startswith("sm_"):
             words += (engine_digest(), served_digest(self.device))
-        return store.key(cell.target, cell.kernel, cell.rule, cell.property, "/".join(cell.shared), *words)
+        return store.key(cell.target, cell.kernel, cell.rule, cell.property, "/".join(cell.shared()), *words)
 
 
 def run(

@@ -23,6 +23,7 @@ class CellRecord:
     judged: int = 0
     ratio: float | None = None
     unsupported: dict[str, int] = field(default_factory=dict)
+    covered: set[str] = field(default_factory=set)
     declined: dict[str, int] = field(default_factory=dict)
     """Why there was nothing to judge: what a kernel declares that it does not do, above all."""
     smallest: tuple[Case, Outcome] | None = None
@@ -76,6 +77,8 @@ def search(
     shrink_cases: int,
 ) -> None:
     """Draw cases until one fails, then shrink it over no more than so many others: the same ones on every machine."""
+    if not examples and record.smallest is None:
+        return
     left = math.inf if record.smallest is None else shrink_cases
 
     @hypothesis.seed(seed)

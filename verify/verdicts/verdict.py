@@ -53,6 +53,7 @@ class Verdict:
     notes: why nothing, or not everything, could be judged; the text of an error.
     ratios: (regime, tensor, largest error over its budget), where errors are measured tensor by tensor.
     worst: replay token of the case with worst_ratio.
+    covered: what its cases covered (`cases.coverage`).
 
     Raises ValueError for a status or kind that does not exist, and for a failure without kind or counterexample.
     """
@@ -73,6 +74,7 @@ class Verdict:
     cached: bool = False
     ratios: tuple[tuple[str, str, float], ...] = ()
     worst: str | None = None
+    covered: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -109,7 +111,7 @@ class Verdict:
             values["ratios"] = tuple(
                 (regime, tensor, float(ratio)) for regime, tensor, ratio in values.get("ratios", ())
             )
-            for name in ("configs", "notes"):
+            for name in ("configs", "notes", "covered"):
                 values[name] = tuple(values.get(name, ()))
             return cls(**values)
         except (TypeError, AttributeError) as error:
