@@ -129,6 +129,25 @@ def chunk_gdn(
     return o.transpose(1, 2).to(dtype), state if output_final_state else None
 
 
+def tiled_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, repeat: bool = False) -> Tensor:
+    """Gated DeltaNet with grouped heads, whose key heads are tiled, and not repeated, over the value heads."""
+    n = v.shape[2] // q.shape[2]
+    q, k = (x.repeat_interleave(n, 2) if repeat else x.repeat(1, 1, n, 1) for x in (q, k))
+    return plain_gdn(q, k, v, g, beta)[0]
+
+
+def grouped_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """The same, right."""
+    return tiled_gdn(q, k, v, g, beta, repeat=True)
+
+
+def sized_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, chunk_size: int = 64) -> Tensor:
+    """Gated DeltaNet that takes chunks of 32 and 64, and is wrong for the former."""
+    if chunk_size not in (32, 64):
+        raise ValueError(f"chunk_size is {chunk_size}; accepted: 32, 64")
+    return plain_gdn(q, k, v, g, beta)[0] * (64 / chunk_size)
+
+
 def stale_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
     """Gated DeltaNet that reads the state before it has decayed."""
     return plain_gdn(q, k, v, g, beta, stale=True)[0]

@@ -13,6 +13,7 @@ from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.process import lost_device
 from deltaproof.verify.process.lost_device import EXIT_CODE, DeviceLost, noticed
+from deltaproof.verify.process.pool import Failure
 from deltaproof.verify.run import runner, worker
 
 
@@ -50,7 +51,7 @@ def test_the_cell_that_lost_it_fails_with_the_case_at_hand(tmp_path: Path, monke
     monkeypatch.setattr(worker.os, "_exit", ended.append)
     worker.run(task)
     assert ended == [EXIT_CODE]
-    verdict = runner._crashed(task, EXIT_CODE)
+    verdict = runner._failed(task, Failure(outcome="crash", code=EXIT_CODE), 60.0)
     assert (verdict.status, verdict.kind) == ("failed", "memory")
     assert verdict.counterexample is not None
     assert verdict.counterexample.message == "the device answered no more"

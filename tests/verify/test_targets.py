@@ -76,7 +76,7 @@ def test_a_wrong_function_fails_with_its_smallest_problem():
         ("tests.helpers.toy_targets:delta", {"rule": "kda"}, "does not compute rule kda"),
         ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "qk_l2norm": True}, "does not normalise q and k"),
         ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "gate_in_kernel": True}, "takes no raw decay gate"),
-        ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "HV": 2}, "no more value heads than key heads"),
+        ("tests.helpers.toy_targets:plain_gdn", {"rule": "gdn", "HV": 2}, "no more value heads than key heads"),
         ("tests.helpers.toy_targets:chunk_kda", {"rule": "kda", "regime": "reset_inf"}, "takes no decay of -inf"),
         (
             "tests.helpers.toy_targets:forgetful_kda",
@@ -309,3 +309,19 @@ def test_a_failure_that_a_declaration_would_change_names_it():
     found = judge_case(load_property("error"), Case(problem=problem, config=kernel.configs(problem)[0]), strict)
     assert found.status == "failed"
     assert "if it declares sums_decay_gradient" in found.message
+
+
+def test_a_try_shows_whether_heads_may_be_grouped():
+    for name, grouped in (("grouped_gdn", True), ("tiled_gdn", True), ("plain_gdn", False), ("chunk_gdn", False)):
+        (kernel,) = targets.load(f"tests.helpers.toy_targets:{name}").kernels.values()
+        assert kernel.convention.grouped_heads is grouped, name
+    assert outcome("grouped_gdn", "equality", H=2, HV=4, **NO_STATES).status == "held"
+    assert outcome("tiled_gdn", "equality", H=2, HV=4, **NO_STATES).status == "failed"
+
+
+def test_every_chunk_size_that_a_function_takes_is_asked_of_it():
+    loaded = targets.load("tests.helpers.toy_targets:sized_gdn")
+    (kernel,) = loaded.kernels.values()
+    problem = Problem(rule=RULES["gdn"], T=4, K=3, V=2, **NO_STATES)
+    assert [config.chunk_size for config in kernel.configs(problem)] == [64, 32]
+    assert verdict("tests.helpers.toy_targets:sized_gdn", "equality").status == "failed"

@@ -77,7 +77,7 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
 def _rows(axes: dict[str, list[str]]) -> list[str]:
     # Axes with many words first: the rows are then few.
     choices = sorted(axes.values(), key=len, reverse=True)
-    return ["+".join(word for word in part if word) for row in AllPairs(choices) for part in _parts(row)]
+    return ["+".join(word for word in part if word) for row in AllPairs(choices) for part in _parts(list(row))]
 
 
 def _parts(row: list[str]) -> list[list[str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from typing import Any
 
 import torch
 
+from ...kernels.configs.launch_config import LaunchConfig
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rule import RULES, Rule
@@ -45,6 +46,7 @@ def of_function(name: str, function: Callable[..., Any], simulated: str = "") ->
     Raises ValueError for a signature that is neither FLA's nor ours.
     """
     convention = read(name, function)
+    convention = replace(convention, **_tried(function, convention, simulated))
     short = getattr(function, "__name__", name.rpartition(":")[2])
     kernel = adapt(function, convention, name=short)
     seen = _try(kernel, simulated)
@@ -141,11 +143,7 @@ class _Seen:
 
 def _try(kernel: Adapted, simulated: str) -> _Seen:
     """Call the kernel once, on a small problem. One that raises is taken to do all: judging it will show what it does."""
-    options = kernel.convention.options
-    problem = Problem(
-        rule=RULES[kernel.convention.rules[0]], T=3, K=16, V=16,
-        initial_state="initial_state" in options, final_state="output_final_state" in options,
-    )  # fmt: skip
+    problem = _small(kernel.convention)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     place = None if interpreted or simulated else lambda tensor: tensor.to("cuda")
     made = execute.tensors(problem, generate(problem), place=place)
@@ -173,6 +171,57 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
         differentiable=isinstance(o, torch.Tensor) and o.requires_grad,
         launches=bool(launches) or not (interpreted or simulated),
     )
+
+
+_SIZES = (16, 32, 64, 128)
+"""Chunk sizes that a function with an argument for them is asked for."""
+
+
+def _tried(function: Callable[..., Any], convention: Convention, simulated: str) -> dict[str, Any]:
+    """What a function answers to that its signature does not tell: more value heads than key heads, and which chunk sizes.
+
+    A function that raises, or leaves part of its answer out, does not take them.
+    """
+    if simulated or os.environ.get("TRITON_INTERPRET") != "1":
+        return {}
+    found: dict[str, Any] = {}
+    problem = _small(convention)
+    if not convention.grouped_heads:
+        grouped = replace(convention, grouped_heads=True)
+        if _answers(function, grouped, replace(problem, H=2, HV=4)):
+            found["grouped_heads"] = True
+    if "chunk_size" in convention.options:
+        default = inspect.signature(function).parameters["chunk_size"].default
+        first = default if default in _SIZES else 64
+        others = [size for size in _SIZES if size != first]
+        taken = (first, *(size for size in others if _answers(function, convention, problem, size)))
+        found["chunk_sizes"] = lambda problem: taken
+    return found
+
+
+def _small(convention: Convention) -> Problem:
+    options = convention.options
+    return Problem(
+        rule=RULES[convention.rules[0]], T=3, K=16, V=16,
+        initial_state="initial_state" in options, final_state="output_final_state" in options,
+    )  # fmt: skip
+
+
+def _answers(function: Callable[..., Any], convention: Convention, problem: Problem, chunk_size: int = 64) -> bool:
+    """Whether a call gives a whole answer of the right shape. What nothing has written is NaN here."""
+    from ..interpreter import session
+
+    kernel = adapt(function, convention)
+    case = Case(problem=problem, config=LaunchConfig(chunk_size=chunk_size))
+    made = execute.tensors(problem, generate(problem))
+    try:
+        with session(memory=True) as watched, torch.no_grad():
+            o, ht = kernel.run(**execute.arguments(case, made))
+        answers = [(o, made["v"].shape)] + ([(ht, made["h0"].shape)] if ht is not None and "h0" in made else [])
+        whole = all(x.shape == shape and bool(torch.isfinite(x).all()) for x, shape in answers)
+    except Exception:
+        return False
+    return whole and not watched.faults
 
 
 def _version(function: Callable[..., Any]) -> str | None:
