@@ -52,7 +52,7 @@ SHAPES: dict[str, Shape] = {
         Shape(
             name="grouped",
             about="four value heads a key head, gates per key head",
-            fields={"T": 20, "H": 1, "HV": 4, "K": 16, "V": 16, "gate_heads": "key", "seed": 24},
+            fields={"T": 20, "H": 2, "HV": 8, "K": 16, "V": 16, "gate_heads": "key", "seed": 24},
         ),
         Shape(
             name="sequences",

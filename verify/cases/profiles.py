@@ -52,10 +52,10 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, regressions=1, pairs=1,
                 shapes=("served", "grouped"), styles=2, must=("K = V = 128", "HV / H = 4"), everything=False, rules=2,
-                shrink_cases=60, cell_seconds=120),
+                shrink_cases=30, cell_seconds=240),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, regressions=3, pairs=100,
                 shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True, rules=len(NAMED),
-                shrink_cases=160, cell_seconds=300),
+                shrink_cases=80, cell_seconds=600),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, regressions=100, pairs=100,
                 shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True, rules=len(NAMED),
                 shrink_cases=800, cell_seconds=3600),
