@@ -17,7 +17,7 @@ from ...verify.compile.overlaps import products_in_flight
 from ...verify.compile.process import CompileTarget, compile_clean
 from ...verify.compile.tasks import ptxas_version
 from ...verify.ptx.digest import program_digest
-from ...verify.ptx.unwritten import misassembled
+from ...verify.ptx.static.machine_code import misassembled
 from .binary import Compilation
 
 if TYPE_CHECKING:

@@ -124,9 +124,9 @@ def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
 
 def _static(path: Path) -> None:
     from ..ptx.errors import PtxError
-    from ..ptx.lint import lint
     from ..ptx.ptxas import assemble
-    from ..ptx.unwritten import unwritten_registers
+    from ..ptx.static.machine_code import unwritten_registers
+    from ..ptx.static.text import lint
 
     try:
         text = path.read_text(encoding="utf-8")

@@ -117,7 +117,7 @@ def name(piece: Piece) -> list[Named]:
 
 def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaunch:
     """Compile one launch of a piece. What the compiler refuses is an outcome; a full disk raises OSError."""
-    from ..ptx.unwritten import misassembled
+    from ..ptx.static.machine_code import misassembled
     from .launches import launches_of
     from .traits import assembly_traits
 

@@ -21,10 +21,10 @@ from .device import DeviceLaunch, simulated
 from .digest import program_digest
 from .errors import PtxError, Unsupported
 from .finding import Finding
-from .lint import lint
 from .machine import Argument, Memory, Pointer
 from .schedules import QUICK, Schedule
-from .unwritten import unwritten_registers
+from .static.machine_code import unwritten_registers
+from .static.text import lint
 from .verdict import Verdict, judge, merged
 
 

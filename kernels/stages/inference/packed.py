@@ -23,7 +23,15 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, sequence, store_state
 from ..device.decay import pair_decay
-from ..device.dyadic import blocks_to_tile, blockwise_inverse, dyadic_scores, near_scores, norms_of_rows, stack, tile_to_blocks
+from ..device.dyadic import (
+    blocks_to_tile,
+    blockwise_inverse,
+    dyadic_scores,
+    near_scores,
+    norms_of_rows,
+    stack,
+    tile_to_blocks,
+)
 from ..device.rows import load_decay_of, load_rows, load_scalars, reciprocal_norms
 from ..prologue.normalise import EPS
 

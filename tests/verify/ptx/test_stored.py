@@ -7,9 +7,9 @@ import pytest
 
 from deltaproof.verify.compile.overlaps import products_in_flight
 from deltaproof.verify.ptx.assembly.assembler import assemble
-from deltaproof.verify.ptx.lint import lint
 from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
 from deltaproof.verify.ptx.schedules import QUICK
+from deltaproof.verify.ptx.static.text import lint
 from deltaproof.verify.ptx.verdict import Verdict, judge
 
 from .stored import packed_scores, read

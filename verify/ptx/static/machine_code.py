@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from ...kernels.launches.machine_code import Instruction, MachineCode, disassemble
-from .finding import Finding
+from ....kernels.launches.machine_code import Instruction, MachineCode, disassemble
+from ..finding import Finding
 
 _COMPUTES = {"IADD3", "UIADD3", "IADD", "VIADD", "IMAD", "UIMAD", "LEA", "ULEA"}
 _MOVES = {"MOV", "SHL"}

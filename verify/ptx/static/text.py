@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .assembly.addresses import Values, destination, operand_bytes, sources
-from .assembly.text import Kernel, Statement, parse
-from .finding import Finding
+from ..assembly.addresses import Values, destination, operand_bytes, sources
+from ..assembly.text import Kernel, Statement, parse
+from ..finding import Finding
 
 _MOVES = ("mov", "cvt", "selp")
 

@@ -10,7 +10,7 @@ import pytest
 from triton.backends.nvidia.compiler import get_ptxas
 
 from deltaproof.kernels.launches.machine_code import parse
-from deltaproof.verify.ptx.unwritten import unwritten, unwritten_registers
+from deltaproof.verify.ptx.static.machine_code import unwritten, unwritten_registers
 
 WRONG = """
         /*0000*/                   LDC R1, c[0x0][0x28] ;

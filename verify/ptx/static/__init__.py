@@ -1,0 +1,1 @@
+"""What compiled code shows without being run: its text, and its machine code."""
