@@ -27,7 +27,9 @@ SCHEDULES = (ROUND_ROBIN, FIRST_FIRST, RANDOM)
 SECONDS = 900.0
 """After which a run counts as hanging, compiling included."""
 TAIL = 22
-"""Tokens after two whole chunks: every branch of a kernel is taken."""
+"""Tokens after whole chunks: every branch of a kernel is taken."""
+SHORT = 5
+"""Tokens of a packed sequence that is shorter than any tile."""
 HEADS = 2
 """With one head the compiler knows rows to be contiguous that are not when it serves."""
 
@@ -97,7 +99,33 @@ def run_compiled(question: RunQuestion) -> RunAnswer:
     return RunAnswer(question=question, held=held, detail=detail, program=program, seconds=seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What running one call came to. held, detail: as in an answer. programs: their digests. kernels: their names."""
+
+    held: bool | None
+    detail: str = ""
+    programs: tuple[str, ...]
+    kernels: tuple[str, ...]
+    ratio: float = 0.0
+
+
 def _judged(question: RunQuestion) -> tuple[bool | None, str, str]:
+    done: list[_Run] = []
+    for problem in problems(question):
+        done.append(_run(question, problem))
+        if not done[-1].held:
+            break
+    program = hashlib.sha256(" ".join(name for run in done for name in run.programs).encode()).hexdigest()[:32]
+    if not done[-1].held:
+        return done[-1].held, done[-1].detail, program
+    names = ", ".join(dict.fromkeys(name for run in done for name in run.kernels))
+    worst = max(run.ratio for run in done)
+    ran = f"{len(done)} calls under {len(SCHEDULES)} schedules: {names}"
+    return True, f"{ran}; worst error {worst:.3g} of the budget", program
+
+
+def _run(question: RunQuestion, problem: Problem) -> _Run:
     from ...kernels import KERNELS
     from ...results.files.calibration import tau
     from ...specs.inputs.make import generate
@@ -108,35 +136,55 @@ def _judged(question: RunQuestion) -> tuple[bool | None, str, str]:
     from ...verify.properties.error import worst_row
     from ...verify.ptx.launch import judging
 
-    problem, kernel = _problem(question), KERNELS[question.kernel]
+    kernel = KERNELS[question.kernel]
     case = Case(problem=problem, config=question.config)
     made = execute.tensors(problem, generate(problem))
-    with judging(question.arch, SCHEDULES) as verdicts:
+    with judging(question.arch, SCHEDULES, passed=_passed(question.arch, problem)) as verdicts:
         outputs = execute.run(kernel, case, made, gradients=kernel.differentiable)
-    program = hashlib.sha256(" ".join(verdict.program for verdict in verdicts).encode()).hexdigest()[:32]
+    programs, kernels = tuple(x.program for x in verdicts), tuple(x.kernel for x in verdicts)
+
+    def ran(held: bool | None, detail: str = "", ratio: float = 0.0) -> _Run:
+        where = "" if held else f" in {problem.token}"
+        return _Run(held=held, detail=detail + where, ratio=ratio, programs=programs, kernels=kernels)
+
     faults = [fault for verdict in verdicts for fault in verdict.faults]
     if unknown := [fault for fault in faults if fault.rule == "unsupported"]:
-        return None, str(unknown[0]), program
+        return ran(None, str(unknown[0]))
     if faults:
         # What a run saw says more than what the text shows.
-        return False, str(min(faults, key=lambda fault: fault.rule.startswith("lint-"))), program
+        return ran(False, str(min(faults, key=lambda fault: fault.rule.startswith("lint-"))))
     if found := [difference for verdict in verdicts for difference in verdict.differences]:
-        return False, f"{found[0].memory} differs between {' and '.join(found[0].schedules)}", program
+        return ran(False, f"{found[0].memory} differs between {' and '.join(found[0].schedules)}")
     worst = worst_row(execute.as_numpy(outputs), cached_budget(problem, contract_of(kernel, case)))
     ratio = 0.0 if worst is None else worst.ratio / tau()
     if worst is not None and not ratio <= 1:
-        return False, f"{worst.tensor} is {ratio:.3g} times its error budget", program
-    names = ", ".join(dict.fromkeys(verdict.kernel for verdict in verdicts))
-    return True, f"{names} ran under {len(SCHEDULES)} schedules; worst error {ratio:.3g} of the budget", program
+        return ran(False, f"{worst.tensor} is {ratio:.3g} times its error budget")
+    return ran(True, ratio=ratio)
 
 
-def _problem(question: RunQuestion) -> Problem:
+@cache
+def _passed(arch: int, problem: Problem) -> set[str]:
+    """Programs that passed in this process on this problem: most stages are those of several configurations."""
+    return set()
+
+
+def problems(question: RunQuestion) -> tuple[Problem, ...]:
+    """The calls that are run: a plain one, and one with all that makes other programs of it.
+
+    That is packed sequences, a short, an empty, and one of a chunk and a bit; keys normalised and gates activated in the kernel.
+    """
     from ...specs.problem import Problem
     from ...specs.rule import RULES
 
     family = question.family
     usual: dict[str, Any] = {"rule": RULES[family.rule], "dtype": family.dtype, "K": family.K, "V": family.V}
-    return Problem(**usual, T=2 * question.config.chunk_size + TAIL, H=HEADS, HV=HEADS)
+    usual |= {"H": HEADS, "HV": HEADS}
+    lengths = (SHORT, 0, question.config.chunk_size + TAIL)
+    raw = RULES[family.rule].decay != "none"
+    return (
+        Problem(**usual, T=2 * question.config.chunk_size + TAIL),
+        Problem(**usual, T=sum(lengths), lengths=lengths, qk_l2norm=True, gate_in_kernel=raw),
+    )
 
 
 @cache

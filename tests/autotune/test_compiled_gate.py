@@ -130,6 +130,18 @@ def test_another_triton_adds_its_verdicts_and_takes_none_away(tmp_path: Path, mo
     assert gated_under(here).table == mended, "what is known is not asked again"
 
 
+@pytest.mark.parametrize("rule", ["gdn2", "kda", "gdn", "linear"])
+def test_a_configuration_is_run_as_calls_need_it(rule: str):
+    """A plain call, and one that has all options that make other programs."""
+    config = compiled_gate.LaunchConfig.parse("c32")
+    question = running.RunQuestion(family=replace(FAMILY, rule=rule), config=config, arch=90)
+    plain, other = running.problems(question)
+    assert plain.lengths is None and not plain.qk_l2norm and not plain.gate_in_kernel
+    assert other.qk_l2norm and other.gate_in_kernel == (other.rule.decay != "none")
+    assert other.lengths is not None and 0 in other.lengths
+    assert 0 < min(filter(None, other.lengths)) < config.chunk_size < max(other.lengths)
+
+
 def test_what_races_when_it_is_run_is_refused_with_its_rule_and_what_does_not_passes():
     family = replace(FAMILY, dtype="bf16", K=128, V=128)
     tokens = ("c64,variant=packed,scores=64x4x2", "c32,variant=packed,scores=64x2x1,states=64x4x2")
@@ -139,5 +151,7 @@ def test_what_races_when_it_is_run_is_refused_with_its_rule_and_what_does_not_pa
     answers = {answer.question.config.token: answer for answer in running.ask_run(questions, 1)}
     races, clean = (answers[token] for token in tokens)
     assert races.held is False and "operand-in-flight" in races.detail and "packed.py:" in races.detail
-    assert clean.held is True and "3 schedules" in clean.detail and clean.program not in ("", races.program)
+    assert (
+        clean.held is True and "2 calls under 3 schedules" in clean.detail and clean.program not in ("", races.program)
+    )
     assert [running.can_run(arch) for arch in ("sm_80", "sm_90", "sm_100", "gfx942")] == [True, True, False, False]

@@ -59,13 +59,22 @@ def judge_call(
 
 @contextmanager
 def judging(
-    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[Verdict], None] | None = None
-) -> Iterator[list[Verdict]]:
-    """Within, every launch on CPU tensors is compiled, run and judged; the list holds a verdict for each so far."""
+    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[Verdict], None] | None = None,
+    passed: set[str] | None = None,
+) -> Iterator[list[Verdict]]:  # fmt: skip
+    """Within, every launch on CPU tensors is compiled, run and judged; the list holds a verdict for each so far.
+
+    passed: digests of programs that passed under these schedules, and are run under the first alone. It is added to, so that
+    calls that share programs on inputs of one kind share the work.
+    """
     verdicts: list[Verdict] = []
+    known: set[str] = set() if passed is None else passed
 
     def handle(launch: DeviceLaunch) -> None:
-        verdict = _judged(launch, schedules)
+        name = _static(launch.ptx)[1]
+        verdict = _judged(launch, schedules[:1] if passed is not None and name in known else schedules)
+        if not (verdict.faults or verdict.differences):
+            known.add(name)
         verdicts.append(verdict)
         if each is not None:
             each(verdict)

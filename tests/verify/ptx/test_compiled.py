@@ -65,6 +65,23 @@ def test_bad_usage_ends_with_one_line(arguments: list[str], says: str):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+SHARED = """
+from deltaproof.verify.ptx.launch import judging
+from examples.one_race import call, corrected
+passed = set()
+for run in (call, corrected, corrected, call):
+    with judging(90, passed=passed) as verdicts:
+        run()
+    print(len(passed), bool(verdicts[0].faults))
+"""
+
+
+def test_a_program_that_passed_is_run_once_more_and_its_race_is_still_found():
+    result = run("-c", SHARED)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.splitlines() == ["0 True", "1 False", "1 False", "1 True"]
+
+
 def test_what_the_assembler_makes_of_ptx_is_judged_too(tmp_path: Path):
     from .stored import read
 
