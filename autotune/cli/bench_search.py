@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import CORES, JobsOption, stdout
+from ...verify.cli.options import CORES, JobsOption, JsonOption, stdout
 from .options import errors, progress, write
 
 
@@ -19,7 +19,7 @@ def bench_search(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every method on every landscape.")] = 10,
     budget: Annotated[int, typer.Option(min=50, help="Evaluations of a run.")] = 200,
     jobs: JobsOption = CORES,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
+    json_path: JsonOption = None,
 ) -> None:
     """Replay recorded timings and compare our search with random search and plain TPE, as fractions of the optimum."""
     from ..search.bench_search import bench, print_bench

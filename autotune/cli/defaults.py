@@ -9,7 +9,19 @@ import typer
 
 from ...verify.cli.options import CORES, FAILED, INTERRUPTED, JobsOption, stderr, stdout
 from ...verify.run.cache import default_folder
-from .options import DIMS, DTYPES, TUNED_RULES, DimOption, DtypeOption, RuleOption, errors, progress, selection, usage
+from .options import (
+    DIMS,
+    DTYPES,
+    TUNED_RULES,
+    DimOption,
+    DtypeOption,
+    RuleOption,
+    errors,
+    progress,
+    selection,
+    usage,
+    writable,
+)
 
 
 def defaults(
@@ -40,6 +52,8 @@ def defaults(
     except ValueError as error:
         usage(str(error))
     _, rules, dtypes, dims = selection(None, rule or TUNED_RULES, dtype or DTYPES, dim or DIMS)
+    if out is not None:
+        writable(out)
     store = CompiledStore(
         folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
     )

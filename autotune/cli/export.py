@@ -26,6 +26,7 @@ def export(
 ) -> None:
     """Write a GPU's table in the format of another program."""
     target = gpu_of(gpu)
+    writable(out)
     if to is Format.fla:
         _export_fla(target, source, out)
     from ...results.digests.kernels import kernel_digest, record_kernel
@@ -54,7 +55,6 @@ def export(
                 f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(records, entry.key), indent=1) + "\n"
                 for entry in entries
             }
-        writable(out)
         for name, text in files.items():
             write(out / name, text)
     stdout.print(f"{counted(len(files), 'file')} in {out}", soft_wrap=True, markup=False)
@@ -66,7 +66,6 @@ def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
 
     with errors():
         files = fla_files(source, target)
-    writable(out)
     for name, text in files.items():
         write(out / name, text)
     stdout.print(

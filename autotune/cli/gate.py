@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ...verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
-from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress
+from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress, writable
 
 
 def gate(
@@ -27,6 +27,7 @@ def gate(
     with errors(), progress() as hooks:
         ledger = ledger_of(target, out)
         needs_table(ledger)
+        writable(ledger.table_path.parent)
         outcome = gate_table(ledger, target, jobs=jobs, progress=hooks.progress)
     for line in (*outcome.failed, *outcome.broken):
         stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)

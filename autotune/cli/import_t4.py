@@ -19,9 +19,14 @@ def import_results(
     if source != "t4":
         usage(f"--from {source!r}; accepted: t4")
     from ...results.export.t4 import from_t4
-    from ...results.schema.strict import parse
+    from ...results.schema.strict import TableError, parse
     from ...results.schema.table import read_text
     from ..reports.summary import print_t4
 
     with errors():
-        print_t4(stdout, from_t4(parse(read_text(file), str(file))))
+        document = parse(read_text(file), str(file))
+        try:
+            found = from_t4(document)
+        except TableError as error:
+            usage(f"{file}: {error}")
+        print_t4(stdout, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from ...verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
-from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress
+from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress, writable
 
 
 def rekey(
@@ -21,6 +21,7 @@ def rekey(
     with errors(), progress() as hooks:
         ledger = ledger_of(target, out)
         needs_table(ledger)
+        writable(ledger.table_path.parent)
         cache = Cache(folder=default_folder(), warn=hooks.warn)
         outcome = carry_over(ledger, target, cache, jobs=jobs, progress=hooks.progress)
     for line in outcome.left:

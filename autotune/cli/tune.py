@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ...specs.gpus import Gpu, gpus
-from ...verify.cli.options import CORES, FAILED, JobsOption, VersionOption, stderr, stdout
+from ...verify.cli.options import CORES, FAILED, JobsOption, JsonOption, VersionOption, stderr, stdout
 from .options import (
     BudgetOption,
     DimOption,
@@ -48,7 +48,7 @@ def tune_all(
     ] = None,
     jobs: JobsOption = CORES,
     out: OutOption = None,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False)] = None,
+    json_path: JsonOption = None,
     kernels: Annotated[
         Target,
         typer.Option(

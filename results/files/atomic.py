@@ -18,7 +18,7 @@ def replace(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
-    part = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
+    part = _part(path)
     try:
         with part.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -29,6 +29,19 @@ def replace(path: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def prove(path: Path) -> None:
+    """Make a part as `replace` would, and remove it. Raises OSError where `replace` would, but for a disk that fills up."""
+    part = _part(path)
+    try:
+        part.open("xb").close()
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
 
 
 def _sweep(path: Path) -> None:

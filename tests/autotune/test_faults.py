@@ -81,6 +81,18 @@ def test_a_hang_or_a_crash_costs_one_task():
     ]
 
 
+def touch(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+
+
+def test_there_are_never_more_processes_than_tasks(tmp_path: Path):
+    with Workers(40, partial(touch, tmp_path)) as workers:
+        for tasks, processes in ((0, 0), (1, 1), (1, 1), (2, 3), (1, 3)):
+            ended = list(workers.run(misbehave, [("fine",)] * tasks, timeout=60))
+            assert len(ended) == tasks
+            assert len(list(tmp_path.iterdir())) <= processes
+
+
 def stumble(folder: Path, starts: int) -> None:
     """Die the first few times."""
     number = len(list(folder.iterdir()))

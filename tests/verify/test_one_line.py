@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_type_hints
+
 import pytest
 import typer
+from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 from deltaproof.autotune.cli.app import app as autotune
 from deltaproof.verify.cli.app import app as verify
 from deltaproof.verify.cli.usage_errors import OneLineGroup
+
+REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
 
 
 @pytest.mark.parametrize(
@@ -17,6 +24,21 @@ from deltaproof.verify.cli.usage_errors import OneLineGroup
         (verify, ["all", "--nope"], ["verify all", "--nope", "--help"]),
         (verify, ["all", "--jobs", "0"], ["--jobs"]),
         (verify, ["all", "--jobs", "many"], ["--jobs"]),
+        (verify, ["all", "-j", "99999999999"], ["99999999999", "at most"]),
+        (autotune, ["--gpu", "H100", "-j", "99999999999"], ["99999999999", "at most"]),
+        (verify, ["all", "--json", ""], ["--json is empty"]),
+        (verify, ["all", "--json="], ["--json is empty"]),
+        (verify, ["replay", ""], ["an argument is empty"]),
+        (autotune, ["--gpu", "H100", "--out", ""], ["--out is empty"]),
+        (autotune, ["export", "--to", "python", "--gpu", "H100", "--out="], ["--out is empty"]),
+        (autotune, ["report", "--gpu", "H100", "--html", "."], ["--html"]),
+        (verify, ["all", "--target", "../x:y"], ["../x:y", "module:function"]),
+        (verify, ["all", "--target", "no.such.module:y"], ["no.such.module"]),
+        (verify, ["replay", f"{REPLAY}nosuch:s0"], ["nosuch", "ordinary"]),
+        (verify, ["replay", REPLAY.replace("t64", "t99999999999") + "ordinary:s0"], ["too large", "at most"]),
+        (verify, ["replay", "n" * 300], ["not a replay token"]),
+        (verify, ["explain", "gdn2:bf16:b1:t64:h1x1:k3200:v32:collinear:s0"], ["3200", "256"]),
+        (verify, ["explain", "gdn2:bf16:b1:t64:h1x1:k32:v32:nosuch:s0"], ["nosuch", "ordinary"]),
         (verify, ["all", "--profile", "thorough"], ["thorough", "quick", "merge", "nightly"]),
         (verify, ["all", "--device", "tpu"], ["tpu", "interpreter"]),
         (verify, ["all", "--json", "."], ["--json"]),
@@ -41,6 +63,47 @@ def test_bad_usage_is_one_line(app: typer.Typer, arguments: list[str], says: lis
     assert not done.stdout
     assert len(done.stderr.strip().splitlines()) == 1
     assert all(word in done.stderr for word in says)
+
+
+def _outputs() -> Iterator[tuple[typer.Typer, str, str]]:
+    """Every option that names a file to write: application, subcommand, option."""
+    for app in (verify, autotune):
+        assert app.registered_callback is not None
+        commands = [
+            ("", app.registered_callback.callback),
+            *((str(c.name), c.callback) for c in app.registered_commands),
+        ]
+        for command, function in commands:
+            for name, hint in get_type_hints(function, include_extras=True).items():
+                for about in getattr(hint, "__metadata__", ()):
+                    if isinstance(about, OptionInfo) and not about.dir_okay and not about.exists:
+                        names = [str(word) for word in (about.default, *(about.param_decls or ()), f"--{name}")]
+                        yield app, command, next(word for word in names if word.startswith("--"))
+
+
+@pytest.mark.parametrize("bad", ["no-such-folder/file", "n" * 254, "."])
+@pytest.mark.parametrize(("app", "command", "option"), list(_outputs()))
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    app: typer.Typer, command: str, option: str, bad: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*([command] if command else []), option, bad])
+    assert done.exit_code == 2
+    assert option in done.stderr and bad[:20] in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, "", "\0", "[1e999, NaN]", '{"schema": 1, "verdicts": 1}']
+)
+@pytest.mark.parametrize(("app", "command"), [(verify, ["report"]), (verify, ["replay"]), (autotune, ["import"])])
+def test_a_file_that_is_no_report_is_one_line(app: typer.Typer, command: list[str], text: str, tmp_path: Path):
+    path = tmp_path / "deep.json"
+    path.write_text(text)
+    done = CliRunner().invoke(app, [*command, str(path)])
+    assert done.exit_code == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "deep.json" in done.stderr
 
 
 def test_help_and_no_arguments_are_still_answered_in_full():

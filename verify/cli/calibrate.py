@@ -28,6 +28,7 @@ from .options import (
     stdout,
     usage,
 )
+from .outputs import proven
 
 ANEW = 1
 """Added to the seed of the problems by which tau is checked: they are not those that tau was set by."""
@@ -41,7 +42,10 @@ def calibrate(
     profile: Annotated[ProfileName, typer.Option(help="Whose problems to draw.")] = MERGE,
     jobs: JobsOption = CORES,
     seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Write here, not to results/calibration.json.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write here, not to results/calibration.json.", dir_okay=False, callback=proven),
+    ] = None,
 ) -> None:
     """Measure the error of known-good kernels in units of sigma, and derive tau from it, or check it."""
     place = prepare(Device.interpreter)

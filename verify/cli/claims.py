@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,15 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..process.signals import check_interrupt, interruptible
 from ..verdicts.document import environment
-from .options import INTERRUPTED, Device, JsonOption, chosen, prepare, stderr, stdout, usage, write
+from .options import INTERRUPTED, Device, HtmlOption, JsonOption, chosen, prepare, stderr, stdout, write, write_text
 
 
 def claims(
     name: Annotated[list[str] | None, typer.Option("--claim", help="Only these, by name; may be repeated.")] = None,
     json_path: JsonOption = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write one self-contained page here.", dir_okay=False)
-    ] = None,
+    html: HtmlOption = None,
 ) -> None:
     """Run each claim of the papers as an experiment: claim, where it is made, what was measured, verdict.
 
@@ -55,10 +52,7 @@ def claims(
     if json_path is not None:
         write(json_path, document(results, about, seconds))
     if html is not None:
-        try:
-            html.write_text(page(results, GROUPS, about, seconds))
-        except OSError as error:
-            usage(f"cannot write {html}: {error.strerror}")
+        write_text(html, page(results, GROUPS, about, seconds))
     raise typer.Exit(0 if all(result.as_expected for result in results) else 1)
 
 

@@ -10,7 +10,7 @@ from ...specs.rule import RULES
 from ..cases.target_names import OWN
 from ..properties import NAMES as PROPERTIES
 from ..report.text import details, headline, print_shares
-from .options import Device, TargetOption, kernels_of, known, prepare, stdout, usage
+from .options import Device, TargetOption, kernels_of, known, prepare, stderr, stdout, usage
 
 
 def explain(
@@ -26,6 +26,7 @@ def explain(
     from ...results.files.calibration import tau
     from ..calibration.explain import explain as shares_of
     from ..cases.case import Replay
+    from ..cases.workload import SLOW, check_problem, updates
     from ..properties import load
     from ..run import plan, runner
 
@@ -35,6 +36,12 @@ def explain(
         known("kernel", [wanted.kernel], kernels)
         known("property", [wanted.prop], PROPERTIES)
         known("rule", [wanted.case.problem.rule.name], RULES)
+        check_problem(wanted.case.problem)
+        accepted = kernels[wanted.kernel].accepts(wanted.case.problem)
+        if accepted is not True:
+            usage(f"{wanted.kernel} does not take {wanted.case.problem.token}: {accepted or 'it gives no reason'}")
+        if updates(wanted.case.problem) > SLOW:
+            stderr.print("a large problem, computed once for every rounding site: this takes minutes", soft_wrap=True)
         shares, threshold = shares_of(kernels[wanted.kernel], wanted.case), tau()
     except ValueError as error:
         usage(str(error))

@@ -28,6 +28,7 @@ from .options import (
     usage,
     write,
 )
+from .outputs import proven
 
 QUICK = ProfileName("quick")
 GOALS = {"quick": 0.90, "merge": 0.99, "nightly": 0.99}
@@ -60,6 +61,7 @@ def mutants(
             "--localise",
             help="Also localise each killed fault; write the localisation accuracy to this file.",
             dir_okay=False,
+            callback=proven,
         ),
     ] = None,
 ) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from ... import __version__  # pyright: ignore[reportMissingImports]  # the folders are linked into the package
 from ..cases import profiles
 from ..cases.target_names import FORMS
+from .outputs import is_stdout, proven
 
 FAILED, USAGE, NOT_JUDGED, INTERRUPTED = 1, 2, 3, 130
 EXIT_CODES = (
@@ -36,11 +37,11 @@ class Device(StrEnum):
     sm_90 = "sm_90"
 
 
-def _in_a_folder(path: Path | None) -> Path | None:
-    """Refuse a file whose folder is not there before the work is done, not after."""
-    if path is not None and not path.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {path.parent}")
-    return path
+def _few(jobs: int) -> int:
+    """Refuse a number of processes that would take the machine down."""
+    if jobs > MOST_JOBS:
+        raise typer.BadParameter(f"{jobs} processes on {CORES} cores; at most {MOST_JOBS} are accepted")
+    return jobs
 
 
 ProfileName = StrEnum("ProfileName", list(profiles.PROFILES))
@@ -50,16 +51,18 @@ TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {' 
 KernelOption = Annotated[
     list[str] | None, typer.Option("--kernel", help="Only kernels that this pattern matches; may be repeated.")
 ]
-JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.")]
+MOST_JOBS = max(16, 4 * CORES)
+"""More processes than this only take memory from each other."""
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.", callback=_few)]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False, callback=_in_a_folder)
+    Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False, callback=proven)
 ]
 HtmlOption = Annotated[
     Path | None,
-    typer.Option("--html", help="Write one self-contained page here.", dir_okay=False, callback=_in_a_folder),
+    typer.Option("--html", help="Write one self-contained page here.", dir_okay=False, callback=proven),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option("--junit", help="Write JUnit XML here, for CI.", dir_okay=False, callback=_in_a_folder)
+    Path | None, typer.Option("--junit", help="Write JUnit XML here, for CI.", dir_okay=False, callback=proven)
 ]
 DeviceOption = Annotated[
     Device,
@@ -137,7 +140,7 @@ def write_text(path: Path, text: str, command: str = "verify") -> None:
     from ...results.files.atomic import replace
 
     try:
-        if _is_stdout(path):
+        if is_stdout(path):
             typer.echo(text, nl=False)
         elif path.exists() and not path.is_file():
             path.write_text(text, encoding="utf-8")
@@ -145,14 +148,6 @@ def write_text(path: Path, text: str, command: str = "verify") -> None:
             replace(Path(os.path.realpath(path)), text)
     except OSError as error:
         usage(f"cannot write {path}: {error.strerror}", command)
-
-
-def _is_stdout(path: Path) -> bool:
-    """Whether a path, by whatever name, is this command's standard output; opened anew, it would be overwritten."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(1))
-    except OSError:
-        return False
 
 
 def _has_gpu() -> bool:

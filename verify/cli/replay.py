@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -43,11 +44,12 @@ def replay(
 
     from ...results.files.calibration import tau
     from ..cases.case import Replay
+    from ..cases.workload import check_problem
     from ..properties import load
     from ..run import plan, runner
 
     try:
-        if Path(token).is_file():
+        if os.path.isfile(token):
             found = [
                 (v.target, v.counterexample.replay) for v in read_document(Path(token)).verdicts if v.counterexample
             ]
@@ -57,6 +59,7 @@ def replay(
             found = [(target, token)]
         replays = [(name, Replay.parse(text)) for name, text in found]
         for name, case in replays:
+            check_problem(case.case.problem)
             known("property", [case.prop], PROPERTIES)
             known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else kernels_of(name, place))
             if not plan.runs_on(load(case.prop), place):

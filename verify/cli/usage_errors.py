@@ -34,6 +34,10 @@ class OneLineGroup(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and exit with the command's code; without `standalone_mode`, as click does."""
+        words = sys.argv[1:] if args is None else list(args)
+        if named := _empty(words):
+            print(f"{prog_name or self.name}: {named} is empty; see {prog_name or self.name} --help", file=sys.stderr)
+            sys.exit(2)
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
@@ -51,3 +55,14 @@ class OneLineGroup(TyperGroup):
             sys.exit(error.exit_code)
         # A command that raises Exit gives its code here, one that returns gives None.
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _empty(words: Sequence[str]) -> str | None:
+    """The option or argument that is an empty string, as an unset variable of a shell gives it: a path or pattern of no length
+    would mean the folder at hand, or nothing."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not word:
+            return before if before.startswith("-") else "an argument"
+        if word.startswith("--") and word.endswith("="):
+            return word[:-1]
+    return None

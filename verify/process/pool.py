@@ -48,8 +48,8 @@ class Failure:
 class Workers:
     """Processes of one thread each that run tasks, from the first task on. A context manager: they are stopped at the end.
 
-    jobs: how many. start: run in each first. interpret: whether kernels are for Triton's interpreter. memory: bytes that
-    each may take; None for as many as there are.
+    jobs: how many at most; never more than there are tasks. start: run in each first. interpret: whether kernels are for
+    Triton's interpreter. memory: bytes that each may take; None for as many as there are.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Workers:
         self._memory = None if memory is None else MemoryWatch(memory)
         self._scratch = tempfile.TemporaryDirectory(prefix="deltaproof-", ignore_cleanup_errors=True)
         self._pool: ProcessPool | None = None
+        self._width = 0
         self._before = dict(os.environ)
 
     def __enter__(self) -> Workers:
@@ -101,6 +102,7 @@ class Workers:
         waiting = list(arguments)
         if busy is not None:
             waiting, task, timeout = [(busy, task, *one) for one in waiting], within, busy * PATIENCE
+        self._widen(min(self._jobs, len(waiting)))
         ended: SimpleQueue[tuple[int, Any]] = SimpleQueue()
         deaths, starts = [0] * len(waiting), 1
         running = {index: self._schedule(task, waiting, index, timeout, ended) for index in range(len(waiting))}
@@ -161,10 +163,16 @@ class Workers:
         future.add_done_callback(lambda done: ended.put((index, done)))
         return future
 
+    def _widen(self, width: int) -> None:
+        """Let so many processes be started, if fewer were until now; those have no tasks left."""
+        if width > self._width:
+            self._stop()
+            self._width = width
+
     def _started(self) -> ProcessPool:
         if self._pool is None:
             self._pool = ProcessPool(
-                max_workers=self._jobs,
+                max_workers=self._width,
                 max_tasks=_TASKS,
                 initializer=_begin,
                 initargs=(os.getpid(), self._scratch.name, self._start),

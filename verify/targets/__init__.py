@@ -65,7 +65,7 @@ def load(name: str, device: str = "") -> Target:
     if name in registered:
         return _target(name, _imported(name, registered[name].load), device)
     module, colon, attribute = name.partition(":")
-    if not (module and colon and attribute):
+    if not (colon and attribute and all(map(str.isidentifier, module.split(".")))):
         known = f"; registered: {', '.join(registered)}" if registered else ""
         raise ValueError(f"unknown target {name!r}; accepted: {'; '.join(FORMS)}{known}")
     return _target(name, _imported(name, lambda: getattr(_module(module), attribute)), device)
@@ -83,6 +83,8 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
         return find()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"target {name!r} cannot be imported: {error}") from None
+    except Exception as error:  # whatever a module of somebody else raises
+        raise ValueError(f"target {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _target(name: str, found: Any, device: str) -> Target:

@@ -97,7 +97,7 @@ def read_document(path: Path) -> Document:
     """A document. Raises ValueError that says what is wrong with the file."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"cannot read a report from {path}: {error}") from None
     if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, Mapping) else None
@@ -108,7 +108,7 @@ def read_document(path: Path) -> Document:
             environment={str(name): str(value) for name, value in content["environment"].items()},
             seconds=float(content["summary"]["seconds"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"{path} is not a report of verdicts ({type(error).__name__}: {error})") from None
 
 

@@ -1,0 +1,26 @@
+"""How much work a problem is, so that one that can never end is refused before it begins."""
+
+from __future__ import annotations
+
+from ...specs.inputs.regimes import REGIMES
+from ...specs.problem import Problem
+
+MOST = 2**28
+"""Updates of state elements; twice those of the largest problem that the nightly profile draws."""
+SLOW = 2**20
+"""From here on a person waits for minutes, and is told."""
+
+
+def updates(problem: Problem) -> int:
+    """Elements of states that its tokens update, counting a sequence without tokens as one token."""
+    return max(problem.T, 1) * problem.B * problem.HV * problem.K * problem.V
+
+
+def check_problem(problem: Problem) -> None:
+    """Raises ValueError for an unknown regime, and for a problem too large to be judged on a CPU."""
+    if problem.regime not in REGIMES:
+        raise ValueError(f"unknown regime {problem.regime!r} in {problem.token!r}; known: {', '.join(REGIMES)}")
+    if updates(problem) > MOST:
+        raise ValueError(
+            f"{problem.token!r} is too large: B x T x HV x K x V is {updates(problem)}, and {MOST} at most is accepted"
+        )
