@@ -121,17 +121,20 @@ def _scores(s: _Sizes) -> OpCounts:
     )
 
 
-def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, elements: float) -> OpCounts:
-    """A walk over the chunks, one program per head and block of V; keys and gates are read by every block."""
+def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, decayed: int) -> OpCounts:
+    """A walk over the chunks, one program per head and block of V; what it multiplies is read by every block.
+
+    decayed: of queries, erase keys and keys, how many it reads.
+    """
     return OpCounts(
         programs=s.heads * s.blocks(s.V),
         steps=s.chunks,
         products=products,
         chain=chain,
         exchanges=2,
-        elements=elements,
+        elements=0.0,
         own=own,
-        shared=s.C * (2 * s.K * s.size + s.per_key) + scores * s.C * s.C * s.size,
+        shared=s.size * s.C * (decayed * s.K + scores * s.C) + FP32 * s.gated,
     )
 
 
@@ -141,7 +144,7 @@ def _states(s: _Sizes) -> OpCounts:
     reads = s.per_value / s.V * C * block
     writes = s.size * (C * block if output else C * block + K * block)
     products = 2.0 * C * block * (K * (1 + s.erases + output) + C * (s.erases + output))
-    return _walk(s, products, 1 + 2 * s.erases, 1 + output, reads + writes, 2.0 * C * s.gated)
+    return _walk(s, products, 1 + 2 * s.erases, 1 + output, reads + writes, 1 + s.erases + output)
 
 
 def _packed_scores(s: _Sizes) -> OpCounts:
@@ -168,7 +171,7 @@ def _packed_walk(s: _Sizes) -> OpCounts:
 
 
 def _fused(s: _Sizes) -> OpCounts:
-    # Every block of V makes the scores of its chunk anew, and none are read.
+    # Every block of V decays its operands and makes the scores of its chunk anew, and reads none.
     by_key = replace(s.point, tile=Tile())  # its scores cut K as by default, whatever cuts V
     walk, scores = _states(s), _scores(replace(s, point=by_key))
     return replace(
@@ -177,7 +180,7 @@ def _fused(s: _Sizes) -> OpCounts:
         solver=scores.solver,
         chain=walk.chain + scores.chain,
         exchanges=walk.exchanges + scores.exchanges,
-        elements=walk.elements + scores.elements,
+        elements=2.0 * s.C * s.gated + scores.elements,
         shared=s.C * (2 * s.K * s.size + s.per_key),
     )
 
@@ -185,7 +188,7 @@ def _fused(s: _Sizes) -> OpCounts:
 def _state_grads(s: _Sizes) -> OpCounts:
     C, K, block = s.C, s.K, s.block(s.V)
     products = 2.0 * C * block * (K * (2 + s.erases) + C * (1 + s.erases))
-    return _walk(s, products, 1 + 2 * s.erases, 2, s.size * block * (2 * C + K), 2.0 * C * s.gated)
+    return _walk(s, products, 1 + 2 * s.erases, 2, s.size * block * (2 * C + K), 2 + s.erases)
 
 
 def _output(s: _Sizes) -> OpCounts:
@@ -196,9 +199,9 @@ def _output(s: _Sizes) -> OpCounts:
         products=2.0 * C * block * (K + C),
         chain=s.blocks(K) + 1,
         exchanges=s.blocks(K),
-        elements=C * s.gated,
+        elements=0.0,
         own=s.size * block * (K + 2 * C),
-        shared=C * (K * s.size + s.per_key) + C * C * s.size,
+        shared=C * K * s.size + C * C * s.size,
     )
 
 

@@ -27,11 +27,11 @@ SCHEMA = 2
 
 STAGES: dict[str, dict[str, tuple[str, ...]]] = {
     "chunk_fwd": {
-        "split": ("scores", "states"),
+        "split": ("scores", "operands", "states"),
         "packed": ("packed_scores", "packed_walk"),
         "fused": ("fused",),
     },
-    "chunk_train": {"split": ("scores", "states", "output", "state_grads", "score_grads", "input_grads")},
+    "chunk_train": {"split": ("scores", "operands", "states", "output", "state_grads", "score_grads", "input_grads")},
     "recurrent": {"tokens": ("tokens",), "pool": ("pool",)},
 }
 """Per op and variant, the stages that a call launches; the kernel of a stage is the function `<stage>_kernel`."""

@@ -117,8 +117,9 @@ def _forward(chunk: Chunk, scale: float, S: np.ndarray, numbers: Float64) -> tup
     """(forward fields of `Stages`, the state at the chunk's end)."""
     Aqk, T, A = stages.scores(chunk, scale, numbers)
     assert T is not None and A is not None  # an absent erase gate is one of zeros here
-    X, R, after = stages.writes(chunk, A, S, numbers)
-    o = stages.output(chunk, Aqk, S, R, scale, numbers)
+    given = stages.decayed(chunk, numbers)
+    X, R, after = stages.writes(given, A, stages.written(chunk), S, numbers)
+    o = stages.output(given.queries, Aqk, S, R, scale, numbers)
     return {"Aqk": Aqk, "T": T, "A": A, "X": X, "R": R, "S": S, "o": o}, after
 
 
@@ -127,7 +128,8 @@ def _backward(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
     """(gradients of the inputs, backward fields of `Stages`, the gradient of the state at the chunk's start)."""
     S, R = forward["S"], forward["R"]
-    dR, dX, before = stages.state_grads(chunk, forward["Aqk"], forward["A"], do, dS, scale, numbers)
+    given = stages.decayed(chunk, numbers)
+    dR, dX, before = stages.state_grads(given, forward["Aqk"], forward["A"], do, dS, scale, numbers)
     dAqk, dT, dv, dw = stages.score_grads(chunk, R, do, dX, 1.0, numbers)
     dq, dk, dg, db = stages.input_grads(chunk, S, R, do, dX, dS, scale * dAqk, dT, scale, numbers)
     gradients = {"q": dq, "k": dk, "v": dv, "g": dg, "b": db, "w": dw}

@@ -50,6 +50,15 @@ class Writes(NamedTuple):
     after: Array
 
 
+class Decayed(NamedTuple):
+    """Qbar, -Ebar, Kt [..., HV, C, K], and the chunk's decay [..., HV, K]; erasers is None without an erase gate."""
+
+    queries: Array
+    erasers: Array | None
+    keys: Array
+    total: Array
+
+
 class Operands(NamedTuple):
     """What a walk multiplies, chunk by chunk: Qbar, -Ebar, A^T Kt [..., HV, C, K], Aqk A [..., HV, C, C], and the chunk's decay.
 
@@ -91,24 +100,36 @@ def scores(chunk: Chunk, scale: float, numbers: Numbers) -> Scores:
     return Scores(Aqk, T, numbers.at("operand", _inverse(T, numbers)))
 
 
-def writes(chunk: Chunk, A: Array | None, S: Array, numbers: Numbers) -> Writes:
-    """X = z - Ebar S, R = A X, S_C = Gamma_C S + Kt^T R, z = w v."""
-    k, v = _given(chunk.k, chunk.v)
+def decayed(chunk: Chunk, numbers: Numbers) -> Decayed:
+    """Qbar = Gamma q, -Ebar = -Gamma b k, Kt = (Gamma_C / Gamma) k and Gamma_C."""
+    q, k = _given(chunk.q, chunk.k)
     decay = _decay(chunk, k, numbers)
-    X = R = v if chunk.w is None else chunk.w * v
-    if chunk.b is not None:
-        keys = numbers.at("operand", decay.prefix * (chunk.b * k))
-        X = numbers.at("operand", X - _matmul(keys, numbers.at("operand", S), numbers))
+    return Decayed(
+        queries=numbers.at("operand", decay.prefix * q),
+        erasers=None if chunk.b is None else -numbers.at("operand", decay.prefix * (chunk.b * k)),
+        keys=numbers.at("operand", decay.suffix * k),
+        total=decay.total,
+    )
+
+
+def written(chunk: Chunk) -> Array:
+    """z = w v."""
+    (v,) = _given(chunk.v)
+    return v if chunk.w is None else chunk.w * v
+
+
+def writes(given: Decayed, A: Array | None, z: Array, S: Array, numbers: Numbers) -> Writes:
+    """X = z - Ebar S, R = A X, S_C = Gamma_C S + Kt^T R."""
+    X = R = z
+    if given.erasers is not None:
+        X = numbers.at("operand", X + _matmul(given.erasers, numbers.at("operand", S), numbers))
         R = _matmul(A, X, numbers)
     R = numbers.at("operand", R)
-    keys = numbers.at("operand", decay.suffix * k)
-    return Writes(X, R, numbers.at("state", decay.total[..., None] * S + _matmul(_turn(keys), R, numbers)))
+    return Writes(X, R, numbers.at("state", given.total[..., None] * S + _matmul(_turn(given.keys), R, numbers)))
 
 
-def output(chunk: Chunk, Aqk: Array, S: Array, R: Array, scale: float, numbers: Numbers) -> Array:
-    """o = scale (Gamma q) S + Aqk R."""
-    (q,) = _given(chunk.q)
-    queries = numbers.at("operand", _decay(chunk, q, numbers).prefix * q)
+def output(queries: Array, Aqk: Array, S: Array, R: Array, scale: float, numbers: Numbers) -> Array:
+    """o = scale Qbar S + Aqk R."""
     read = _matmul(queries, numbers.at("operand", S), numbers) * numbers.constant(scale)
     return read + _matmul(Aqk, R, numbers)
 
@@ -150,19 +171,15 @@ class StateGrads(NamedTuple):
 
 
 def state_grads(
-    chunk: Chunk, Aqk: Array, A: Array | None, do: Array, dS: Array, scale: float, numbers: Numbers
+    given: Decayed, Aqk: Array, A: Array | None, do: Array, dS: Array, scale: float, numbers: Numbers
 ) -> StateGrads:
-    """dR = Aqk^T do + Kt dS, dX = A^T dR, dS0 = scale (Gamma q)^T do + Gamma_C dS - Ebar^T dX."""
-    q, k = _given(chunk.q, chunk.k)
-    decay, operand = _decay(chunk, k, numbers), numbers.at("operand", dS)
-    dR = _matmul(_turn(Aqk), do, numbers) + _matmul(numbers.at("operand", decay.suffix * k), operand, numbers)
+    """dR = Aqk^T do + Kt dS, dX = A^T dR, dS0 = scale Qbar^T do + Gamma_C dS - Ebar^T dX."""
+    dR = _matmul(_turn(Aqk), do, numbers) + _matmul(given.keys, numbers.at("operand", dS), numbers)
     dX = dR = numbers.at("operand", dR)
-    queries = numbers.at("operand", decay.prefix * q)
-    before = decay.total[..., None] * dS + _matmul(_turn(queries), do, numbers) * numbers.constant(scale)
-    if chunk.b is not None:
+    before = given.total[..., None] * dS + _matmul(_turn(given.queries), do, numbers) * numbers.constant(scale)
+    if given.erasers is not None:
         dX = numbers.at("operand", _matmul(_turn(A), dR, numbers))
-        keys = numbers.at("operand", decay.prefix * (chunk.b * k))
-        before = before - _matmul(_turn(keys), dX, numbers)
+        before = before + _matmul(_turn(given.erasers), dX, numbers)
     return StateGrads(dR, dX, numbers.at("state", before))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...specs.arithmetic.numbers import Array, Numbers
-from ...specs.oracle.stages import Chunk
+from ...specs.oracle.stages import Chunk, Decayed
 
 NONE, SCALAR = 0, 1
 """How a gate is tied, as kernels are told."""
@@ -75,8 +76,26 @@ class LaunchArguments:
         shape = (*self.leading, self.scalars["HV"], self.scalars["K"], self.scalars["V"])
         return self.numbers.zeros(shape)
 
+    def decayed(self, span: Span) -> Decayed:
+        """What a walk is given of a chunk; what it does not read is None."""
+        total = self.tensors.get("total")
+        if total is None:
+            total = self.numbers.array(np.ones((1, 1)))
+        elif self.scalars["DECAY"] == SCALAR:
+            total = total[..., span.index, :, None]
+        else:
+            total = total[..., span.index, :, :]
+        queries, erasers, keys = (self.of_heads(name, span) for name in ("queries", "erasers", "keys"))
+        return Decayed(queries, erasers, keys, total)  # pyright: ignore[reportArgumentType]
+
     def chunks(self) -> Iterator[Span]:
-        for index, (start, rows) in enumerate(self.tensors["chunks"].tolist()):
+        """Those of the table, or without one those that the boundaries of sequences give."""
+        if "chunks" in self.tensors:
+            found = [(start, rows) for start, rows in self.tensors["chunks"].tolist()]
+        else:
+            C, bounds = self.scalars["C"], self.tensors["cu_seqlens"].tolist()
+            found = [(start, min(C, end - start)) for first, end in pairwise(bounds) for start in range(first, end, C)]
+        for index, (start, rows) in enumerate(found):
             if rows:
                 yield Span(index, start, rows)
 

@@ -110,8 +110,9 @@ def _walk(call: LaunchArguments, scores: Callable[[Span], tuple[Array, Array | N
         S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
         for span in spans:
             chunk, (Aqk, A) = call.chunk(span, "q", "k", "v", "g", "b", "w"), scores(span)
-            _, R, after = stages.writes(chunk, A, S, numbers)
-            found.tokens(span, o=stages.output(chunk, Aqk, S, R, call.scale, numbers))
+            given = stages.decayed(chunk, numbers)
+            _, R, after = stages.writes(given, A, stages.written(chunk), S, numbers)
+            found.tokens(span, o=stages.output(given.queries, Aqk, S, R, call.scale, numbers))
             S = after
         if call.scalars["FINAL"]:
             found.state("ht", n, S)

@@ -23,15 +23,25 @@ def scores(call: LaunchArguments) -> dict[str, Array]:
     return found.result()
 
 
+def operands(call: LaunchArguments) -> dict[str, Array]:
+    found = Collected(call.numbers)
+    for span in call.chunks():
+        given = stages.decayed(call.chunk(span, "q", "k", "g", "b"), call.numbers)
+        found.tokens(span, queries=given.queries, erasers=given.erasers, keys=given.keys)
+        if call.tensors.get("total") is not None:
+            found.tokens(Span(span.index, span.index, 1), total=given.total[..., None, :])
+    return found.result()
+
+
 def states(call: LaunchArguments) -> dict[str, Array]:
     found, numbers, writes_output = Collected(call.numbers), call.numbers, call.scalars["OUTPUT"]
     for n in call.sequences:
         S = call.state("h0", n) if call.scalars["INITIAL"] else call.no_state()
         for span in call.chunks_of(n):
-            chunk = call.chunk(span, "q", "k", "v", "g", "b", "w")
-            _, R, after = stages.writes(chunk, call.score("a", span), S, numbers)
+            given, z = call.decayed(span), stages.written(call.chunk(span, "v", "w"))
+            _, R, after = stages.writes(given, call.score("a", span), z, S, numbers)
             if writes_output:
-                found.tokens(span, o=stages.output(chunk, call.score("aqk", span), S, R, call.scale, numbers))
+                found.tokens(span, o=stages.output(given.queries, call.score("aqk", span), S, R, call.scale, numbers))
             else:
                 found.tokens(span, r=R)
                 found.state("h", span.index, S)
@@ -45,8 +55,8 @@ def output(call: LaunchArguments) -> dict[str, Array]:
     found = Collected(call.numbers)
     for span in call.chunks():
         S, R = call.state("h", span.index), call.of_heads("r", span)
-        chunk = call.chunk(span, "q", "g")
-        found.tokens(span, o=stages.output(chunk, call.score("aqk", span), S, R, call.scale, call.numbers))
+        queries, Aqk = call.of_heads("queries", span), call.score("aqk", span)
+        found.tokens(span, o=stages.output(queries, Aqk, S, R, call.scale, call.numbers))
     return found.result()
 
 
@@ -57,8 +67,8 @@ def state_grads(call: LaunchArguments) -> dict[str, Array]:
         for span in reversed(call.chunks_of(n)):
             found.state("dh", span.index, dS)
             scores = call.score("aqk", span), call.score("a", span)
-            chunk, do = call.chunk(span, "q", "k", "g", "b"), call.of_heads("do", span)
-            _, dX, dS = stages.state_grads(chunk, *scores, do, dS, call.scale, call.numbers)
+            do = call.of_heads("do", span)
+            _, dX, dS = stages.state_grads(call.decayed(span), *scores, do, dS, call.scale, call.numbers)
             found.tokens(span, dx=dX)
         if call.scalars["INITIAL"]:
             found.state("dh0", n, dS)
@@ -197,8 +207,10 @@ ORACLES: dict[str, StageOracle] = {
         ("prologue.activate", "activate", activate, "makes decays of raw gates", "g = -exp(A_log) softplus(f + dt_bias)"),
         ("chunkwise.scores", "scores", scores, "scores the tokens of a chunk against each other",
          "Aqk = scale tril(q_i . k_j D_ij), A = (I + stril(e_i . k_j D_ij))^-1"),
+        ("chunkwise.operands", "operands", operands, "makes what the walks over the chunks multiply",
+         "Qbar = Gamma q, -Ebar = -Gamma b k, Kt = (Gamma_C / Gamma) k and Gamma_C"),
         ("chunkwise.states", "states", states, "carries the state from chunk to chunk", _WALK),
-        ("chunkwise.output", "output", output, "reads the outputs", "o = scale (Gamma q) S + Aqk R"),
+        ("chunkwise.output", "output", output, "reads the outputs", "o = scale Qbar S + Aqk R"),
         ("recurrent.tokens", "tokens", tokens, "goes from token to token", "GDN-2 Eq. 8-10"),
         ("inference.packed", "packed_scores", inference.packed_scores, "makes what the walk over the chunks multiplies",
          "Qbar, -Ebar, A^T Kt, Aqk A and Gamma_C, A = (I + stril(e_i . k_j D_ij))^-1"),
@@ -206,7 +218,7 @@ ORACLES: dict[str, StageOracle] = {
          "X = z - Ebar S, o = scale Qbar S + (Aqk A) X, S' = Gamma_C S + (A^T Kt)^T X"),
         ("inference.fused", "fused", inference.fused, "is all of the forward pass", "GDN-2 Eq. 36-44"),
         ("chunkwise.state_grads", "state_grads", state_grads, "carries the gradient of the state back from chunk to chunk",
-         "dX = A^T (Aqk^T do + Kt dS'), dS = scale (Gamma q)^T do + Gamma_C dS' - Ebar^T dX"),
+         "dX = A^T (Aqk^T do + Kt dS'), dS = scale Qbar^T do + Gamma_C dS' - Ebar^T dX"),
         ("chunkwise.score_grads", "score_grads", score_grads, "takes gradients to scores, values and write gates",
          "dAqk = scale tril(do R^T), dT = -stril(dX R^T), dv = w dX, dw = v dX"),
         ("chunkwise.input_grads", "input_grads", input_grads, "takes gradients to queries, keys, decays and erase gates",
@@ -226,6 +238,7 @@ MEANING = {
     "queries": "the decayed queries",
     "erasers": "the decayed erase keys",
     "writers": "the keys that write, A^T Kt",
+    "keys": "the decayed keys",
     "pairs": "what tokens read of each other, Aqk A",
     "total": "the decay of each chunk",
     "h": "the state before each chunk",

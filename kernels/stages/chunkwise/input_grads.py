@@ -18,10 +18,9 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import double, load_decay, meets, pair_decay
+from ..device.decay import chunk_factors, double, load_decay, meets, pair_decay
 from .fold import fold
 from .scores import erase_key
-from .states import chunk_factors
 
 
 @triton.jit

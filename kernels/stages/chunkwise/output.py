@@ -1,4 +1,4 @@
-"""Stage 3: the outputs of a chunk from the state before it and its own writes.
+"""Stage 4: the outputs of a chunk from the state before it and its own writes.
 
 o = scale * Qbar S0 + Aqk R        (GDN-2 Eq. 44)
 """
@@ -11,28 +11,24 @@ from ...arguments.layout import Layout
 from ...arguments.shapes import Shapes
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from .states import chunk_factors
+from .operands import load_operand
 
 
 @triton.jit
 def output_kernel(
-    q,  # [tokens, H, K]
-    g,  # [tokens, G] or [tokens, G, K]
+    queries,  # [tokens, HV, K]: Qbar
     aqk,  # [tokens, HV, C]
     h,  # [M, HV, K, V]
     r,  # [tokens, HV, V]
     o,  # [tokens, HV, V]
     chunks,  # [M, 2]
     scale,
-    H: tl.constexpr,
     HV: tl.constexpr,
-    G: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
     BK: tl.constexpr,
     BV: tl.constexpr,
-    DECAY: tl.constexpr,
 ):
     # One program: one (chunk, value head), BV columns of its outputs.
     i_c = tl.program_id(0).to(tl.int64)
@@ -47,12 +43,10 @@ def output_kernel(
     out = tl.zeros([C, BV], tl.float32)
     for first in range(0, K, BK):
         channel = first + tl.arange(0, BK)
-        up, _, _ = chunk_factors(g, start, rows, i_hv // (HV // G), row, channel, G, K, DECAY)
-        at = ((start + row[:, None]) * H + i_hv // (HV // H)) * K + channel[None, :]
-        query = tl.load(q + at, mask=(row[:, None] < rows) & (channel[None, :] < K), other=0.0).to(tl.float32) * up
+        query = load_operand(queries, start, rows, i_hv, row, channel, HV, K)
         at = ((i_c * HV + i_hv) * K + channel[:, None]) * V + column[None, :]
         state = tl.load(h + at, mask=(channel[:, None] < K) & (column[None, :] < V), other=0.0)
-        out += tl.dot(query.to(q.dtype.element_ty), state, input_precision="ieee")
+        out += tl.dot(query, state, input_precision="ieee")
     at = (start + row[:, None]) * HV + i_hv
     score = tl.load(aqk + at * C + row[None, :], mask=row[:, None] < rows, other=0.0)
     write = tl.load(r + at * V + column[None, :], mask=inside_v, other=0.0)
@@ -61,8 +55,7 @@ def output_kernel(
 
 
 def output(
-    q: torch.Tensor,
-    g: torch.Tensor | None,
+    queries: torch.Tensor,
     aqk: torch.Tensor,
     h: torch.Tensor,
     r: torch.Tensor,
@@ -77,8 +70,7 @@ def output(
     block = min(tile.block, shapes.V_block)
     o = torch.empty_like(r)
     output_kernel[(layout.chunks.shape[0], shapes.HV, triton.cdiv(shapes.V, block))](
-        q=q,
-        g=g,
+        queries=queries,
         aqk=aqk,
         h=h,
         r=r,
@@ -89,6 +81,6 @@ def output(
         BK=min(tile.block, shapes.K_block),
         BV=block,
         **launch_options(tile.num_warps, tile.num_stages),
-        **shapes.constants("H", "HV", "G", "K", "V", "DECAY"),
+        **shapes.constants("HV", "K", "V"),
     )
     return o

@@ -14,16 +14,15 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from .scores import erase_key
-from .states import chunk_factors
+from .operands import Operands, load_operand, load_total
 
 
 @triton.jit
 def state_grads_kernel(
-    q,  # [tokens, H, K]
-    k,  # [tokens, H, K]
-    g,  # [tokens, G] or [tokens, G, K]
-    b,  # [tokens, B] or [tokens, B, K]
+    queries,  # [tokens, HV, K]: Qbar
+    erasers,  # [tokens, HV, K]: -Ebar
+    keys,  # [tokens, HV, K]: Kt
+    total,  # [M, HV] or [M, HV, K]: decay of each chunk
     aqk,  # [tokens, HV, C]
     a,  # [tokens, HV, C]
     do,  # [tokens, HV, V]
@@ -31,13 +30,10 @@ def state_grads_kernel(
     dh,  # [M, HV, K, V]: gradient of the state after each chunk
     dx,  # [tokens, HV, V]
     dh0,  # [N, HV, K, V]
-    chunks,  # [M, 2]
+    cu_seqlens,  # [N + 1]
     first_chunk,  # [N + 1]
     scale,
-    H: tl.constexpr,
     HV: tl.constexpr,
-    G: tl.constexpr,
-    B: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
     C: tl.constexpr,
@@ -61,42 +57,38 @@ def state_grads_kernel(
         dstate = tl.load(dht + i_nh * K * V + state_at, mask=state_inside, other=0.0).to(tl.float32)
     else:
         dstate = tl.zeros([KP, BV], tl.float32)
-    first = tl.load(first_chunk + i_n)
-    last = tl.load(first_chunk + i_n + 1)
-    for step in range(0, last - first):
-        i_c = last - 1 - step
-        start = tl.load(chunks + 2 * i_c)
-        rows = tl.load(chunks + 2 * i_c + 1)
-        operand = dstate.to(k.dtype.element_ty)
+    first = tl.load(cu_seqlens + i_n)
+    end = tl.load(cu_seqlens + i_n + 1)
+    chunk = tl.load(first_chunk + i_n)
+    count = tl.cdiv(end - first, C).to(tl.int32)
+    for step in tl.range(0, count):
+        i = count - 1 - step
+        start = first + i * C
+        rows = tl.minimum(end - start, C)
+        i_c = chunk + i
+        kept = load_total(total, i_c, i_hv, channel, HV, K, DECAY)
+        operand = dstate.to(dh.dtype.element_ty)
         tl.store(dh + (i_c * HV + i_hv) * K * V + state_at, operand, mask=state_inside)
-        inside_k = (row[:, None] < rows) & (channel[None, :] < K)
-        inside_v = (row[:, None] < rows) & (column[None, :] < V)
-        at = ((start + row[:, None]) * H + i_hv // (HV // H)) * K + channel[None, :]
-        y = tl.load(k + at, mask=inside_k, other=0.0).to(tl.float32)
-        up, down, total = chunk_factors(g, start, rows, i_hv // (HV // G), row, channel, G, K, DECAY)
-        query = (tl.load(q + at, mask=inside_k, other=0.0).to(tl.float32) * up).to(q.dtype.element_ty)
-        at = (start + row[:, None]) * HV + i_hv
-        out_grad = tl.load(do + at * V + column[None, :], mask=inside_v, other=0.0)
-        score = tl.load(aqk + at * C + row[None, :], mask=row[:, None] < rows, other=0.0)
-        grad = tl.dot((y * down).to(k.dtype.element_ty), operand, input_precision="ieee")
-        grad += tl.dot(tl.trans(score), out_grad, input_precision="ieee")
-        dstate = dstate * total[:, None] + scale * tl.dot(tl.trans(query), out_grad, input_precision="ieee")
+        out_grad = load_operand(do, start, rows, i_hv, row, column, HV, V)
+        grad = tl.dot(load_operand(keys, start, rows, i_hv, row, channel, HV, K), operand, input_precision="ieee")
+        score = tl.trans(load_operand(aqk, start, rows, i_hv, row, row, HV, C))
+        grad = tl.dot(score, out_grad, grad, input_precision="ieee")
+        query = tl.trans(load_operand(queries, start, rows, i_hv, row, channel, HV, K))
+        dstate = dstate * kept + scale * tl.dot(query, out_grad, input_precision="ieee")
         if ERASE != NONE:
-            inverse = tl.load(a + at * C + row[None, :], mask=row[:, None] < rows, other=0.0)
-            grad = tl.dot(tl.trans(inverse), grad.to(k.dtype.element_ty), input_precision="ieee")
-            e, _ = erase_key(b, y, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
-            erase = tl.trans((e * up).to(k.dtype.element_ty))
-            dstate -= tl.dot(erase, grad.to(k.dtype.element_ty), input_precision="ieee")
-        tl.store(dx + at * V + column[None, :], grad.to(dx.dtype.element_ty), mask=inside_v)
+            inverse = tl.trans(load_operand(a, start, rows, i_hv, row, row, HV, C))
+            grad = tl.dot(inverse, grad.to(dh.dtype.element_ty), input_precision="ieee")
+            erase = tl.trans(load_operand(erasers, start, rows, i_hv, row, channel, HV, K))
+            dstate = tl.dot(erase, grad.to(dh.dtype.element_ty), dstate, input_precision="ieee")
+        inside_v = (row[:, None] < rows) & (column[None, :] < V)
+        at = ((start + row[:, None]) * HV + i_hv) * V + column[None, :]
+        tl.store(dx + at, grad.to(dx.dtype.element_ty), mask=inside_v)
     if INITIAL:
         tl.store(dh0 + i_nh * K * V + state_at, dstate, mask=state_inside)
 
 
 def state_grads(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    g: torch.Tensor | None,
-    b: torch.Tensor | None,
+    given: Operands,
     aqk: torch.Tensor,
     a: torch.Tensor,
     do: torch.Tensor,
@@ -108,19 +100,16 @@ def state_grads(
     layout: Layout,
     config: LaunchConfig,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(dh, dx, dh0): gradients of the states after each chunk [M, HV, K, V] and of X [tokens, HV, V] in q's dtype, and
+    """(dh, dx, dh0): gradients of the states after each chunk [M, HV, K, V] and of X [tokens, HV, V] in do's dtype, and
     of the initial states [N, HV, K, V] fp32, empty unless `initial`."""
     tile = config.state_grads
     sizes = (shapes.HV, shapes.K, shapes.V)
-    dh = q.new_empty(layout.chunks.shape[0], *sizes)
+    dh = do.new_empty(layout.chunks.shape[0], *sizes)
     dx = torch.empty_like(do)
-    dh0 = q.new_empty(layout.sequences if initial else 0, *sizes, dtype=torch.float32)
+    dh0 = do.new_empty(layout.sequences if initial else 0, *sizes, dtype=torch.float32)
     block = min(tile.block, shapes.V_block)
     state_grads_kernel[(layout.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
-        q=q,
-        k=k,
-        g=g,
-        b=b,
+        **given._asdict(),
         aqk=aqk,
         a=a,
         do=do,
@@ -128,7 +117,7 @@ def state_grads(
         dh=dh,
         dx=dx,
         dh0=dh0,
-        chunks=layout.chunks,
+        cu_seqlens=layout.cu_seqlens,
         first_chunk=layout.first_chunk,
         scale=scale,
         C=config.chunk_size,
@@ -137,6 +126,6 @@ def state_grads(
         INITIAL=initial,
         FINAL=dht is not None,
         **launch_options(tile.num_warps, tile.num_stages),
-        **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE"),
+        **shapes.constants("HV", "K", "V", "DECAY", "ERASE"),
     )
     return dh, dx, dh0

@@ -1,4 +1,4 @@
-"""Stage 2: walk the chunks of a sequence with the state in registers.
+"""Stage 3: walk the chunks of a sequence with the state in registers.
 
     X = z - Ebar S0,   R = A X,   SC = gamma_C S0 + Kt^T R
 
@@ -15,20 +15,7 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import load_decay, sums
-from .scores import erase_key
-
-
-@triton.jit
-def chunk_factors(g, start, rows, head, row, channel, G: tl.constexpr, K: tl.constexpr, DECAY: tl.constexpr):
-    """Decay from the chunk's start to each row (that row's included), from after each row to the end, and of the whole."""
-    C: tl.constexpr = row.shape[0]
-    if DECAY == NONE:
-        one = tl.full([C, 1], 1.0, tl.float32)
-        return one, one, tl.full([1], 1.0, tl.float32)
-    else:
-        here, after = load_decay(g, start, rows, head, row, channel, G, K, DECAY)
-        return tl.exp(sums(here, False)), tl.exp(sums(after, True)), tl.exp(tl.sum(here, 0))
+from .operands import Operands, load_operand, load_total
 
 
 @triton.jit
@@ -53,11 +40,12 @@ def write_value(v, w, b, start, rows, head, row, column, HV: tl.constexpr, B: tl
 
 @triton.jit
 def states_kernel(
-    q,  # [tokens, H, K], read only when outputs are written
-    k,  # [tokens, H, K]
+    queries,  # [tokens, HV, K]: Qbar, read only when outputs are written
+    erasers,  # [tokens, HV, K]: -Ebar
+    keys,  # [tokens, HV, K]: Kt
+    total,  # [M, HV] or [M, HV, K]: decay of each chunk
     v,  # [tokens, HV, V]
-    g,  # [tokens, G] or [tokens, G, K]
-    b,  # [tokens, B] or [tokens, B, K]
+    b,  # [tokens, B] or [tokens, B, K]: the write gate as well, where that is tied to one per head
     w,  # [tokens, HV] or [tokens, HV, V]
     aqk,  # [tokens, HV, C], read only when outputs are written
     a,  # [tokens, HV, C]
@@ -66,12 +54,10 @@ def states_kernel(
     r,  # [tokens, HV, V]
     o,  # [tokens, HV, V]
     ht,  # [N, HV, K, V]
-    chunks,  # [M, 2]
+    cu_seqlens,  # [N + 1]
     first_chunk,  # [N + 1]
     scale,
-    H: tl.constexpr,
     HV: tl.constexpr,
-    G: tl.constexpr,
     B: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -89,54 +75,55 @@ def states_kernel(
     i_nh = tl.program_id(0).to(tl.int64)
     i_n = i_nh // HV
     i_hv = i_nh % HV
-    i_h = i_hv // (HV // H)
     row = tl.arange(0, C)
     channel = tl.arange(0, KP)
     column = tl.program_id(1) * BV + tl.arange(0, BV)
     state_at = channel[:, None] * V + column[None, :]
     state_inside = (channel[:, None] < K) & (column[None, :] < V)
-    inside_v = column[None, :] < V
     if INITIAL:
         state = tl.load(h0 + i_nh * K * V + state_at, mask=state_inside, other=0.0).to(tl.float32)
     else:
         state = tl.zeros([KP, BV], tl.float32)
-    for i_c in range(tl.load(first_chunk + i_n), tl.load(first_chunk + i_n + 1)):
-        start = tl.load(chunks + 2 * i_c)
-        rows = tl.load(chunks + 2 * i_c + 1)
-        inside_k = (row[:, None] < rows) & (channel[None, :] < K)
-        key_at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
-        y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
-        up, down, total = chunk_factors(g, start, rows, i_hv // (HV // G), row, channel, G, K, DECAY)
-        score_at = ((start + row[:, None]) * HV + i_hv) * C + row[None, :]
-        value_at = ((start + row[:, None]) * HV + i_hv) * V + column[None, :]
-        x, _, _ = write_value(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE)
+    first = tl.load(cu_seqlens + i_n)
+    end = tl.load(cu_seqlens + i_n + 1)
+    chunk = tl.load(first_chunk + i_n)
+    # What no product is made of is not prefetched by the compiler: it is loaded a chunk ahead.
+    z, _, _ = write_value(v, w, b, first, end - first, i_hv, row, column, HV, B, V, ERASE, WRITE)
+    for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
+        start = first + i * C
+        rows = tl.minimum(end - start, C)
+        i_c = chunk + i
+        kept = load_total(total, i_c, i_hv, channel, HV, K, DECAY)
+        x = z
+        z, _, _ = write_value(v, w, b, start + C, end - start - C, i_hv, row, column, HV, B, V, ERASE, WRITE)
         operand = state.to(v.dtype.element_ty)
         if ERASE != NONE:
-            e, _ = erase_key(b, y, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
-            x -= tl.dot((e * up).to(k.dtype.element_ty), operand, input_precision="ieee")
-            inverse = tl.load(a + score_at, mask=row[:, None] < rows, other=0.0)
+            x = tl.dot(
+                load_operand(erasers, start, rows, i_hv, row, channel, HV, K), operand, x, input_precision="ieee"
+            )
+            inverse = load_operand(a, start, rows, i_hv, row, row, HV, C)
             x = tl.dot(inverse, x.to(v.dtype.element_ty), input_precision="ieee")
         write = x.to(v.dtype.element_ty)
+        value_at = ((start + row[:, None]) * HV + i_hv) * V + column[None, :]
+        inside_v = (row[:, None] < rows) & (column[None, :] < V)
         if OUTPUT:
-            query = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32) * up
-            out = scale * tl.dot(query.to(q.dtype.element_ty), operand, input_precision="ieee")
-            score = tl.load(aqk + score_at, mask=row[:, None] < rows, other=0.0)
-            out += tl.dot(score, write, input_precision="ieee")
-            tl.store(o + value_at, out.to(o.dtype.element_ty), mask=(row[:, None] < rows) & inside_v)
+            query = load_operand(queries, start, rows, i_hv, row, channel, HV, K)
+            out = scale * tl.dot(query, operand, input_precision="ieee")
+            score = load_operand(aqk, start, rows, i_hv, row, row, HV, C)
+            out = tl.dot(score, write, out, input_precision="ieee")
+            tl.store(o + value_at, out.to(o.dtype.element_ty), mask=inside_v)
         else:
             tl.store(h + (i_c * HV + i_hv) * K * V + state_at, operand, mask=state_inside)
-            tl.store(r + value_at, write, mask=(row[:, None] < rows) & inside_v)
-        key = tl.trans((y * down).to(k.dtype.element_ty))
-        state = state * total[:, None] + tl.dot(key, write, input_precision="ieee")
+            tl.store(r + value_at, write, mask=inside_v)
+        key = tl.trans(load_operand(keys, start, rows, i_hv, row, channel, HV, K))
+        state = tl.dot(key, write, state * kept, input_precision="ieee")
     if FINAL:
         tl.store(ht + i_nh * K * V + state_at, state, mask=state_inside)
 
 
 def walk_states(
-    q: torch.Tensor | None,
-    k: torch.Tensor,
+    given: Operands,
     v: torch.Tensor,
-    g: torch.Tensor | None,
     b: torch.Tensor | None,
     w: torch.Tensor | None,
     aqk: torch.Tensor | None,
@@ -151,10 +138,10 @@ def walk_states(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(h, r, o, ht): states before each chunk [M, HV, K, V] and R [tokens, HV, V] in v's dtype, o [tokens, HV, V], ht fp32.
 
-    With q, o is computed and h and r are empty; without q it is the other way round. ht is empty unless `final`.
+    With aqk, o is computed and h and r are empty; without it is the other way round. ht is empty unless `final`.
     """
     tile = config.states
-    output = q is not None
+    output = aqk is not None
     sizes = (shapes.HV, shapes.K, shapes.V)
     h = v.new_empty(layout.chunks.shape[0], *sizes) if not output else v.new_empty(0)
     r = torch.empty_like(v) if not output else v.new_empty(0)
@@ -162,10 +149,11 @@ def walk_states(
     ht = v.new_empty(layout.sequences if final else 0, *sizes, dtype=torch.float32)
     block = min(tile.block, shapes.V_block)
     states_kernel[(layout.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
-        q=q,
-        k=k,
+        queries=given.queries if output else None,
+        erasers=given.erasers,
+        keys=given.keys,
+        total=given.total,
         v=v,
-        g=g,
         b=b,
         w=w,
         aqk=aqk,
@@ -175,7 +163,7 @@ def walk_states(
         r=r,
         o=o,
         ht=ht,
-        chunks=layout.chunks,
+        cu_seqlens=layout.cu_seqlens,
         first_chunk=layout.first_chunk,
         scale=scale,
         C=config.chunk_size,
@@ -185,6 +173,6 @@ def walk_states(
         FINAL=final,
         OUTPUT=output,
         **launch_options(tile.num_warps, tile.num_stages),
-        **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
+        **shapes.constants("HV", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return h, r, o, ht

@@ -8,7 +8,7 @@ a product of two factors that are at most 1, and two sums that `double` carries 
 import triton
 import triton.language as tl
 
-from ...arguments.ties import CHANNEL
+from ...arguments.ties import CHANNEL, NONE
 
 
 @triton.jit
@@ -34,6 +34,18 @@ def sums(x, REVERSE: tl.constexpr):
         return tl.cumsum(tl.sum(x, 1), 0, reverse=REVERSE)[:, None]
     else:
         return tl.cumsum(x, 0, reverse=REVERSE)
+
+
+@triton.jit
+def chunk_factors(g, start, rows, head, row, channel, G: tl.constexpr, K: tl.constexpr, DECAY: tl.constexpr):
+    """Decay from the chunk's start to each row (that row's included), from after each row to the end, and of the whole."""
+    C: tl.constexpr = row.shape[0]
+    if DECAY == NONE:
+        one = tl.full([C, 1], 1.0, tl.float32)
+        return one, one, tl.full([1], 1.0, tl.float32)
+    else:
+        here, after = load_decay(g, start, rows, head, row, channel, G, K, DECAY)
+        return tl.exp(sums(here, False)), tl.exp(sums(after, True)), tl.exp(tl.sum(here, 0))
 
 
 @triton.jit
