@@ -171,7 +171,8 @@ def _passed(arch: int, problem: Problem) -> set[str]:
 def problems(question: RunQuestion) -> tuple[Problem, ...]:
     """The calls that are run: a plain one, and one with all that makes other programs of it.
 
-    That is packed sequences, a short, an empty, and one of a chunk and a bit; keys normalised and gates activated in the kernel.
+    Plain is training as it usually is: no state goes in or comes out. The other has both states; packed sequences, a short, an
+    empty, and one of a chunk and a bit; keys normalised and gates activated in the kernel.
     """
     from ...specs.problem import Problem
     from ...specs.rule import RULES
@@ -181,8 +182,9 @@ def problems(question: RunQuestion) -> tuple[Problem, ...]:
     usual |= {"H": HEADS, "HV": HEADS}
     lengths = (SHORT, 0, question.config.chunk_size + TAIL)
     raw = RULES[family.rule].decay != "none"
+    bare: dict[str, Any] = {"initial_state": False, "final_state": False}
     return (
-        Problem(**usual, T=2 * question.config.chunk_size + TAIL),
+        Problem(**usual, **bare, T=2 * question.config.chunk_size + TAIL),
         Problem(**usual, T=sum(lengths), lengths=lengths, qk_l2norm=True, gate_in_kernel=raw),
     )
 

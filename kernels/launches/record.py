@@ -86,22 +86,32 @@ def _call(
 
 
 def op_launches(
-    op: str, rule: Rule, dtype: DType, K: int, V: int, config: LaunchConfig, sizes: Sizes = RECORDED
+    op: str,
+    rule: Rule,
+    dtype: DType,
+    K: int,
+    V: int,
+    config: LaunchConfig,
+    sizes: Sizes = RECORDED,
+    *,
+    bare: bool = False,
 ) -> list[Launch]:
-    """Launches of one call of `op` ("chunk_train": forward and backward, "chunk_fwd" or "recurrent"), with states.
+    """Launches of one call of `op` ("chunk_train": forward and backward, "chunk_fwd" or "recurrent").
+
+    On packed sequences with initial and final states; bare: with neither, which makes other programs of most kernels.
 
     Raises ValueError for another op, RuntimeError under TRITON_INTERPRET.
     """
-    call = _call(rule, dtype, K, V, config, sizes)
+    call = _call(rule, dtype, K, V, config, sizes, states=not bare, packed=not bare)
 
     def train() -> None:
-        o, ht, aqk, a = staged.forward(call, final=True)
+        o, ht, aqk, a = staged.forward(call, final=not bare)
         staged.backward(call, aqk, a, o, ht)
 
     ops = {
         "chunk_train": train,
-        "chunk_fwd": lambda: staged.infer(call, final=True),
-        "recurrent": lambda: walk_tokens(call, final=True),
+        "chunk_fwd": lambda: staged.infer(call, final=not bare),
+        "recurrent": lambda: walk_tokens(call, final=not bare),
     }
     if op not in ops:
         raise ValueError(f"op={op!r}; accepted: {', '.join(ops)}")

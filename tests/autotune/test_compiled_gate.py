@@ -138,6 +138,7 @@ def test_a_configuration_is_run_as_calls_need_it(rule: str):
     plain, other = running.problems(question)
     assert plain.lengths is None and not plain.qk_l2norm and not plain.gate_in_kernel
     assert other.qk_l2norm and other.gate_in_kernel == (other.rule.decay != "none")
+    assert not (plain.initial_state or plain.final_state) and other.initial_state and other.final_state
     assert other.lengths is not None and 0 in other.lengths
     assert 0 < min(filter(None, other.lengths)) < config.chunk_size < max(other.lengths)
 

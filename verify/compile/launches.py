@@ -34,7 +34,12 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
     if subject.kernel == FIRST_STAGE:
         return first_stage_launches(rule, subject.dtype, subject.K, sizes)  # pyright: ignore[reportArgumentType]
     if variant in ("staged", "split", "tokens"):
-        return op_launches(op, *call, config, sizes)  # pyright: ignore[reportArgumentType]
+        # With states and sequences, and without either: the assembler has gone wrong on the second alone.
+        return [
+            launch
+            for bare in (False, True)
+            for launch in op_launches(op, *call, config, sizes, bare=bare)  # pyright: ignore[reportArgumentType]
+        ]
     # What these fuse into their one kernel, normalisation and the gate's activation, makes two programs of each.
     if variant in ("fused", "packed"):
         return [
