@@ -1,10 +1,12 @@
-"""The GPUs that are known by name: limits, peaks and their sources, read from `gpus.toml`."""
+"""The GPUs that are known by name: limits, peaks and their sources, read from `gpus.toml`, and the user's own."""
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -60,32 +62,118 @@ class Gpu:
 
 
 def gpu(name: str) -> Gpu:
-    """The GPU of this slug or alias, however it is spaced and capitalised.
-
-    Raises ValueError that lists the known ones and says how to add one.
+    """The GPU of this slug or alias, however it is spaced and capitalised. Raises ValueError that lists the known ones and
+    says how to add one, or that says what is wrong with the user's own file.
     """
     for known in gpus().values():
         if _plain(name) in map(_plain, (known.slug, *known.aliases)):
             return known
-    raise ValueError(f"unknown GPU {name!r}; known: {', '.join(gpus())}; specs/gpus.toml says how to add one")
+    raise ValueError(f"unknown GPU {name!r}; known: {', '.join(gpus())}; `autotune gpus` says how to add one")
+
+
+def gpus() -> dict[str, Gpu]:
+    """Every known GPU by slug: those that ship, and those of `own_file`, which come before them where both have a slug.
+
+    Raises ValueError, in one line, for what is wrong with the file.
+    """
+    path = own_file()
+    if path is None:
+        return shipped()
+    found = {**shipped(), **_own(path)}
+    return {slug: found[slug] for slug in sorted(found)}
 
 
 @cache
-def gpus() -> dict[str, Gpu]:
-    """Every known GPU by slug. Raises ValueError, KeyError or TypeError if the data that ships is damaged."""
-    data = tomllib.loads(Path(__file__).with_name("gpus.toml").read_text(encoding="utf-8"))
-    architectures = {name: Architecture(name=name, **_tuples(row)) for name, row in data["architectures"].items()}
+def shipped() -> dict[str, Gpu]:
+    """The GPUs that ship, by slug. Raises ValueError, KeyError or TypeError if their data is damaged."""
+    data = _data()
+    architectures = _architectures()
     found = {}
     for slug, row in sorted(data["gpus"].items()):
-        arch = architectures[row.pop("arch")]
-        found[slug] = Gpu(slug=slug, arch=arch, **_tuples(row))
-        if unknown := {*found[slug].source, *arch.source} - set(data["sources"]):
+        found[slug] = Gpu(slug=slug, arch=architectures[row["arch"]], **_tuples(row))
+        if unknown := {*found[slug].source, *found[slug].arch.source} - set(data["sources"]):
             raise ValueError(f"gpus.toml: {slug} names sources that are not there: {', '.join(sorted(unknown))}")
     return found
 
 
+def own_file() -> Path | None:
+    """DELTAPROOF_GPUS, or `gpus.toml` in the user's folder; None where there is neither. (`results.files.user_folder` says where
+    that is, and this asks the same, since neither folder may import the other.)
+    """
+    if named := os.environ.get("DELTAPROOF_GPUS", "").strip():
+        return Path(named)
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME", "").strip() or Path.home() / ".local" / "share")
+    path = base / "deltaproof" / "gpus.toml"
+    return path if os.path.lexists(path) else None
+
+
+def _own(path: Path) -> dict[str, Gpu]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    if unknown := sorted(set(data) - {"gpus", "architectures", "sources"}):
+        raise ValueError(f"{path}: unknown table [{unknown[0]}]; accepted: gpus, architectures, sources")
+    architectures = _architectures()
+    for name, row in _rows(data, "architectures", path):
+        architectures[name] = _made(Architecture, row, f"{path}: architectures.{name}", name=name)
+    found = {}
+    for slug, row in _rows(data, "gpus", path):
+        where = f"{path}: gpus.{slug}"
+        if (arch := row.get("arch")) not in architectures:
+            raise ValueError(
+                f"{where}: arch is {arch!r}; known: {', '.join(architectures)}, or an [architectures.NAME]"
+            )
+        found[slug] = _made(Gpu, row, where, slug=slug, arch=architectures[arch])
+    return found
+
+
+def _rows(data: dict[str, Any], name: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    rows = data.get(name, {})
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise ValueError(f"{path}: [{name}] holds something else than tables [{name}.NAME]")
+    return list(rows.items())
+
+
+def _made(kind: type[Any], row: dict[str, Any], where: str, **given: Any) -> Any:
+    """An Architecture or a Gpu from a row of a user's file. Raises ValueError that names the field."""
+    types = {field.name: str(field.type) for field in fields(kind)}
+    row = {"source": [], **({"aliases": []} if kind is Gpu else {}), **row}
+    for name, expected in types.items():
+        if name in given:
+            continue
+        if name not in row:
+            raise ValueError(f"{where}: field {name!r} is missing")
+        value = row[name]
+        if expected.startswith("tuple"):
+            good, words = isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of names"
+        else:
+            number = (int,) if expected == "int" else (int, float)
+            good = type(value) in number and 0 <= value < 2**53 and (value > 0 or name == "shared_reserved")
+            words = "a whole number above 0" if expected == "int" else "a number above 0"
+        if not good:
+            raise ValueError(f"{where}: field {name!r} is {value!r}, expected {words}")
+    if unknown := sorted(set(row) - set(types)):
+        raise ValueError(f"{where}: unknown field {unknown[0]!r}")
+    return kind(**given, **_tuples({name: row[name] for name in types if name not in given}))
+
+
+@cache
+def _data() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("gpus.toml").read_text(encoding="utf-8"))
+
+
+def _architectures() -> dict[str, Architecture]:
+    return {name: Architecture(name=name, **_tuples(row)) for name, row in _data()["architectures"].items()}
+
+
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name != "arch"}
 
 
 def _plain(name: str) -> str:

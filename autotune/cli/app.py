@@ -16,6 +16,7 @@ from .check import check
 from .defaults import defaults
 from .export import export
 from .gate import gate
+from .gpus import gpus
 from .import_t4 import import_results
 from .publish import publish
 from .rekey import rekey
@@ -47,6 +48,7 @@ app.callback(invoke_without_command=True)(tune_all)
 app.command("worker")(worker)
 app.command("space")(space)
 app.command("report")(report)
+app.command("gpus")(gpus)
 app.command("check")(check)
 app.command("gate")(gate)
 app.command("defaults")(defaults)

@@ -20,7 +20,7 @@ def import_results(
         usage(f"--from {source!r}; accepted: t4")
     from ...results.export.t4 import from_t4
     from ...results.schema.strict import TableError, parse
-    from ...results.schema.table import read_text
+    from ...results.schema.text_files import read_text
     from ..reports.summary import print_t4
 
     with errors():

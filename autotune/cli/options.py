@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ...specs.gpus import Gpu, gpus
+from ...specs.gpus import Gpu, shipped
 from ...specs.gpus import gpu as find_gpu
 from ...specs.rule import RULES
 from ...verify.cli import options as common
@@ -46,7 +46,9 @@ class Format(StrEnum):
     python = "python"
 
 
-GpuOption = Annotated[str, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}, or what a device calls itself.")]
+GpuOption = Annotated[
+    str, typer.Option("--gpu", help=f"A name: {', '.join(shipped())}, or what a device calls itself.")
+]
 OpOption = Annotated[list[str] | None, typer.Option("--op", help=f"{', '.join(OPS)}; may be repeated.")]
 RuleOption = Annotated[
     list[str] | None, typer.Option("--rule", help=f"{', '.join(TUNED_RULES)} by default; may be repeated.")
@@ -80,14 +82,33 @@ def gpu_of(name: str) -> Gpu:
 
 def device_of(target: Gpu) -> Device | None:
     """The device of this machine if it is that GPU. One that cannot be used is reported in a line and not returned."""
+
+    def find() -> Device | None:
+        from ..timing.measure import find
+
+        return find(target)
+
+    return _asked(find)
+
+
+def device_here() -> Device | None:
+    """The device of this machine, whatever it is; otherwise as `device_of`."""
+
+    def find() -> Device | None:
+        from ..timing.measure import here
+
+        return here()
+
+    return _asked(find)
+
+
+def _asked(find: Callable[[], Device | None]) -> Device | None:
     # The driver's device files, since asking torch would take seconds where there is no GPU.
     files = (Path("/dev/kfd"), Path("/dev/dxg"))
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not any(file.exists() for file in files):
         return None
-    from ..timing.measure import find
-
     try:
-        return find(target)
+        return find()
     except Exception as error:
         # Whatever a driver, a torch without it or a full disk may raise.
         name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "

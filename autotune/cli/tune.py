@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ...specs.gpus import Gpu, gpus
+from ...specs.gpus import Gpu, shipped
 from ...verify.cli.options import CORES, FAILED, JobsOption, JsonOption, VersionOption, stderr, stdout
 from .options import (
     BudgetOption,
@@ -33,7 +33,7 @@ from .options import (
 
 def tune_all(
     context: typer.Context,
-    gpu: Annotated[str | None, typer.Option("--gpu", help=f"A name: {', '.join(gpus())}.")] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help=f"A name: {', '.join(shipped())}.")] = None,
     op: OpOption = None,
     rule: RuleOption = None,
     dtype: DtypeOption = None,
@@ -62,7 +62,7 @@ def tune_all(
         _hand_on(context)
         return
     if gpu is None:
-        usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(gpus()))
+        usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(shipped()))
     target = gpu_of(gpu)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
     seconds = None if budget is None else seconds_of(budget)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...results.files.atomic import replace
 from ...results.schema import gpus as limits
-from ...specs.gpus import gpus
+from ...specs.gpus import shipped
 
 PATH = Path(limits.__file__).resolve().parents[1] / "gpus.json"
 
@@ -24,7 +24,7 @@ def document() -> str:
             "registers_per_block": gpu.arch.registers_per_block,
             "aliases": list(gpu.aliases),
         }
-        for slug, gpu in gpus().items()
+        for slug, gpu in shipped().items()
     ]
     lines = ",\n".join(map(json.dumps, rows))
     return f'{{\n"schema": {limits.SCHEMA},\n"gpus": [\n{lines}\n]\n}}\n'

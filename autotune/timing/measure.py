@@ -130,16 +130,19 @@ def by_use() -> list[tuple[int, int]]:
 
 
 def find(gpu: Gpu) -> Device | None:
-    """The device of this machine if it is that GPU, told by its properties and not by its name.
+    """The device of this machine if it is that GPU, told by its properties and not by its name. Raises NoAnswer as `here`."""
+    found = here()
+    same = found and identify(found.arch, found.sm_count, found.memory_gib)
+    return found if same and same.slug == gpu.slug else None
 
-    Raises NoAnswer if the process that asks it crashes or hangs.
-    """
+
+def here() -> Device | None:
+    """The device of this machine. Raises NoAnswer if the process that asks it crashes or hangs."""
     with Workers(1, device.start) as workers:
         ((_, found),) = workers.run(device.present, [()], ALIVE_SECONDS)
     if isinstance(found, pool.Failure):
         raise NoAnswer(f"the device of this machine cannot be asked what it is: {_failure(found, '', ALIVE_SECONDS)}")
-    same = found and identify(found.arch, found.sm_count, found.memory_gib)
-    return found if same and same.slug == gpu.slug else None
+    return found
 
 
 @contextmanager

@@ -49,9 +49,6 @@ def choose_config(
     if rule is None or not can_look_up(q):
         return default
     gpu = _gpu(q.device)
-    if gpu is None:
-        _say(f"{torch.cuda.get_device_name(q.device)} is no GPU that deltaproof knows; serving {default}", miss=True)
-        return default
     answer = lookup(
         op,
         rule=rule,
@@ -97,11 +94,12 @@ def _rule_name(decay: str, erase: str, write: str) -> str | None:
 
 
 @lru_cache(maxsize=16)
-def _gpu(device: torch.device) -> str | None:
+def _gpu(device: torch.device) -> str:
+    """The GPU's slug, or the name of its architecture for one that is not known."""
     properties = torch.cuda.get_device_properties(device)
     arch = properties.gcnArchName.partition(":")[0] if torch.version.hip else f"sm_{properties.major}{properties.minor}"
     known = identify(arch, properties.multi_processor_count, properties.total_memory / 2**30)
-    return None if known is None else known.slug
+    return arch if known is None else known.slug
 
 
 @lru_cache(maxsize=1024)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from ..files.packaged import packaged
+from ..files.user_folder import gpus_file
 from .strict import NAME, Fields, TableError, parse
 
 SCHEMA = 1
@@ -60,13 +62,54 @@ class Gpu:
 
 @cache
 def known_gpus() -> dict[str, Gpu]:
-    """Every known GPU by slug, sorted. Raises TableError if the data that ships is damaged."""
+    """Every known GPU by slug, sorted: those that ship, and the user's own, which come before them where both have a slug.
+
+    Raises TableError for data that is damaged.
+    """
+    gpus = dict(shipped_gpus())
+    path = gpus_file()
+    for fields in [] if path is None else _own(path):
+        gpu = _of_family(fields)
+        for other in gpus.values():
+            taken = {*map(_plain, (other.slug, *other.aliases))} & {*map(_plain, (gpu.slug, *gpu.aliases))}
+            if taken and other.slug != gpu.slug:
+                raise TableError(f"{fields.where}: the name {min(taken)!r} is that of {other.slug} too")
+        gpus[gpu.slug] = gpu
+    return {slug: gpus[slug] for slug in sorted(gpus)}
+
+
+@cache
+def shipped_gpus() -> dict[str, Gpu]:
+    """The GPUs that this package knows by itself."""
     fields = Fields(parse(packaged("gpus.json").read_text(encoding="utf-8"), "gpus.json"), "gpus.json")
     if fields.whole("schema") != SCHEMA:
         raise TableError(f"gpus.json: field 'schema' is not {SCHEMA}")
-    gpus = [_gpu(row) for row in fields.objects("gpus", "GPU")]
+    gpus = []
+    for row in fields.objects("gpus", "GPU"):
+        gpus.append(_gpu(row))
+        row.end()
     fields.end()
-    return {gpu.slug: gpu for gpu in sorted(gpus, key=lambda gpu: gpu.slug)}
+    return {gpu.slug: gpu for gpu in gpus}
+
+
+def forget_gpus() -> None:
+    """Read the user's own GPUs again when they are needed next."""
+    known_gpus.cache_clear()
+
+
+def of_architecture(arch: str) -> Gpu | None:
+    """A GPU of an architecture of which nothing else is known: it has the least of what those have that are known."""
+    family = [gpu for gpu in known_gpus().values() if gpu.arch == arch]
+    if not family:
+        return None
+    return Gpu(
+        slug=arch,
+        arch=arch,
+        sm_count=min(gpu.sm_count for gpu in family),
+        memory_gib=min(gpu.memory_gib for gpu in family),
+        shared_per_block=min(gpu.shared_per_block for gpu in family),
+        registers_per_block=min(gpu.registers_per_block for gpu in family),
+    )
 
 
 def resolve(name: str) -> Gpu:
@@ -125,5 +168,21 @@ def _gpu(fields: Fields) -> Gpu:
         registers_per_block=fields.whole("registers_per_block", 1),
         aliases=fields.texts("aliases", re.compile(r"[A-Za-z0-9 -]+")),
     )
-    fields.end()
     return gpu
+
+
+def _own(path: Path) -> list[Fields]:
+    # Most have no such file, and need not wait for its reader.
+    from .own_gpus import read_own
+
+    return read_own(path)
+
+
+def _of_family(fields: Fields) -> Gpu:
+    """A user's GPU, with the limits of its architecture where a GPU that ships has them."""
+    arch = fields.peek("arch")
+    family = next((gpu for gpu in shipped_gpus().values() if gpu.arch == arch), None)
+    if family is not None:
+        fields.default("shared_per_block", family.shared_per_block)
+        fields.default("registers_per_block", family.registers_per_block)
+    return _gpu(fields)

@@ -125,6 +125,14 @@ class Fields:
     def object(self, name: str) -> Fields:
         return Fields(self._take(name), f"{self.where}: {name}")
 
+    def peek(self, name: str) -> Any:
+        """A value that is left where it is; None if it is missing."""
+        return self._record.get(name)
+
+    def default(self, name: str, value: Any) -> None:
+        """Put a value where there is none."""
+        self._record.setdefault(name, value)
+
     @property
     def names(self) -> tuple[str, ...]:
         """What has not been taken yet, for objects whose names are data."""

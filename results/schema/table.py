@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,12 +13,11 @@ from .entry import TableEntry, entry_from_json, entry_to_json
 from .gpus import Gpu
 from .key import Key, key_from_json, key_to_json
 from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
+from .text_files import read_text
 
 SCHEMA = 2
 EVERYWHERE = "portfolio"
 """The slug of the table that holds for every GPU."""
-
-_LARGEST_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +129,6 @@ def read_table(path: Path) -> Table:
 def write_table(table: Table, path: Path) -> None:
     """Replace `path` atomically. Raises OSError."""
     replace(path, dumps(table))
-
-
-def read_text(path: Path) -> str:
-    """The text of a regular file of reasonable size. Raises TableError."""
-    try:
-        facts = path.stat()
-        # Opening a pipe would wait for its writer for ever.
-        if not stat.S_ISREG(facts.st_mode):
-            raise TableError(f"{path}: not a regular file")
-        if facts.st_size > _LARGEST_FILE:
-            raise TableError(f"{path}: {facts.st_size} bytes, more than the {_LARGEST_FILE} that a table may have")
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise TableError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise TableError(f"{path}: {error.strerror or error}") from None
 
 
 def _rows(name: str, rows: Iterable[object]) -> str:

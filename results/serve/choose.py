@@ -138,6 +138,14 @@ def choose(
     )
 
 
+def untuned(key: Key, reason: str) -> Answer:
+    """The safe default, for a call that no table is asked about."""
+    return Answer(
+        config=default_config(key.op, key.dtype, key.K), tier="default", source="default",
+        reason=f"{reason}; the safe default",
+    )  # fmt: skip
+
+
 def steps(have: Key, want: Key) -> int:
     """How far apart two keys of one subject are; sizes and options do not count where `have` holds for all sizes."""
     if not have.tokens:

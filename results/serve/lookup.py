@@ -41,8 +41,8 @@ def lookup(
 
     op: chunk_fwd, chunk_train or recurrent. rule: gdn2, kda, gdn, ... dtype: fp32, bf16 or fp16. K, V: head dimensions.
     tokens: of the longest sequence. heads: sequences times value heads. Both None: the answer ignores batch and length.
-    gpu: a slug ("h100-sxm") or a name that a device gives itself. varlen: packed sequences. state: with an initial
-    state.
+    gpu: a slug ("h100-sxm"), a name that a device gives itself, or an architecture ("sm_90"); the safe default for any
+    other. varlen: packed sequences. state: with an initial state.
     l2norm, gate: q and k are normalised, the decay gate is activated, in the op.
     min_tier: A, B or C; C was only compiled for this GPU, and never timed on one.
     min_gate: what an entry of tier C must have passed: "compiled", its programs ran without a fault on a CPU, as the caller's
@@ -54,7 +54,7 @@ def lookup(
     Environment and files are read when they are first needed; `forget` makes them be read again.
 
     Raises ValueError for an argument that makes no sense, the known names being listed; TableError (a ValueError) for a
-    table that is damaged.
+    table, or a file of GPUs, that is damaged.
     """
     # What is seldom given makes the key longer, and with it a hit slower.
     query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, min_gate, triton, driver)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from typing import Literal, get_args
 
 from ..digests.kernels import STAGES, forget_digests
-from ..schema.gpus import known_gpus, resolve
-from ..schema.key import OPTIONS, Key, bucket
+from ..schema.gpus import Gpu, forget_gpus, known_gpus, of_architecture, resolve
+from ..schema.key import LARGEST_BUCKET, OPTIONS, Key, bucket
+from ..schema.strict import DIGEST, TableError
 from ..schema.table import EVERYWHERE
-from .choose import Answer, MinGate, Query, TableIndex, choose, index_tables
+from .choose import Answer, MinGate, Query, TableIndex, choose, index_tables, untuned
 from .search_path import find_tables
+
+_NAME = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9 ()\[\]/_.,+-]{1,120}")
+"""What a GPU may call itself."""
 
 MinTier = Literal["A", "B", "C"]
 
@@ -47,14 +52,24 @@ def answer_query(
     if min_gate not in get_args(MinGate):
         raise ValueError(f"min_gate={min_gate!r}; accepted: interpreter, compiled, device")
     for name, size, least in (("K", K, 1), ("V", V, 1), ("tokens", tokens, 0), ("heads", heads, 1)):
-        if size is not None and (not isinstance(size, int) or size < least):
-            raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more")
+        if size is not None and (type(size) is not int or not least <= size <= LARGEST_BUCKET):
+            raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more, {LARGEST_BUCKET} at most")
+    for name, chosen in (("varlen", varlen), ("state", state), ("l2norm", l2norm), ("gate", gate)):
+        if type(chosen) is not bool:
+            raise ValueError(f"{name}={chosen!r}; accepted: True or False")
+    for name, version in (("triton", triton), ("driver", driver)):
+        if version is not None and not isinstance(version, str):
+            raise ValueError(f"{name}={version!r}; accepted: a version, or None")
+    if kernel_digest is not None and not (isinstance(kernel_digest, str) and DIGEST.fullmatch(kernel_digest)):
+        raise ValueError(f"kernel_digest={kernel_digest!r}; accepted: a digest as records have it, or None")
+    if tables is not None and not isinstance(tables, str | os.PathLike):
+        raise ValueError(f"tables={tables!r}; accepted: a folder or file, or None")
     if kernel_digest is None:
         if op not in STAGES:
             raise ValueError(f"op={op!r}; accepted: {', '.join(STAGES)}, or any other with its kernel_digest")
         if rule not in RULES:
             raise ValueError(f"rule={rule!r}; accepted: {', '.join(RULES)}, or any other with its kernel_digest")
-    device = resolve(gpu)
+    device = _device(gpu)
     wanted = (varlen, state, l2norm, gate)
     key = Key(
         op=op,
@@ -66,6 +81,8 @@ def answer_query(
         tokens=bucket(REFERENCE[0] if tokens is None else tokens),
         heads=bucket(REFERENCE[1] if heads is None else heads),
     )
+    if device is None:
+        return untuned(key, f"{key} on {gpu}: no GPU of that name is known, and `autotune gpus` says how to add one")
     query = Query(
         key=key, gpu=device, kernel=kernel_digest, min_tier=min_tier, min_gate=min_gate, triton=triton, driver=driver
     )
@@ -82,7 +99,22 @@ def answer_query(
 def forget_files() -> None:
     """Read files and the environment again when they are needed next."""
     _index.cache_clear()
+    forget_gpus()
     forget_digests()
+
+
+def _device(name: str) -> Gpu | None:
+    """The GPU of this name, or any of the architecture of this name, or None. Raises ValueError for what is no name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"unknown GPU {name!r}; known: {', '.join(known_gpus())}, and other names get the safe default"
+        )
+    try:
+        return resolve(name)
+    except TableError:
+        raise
+    except ValueError:
+        return of_architecture(name)
 
 
 @cache

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from ..files.packaged import packaged
+from ..files.user_folder import user_folder
 from ..schema.strict import TableError
 from ..schema.table import Table, loads, read_table
 
@@ -16,11 +16,7 @@ VARIABLE = "DELTAPROOF_TABLES"
 
 def user_tables() -> Path:
     """The folder with the tables that this user tuned."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", "").strip() or Path.home() / ".local" / "share")
-    return base / "deltaproof" / "tables"
+    return user_folder() / "tables"
 
 
 def find_tables(slug: str, first: str | os.PathLike[str] | None = None) -> tuple[Table, ...]:

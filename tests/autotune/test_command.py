@@ -16,7 +16,7 @@ invoke = CliRunner().invoke
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--gpu", "H1000"], ["H1000", "specs/gpus.toml", *gpus()]),
+        (["--gpu", "H1000"], ["H1000", "autotune gpus", *gpus()]),
         ([], ["--gpu", *gpus()]),
         (["--gpu", "H100", "--budget", "soon"], ["soon", "30m"]),
         (["--gpu", "H100", "--trials", "0"], ["--trials", "1"]),

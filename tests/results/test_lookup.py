@@ -213,7 +213,15 @@ def test_a_damaged_table_is_never_no_table(make, places, ask, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"gpu": "H1000"}, "unknown GPU 'H1000'; known: a100-sxm, b200, h100-pcie, h100-sxm"),
+        ({"gpu": "H100\n"}, "unknown GPU 'H100\\n'; known: a100-sxm, b200, h100-pcie, h100-sxm"),
+        ({"gpu": ""}, "unknown GPU ''"),
+        ({"K": True}, "K=True"),
+        ({"tokens": float("nan")}, "tokens=nan"),
+        ({"varlen": 2}, "varlen=2; accepted: True or False"),
+        ({"triton": 3.6}, "triton=3.6; accepted: a version, or None"),
+        ({"tables": 3}, "tables=3; accepted: a folder or file"),
+        ({"kernel_digest": 5}, "kernel_digest=5; accepted: a digest"),
+        ({"tokens": 1 << 60}, "tokens="),
         ({"min_tier": "D"}, "accepted: A, B, C"),
         ({"min_gate": "none"}, "accepted: interpreter, compiled, device"),
         ({"dtype": "float16"}, "accepted: fp32, bf16, fp16"),

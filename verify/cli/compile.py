@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ...specs.gpus import Gpu, gpus
+from ...specs.gpus import Gpu, gpus, shipped
 from ...specs.gpus import gpu as find_gpu
 from ...specs.rule import RULES
 from ..process.signals import interruptible
@@ -52,7 +52,7 @@ Exit codes: 0 everything compiles, fits and is assembled rightly, 1 something do
 
 
 def compile_all(
-    gpu: Annotated[str, typer.Option("--gpu", help=f"Comma-separated names, or 'all': {', '.join(gpus())}.")] = FEW,
+    gpu: Annotated[str, typer.Option("--gpu", help=f"Comma-separated names, or 'all': {', '.join(shipped())}.")] = FEW,
     kernel: KernelOption = None,
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
     dtype: Annotated[list[str] | None, typer.Option("--dtype", help="bf16, fp16, fp32; may be repeated.")] = None,
