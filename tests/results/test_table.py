@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.results.schema import table as tables
+from deltaproof.results.schema import text_files
 from deltaproof.results.schema.entry import TIERS, TableEntry
 from deltaproof.results.schema.gpus import Resources, known_gpus, resolve
 from deltaproof.results.schema.key import DTYPES, OPTIONS, Key, in_order
@@ -181,7 +181,7 @@ def test_what_is_not_a_file_of_text_is_refused_at_once(tmp_path: Path, kind: str
         case "empty":
             path.touch()
         case "huge":
-            monkeypatch.setattr(tables, "_LARGEST_FILE", 10)
+            monkeypatch.setattr(text_files, "_LARGEST_FILE", 10)
             path.write_text("{}" + " " * 20)
     with pytest.raises(TableError, match=r"h100-sxm.json: "):
         read_table(path)
