@@ -32,6 +32,9 @@ TRAINING = ("c32", "c32,solver=tf32x3,scores=64x2x1,states=32x4x2,output=128x2x1
 SERIAL = ("packed_walk", "states_kernel", "state_grads_kernel", "fused_kernel", "fwd_kernel_h")
 """Parts of the names of kernels whose longest loop goes over the chunks."""
 
+UNROLLED = 4
+"""Rows that a turn of `operands_kernel` takes."""
+
 Row = dict[str, Any]
 
 
@@ -144,6 +147,8 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
         if kernel == "scores_kernel":
             first = program.loops[0]
             return tiles if loop is first else levels if loop.depth else levels - 1
+        if kernel == "operands_kernel":
+            return chunk // UNROLLED
         if kernel == "input_grads_kernel":
             return blocks if loop is program.loops[0] else levels
         return tiles

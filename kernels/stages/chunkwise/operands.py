@@ -20,8 +20,8 @@ from ...arguments.ties import CHANNEL, NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 
-BLOCK, WARPS = 128, 1
-"""Channels of a program, and its warps: no product is made here, and no tile is searched."""
+WARPS = 1
+"""Of a program: no product is made here, and no tile is searched."""
 UNROLL = tl.constexpr(4)
 
 
@@ -54,14 +54,13 @@ def operands_kernel(
     B: tl.constexpr,
     K: tl.constexpr,
     C: tl.constexpr,
-    BK: tl.constexpr,
+    KP: tl.constexpr,
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
 ):
-    # One program: one (chunk, value head), BK key channels, down the rows and up again.
+    # One program: one (chunk, value head), down the rows and up again.
     i_c = tl.program_id(0).to(tl.int64)
     i_hv = tl.program_id(1)
-    i_k = tl.program_id(2)
     start = tl.load(chunks + 2 * i_c)
     rows = tl.load(chunks + 2 * i_c + 1)
     if rows == 0:
@@ -69,8 +68,8 @@ def operands_kernel(
     i_h = i_hv // (HV // H)
     i_g = i_hv // (HV // G)
     i_b = i_hv // (HV // B)
-    channel = i_k * BK + tl.arange(0, BK)
-    until = tl.zeros([BK], tl.float32)
+    channel = tl.arange(0, KP)
+    until = tl.zeros([KP], tl.float32)
     for i in tl.range(0, C, loop_unroll_factor=UNROLL):
         inside = (i < rows) & (channel < K)
         until += load_row(g, start + i, i < rows, i_g, channel, G, K, DECAY)
@@ -86,7 +85,7 @@ def operands_kernel(
         tl.store(total + (i_c * HV + i_hv) * K + channel, tl.exp(until), mask=channel < K)
     elif DECAY != NONE:
         tl.store(total + i_c * HV + i_hv + channel, tl.exp(until), mask=channel == 0)
-    after = tl.zeros([BK], tl.float32)
+    after = tl.zeros([KP], tl.float32)
     for step in tl.range(0, C, loop_unroll_factor=UNROLL):
         i = C - 1 - step
         y = load_row(k, start + i, i < rows, i_h, channel, H, K, CHANNEL)
@@ -148,8 +147,7 @@ def operands(
         keys=q.new_empty(wide),
         total=None if g is None else q.new_empty(M, shapes.HV, *channels, dtype=torch.float32),
     )
-    block = min(BLOCK, shapes.K_block)
-    operands_kernel[(M, shapes.HV, triton.cdiv(shapes.K, block))](
+    operands_kernel[(M, shapes.HV)](
         q=q,
         k=k,
         g=g,
@@ -157,7 +155,7 @@ def operands(
         **made._asdict(),
         chunks=layout.chunks,
         C=config.chunk_size,
-        BK=block,
+        KP=shapes.K_block,
         **launch_options(WARPS),
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )
