@@ -28,10 +28,12 @@ class TableIndex:
     """What some tables say, by op, rule, dtype, K and V.
 
     entries: each with its GPU's slug, in order of precedence. refused: (configuration, kernel) that failed on those GPUs.
+    left: how many points a budget left uncompiled, by GPU.
     """
 
     entries: Mapping[_Subject, Sequence[tuple[str, TableEntry]]]
     refused: Mapping[_Subject, Set[tuple[str, str]]]
+    left: Mapping[tuple[str, _Subject], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Answer:
     entry.
     source: which step found it. reason: that in a sentence. entry: None for the default.
     expected_loss: extra time, as a fraction, against the best configuration, where that is known.
+    left: points that a budget left uncompiled where the entry was chosen: something better may be among them.
     """
 
     config: str
@@ -50,6 +53,7 @@ class Answer:
     reason: str
     entry: TableEntry | None = None
     expected_loss: float | None = None
+    left: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +77,16 @@ def index_tables(tables: Iterable[Table]) -> TableIndex:
     """What these tables say, arranged for `choose`; the first table has precedence."""
     entries: dict[_Subject, list[tuple[str, TableEntry]]] = {}
     refused: dict[_Subject, set[tuple[str, str]]] = {}
+    left: dict[tuple[str, _Subject], int] = {}
     for table in tables:
         for entry in table.entries:
             entries.setdefault(_subject(entry.key), []).append((table.gpu, entry))
         for row in table.refused:
             refused.setdefault(_subject(row.key), set()).add((row.config, row.kernel))
-    return TableIndex(entries=entries, refused=refused)
+        for row in table.left:
+            subject = table.gpu, _subject(row.key)
+            left[subject] = left.get(subject, 0) + row.count
+    return TableIndex(entries=entries, refused=refused, left=left)
 
 
 def choose(
@@ -99,26 +107,32 @@ def choose(
     }
     near = list(_usable(query, own, refused, skipped, same_gpu=True))
     if near:
-        distance, _, entry = min(near, key=lambda found: found[0])
+        distance, slug, entry = min(near, key=lambda found: found[0])
+        left = own.left.get((slug, _subject(query.key)), 0)
         return Answer(
             config=entry.config,
             tier=_tier(query, entry, same_gpu=True),
             source="nearest" if distance else "exact",
             reason=(f"{asked}: nearest entry is {distance} away, {entry.key}" if distance else f"{asked}: has an entry")
-            + _why([reason for reason in skipped if reason == _ungated(query)]),
+            + _why([reason for reason in skipped if reason == _ungated(query)])
+            + _partly(left),
             entry=entry,
+            left=left,
             # What was measured is the loss one step away.
-            expected_loss=0.0 if not distance else entry.neighbour_loss if distance == 1 else None,
+            expected_loss=(None if left else 0.0) if not distance else entry.neighbour_loss if distance == 1 else None,
         )
     related = list(_usable(query, relatives(), refused, skipped, same_gpu=False))
     if related:
         _, slug, entry = min(related, key=lambda found: found[0])
+        left = relatives().left.get((slug, _subject(query.key)), 0)
         return Answer(
             config=entry.config,
             tier=_tier(query, entry, same_gpu=False),
             source="architecture",
-            reason=f"{asked}: no entry{_why(skipped)}; {slug} has the same architecture, and {entry.key}",
+            reason=f"{asked}: no entry{_why(skipped)}; {slug} has the same architecture, and {entry.key}"
+            + _partly(left),
             entry=entry,
+            left=left,
         )
     for _, _, entry in _usable(query, everywhere(), refused, skipped, same_gpu=True):
         return Answer(
@@ -225,6 +239,11 @@ def _why(skipped: list[str]) -> str:
     """The reasons that were met, each with how often."""
     reasons = [f"{skipped.count(reason)} {reason}" for reason in dict.fromkeys(skipped)]
     return f" ({', '.join(reasons)})" if reasons else ""
+
+
+def _partly(left: int) -> str:
+    """What is to be known of a table that a budget cut short."""
+    return f"; the table is partial: {left} points were left uncompiled" if left else ""
 
 
 def _lower(

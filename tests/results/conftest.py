@@ -19,7 +19,7 @@ from deltaproof.results.schema.entry import TableEntry
 from deltaproof.results.schema.gpus import Resources, resolve
 from deltaproof.results.schema.key import Key
 from deltaproof.results.schema.record import Estimated, Gated, Measured, Ranking, Record, Rejected
-from deltaproof.results.schema.table import Refused, make_table, write_table
+from deltaproof.results.schema.table import Left, Refused, make_table, write_table
 
 KERNEL, OLD_KERNEL = "11" * 8, "22" * 8
 
@@ -122,9 +122,10 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     forget()
 
     def put(
-        *entries: TableEntry, gpu: str | None = "H100", folder: str = "mine", refused: Iterable[Refused] = ()
-    ) -> Path:
-        table = make_table(resolve(gpu) if gpu else None, entries, refused=refused)
+        *entries: TableEntry, gpu: str | None = "H100", folder: str = "mine", refused: Iterable[Refused] = (),
+        left: Iterable[Left] = (),
+    ) -> Path:  # fmt: skip
+        table = make_table(resolve(gpu) if gpu else None, entries, left, refused)
         write_table(table, tmp_path / folder / f"{table.gpu}.json")
         forget()
         return tmp_path / folder

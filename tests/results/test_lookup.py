@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from deltaproof.results.digests.kernels import kernel_digest
 from deltaproof.results.schema.default import default_config
 from deltaproof.results.schema.gpus import Resources
 from deltaproof.results.schema.strict import TableError
-from deltaproof.results.schema.table import Refused
+from deltaproof.results.schema.table import Left, Refused
 from deltaproof.results.serve.lookup import _ANSWERS, lookup
 from deltaproof.specs.rule import RULES
 
@@ -279,3 +280,15 @@ def test_the_public_names_are_there():
         assert getattr(results, name)
     with pytest.raises(AttributeError):
         results.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("gpu", "source"), [("H100", "exact"), ("H200", "architecture")])
+def test_an_entry_of_a_table_that_is_partial_says_so(make, places, ask, gpu: str, source: str):
+    entry = make.entry()
+    places(entry)
+    whole = ask(gpu=gpu)
+    assert (whole.source, whole.left) == (source, 0) and "partial" not in whole.reason
+    places(entry, left=[Left(key=replace(entry.key, tokens=0, heads=0), count=173)])
+    cut = ask(gpu=gpu)
+    assert (cut.source, cut.left, cut.expected_loss) == (source, 173, None)
+    assert "partial: 173 points were left uncompiled" in cut.reason
