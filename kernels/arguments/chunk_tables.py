@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -37,7 +38,7 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
     """What `gated_delta_rule` would compute from `cu_seqlens` in every call, without a synchronisation.
 
     Args:
-        cu_seqlens: [N + 1] boundaries of packed sequences, int32 or int64. Contents are checked where a call is given them.
+        cu_seqlens: [N + 1] boundaries of packed sequences, int32 or int64. Contents are checked here on a CPU, else by the call.
         tokens: T, of all sequences together; the device alone knows it from cu_seqlens.
         chunk_sizes: by default all that a configuration can have, so that any will be served.
 
@@ -56,6 +57,10 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
     sizes = tuple(dict.fromkeys(chunk_sizes))
     if not sizes or not set(sizes) <= set(CHUNK_SIZES):
         raise ValueError(f"chunk_sizes is {list(sizes)}; accepted: one or more of {_words(CHUNK_SIZES)}")
+    if cu_seqlens.is_cpu and not torch.compiler.is_compiling():
+        bounds = cu_seqlens.tolist()
+        if bounds[0] != 0 or bounds[-1] != tokens or any(start > end for start, end in pairwise(bounds)):
+            raise ValueError(f"cu_seqlens is {str(bounds)[:80]}; accepted: from 0 to tokens = {tokens}, never falling")
     # A copy: what its owner writes into cu_seqlens later must not be taken for what the tables are of.
     own = cu_seqlens.to(torch.int64, copy=True)
     return ChunkIndices(cu_seqlens=own, tokens=tokens, layouts={size: make_layout(own, tokens, size) for size in sizes})

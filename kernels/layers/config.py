@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,12 +42,17 @@ class MixerConfig:
 
     def __post_init__(self):
         for name in ("hidden_size", "num_heads", "head_dim", "value_heads", "value_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; accepted: at least 1")
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: at least 1, a whole number")
         if self.value_heads % self.num_heads:
             raise ValueError(f"num_v_heads is {self.value_heads}; accepted: a multiple of num_heads = {self.num_heads}")
-        if self.conv_size < 0:
-            raise ValueError(f"conv_size is {self.conv_size}; accepted: a number of taps, or 0 for no convolution")
+        if type(self.conv_size) is not int or self.conv_size < 0:
+            raise ValueError(f"conv_size is {self.conv_size!r}; accepted: a number of taps, or 0 for no convolution")
+        for name, value in (("norm_eps", self.norm_eps), ("init_gain", self.init_gain)):
+            if not (value is None and name == "init_gain") and not (
+                isinstance(value, int | float) and math.isfinite(value) and value >= 0
+            ):
+                raise ValueError(f"{name} is {value!r}; accepted: a finite number of 0 or more")
         if self.gate_activation not in (None, "silu", "sigmoid", "none"):
             raise ValueError(f"gate_activation is {self.gate_activation!r}; accepted: silu, sigmoid, none, or None")
 

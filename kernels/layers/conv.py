@@ -15,6 +15,9 @@ class ShortConvolution(nn.Conv1d):
     """
 
     def __init__(self, channels: int, size: int, *, bias: bool = False):
+        for name, count in (("channels", channels), ("size", size)):
+            if type(count) is not int or count < 1:
+                raise ValueError(f"{name} is {count!r}; accepted: at least 1, a whole number")
         super().__init__(channels, channels, size, groups=channels, bias=bias)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]  # a convolution with a memory

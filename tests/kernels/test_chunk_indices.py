@@ -194,7 +194,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "chunk_indices is for 1 sequences of 45 tokens together; accepted: for the 4 and 45 of this call",
     ),
     "another number of tokens": (
-        {"chunk_indices": chunk_indices(boundaries(), 50)}, "for 4 sequences of 50 tokens together",
+        {"chunk_indices": chunk_indices(torch.tensor([0, 3, 3, 40, 50]), 50)}, "for 4 sequences of 50 tokens together",
     ),
     "other boundaries": (
         {"chunk_indices": chunk_indices(torch.tensor([0, 3, 3, 41, T]), T)}, "built from different cu_seqlens",
@@ -220,6 +220,9 @@ def test_others_are_refused_in_one_line(what: str):
         ((torch.tensor([0.0, 4.0]), 4), "cu_seqlens is torch.float32"),
         ((torch.tensor([0]), T), r"cu_seqlens has shape \[1\]; accepted: \[N \+ 1\]"),
         ((boundaries(), -1), "tokens is -1"),
+        ((torch.tensor([3, 1]), 1), r"cu_seqlens is \[3, 1\]; accepted: from 0 to tokens = 1, never falling"),
+        ((torch.tensor([0, 5, 3, 9]), 9), "never falling"),
+        ((boundaries(), T + 1), "from 0 to tokens = 46"),
         ((boundaries(), T, [48]), r"chunk_sizes is \[48\]; accepted: one or more of 16, 32, 64, 128"),
         ((boundaries(), T, []), r"chunk_sizes is \[\]"),
     ],

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deltaproof.kernels.layers import Carve, GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, MixerConfig, from_fla
+from deltaproof.kernels.layers.conv import ShortConvolution
 from deltaproof.kernels.layers.mixer import Mixer
 
 SMALL: dict[str, Any] = {"hidden_size": 12, "num_heads": 2, "head_dim": 4}
@@ -217,6 +218,12 @@ def test_the_output_gate_can_be_left_out_or_changed():
         (lambda: MixerConfig(num_heads=4, num_v_heads=6), "num_v_heads is 6; accepted: a multiple of num_heads = 4"),
         (lambda: MixerConfig(head_dim=0), "head_dim is 0; accepted: at least 1"),
         (lambda: MixerConfig(conv_size=-1), "conv_size is -1"),
+        (lambda: MixerConfig(conv_size=2.5), "conv_size is 2.5"),  # pyright: ignore
+        (lambda: MixerConfig(head_dim=float("nan")), "head_dim is nan; accepted: at least 1"),  # pyright: ignore
+        (lambda: MixerConfig(num_heads=True), "num_heads is True"),
+        (lambda: MixerConfig(hidden_size="wide"), "hidden_size is 'wide'"),  # pyright: ignore
+        (lambda: MixerConfig(norm_eps=float("nan")), "norm_eps is nan"),
+        (lambda: ShortConvolution(6, 0), "size is 0; accepted: at least 1"),
         (lambda: MixerConfig(gate_activation="relu"), "gate_activation is 'relu'; accepted: silu"),  # pyright: ignore
         (lambda: KimiDeltaAttention(MixerConfig(**SMALL), lower_bound=1.0), "lower_bound is 1.0; accepted: a negative"),
         (lambda: Carve(MixerConfig(**SMALL), rank=0), "rank is 0"),
