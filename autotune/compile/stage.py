@@ -82,7 +82,7 @@ def compile_points(
     arguments = [(point, arch.target) for point in order]
     for index, result in workers.run(compiler.compile_point, arguments, timeout, deadline):
         point = order[index]
-        outcome = _failed(result, timeout) if isinstance(result, Failure) else result
+        outcome = failed(result, timeout) if isinstance(result, Failure) else result
         # A crash or a timeout may be this machine's fault: the next run tries again.
         if outcome.outcome in ("compiled", "compile"):
             cache.put(tasks[point], outcome)
@@ -122,7 +122,8 @@ def _take(found: dict[Point, Compilation], sharing: list[Point], outcome: Compil
         on_point(point, outcome)
 
 
-def _failed(failure: Failure, timeout: float) -> Compilation:
+def failed(failure: Failure, timeout: float) -> Compilation:
+    """What a compiling process that gave no result came to."""
     if failure.outcome == "timeout":
         return Compilation(outcome="timeout", seconds=timeout, detail=f"no end after {timeout:g} s")
     return Compilation(outcome="crash", seconds=0.0, detail="the compiling process died, twice")

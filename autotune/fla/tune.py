@@ -21,7 +21,7 @@ from ...specs.gpus import Gpu
 from ...verify.process.pool import Failure, Workers
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
-from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS
+from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS, failed
 from ..compile.toolchain import triton_version
 from ..plural import counted
 from ..records.ledger import default_out
@@ -102,7 +102,7 @@ def tune_fla(
             compiling.compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
         ):
             if isinstance(result, Failure):
-                result = Compilation(outcome=result.outcome, seconds=0.0)
+                result = failed(result, COMPILE_SECONDS)
             store.put(order[index].name, result)
             found[order[index].name] = result
             hooks.progress.step(f"{order[index].call} {order[index].kernel}")

@@ -22,7 +22,7 @@ from ...verify.process.pool import Failure, Workers
 from ..compile import compiler
 from ..compile.binary import Compilation
 from ..compile.prune import too_large
-from ..compile.stage import COMPILE_SECONDS
+from ..compile.stage import COMPILE_SECONDS, failed
 from ..space.points import Point, family_of, point_of, points_of
 from .device import CallSizes, Timed
 from .shared_trials import Bench, DeviceGate
@@ -130,7 +130,7 @@ def compile_here(arch: Architecture, jobs: int) -> Compile:
                 workers.run(compiler.compile_point, [(point, arch.target) for point in points], COMPILE_SECONDS)
             )
         return [
-            Compilation(outcome=found.outcome, seconds=0.0) if isinstance(found := ended[index], Failure) else found
+            failed(found, COMPILE_SECONDS) if isinstance(found := ended[index], Failure) else found
             for index in range(len(points))
         ]
 

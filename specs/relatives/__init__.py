@@ -41,4 +41,4 @@ UNSUPPORTED: dict[str, str] = {
 }
 """What is near the family and not in it, and why."""
 
-__all__ = ["OUTSIDE", "SYSTEMS", "Drawn", "System", "drawn", "solve"]
+__all__ = ["SYSTEMS", "UNSUPPORTED", "Drawn", "System", "drawn", "solve"]

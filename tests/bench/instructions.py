@@ -57,8 +57,9 @@ def count(op: str, rule: str, arch: str, token: str) -> list[Row]:
     if op == "chunk_train":
         launches = op_launches("chunk_train", known, "bf16", DIM, DIM, config)
     else:
-        options = {"normalise": True, "states": False, "packed": False}
-        launches = inference_launches(config.variant, known, "bf16", DIM, DIM, config, **options)
+        launches = inference_launches(
+            config.variant, known, "bf16", DIM, DIM, config, normalise=True, states=False, packed=False
+        )
     cells = RECORDED.tokens * RECORDED.heads
     variant = token if op == "chunk_fwd" else f"training {token}"
     return [_row("deltaproof", variant, rule, arch, launch.name, [launch], cells) for launch in launches]

@@ -37,7 +37,7 @@ def stack(rows):
     """A tuple of 8 or 16 tensors [S, BK] as one: row len(rows) * s + j is row s of number j."""
     S: tl.constexpr = rows[0].shape[0]
     BK: tl.constexpr = rows[0].shape[1]
-    N: tl.constexpr = len(rows)
+    N: tl.constexpr = len(rows)  # pyright: ignore[reportAssignmentType]
     pairs = ()
     for i in tl.static_range(N // 2):
         pairs = pairs + (tl.join(rows[2 * i], rows[2 * i + 1]),)
@@ -67,8 +67,8 @@ def halves(rows, level: tl.constexpr):
 def in_block(products, level: tl.constexpr):
     """Products [S, 8, 8] of `halves`, upper rows by lower ones, where they lie in a block [S, 16, 16]; 0 elsewhere."""
     S: tl.constexpr = products.shape[0]
-    SEGMENTS: tl.constexpr = 8 >> level
-    LENGTH: tl.constexpr = 1 << level
+    SEGMENTS: tl.constexpr = 8 >> level  # pyright: ignore[reportOperatorIssue]
+    LENGTH: tl.constexpr = 1 << level  # pyright: ignore[reportOperatorIssue]
     split = tl.reshape(products, (S, SEGMENTS, 1, LENGTH, SEGMENTS, 1, LENGTH))
     segment, half = tl.arange(0, SEGMENTS), tl.arange(0, 2)
     own = segment[:, None, None, None, None, None] == segment[None, None, None, :, None, None]
