@@ -149,14 +149,14 @@ def needs_table(ledger: Ledger) -> None:
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made if need be; end with one line where nothing can be written into it, before any work is done."""
+    """The folder; end with one line where nothing can be written into it, before any work is done."""
     from ...results.files.checkout import checkout
 
     if (root := checkout()) and folder.resolve() == root / "results":
         usage(f"--out {folder}: only `autotune publish` writes the tables that ship")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
+        with TemporaryFile(dir=there):
             return folder
     except OSError as error:
         usage(f"--out {folder}: cannot write there: {error.strerror}")

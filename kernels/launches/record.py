@@ -102,7 +102,8 @@ def op_launches(
 
     Raises ValueError for another op, RuntimeError under TRITON_INTERPRET.
     """
-    call = _call(rule, dtype, K, V, config, sizes, states=not bare, packed=not bare)
+    # The walk over tokens is given boundaries by every caller.
+    call = _call(rule, dtype, K, V, config, sizes, states=not bare, packed=not bare or op == "recurrent")
 
     def train() -> None:
         o, ht, aqk, a = staged.forward(call, final=not bare)

@@ -52,4 +52,4 @@ def test_examples_in_python_parse():
 
 
 def test_every_exit_code_is_explained():
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", DOCS, re.MULTILINE)} == {0, 1, 2, 130}
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", DOCS, re.MULTILINE)} == {0, 1, 2, 3, 130}

@@ -281,7 +281,7 @@ def test_a_crash_or_a_hang_is_told_and_not_kept(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--gpu", "H1000"), "specs/gpus.toml"),
+        (("--gpu", "H1000"), "autotune gpus"),
         (("--config", "c7"), "c64,states=64x4x2"),
         (("--dim", "512"), "256"),
         (("--dtype", "int8"), "bf16"),

@@ -24,7 +24,7 @@ PACKED = {"gdn2": 2.01, "kda": 2.35, "gdn": 3.0}
 def test_forward_moves_no_more_than_promised(tmp_path: Path, options: str):
     path = tmp_path / "bytes.json"
     code, text = run("--kernel", "chunk_fwd/packed", "--kernel", "chunk_fwd/fused", "--tokens", "128",
-                     "--options", options, "--json", str(path))  # fmt: skip
+                     *(("--options", options) if options else ()), "--json", str(path))  # fmt: skip
     assert code == 0, text
     found = {(call["problem"].split(":")[0], call["kernel"]): call for call in json.loads(path.read_text())["calls"]}
     assert len(found) == 6
