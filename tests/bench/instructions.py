@@ -32,9 +32,6 @@ TRAINING = ("c32", "c32,solver=tf32x3,scores=64x2x1,states=32x4x2,output=128x2x1
 SERIAL = ("packed_walk", "states_kernel", "state_grads_kernel", "fused_kernel", "fwd_kernel_h")
 """Parts of the names of kernels whose longest loop goes over the chunks."""
 
-UNROLLED = 4
-"""Rows that a turn of `operands_kernel` takes."""
-
 Row = dict[str, Any]
 
 
@@ -133,6 +130,8 @@ def _counts(kernel: str, launch: Any, binary: Any, cells: int) -> Row:
 
 
 def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) -> Callable[[Any], int]:
+    from deltaproof.kernels.stages.chunkwise.operands import UNROLL
+
     known = launch.arguments
     tiles = -(-DIM // known.get("BK", DIM))
     levels = known.get("LEVELS", 1)
@@ -149,7 +148,7 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
             first = program.loops[0]
             return tiles if loop is first else levels if loop.depth else levels - 1
         if kernel == "operands_kernel":
-            return chunk // UNROLLED
+            return chunk // UNROLL.value
         if kernel == "input_grads_kernel":
             return blocks if loop is program.loops[0] else levels
         return tiles
