@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -45,6 +46,7 @@ def check_interrupt() -> None:
 @contextmanager
 def kept_from_children() -> Iterator[None]:
     """Threads and processes that start within never meet Ctrl-C: it is for this thread to handle, which ends them."""
+    resource_tracker.ensure_running()  # or the first process to start would start it, and with that lift the block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
