@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_type_hints
@@ -15,6 +18,7 @@ from deltaproof.autotune.cli.app import app as autotune
 from deltaproof.verify.cli.app import app as verify
 from deltaproof.verify.cli.usage_errors import OneLineGroup
 
+ROOT = Path(__file__).resolve().parents[2]
 REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
 
 
@@ -128,3 +132,19 @@ def test_exit_codes_of_commands_pass_through(error: Exception | None, code: int)
     def two() -> None: ...
 
     assert CliRunner().invoke(app, ["one"]).exit_code == code
+
+
+def test_an_interrupt_inside_a_string_that_python_runs_ends_with_130_too(tmp_path: Path):
+    (tmp_path / "entry.py").write_text(
+        "import typer\n"
+        "from deltaproof.verify.cli.usage_errors import OneLineGroup\n"
+        "app = typer.Typer(cls=OneLineGroup)\n"
+        "@app.command()\n"
+        "def one(): exec('raise KeyboardInterrupt')\n"
+        "@app.command()\n"
+        "def two(): ...\n"
+        "app(prog_name='entry')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / ".import"), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-m", "entry", "one"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "entry: interrupted\n")

@@ -43,7 +43,7 @@ class OneLineGroup(TyperGroup):
         try:
             code = super().main(args, prog_name, standalone_mode=False, **extra)
         except (typer.Abort, KeyboardInterrupt):
-            sys.exit(INTERRUPTED)
+            _exit(INTERRUPTED)
         except _ClickError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()
@@ -54,7 +54,14 @@ class OneLineGroup(TyperGroup):
                 print(f"{command}: {message}; see {command} --help", file=sys.stderr)
             sys.exit(error.exit_code)
         # A command that raises Exit gives its code here, one that returns gives None.
-        sys.exit(code if isinstance(code, int) else 0)
+        _exit(code if isinstance(code, int) else 0)
+
+
+def _exit(code: int) -> None:
+    """Exit with this code. Where Ctrl-C struck inside a string that Python ran (a dataclass being made, on import), `python -m`
+    remembers it although it was handled, and would die of SIGINT at its end; another string that runs makes it forget."""
+    eval("None")
+    sys.exit(code)
 
 
 def _empty(words: Sequence[str]) -> str | None:
