@@ -1,9 +1,9 @@
 """The common cases of the language, without its type machinery.
 
 An interpreted `a + b` spends ten times more in Triton's type promotion and broadcasting, written for a compiler, than
-in numpy. Where both operands have one type, or one is a Python number that takes the type of the other, nothing is to
-be promoted and numpy broadcasts the same way. Each shortcut returns None where it does not apply, and the language's
-own function runs.
+in numpy. Where both operands have one type, or are integers of two widths, or one is a Python number that takes the type
+of the other, there is little to be promoted and numpy broadcasts the same way. Where a shortcut does not apply, the
+language's own function runs.
 """
 
 from __future__ import annotations
@@ -30,20 +30,29 @@ _COMPARING = {
 }
 _LOGICAL = {"and": np.bitwise_and, "or": np.bitwise_or}
 _INTEGERS = {"int32": np.int32, "int64": np.int64}
+_INT32 = range(-(2**31), 2**31)
+_CASTS = {
+    (one.name, other.name): other
+    for one, other in (
+        (tl.int32, tl.int64), (tl.int64, tl.int32), (tl.int32, tl.float32), (tl.int64, tl.float32),
+        (tl.float32, tl.float16), (tl.float32, tl.bfloat16), (tl.float16, tl.float32), (tl.bfloat16, tl.float32),
+    )
+}  # fmt: skip
+"""Types from and to which the language casts in one step -> the second."""
 
 
 def install(patch: Callable[[Any, str, Any], None], builder: HarnessBuilder, check_overflow: bool) -> None:
-    """Put the shortcuts in front of the operators of `tl.tensor`, and of tl.load, tl.store and tl.where."""
+    """Put the shortcuts in front of the operators of `tl.tensor`, its casts, and tl.load, tl.store and tl.where."""
     results = _Results()
     for names, logical in ((_ARITHMETIC, False), (_COMPARING, False), (_LOGICAL, True)):
         for name, op in names.items():
-            if check_overflow and name in _ARITHMETIC:
-                continue
+            compute = _checked if check_overflow and name in _ARITHMETIC else _computed
             for method, swapped in ((f"__{name}__", False), (f"__r{name}__", True)):
                 if method in vars(tl.tensor):
                     slow = getattr(tl.tensor, method)
-                    patch(tl.tensor, method, _operator(op, swapped, logical, slow, builder, results))
+                    patch(tl.tensor, method, _operator(op, swapped, logical, slow, compute, builder, results))
     patch(tl.tensor, "__getitem__", _indexing(tl.tensor.__getitem__, results))
+    patch(tl.tensor, "to", _casting(tl.tensor.to, builder, results))
     load, store, where = (f(getattr(tl, f.__name__[1:]), builder, results) for f in (_load, _store, _where))
     for module in (tl, tl.core):
         patch(module, "load", load)
@@ -65,7 +74,7 @@ class _Results:
             kind = tl.block_type(dtype, list(data.shape)) if is_block else dtype
             example = self._examples[key] = tl.tensor(handle, kind)  # keeps `dtype` alive, and with it its id
         made = object.__new__(tl.tensor)
-        vars(made).update(vars(example))
+        made.__dict__.update(example.__dict__)
         made.handle = handle
         return made
 
@@ -75,23 +84,41 @@ def _operator(
     swapped: bool,
     logical: bool,
     slow: Callable[..., Any],
+    compute: Callable[..., np.ndarray | None],
     builder: HarnessBuilder,
     results: _Results,
 ) -> Callable[..., Any]:
     def call(self: tl.tensor, other: Any) -> Any:
-        operand = _operand(self, other, logical, builder)
+        mine, operand = self.handle, _operand(self, other, logical, builder)
+        if operand is None and not logical and type(other) is tl.tensor:
+            mine, operand = _widened(mine, other.handle)
         if operand is None:
-            if op is np.add and type(other) is tl.tensor:
-                moved = _move_pointer(self, other, results) or _move_pointer(other, self, results)
-                if moved is not None:
-                    return moved
+            moved = _moved(self, other, results) if op is np.add else None
+            return slow(self, other) if moved is None else moved
+        data = compute(builder, op, *((operand, mine) if swapped else (mine, operand)))
+        if data is None:
             return slow(self, other)
-        left, right = (operand, self.handle) if swapped else (self.handle, operand)
-        data = builder.binary_op(left, right, op).data
         is_block = self.type.is_block() or (type(other) is tl.tensor and other.type.is_block())
-        return results(data, tl.int1 if op in COMPARISONS else self.dtype, is_block)
+        return results(data, tl.int1 if op in COMPARISONS else mine.dtype, is_block)
 
     return call
+
+
+def _computed(builder: HarnessBuilder, op: Callable[..., Any], left: TensorHandle, right: TensorHandle) -> np.ndarray:
+    # Both are held as numpy holds the one type that they have, and so is the result.
+    plain = left.dtype is tl.int32 or left.dtype is tl.int64 or left.dtype is tl.int1
+    return op(left.data, right.data) if plain else builder.binary_op(left, right, op).data
+
+
+def _checked(
+    builder: HarnessBuilder, op: Callable[..., Any], left: TensorHandle, right: TensorHandle
+) -> np.ndarray | None:
+    """None where 32 bits do not hold the result: the language's own function says so. It does not look at 64."""
+    if left.dtype is not tl.int32:
+        return _computed(builder, op, left, right)
+    wide = op(left.data.astype(np.int64), right.data.astype(np.int64))
+    data = wide.astype(np.int32)
+    return data if np.array_equal(data, wide) else None
 
 
 def _operand(one: tl.tensor, other: Any, logical: bool, builder: HarnessBuilder) -> TensorHandle | None:
@@ -104,18 +131,39 @@ def _operand(one: tl.tensor, other: Any, logical: bool, builder: HarnessBuilder)
         return None
     if dtype.name in FLOATS:
         return TensorHandle(builder.arithmetic.constant(other, dtype), dtype)
-    if dtype.name in _INTEGERS and type(other) is int and -(2**31) <= other < 2**31:
+    if dtype.name in _INTEGERS and type(other) is int and other in _INT32:
         return TensorHandle(np.array([other], dtype=_INTEGERS[dtype.name]), dtype)
+    return None
+
+
+def _widened(one: TensorHandle, other: TensorHandle) -> tuple[TensorHandle, TensorHandle | None]:
+    """Integers of 32 and of 64 bits, both as of 64; the second is None where they are no such pair."""
+    if one.dtype is tl.int32 and other.dtype is tl.int64:
+        return TensorHandle(one.data.astype(np.int64), tl.int64), other
+    if one.dtype is tl.int64 and other.dtype is tl.int32:
+        return one, TensorHandle(other.data.astype(np.int64), tl.int64)
+    return one, None
+
+
+def _moved(one: tl.tensor, other: Any, results: _Results) -> tl.tensor | None:
+    """The sum of a pointer and an offset, in either order."""
+    if type(other) is tl.tensor:
+        return _move_pointer(one, other, results) or _move_pointer(other, one, results)
+    if type(other) is int and other in _INT32 and one.dtype.is_ptr():
+        return results(one.handle.data + _bytes(one, np.int64(other)), one.dtype, one.type.is_block())
     return None
 
 
 def _move_pointer(pointer: tl.tensor, offset: tl.tensor, results: _Results) -> tl.tensor | None:
     if not pointer.dtype.is_ptr() or offset.dtype.name not in _INTEGERS:
         return None
-    step = np.uint64(max(1, pointer.dtype.element_ty.primitive_bitwidth // 8))
-    # a negative offset wraps, as the address does
-    data = pointer.handle.data + step * offset.handle.data.astype(np.uint64)
+    data = pointer.handle.data + _bytes(pointer, offset.handle.data)
     return results(data, pointer.dtype, pointer.type.is_block() or offset.type.is_block())
+
+
+def _bytes(pointer: tl.tensor, elements: Any) -> Any:
+    # a negative offset wraps, as the address does
+    return np.uint64(max(1, pointer.dtype.element_ty.primitive_bitwidth // 8)) * elements.astype(np.uint64)
 
 
 def _indexing(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
@@ -126,6 +174,20 @@ def _indexing(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]
         return slow(self, slices)
 
     return index
+
+
+def _casting(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
+    def to(self: tl.tensor, dtype: Any, *rest: Any, **options: Any) -> tl.tensor:
+        if rest or options or type(dtype) is not tl.dtype:
+            return slow(self, dtype, *rest, **options)
+        if dtype.name == self.dtype.name:
+            return self
+        target = _CASTS.get((self.dtype.name, dtype.name))
+        if target is None:
+            return slow(self, dtype)
+        return results(builder.cast_impl(self.handle, target).data, target, self.type.is_block())
+
+    return to
 
 
 def _load(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
@@ -207,5 +269,7 @@ def _spread(pointer: TensorHandle, mask: tl.tensor | None) -> tuple[TensorHandle
     """Pointers and mask in their common shape."""
     if mask is None:
         return pointer, np.ones(pointer.data.shape, dtype=bool)
+    if pointer.data.shape == mask.handle.data.shape:
+        return pointer, mask.handle.data
     addresses, on = np.broadcast_arrays(pointer.data, mask.handle.data)
     return (pointer if addresses.shape == pointer.data.shape else TensorHandle(addresses, pointer.dtype)), on

@@ -134,7 +134,7 @@ class Memory:
 
     def admit(self, kind: Kind, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray:
         """`mask` without the accesses that are out of bounds, which are recorded."""
-        on = np.broadcast_to(mask, addresses.shape)
+        on = mask if mask.shape == addresses.shape else np.broadcast_to(mask, addresses.shape)
         active = addresses if on.all() else addresses[on]
         if not active.size:
             return mask
