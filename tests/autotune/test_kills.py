@@ -69,13 +69,11 @@ def repeated(folder: Path) -> tuple[Counter[tuple[str, str]], set[tuple[str, str
 
 def strike(folder: Path, part: str, delay: float) -> None:
     """Start a run, and kill it so long after it begins a part; or after it began at all, for "done"."""
-    seen = len(lines(folder))
-    process = start(folder)
-    deadline = time.monotonic() + 60
-    while process.is_alive() and time.monotonic() < deadline:
-        if part == "done" or any(words[0] == part for words in lines(folder)[seen:]):
-            break
-        time.sleep(0.001)
+    folder.mkdir(exist_ok=True)
+    with (folder / "log").open("a+") as written:
+        process = start(folder)
+        while part != "done" and process.is_alive() and not any(line.startswith(part) for line in written):
+            time.sleep(0.001)
     time.sleep(delay)
     process.kill()
     process.join()

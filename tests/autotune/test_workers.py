@@ -94,11 +94,11 @@ def test_what_is_queued_is_given_to_one_worker(url: str):
 
 
 def test_a_claim_without_a_sign_of_life_expires(url: str):
-    storage = open_storage(url, heartbeat=0.1, expiry=0.5)
+    storage = open_storage(url, heartbeat=0.1, expiry=3.0)
     dead, slow, heir = (LeaseGroup(storage, "expiry", owner=owner) for owner in ("dead", "slow", "heir"))
     assert dead.acquire("a") == slow.acquire("b") == "mine"
     with slow.alive():
-        time.sleep(0.8)
+        wait(lambda: heir.pending()["a"])
         assert heir.pending() == {"a": True, "b": False}
         assert (heir.acquire("a"), heir.acquire("b")) == ("mine", "taken")
     assert not dead.complete("a", "late"), "it came back too late"

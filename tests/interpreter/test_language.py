@@ -70,6 +70,40 @@ def overflow_kernel(o, n):
     tl.store(o, n * n)
 
 
+@triton.jit
+def mixed_kernel(x, y, sums, products, below, cast, N: tl.constexpr):
+    i = tl.arange(0, N)
+    a, b = tl.load(x + i), tl.load(y + i)
+    first, last = tl.load(x), tl.load(y + (N - 1))
+    tl.store(sums + i, a + b)
+    tl.store(sums + N + i, a - last)
+    tl.store(sums + 2 * N + i, first + b)
+    tl.store(sums + 3 * N, first - last)
+    tl.store(products + i, a * b)
+    tl.store(products + N + i, -1 * b * a - 1)
+    tl.store(below + i, (a < b).to(tl.int32))
+    tl.store(below + N + i, (first >= b).to(tl.int32))
+    tl.store(cast + i, a.to(tl.int32))
+    tl.store(cast + N + i, b.to(tl.float32).to(tl.bfloat16).to(tl.float32).to(tl.int32))
+
+
+@pytest.mark.parametrize("check_overflow", [False, True])
+@pytest.mark.parametrize("types", [(torch.int32, torch.int64), (torch.int64, torch.int32), (torch.int64, torch.int64)])
+def test_integers_of_two_widths_meet_in_the_wider(types: tuple[torch.dtype, torch.dtype], check_overflow: bool):
+    N, large = 8, 2**31 - 4
+    x, y = (torch.arange(large, large + N).to(dtype) for dtype in types)
+    y[:3] -= large
+    sums, products = torch.zeros(4 * N, dtype=torch.int64), torch.zeros(2 * N, dtype=torch.int64)
+    below, cast = torch.zeros(2 * N, dtype=torch.int32), torch.zeros(2 * N, dtype=torch.int32)
+    with session(check_overflow=check_overflow):
+        mixed_kernel[(1,)](x[:4], y[:4], sums, products, below, cast, 4)
+    a, b = x[:4].long(), y[:4].long()
+    assert sums[:13].tolist() == [*(a + b).tolist(), *(a - b[3]).tolist(), *(a[0] + b).tolist(), int(a[0] - b[3])]
+    assert products[:8].tolist() == [*(a * b).tolist(), *(-b * a - 1).tolist()]
+    assert below[:8].tolist() == [*(a < b).int().tolist(), *(a[0] >= b).int().tolist()]
+    assert cast[:7].tolist() == [*a.tolist(), *b[:3].tolist()]
+
+
 def test_loop_indices_are_typed():
     o = torch.zeros(8)
     with session():

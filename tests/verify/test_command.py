@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,10 +72,11 @@ def test_bad_words_are_refused_in_one_line(arguments: tuple[str, ...], says: str
 
 
 def test_help_comes_fast_and_with_examples():
-    started = time.monotonic()
+    started = os.times()
     command = [sys.executable, "-X", "importtime", "-m", "deltaproof.verify", "all", "--help"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 10
+    # Of the processor, whoever else is at work.
+    assert os.times().children_user - started.children_user < 10
     assert "verify replay" in done.stdout
     assert "deltaproof.verify.cli.app" in done.stderr
     assert " torch\n" not in done.stderr
@@ -103,12 +103,12 @@ def test_a_kernel_that_dies_is_a_failure_and_the_run_goes_on(tmp_path: Path):
 
 
 def test_a_kernel_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(PROFILES, "quick", replace(PROFILES["quick"], cell_seconds=5.0))
+    monkeypatch.setitem(PROFILES, "quick", replace(PROFILES["quick"], cell_seconds=2.0))
     cell = Cell(target="tests.helpers.wrong_kernels:HANGING", kernel="test/hangs", rule="gdn", property="causality")
     settings = runner.Settings(profile="quick", device="interpreter", seed=0, tau=20.0, jobs=1)
     (verdict,) = runner.run([], [cell], settings, VerdictStore(folder=tmp_path), lambda verdict: None)
     assert verdict.status == "unsupported"
-    assert "no answer within 5 s" in verdict.notes[0]
+    assert "no answer within 2 s" in verdict.notes[0]
 
 
 def test_explain_shows_every_output():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -78,15 +79,33 @@ def test_who_is_killed_twice_is_not_judged_and_not_kept(tmp_path: Path):
     assert "SIGKILL, twice" in verdict.notes[0]
 
 
-@pytest.mark.parametrize("seconds", [1.0, 4.0, 9.0])
-def test_ctrl_c_ends_a_loaded_run_in_a_line(seconds: float):
+def importing(process: int) -> bool:
+    """Whether a process has begun to import torch."""
+    return "libtorch" in Path(f"/proc/{process}/maps").read_text()
+
+
+def starting(process: int) -> bool:
+    """Whether a process has started others."""
+    return bool(Path(f"/proc/{process}/task/{process}/children").read_text().split())
+
+
+def working(process: int) -> bool:
+    """Whether the processes that it started have begun to import torch."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return any(importing(int(child)) for child in children)
+
+
+@pytest.mark.parametrize("moment", [importing, starting, working])
+def test_ctrl_c_ends_a_loaded_run_in_a_line(moment: Callable[[int], bool]):
     arguments = ["all", "--fresh", "--kernel", "recurrent/*", "--jobs", "3", "--property", "equality"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".import"), "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(
         [sys.executable, "-m", "deltaproof.verify", *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    time.sleep(seconds)
+    while not moment(run.pid):
+        assert run.poll() is None
+        time.sleep(0.01)
     os.killpg(run.pid, signal.SIGINT)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130, err

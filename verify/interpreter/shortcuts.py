@@ -89,23 +89,24 @@ def _operator(
     results: _Results,
 ) -> Callable[..., Any]:
     def call(self: tl.tensor, other: Any) -> Any:
-        mine, operand = self.handle, _operand(self, other, logical, builder)
-        if operand is None and not logical and type(other) is tl.tensor:
-            mine, operand = _widened(mine, other.handle)
+        dtype, operand = self.dtype, _operand(self, other, logical, builder)
+        if operand is None and not logical and _are_integers(self, other):
+            # numpy widens the one of 32 bits, as the language does.
+            dtype, operand = tl.int64, other.handle
         if operand is None:
             moved = _moved(self, other, results) if op is np.add else None
             return slow(self, other) if moved is None else moved
-        data = compute(builder, op, *((operand, mine) if swapped else (mine, operand)))
+        data = compute(builder, op, *((operand, self.handle) if swapped else (self.handle, operand)))
         if data is None:
             return slow(self, other)
         is_block = self.type.is_block() or (type(other) is tl.tensor and other.type.is_block())
-        return results(data, tl.int1 if op in COMPARISONS else mine.dtype, is_block)
+        return results(data, tl.int1 if op in COMPARISONS else dtype, is_block)
 
     return call
 
 
 def _computed(builder: HarnessBuilder, op: Callable[..., Any], left: TensorHandle, right: TensorHandle) -> np.ndarray:
-    # Both are held as numpy holds the one type that they have, and so is the result.
+    # Held as numpy holds their types, and so is the result.
     plain = left.dtype is tl.int32 or left.dtype is tl.int64 or left.dtype is tl.int1
     return op(left.data, right.data) if plain else builder.binary_op(left, right, op).data
 
@@ -114,7 +115,7 @@ def _checked(
     builder: HarnessBuilder, op: Callable[..., Any], left: TensorHandle, right: TensorHandle
 ) -> np.ndarray | None:
     """None where 32 bits do not hold the result: the language's own function says so. It does not look at 64."""
-    if left.dtype is not tl.int32:
+    if left.dtype is not tl.int32 or right.dtype is not tl.int32:
         return _computed(builder, op, left, right)
     wide = op(left.data.astype(np.int64), right.data.astype(np.int64))
     data = wide.astype(np.int32)
@@ -136,13 +137,8 @@ def _operand(one: tl.tensor, other: Any, logical: bool, builder: HarnessBuilder)
     return None
 
 
-def _widened(one: TensorHandle, other: TensorHandle) -> tuple[TensorHandle, TensorHandle | None]:
-    """Integers of 32 and of 64 bits, both as of 64; the second is None where they are no such pair."""
-    if one.dtype is tl.int32 and other.dtype is tl.int64:
-        return TensorHandle(one.data.astype(np.int64), tl.int64), other
-    if one.dtype is tl.int64 and other.dtype is tl.int32:
-        return one, TensorHandle(other.data.astype(np.int64), tl.int64)
-    return one, None
+def _are_integers(one: tl.tensor, other: Any) -> bool:
+    return type(other) is tl.tensor and one.dtype.name in _INTEGERS and other.dtype.name in _INTEGERS
 
 
 def _moved(one: tl.tensor, other: Any, results: _Results) -> tl.tensor | None:

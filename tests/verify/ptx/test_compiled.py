@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from deltaproof.verify.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -29,6 +32,16 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
         env=known | {"PYTHONPATH": f"{ROOT / '.import'}{os.pathsep}{ROOT}", **environment},
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _the_environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", os.environ["TRITON_INTERPRET"])
+
+
+def launch(*arguments: str | Path) -> Result:
+    """`verify launch` in this process, where nothing is compiled."""
+    return CliRunner().invoke(app, ["launch", *map(str, arguments)])
 
 
 @pytest.mark.parametrize("arch", [90, 80])
@@ -59,9 +72,10 @@ def test_the_command_finds_the_race_of_the_example_and_none_where_it_is_correcte
         (["examples/one_race.py:call", "--device", "sm_75"], "accepted"), (["pyproject.toml:x"], "cannot import"),
     ],
 )  # fmt: skip
-def test_bad_usage_ends_with_one_line(arguments: list[str], says: str):
-    result = run("-m", "deltaproof.verify", "launch", *arguments)
-    assert result.returncode == 2 and says in result.stderr
+def test_bad_usage_ends_with_one_line(arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    result = launch(*arguments)
+    assert result.exit_code == 2 and says in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
@@ -87,13 +101,13 @@ def test_what_the_assembler_makes_of_ptx_is_judged_too(tmp_path: Path):
 
     whole = tmp_path / "kernel.ptx"
     whole.write_text(read("descriptor_dropped"))
-    found = run("-m", "deltaproof.verify", "launch", str(whole))
+    found = launch(whole)
     assert "by ptxas" in found.stdout
     if "ptxas 12.8" in found.stdout:
-        assert found.returncode == 1 and "register-unwritten" in found.stdout
+        assert found.exit_code == 1 and "register-unwritten" in found.stdout
     whole.write_text(read("descriptor_dropped").replace(".version 8.", ".version 99."))
-    foreign = run("-m", "deltaproof.verify", "launch", str(whole))
-    assert foreign.returncode == 2 and len(foreign.stderr.strip().splitlines()) == 1
+    foreign = launch(whole)
+    assert foreign.exit_code == 2 and len(foreign.stderr.strip().splitlines()) == 1
 
 
 def test_ptx_that_is_cut_and_no_compiler_end_with_one_line(tmp_path: Path):
@@ -101,14 +115,14 @@ def test_ptx_that_is_cut_and_no_compiler_end_with_one_line(tmp_path: Path):
 
     whole = tmp_path / "kernel.ptx"
     whole.write_text(read("scores_in_flight"))
-    found = run("-m", "deltaproof.verify", "launch", str(whole))
-    assert found.returncode == 1 and "lint-operand-reuse" in found.stdout
+    found = launch(whole)
+    assert found.exit_code == 1 and "lint-operand-reuse" in found.stdout
     whole.write_text(read("scores_in_flight")[:5000])
-    cut = run("-m", "deltaproof.verify", "launch", str(whole))
-    assert cut.returncode == 2 and len(cut.stderr.strip().splitlines()) == 1
+    cut = launch(whole)
+    assert cut.exit_code == 2 and len(cut.stderr.strip().splitlines()) == 1
     whole.write_text(read("scores_in_flight").replace(".version 8.", ".version 99."))
-    foreign = run("-m", "deltaproof.verify", "launch", str(whole))
-    assert foreign.returncode == 1 and "not assembled" in foreign.stdout and "refuses it" in foreign.stderr
+    foreign = launch(whole)
+    assert foreign.exit_code == 1 and "not assembled" in foreign.stdout and "refuses it" in foreign.stderr
     none = run(
         "-m",
         "deltaproof.verify",
