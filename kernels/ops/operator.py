@@ -31,10 +31,13 @@ def runs_triton(tensor: Tensor) -> bool:
     return not tensor.is_cpu or _on_cpu_too()
 
 
-@torch.compiler.assume_constant_result
 def _on_cpu_too() -> bool:
     """In Triton's interpreter, or on a simulated device. A compiler that traces a call takes the answer as it is."""
     return knobs.runtime.interpret or getattr(driver._active, "on_cpu", False)
+
+
+# What `torch.compiler.assume_constant_result` does, which imports the compiler first: as long again as torch itself takes.
+_on_cpu_too._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class Operator:

@@ -88,6 +88,7 @@ def test_bad_input_is_refused_in_one_line(change: dict[str, Any], message: str):
 
 def test_without_triton_the_same_in_torch():
     program = """
+import sys
 import torch
 from tests.helpers.pool import pool, tokens
 from deltaproof.kernels import decode, gated_delta_rule
@@ -98,6 +99,7 @@ found = decode(**made, states=held, slots=torch.tensor([4, -1, 2]), state_v_firs
 torch.testing.assert_close(found[[0, 2]], o[[0, 2]]); assert not found[1].any()
 torch.testing.assert_close(held.transpose(2, 3)[[4, 2]], after[[0, 2]])
 assert torch.equal(held.transpose(2, 3)[[0, 1, 3, 5, 6]], states[[0, 1, 3, 5, 6]])
+assert "torch._dynamo" not in sys.modules, "the compiler takes as long to import as all of torch"
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
