@@ -1,4 +1,7 @@
-"""What runs in the compiling processes: name the launch of a point, and compile it for a GPU that need not be there.
+"""What runs in the compiling processes: name the programs of a point, and compile one of them for a GPU that need not be there.
+
+A call with states, a call without, and the second walk of training launch other programs of one kernel. The first is the one
+that a point's costs are read off; all are judged, since the assembler has gone wrong on calls without states alone.
 
 Kernels are imported inside the functions: a process must first be told that it is not one for Triton's interpreter.
 """
@@ -9,6 +12,7 @@ import hashlib
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -21,6 +25,7 @@ from ...verify.ptx.static.machine_code import misassembled
 from .binary import Compilation
 
 if TYPE_CHECKING:
+    from ...kernels.configs.launch_config import LaunchConfig
     from ...kernels.launches.compile import Launch
     from ..space.points import Family, Point
 
@@ -28,24 +33,24 @@ OUT_OF_MEMORY = 75
 """Exit code of a process that ran out of memory, or whose assembler was killed, as the kernel does when it runs out."""
 _KILLED = re.compile(r"error code (-9|137)\b")
 
-_launches: dict[tuple[Family, str], dict[str, Launch]] = {}
+_recorded: dict[tuple[Family, str], dict[str, list[Launch]]] = {}
 
 
-def name_points(points: Sequence[Point], target: CompileTarget) -> list[str]:
-    """The cache key of every point: Triton's version, the specialised kernel with all it calls, its options, the target."""
+def name_points(points: Sequence[Point], target: CompileTarget) -> list[list[str]]:
+    """The cache keys of every point's programs, that of the call with states first: Triton's version, the specialised kernel
+    with all it calls, its options, the target."""
     import triton
 
-    names = []
-    for point in points:
-        launch = _launch(point)
+    def name(launch: Launch) -> str:
         words = (triton.__version__, launch.source().hash(), repr(sorted(launch.options.items())), repr(target))
-        names.append(hashlib.sha256("\0".join(words).encode()).hexdigest())
-    return names
+        return hashlib.sha256("\0".join(words).encode()).hexdigest()
+
+    return [[name(launch) for launch in _launches(point)] for point in points]
 
 
-def compile_point(point: Point, target: CompileTarget) -> Compilation:
-    """Compile one point, as `compiled` does."""
-    return compiled(_launch(point), target, point.tile.num_warps)
+def compile_point(point: Point, target: CompileTarget, index: int) -> Compilation:
+    """Compile one program of a point, by its place among the names, as `compiled` does."""
+    return compiled(_launches(point)[index], target, point.tile.num_warps)
 
 
 def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilation:
@@ -80,27 +85,40 @@ def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilati
     )
 
 
-def _launch(point: Point) -> Launch:
-    """The point's launch. Warps and pipeline depth are options: one recording per chunk size, solver and block serves all."""
+def _launches(point: Point) -> list[Launch]:
+    """The point's launches that are different programs, with states first.
+
+    Warps and pipeline depth are options: one recording per chunk size, solver and block serves all.
+    """
     from ...kernels.configs.launch_config import STAGES, LaunchConfig, Tile
     from ...kernels.configs.launch_options import launch_options
-    from ...kernels.launches.record import VARIANTS, inference_launches, op_launches
-    from ...specs.rule import RULES
 
     family, tiles = point.family, dict.fromkeys(STAGES, Tile(block=point.tile.block))
     if point.stage == "fused":
         del tiles["scores"]  # its block cuts K there, and is not searched
     config = LaunchConfig(variant=point.variant, chunk_size=point.chunk_size, solver=point.solver, **tiles)
-    if (family, config.token) not in _launches:
-        found: dict[str, Launch] = {}
-        call = (RULES[family.rule], family.dtype, family.K, family.V, config)
-        inference = point.variant in VARIANTS
-        for launch in inference_launches(point.variant, *call) if inference else op_launches(family.op, *call):  # pyright: ignore[reportArgumentType]
-            # Training walks the states twice; the backward's walk differs only in storing no final state.
-            found.setdefault(launch.name.removesuffix("_kernel"), launch)
-        _launches[family, config.token] = found
-    launch = _launches[family, config.token][point.stage]
-    return replace(launch, options=launch_options(point.tile.num_warps, point.tile.num_stages))
+    if (family, config.token) not in _recorded:
+        _recorded[family, config.token] = _by_stage(family, config)
+    options = launch_options(point.tile.num_warps, point.tile.num_stages)
+    return [replace(launch, options=options) for launch in _recorded[family, config.token][point.stage]]
+
+
+def _by_stage(family: Family, config: LaunchConfig) -> dict[str, list[Launch]]:
+    """What a call with states and one without launch, by stage, each program once."""
+    from ...kernels.launches.record import VARIANTS, inference_launches, op_launches
+    from ...specs.rule import RULES
+
+    call = (RULES[family.rule], family.dtype, family.K, family.V, config)
+    found: dict[str, dict[str, Launch]] = defaultdict(dict)
+    for bare in (False, True):
+        launches = (
+            inference_launches(config.variant, *call, states=not bare, packed=not bare)  # pyright: ignore[reportArgumentType]
+            if config.variant in VARIANTS
+            else op_launches(family.op, *call, bare=bare)  # pyright: ignore[reportArgumentType]
+        )
+        for launch in launches:
+            found[launch.name.removesuffix("_kernel")].setdefault(launch.source().hash(), launch)
+    return {stage: list(programs.values()) for stage, programs in found.items()}
 
 
 def _cpu() -> float:

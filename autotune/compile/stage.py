@@ -1,12 +1,12 @@
-"""The compile stage: every point once, whatever rule or op it serves, however often the run is cut short."""
+"""The compile stage: every program once, whatever point, rule or op it serves, however often the run is cut short."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...results.schema.strict import TableError
 from ...specs.gpus import Architecture
@@ -25,10 +25,10 @@ OnPoint = Callable[[Point, Compilation], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledPoints:
-    """What the stage came to. found: by point. left: points that a budget did not reach, by family.
+    """What the stage came to. found: by point, see `joined`. left: points that a budget did not reach, by family.
 
-    ran, cached: compilations that were run and that were known. busy, cpu: seconds inside the compiler and of processor time,
-    summed over processes; wall: seconds the compilations took together.
+    ran, cached: compilations of programs that were run and that were known. busy, cpu: seconds inside the compiler and of
+    processor time, summed over processes; wall: seconds the compilations took together.
     """
 
     found: Mapping[Point, Compilation]
@@ -65,64 +65,76 @@ def compile_points(
     was compiled is lost.
     """
     progress = progress or Progress()
-    by_name = _name(points, arch, workers, progress)
+    names = _name(points, arch, workers, progress)
+    tasks: dict[str, tuple[Point, int]] = {}
+    waiting: dict[str, list[Point]] = defaultdict(list)
+    for point in points:
+        for index, name in enumerate(names[point]):
+            tasks.setdefault(name, (point, index))
+            waiting[name].append(point)
+    programs = {name: known for name in tasks if (known := cache.get(name))}
     found: dict[Point, Compilation] = {}
-    waiting: dict[str, list[Point]] = {}
-    for name, sharing in by_name.items():
-        known = cache.get(name)
-        if known is None:
-            waiting[name] = sharing
-        else:
-            _take(found, sharing, known, on_point)
-    cached = len(by_name) - len(waiting)
-    tasks = {point: name for name, sharing in waiting.items() for point in sharing[:1]}
-    order = breadth_first(tasks)
+
+    def take(some: Sequence[Point]) -> None:
+        for point in some:
+            if point not in found and all(name in programs for name in names[point]):
+                found[point] = joined([programs[name] for name in names[point]])
+                on_point(point, found[point])
+
+    take(points)
+    cached = len(programs)
+    place = {point: place for place, point in enumerate(breadth_first(points))}
+    order = sorted(tasks.keys() - programs.keys(), key=lambda name: (place[tasks[name][0]], tasks[name][1]))
     progress.begin("compiling", len(order))
     started, busy, cpu, ran = time.monotonic(), 0.0, 0.0, 0
-    arguments = [(point, arch.target) for point in order]
+    arguments = [(point, arch.target, index) for point, index in map(tasks.__getitem__, order)]
     for index, result in workers.run(compiler.compile_point, arguments, timeout, deadline):
-        point = order[index]
-        outcome = failed(result, timeout) if isinstance(result, Failure) else result
+        name = order[index]
+        outcome = _failed(result, timeout) if isinstance(result, Failure) else result
         # A crash or a timeout may be this machine's fault: the next run tries again.
         if outcome.outcome in ("compiled", "compile"):
-            cache.put(tasks[point], outcome)
-        _take(found, waiting.pop(tasks[point]), outcome, on_point)
-        progress.step(str(point))
+            cache.put(name, outcome)
+        programs[name] = outcome
+        take(waiting[name])
+        progress.step(str(tasks[name][0]))
         busy, cpu, ran = busy + outcome.seconds, cpu + outcome.cpu, ran + 1
-    left: dict[Family, int] = defaultdict(int)
-    for sharing in waiting.values():
-        for point in sharing:
-            left[point.family] += 1
+    left = Counter(point.family for point in points if point not in found)
     wall = time.monotonic() - started if ran else 0.0
     return CompiledPoints(found=found, left=dict(left), ran=ran, cached=cached, busy=busy, cpu=cpu, wall=wall)
 
 
-def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progress: Progress) -> dict[str, list[Point]]:
-    """Points by cache key; those that share one are the same kernel, specialised alike."""
+def joined(programs: Sequence[Compilation]) -> Compilation:
+    """What is known of a point by its programs, the call with states first, which its costs are read off.
+
+    One that failed stands for the point; a hazard, or what the assembler did wrong, is of any; all must fit the shared memory.
+    """
+    if failures := [program for program in programs if program.outcome != "compiled"]:
+        return failures[0]
+    return replace(
+        programs[0],
+        shared=max(program.shared for program in programs),
+        hazard=next((program.hazard for program in programs if program.hazard), ""),
+        misassembled=next((program.misassembled for program in programs if program.misassembled), ""),
+    )
+
+
+def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progress: Progress) -> dict[Point, list[str]]:
+    """Cache keys of the programs of every point; those that share one are the same kernel, specialised alike."""
     by_family: dict[Family, list[Point]] = defaultdict(list)
     for point in points:
         by_family[point.family].append(point)
     groups = list(by_family.values())
     progress.begin("recording launches", len(groups))
-    names: dict[Point, str] = {}
+    names: dict[Point, list[str]] = {}
     for index, result in workers.run(compiler.name_points, [(group, arch.target) for group in groups], PLAN_SECONDS):
         if isinstance(result, Failure):
             raise TableError(f"recording the launches of {groups[index][0].family} ended in a {result.outcome}")
         names.update(zip(groups[index], result, strict=True))
         progress.step(str(groups[index][0].family))
-    by_name: dict[str, list[Point]] = defaultdict(list)
-    for point in points:
-        by_name[names[point]].append(point)
-    return by_name
+    return names
 
 
-def _take(found: dict[Point, Compilation], sharing: list[Point], outcome: Compilation, on_point: OnPoint) -> None:
-    for point in sharing:
-        found[point] = outcome
-        on_point(point, outcome)
-
-
-def failed(failure: Failure, timeout: float) -> Compilation:
+def _failed(failure: Failure, timeout: float) -> Compilation:
     """What a compiling process that gave no result came to."""
     if failure.outcome == "timeout":
         return Compilation(outcome="timeout", seconds=timeout, detail=f"no end after {timeout:g} s")

@@ -99,7 +99,8 @@ def judged(answer: GateAnswer, sources: str) -> Record:
 
 def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str, Compilation]) -> Gated:
     """What the programs of a configuration, by stage, say of it. All of them have compiled."""
-    hazards = [f"{stage}: {binary.hazard}" for stage, binary in stages.items() if binary.hazard]
+    found = ((stage, binary.hazard or binary.misassembled) for stage, binary in stages.items())
+    hazards = [f"{stage}: {wrong}" for stage, wrong in found if wrong]
     return Gated(
         key=family.key(),
         config=config.token,

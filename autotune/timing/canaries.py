@@ -8,8 +8,10 @@ equal machine code takes equal time, and a difference shows what must be tuned a
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ...kernels.configs.launch_config import LaunchConfig
 from ...results.digests.kernels import kernel_digest
@@ -18,11 +20,11 @@ from ...results.schema.record import Compiled, Measured, Record, record_digest
 from ...results.schema.table import Table
 from ...specs.gpus import Architecture, Gpu
 from ...verify.compile import process
-from ...verify.process.pool import Failure, Workers
-from ..compile import compiler
+from ...verify.process.pool import Workers
 from ..compile.binary import Compilation
+from ..compile.cache import Cache
 from ..compile.prune import too_large
-from ..compile.stage import COMPILE_SECONDS, failed
+from ..compile.stage import compile_points
 from ..space.points import Point, family_of, point_of, points_of
 from .device import CallSizes, Timed
 from .shared_trials import Bench, DeviceGate
@@ -78,6 +80,8 @@ def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, c
         for point, now in zip(points, compile(points), strict=True):
             if now.outcome != "compiled" or (too_much := too_large(now, gpu.arch)):
                 broken.append(f"{point.stage}: {now.detail or now.outcome if now.outcome != 'compiled' else too_much}")
+            elif wrong := now.hazard or now.misassembled:
+                broken.append(f"{point.stage}: {wrong}")
             elif then := before.get((point, entry.triton)):
                 differences += _differences(point.stage, then, now)
             else:
@@ -125,14 +129,9 @@ def compile_here(arch: Architecture, jobs: int) -> Compile:
     """Compiles with the Triton that is installed, past every cache."""
 
     def compile(points: Sequence[Point]) -> Sequence[Compilation]:
-        with Workers(jobs, process.start) as workers:
-            ended = dict(
-                workers.run(compiler.compile_point, [(point, arch.target) for point in points], COMPILE_SECONDS)
-            )
-        return [
-            failed(found, COMPILE_SECONDS) if isinstance(found := ended[index], Failure) else found
-            for index in range(len(points))
-        ]
+        with tempfile.TemporaryDirectory() as empty, Workers(jobs, process.start) as workers:
+            found = compile_points(points, arch, workers, Cache(folder=Path(empty))).found
+        return [found[point] for point in points]
 
     return compile
 

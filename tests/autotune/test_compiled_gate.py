@@ -38,8 +38,9 @@ def test_a_wait_that_leaves_products_in_flight_is_a_hazard_where_shared_memory_i
     assert bool(products_in_flight("\n".join(lines))) == hazard
 
 
+@pytest.mark.parametrize("field", ["hazard", "misassembled"])
 def test_what_becomes_hazardous_leaves_the_table_and_the_next_best_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
 ):
     monkeypatch.setattr(tune, "compile_points", compile_all)
     monkeypatch.setattr(gate, "ask", ask_none)
@@ -54,7 +55,7 @@ def test_what_becomes_hazardous_leaves_the_table_and_the_next_best_is_taken(
         done = compile_all(points, *rest, on_point=lambda *_: None, **hooks)
         served = compiled_gate.points_of(FAMILY, compiled_gate.LaunchConfig.parse(worst))
         found: dict[object, Compilation] = {
-            point: replace(binary, hazard="a race") if point == served[0] else binary
+            point: replace(binary, **{field: "what is wrong"}) if point == served[0] else binary
             for point, binary in done.found.items()
         }
         return replace(done, found=found)

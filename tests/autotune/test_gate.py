@@ -119,7 +119,7 @@ def test_a_compilation_that_hung_or_crashed_is_tried_again(tmp_path: Path, failu
     class Stub(Workers):
         def run(self, task, arguments, *_, **__):
             if task is compiler.name_points:
-                yield 0, [point.config.token + point.stage for point in arguments[0][0]]
+                yield 0, [[point.config.token + point.stage] for point in arguments[0][0]]
                 return
             for index, _ in enumerate(arguments):
                 tried.append(index)
