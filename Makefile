@@ -6,7 +6,7 @@
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
-# make bytes     bytes that both move, counted in the interpreter
+# make bytes     bytes that both move, counted in the interpreter, and what their programs do as compiled
 # make host      microseconds of host time per call of both, launches left out
 # make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here

@@ -1,4 +1,5 @@
-"""`verify bytes`: how many bytes kernels move, counted in the interpreter, beside the least that they must."""
+"""`verify bytes`: how many bytes kernels move, counted in the interpreter, beside the least that they must; or what their
+programs do as compiled."""
 
 from __future__ import annotations
 
@@ -9,9 +10,25 @@ import typer
 
 from ...specs.rule import RULES
 from ..cases.target_names import OWN
-from .options import Device, JsonOption, KernelOption, chosen, prepare, stderr, stdout, usage, write
+from .options import (
+    FAILED,
+    NOT_JUDGED,
+    Device,
+    DeviceOption,
+    JsonOption,
+    KernelOption,
+    chosen,
+    prepare,
+    stderr,
+    stdout,
+    usage,
+    write,
+)
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..execution.counts import CallCounts
     from ..execution.traffic import CallTraffic
 
 EXAMPLES = """
@@ -22,6 +39,8 @@ Examples:
   verify bytes --target deltaproof --target fla     beside FLA's
 
   verify bytes --decode --batch 64       one token for 64 sequences
+
+  verify bytes --device sm_90 --stages   as compiled: sectors, wavefronts, products and loops of every launch
 """
 
 
@@ -37,35 +56,50 @@ def count_bytes(
     heads: Annotated[int, typer.Option(min=1, help="Heads of q, k and v.")] = 1,
     channels: Annotated[int, typer.Option(min=1, max=256, help="K and V.")] = 128,
     dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
-    config: Annotated[str | None, typer.Option(help="A launch configuration, such as c64.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help="A launch configuration, such as c64. By default the one that is served for --device."),
+    ] = None,
     options: Annotated[str, typer.Option(help="Also in the kernel: l2norm, gate, or both as l2norm,gate.")] = "",
     stages: Annotated[bool, typer.Option("--stages", help="A line for every launch.")] = False,
+    device: DeviceOption = Device.interpreter,
     json_path: JsonOption = None,
 ) -> None:
-    """Count what a forward call reads and writes: different bytes per launch, and all that its programs ask for."""
+    """Count what a forward call reads and writes: different bytes per launch, and all that its programs ask for.
+
+    With --device sm_90, what the compiled programs do: sectors of global memory and their use, wavefronts of shared memory
+    against the ideal, products, and trips of loops.
+    """
+    if device is Device.cuda:
+        usage("--device cuda: counted are the interpreter's accesses, or those of compiled code, on the CPU")
     rules = chosen("rule", rule or ["gdn2", "kda", "gdn"], RULES)
     if dtype not in ("bf16", "fp16", "fp32"):
         usage(f"--dtype is {dtype!r}; accepted: bf16, fp16, fp32")
     wanted = tuple(filter(None, options.split(",")))
     if not set(wanted) <= {"l2norm", "gate"}:
         usage(f"--options is {options!r}; accepted: l2norm, gate, or both separated by a comma")
-    prepare(Device.interpreter)
+    place = prepare(Device.interpreter if device is Device.auto else device)
+    compiled = place != "interpreter"
 
     from ...kernels.configs.launch_config import LaunchConfig
     from ...specs.problem import Problem
     from ..cases.case import Case
+    from ..execution.counts import count
     from ..execution.traffic import measure
+    from ..run.served_cases import served_configs
     from ..targets import load
-    from ..verdicts.outcome import KernelRaised
+    from ..verdicts.outcome import KernelRaised, Unsupported
 
     try:
         launch = None if config is None else LaunchConfig.parse(config)
-        targets = [load(name) for name in target or [OWN]]
+        targets = [load(name, place) for name in target or [OWN]]
     except ValueError as error:
         usage(str(error))
     op = "recurrent" if decode else "chunk"
     patterns = kernel or ["*"]
+    served = served_configs(place) if compiled else {}
     found: list[CallTraffic] = []
+    counted: list[CallCounts] = []
     for name in rules:
         problem = Problem(
             rule=RULES[name],
@@ -83,18 +117,29 @@ def count_bytes(
         )
         for judged in targets:
             for one in _kernels(judged.kernels, op, patterns, problem):
-                case = Case(problem=problem, config=launch or one.configs(problem)[0])
+                best = served.get((one.name, name), {}).get(channels, ())
+                case = Case(problem=problem, config=launch or (best or one.configs(problem))[0])
                 with stderr.status(f"counting {one.name} on {name}"):
                     try:
-                        found.append(measure(judged.name, one, case))
-                    except KernelRaised as error:
+                        if compiled:
+                            counted.append(count(judged.name, one, case, place))
+                        else:
+                            found.append(measure(judged.name, one, case))
+                    except (KernelRaised, Unsupported) as error:
                         stderr.print(f"{one.name} on {name}: {error}", soft_wrap=True, markup=False)
-                        raise typer.Exit(1) from None
-    if not found:
+                        raise typer.Exit(FAILED if isinstance(error, KernelRaised) else NOT_JUDGED) from None
+    if not found and not counted:
         usage("nothing to count: no selected kernel runs on Triton, does that op and takes these problems")
-    _print(found, stages)
+    if compiled:
+        from ..report import counts
+
+        _show(counts.table(counted, place, launches=stages))
+        stdout.print(counts.NOTE, soft_wrap=True)
+    else:
+        _print(found, stages)
     if json_path is not None:
-        write(json_path, {"schema": 1, "calls": [call.document() for call in found]})
+        calls = [call.document() for call in (counted or found)]
+        write(json_path, {"schema": 1, **({"device": place} if compiled else {}), "calls": calls})
 
 
 def _kernels(kernels: Any, op: str, patterns: list[str], problem: Any) -> list[Any]:
@@ -109,7 +154,7 @@ def _kernels(kernels: Any, op: str, patterns: list[str], problem: Any) -> list[A
 
 
 def _print(calls: list[CallTraffic], stages: bool) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title="bytes per token and value head, forward")
@@ -119,7 +164,7 @@ def _print(calls: list[CallTraffic], stages: bool) -> None:
         rows = [
             (
                 call.problem.rule.name,
-                f"{call.kernel} [{call.config}]",
+                escape(f"{call.kernel} [{call.config}]"),
                 sum(stage.launches for stage in call.stages),
                 sum(stage.read for stage in call.stages),
                 sum(stage.written for stage in call.stages),
@@ -135,7 +180,13 @@ def _print(calls: list[CallTraffic], stages: bool) -> None:
             ]
         for row in rows:
             table.add_row(*(f"{cell:,.0f}" if isinstance(cell, float) else str(cell) for cell in row))
-    # As wide as it must be where nobody's window is in the way.
-    (stdout if stdout.is_terminal else Console(width=120, highlight=False)).print(table)
+    _show(table)
     ideals = dict.fromkeys((call.problem.rule.name, f"{call.ideal:,.0f}") for call in calls)
     stdout.print("ideal, every input once in and every output once out: " + ", ".join(f"{r} {b}" for r, b in ideals))
+
+
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    # As wide as it must be where nobody's window is in the way.
+    (stdout if stdout.is_terminal else Console(width=200, highlight=False)).print(table)

@@ -48,7 +48,7 @@ def address_of(pointer: Pointer) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """What one run found and counted. executed: times that a warp executed each statement. traffic: see `Traffic`."""
+    """What one run found and counted. executed: times that a warp executed each statement. traffic: see `_TRAFFIC`."""
 
     findings: list[Finding]
     stopped: str
@@ -81,8 +81,12 @@ class _Event(ctypes.Structure):
 _TRAFFIC: tuple[str, ...] = (
     "global_load_bytes", "global_load_sectors", "global_store_bytes", "global_store_sectors", "shared_load_ideal",
     "shared_load_passes", "shared_store_ideal", "shared_store_passes", "wgmma_products", "mma_products", "warp_instructions",
-    "programs",
+    "programs", "global_load_used", "global_store_used",
 )  # fmt: skip
+"""Counts of one run. global: bytes that lanes ask for, sectors of 32 bytes that their warps touch, and bytes of these sectors
+that are asked for at all. shared: passes over the banks, and the least that as many bytes need. products: multiply-adds.
+Copies of TMA are not among them.
+"""
 
 
 def run(

@@ -9,6 +9,7 @@ import numpy as np
 
 from .assembly.program import Program
 from .finding import Finding
+from .loops import Loop, loops
 from .machine import Argument, Memory, run
 from .schedules import QUICK, Schedule
 
@@ -27,15 +28,16 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the schedules found. program: digest of what ran. traffic, executed: counts of the first; seconds: of CPU time
-    for all."""
+    """What the schedules found. program: digest of what ran. traffic, loops: counts of the first; warps: of a program;
+    seconds: of CPU time for all."""
 
     kernel: str
     program: str = ""
     findings: list[Finding] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     traffic: dict[str, int] = field(default_factory=dict)
-    executed: np.ndarray | None = None
+    loops: tuple[Loop, ...] = ()
+    warps: int = 0
     seconds: float = 0.0
 
     @property
@@ -79,8 +81,8 @@ def judge(
     if differences and not any(not finding.note for finding in findings):
         findings.append(_unexplained(program, differences, findings))
     return Verdict(
-        kernel=program.kernel.name, findings=findings, differences=differences, traffic=first.traffic, executed=first.executed,
-        seconds=time.process_time() - started,
+        kernel=program.kernel.name, findings=findings, differences=differences, traffic=first.traffic,
+        loops=loops(program.kernel, first.executed), warps=program.warps, seconds=time.process_time() - started,
     )  # fmt: skip
 
 

@@ -174,21 +174,26 @@ static void global_order(Machine *s, u64 address) {
     p->released[s->cta] = s->step;
 }
 
-/* Counts: sectors of 32 bytes that a warp's access of global memory touches; passes over the banks of shared memory. */
+/* Counts: sectors of 32 bytes that a warp's access of global memory touches, and their different bytes that it asks for;
+   passes over the banks of shared memory. */
 static void count_sectors(Machine *s, const u64 *a, u32 m, int n, int store) {
     u64 sectors[160];
+    u32 used[160];
     int found = 0, active = 0;
     if (!s->count_traffic) return;
     for (int l = 0; l < 32; l++) if (m >> l & 1) {
         active++;
         for (u64 x = a[l] >> 5; x <= (a[l] + n - 1) >> 5; x++) {
-            int known = 0;
-            for (int j = found - 1; j >= 0 && !known; j--) known = sectors[j] == x;
-            if (!known && found < 160) sectors[found++] = x;
+            u64 first = a[l] > x << 5 ? a[l] : x << 5, end = a[l] + n < (x + 1) << 5 ? a[l] + n : (x + 1) << 5;
+            int j = found - 1;
+            while (j >= 0 && sectors[j] != x) j--;
+            if (j < 0) { if (found == 160) continue; j = found++; sectors[j] = x; used[j] = 0; }
+            used[j] |= (u32)((((u64)1 << (end - first)) - 1) << (first & 31));
         }
     }
     s->traffic[store * 2] += (u64)active * n;
     s->traffic[store * 2 + 1] += found;
+    for (int j = 0; j < found; j++) s->traffic[12 + store] += __builtin_popcount(used[j]);
 }
 static void count_passes(Machine *s, const i64 *a, u32 m, int n, int store, int lanes) {
     if (!s->count_traffic) return;
