@@ -91,11 +91,13 @@ Copies of TMA are not among them.
 
 def run(
     program: Program, arguments: Sequence[Argument], memories: Sequence[Memory], grid: tuple[int, int, int],
-    schedule: Schedule = ROUND_ROBIN, *, check: bool = True, count_traffic: bool = False, step_limit: int = _STEP_LIMIT,
+    schedule: Schedule = ROUND_ROBIN, *, check: bool = True, strict: bool = False, count_traffic: bool = False,
+    step_limit: int = _STEP_LIMIT,
 ) -> Run:  # fmt: skip
     """Run every program of a launch.
 
-    arguments: one for each parameter of the kernel. Memories are written in place. Raises PtxError where arguments do not
+    arguments: one for each parameter of the kernel. Memories are written in place. strict: warps conflict in shared memory though
+    they write the bits that are there. Raises PtxError where arguments do not
     fit the parameters, MemoryError, and NoCompiler.
     """
     engine = library()
@@ -114,8 +116,9 @@ def run(
     special = np.array([program.registers.get(name, -1) for name in SPECIAL], np.int32)
     options = _Options(
         warps=program.warps, register_count=len(program.widths), code_size=len(program.kernel.statements), late=schedule.late,
-        policy=schedule.policy, check=check, partial=program.partial, products=program.products, count_traffic=count_traffic,
-        fill=schedule.fill, shared_size=program.shared, local_size=program.local, step_limit=step_limit, seed=schedule.seed,
+        policy=schedule.policy, check=check and 1 + strict, partial=program.partial, products=program.products,
+        count_traffic=count_traffic, fill=schedule.fill, shared_size=program.shared, local_size=program.local,
+        step_limit=step_limit, seed=schedule.seed,
     )  # fmt: skip
     machine = engine.machine_new(ctypes.byref(options), ctypes.addressof(program.code), program.operands.ctypes.data)
     if not machine:

@@ -73,12 +73,14 @@ static void overwritten(Machine *s, SharedByte *b, i64 at, int pc, int w) {
     }
     if (b->bulk_read > mine->seen[OF_BULK + b->bulk_reader]) clash(s, K_BULK_FLIGHT, pc, w, b->bulk_pc, b->bulk_reader, at);
 }
+/* From this value of `check` on, equal bits are no excuse. */
+#define STRICT 2
 static void shared_write(Machine *s, i64 a, int n, const u8 *value, int pc, int w, int copy) {
     if (!s->check) return;
     const u32 *seen = s->warp[w].clocks.seen;
     for (i64 at = a; at < a + n; at++) {
         SharedByte *b = &s->shadow[at];
-        int same = s->shared[at] == value[at - a] && b->written;
+        int same = s->check < STRICT && s->shared[at] == value[at - a] && b->written;
         if (!same && b->written && b->writer != w && b->write_clock > seen[b->writer])
             clash(s, K_SHARED_WAW, pc, w, b->write_pc, b->writer, at);
         if (!same || copy) overwritten(s, b, at, pc, w);
@@ -92,7 +94,7 @@ static void shared_set(Machine *s, i64 a, int n, const u8 *value, int pc, int w)
         u32 clock = s->warp[w].clocks.seen[w];
         for (i64 at = a; at < a + n; at++) {
             SharedByte *b = &s->shadow[at];
-            if (b->written && s->shared[at] == value[at - a] && b->writer != w) { b->writers |= 1u << w; continue; }
+            if (s->check < STRICT && b->written && s->shared[at] == value[at - a] && b->writer != w) { b->writers |= 1u << w; continue; }
             b->write_clock = clock;
             b->write_pc = pc;
             b->writer = (i16)w;

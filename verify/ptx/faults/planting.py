@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .assembly.assembler import assemble
-from .assembly.program import Program
-from .assembly.text import Kernel, Statement
-from .device import DeviceLaunch, simulated
-from .errors import PtxError
-from .launch import bind
-from .machine import Argument, Memory, run
-from .schedules import ALL, Schedule, random_schedules
+from ..assembly.assembler import assemble
+from ..assembly.program import Program
+from ..assembly.text import Kernel, Statement
+from ..device import DeviceLaunch, simulated
+from ..errors import PtxError
+from ..launch import bind
+from ..machine import Argument, Memory, run
+from ..schedules import ALL, Schedule, random_schedules
+from .equivalent import reason
 
 Change = Callable[[Statement, random.Random], Statement | None]
 
@@ -134,12 +135,19 @@ class Subject:
         notes = {finding.rule for finding in result.findings if finding.note}
         return faults, notes, [copy.content for copy in copies], result.executed
 
+    def conflicts(self, program: Program, schedule: Schedule) -> set[tuple[str, str, str]]:
+        """Rule and both instructions of all that is found, notes included, where equal bits are no excuse."""
+        copies = [replace(memory, content=memory.content.copy()) for memory in self.memories]
+        found = run(program, self.arguments, copies, self.grid, schedule, strict=True).findings
+        return {(finding.rule, finding.instruction, finding.other_instruction) for finding in found}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
     """One planted fault and what became of it.
 
-    rules: those that fired and do not without the fault. numbers: whether results differ in any bit under any schedule.
+    rules: those that fired and do not without the fault, under the first schedule that shows any. numbers: whether results differ
+    in any bit under any schedule before that one. shown: why it is no fault at all, where that is known.
     """
 
     kind: str
@@ -150,6 +158,7 @@ class Planted:
     rules: tuple[str, ...]
     notes: tuple[str, ...]
     numbers: bool
+    shown: str = ""
 
     @property
     def caught(self) -> bool:
@@ -226,6 +235,8 @@ def plant(kind: str, subject: Subject, index: int, seed: int, clean: dict[tuple[
             found, noted, contents, _ = subject.run(program, schedule, 20 * int(executed.sum()) + 100_000)
             rules |= found - faults
             notes |= noted - known_notes
+            if rules:
+                break
             if not found & _STOPPED:
                 checked = [memory.checked for memory in subject.memories]
                 numbers |= any(not np.array_equal(a, b) for a, b, c in zip(end, contents, checked, strict=True) if c)
@@ -234,6 +245,30 @@ def plant(kind: str, subject: Subject, index: int, seed: int, clean: dict[tuple[
         after=" ".join((after.opcode, ", ".join(after.operands))),
         rules=tuple(sorted(rules)), notes=tuple(sorted(notes)), numbers=numbers,
     )  # fmt: skip
+
+
+ORDERS = ("bar.sync", "wgmma.wait_group", "fence.proxy.async", "wgmma.fence", "cp.async.wait_group")
+"""Statements that only order others, each under rules that speak of every byte and register."""
+
+
+def shown(kind: str, subject: Subject, index: int, seed: int) -> str:
+    """Why a fault that nothing showed is none; "" where that is not known.
+
+    Either the program shows it, for every path and input; or the statement orders accesses, and in what runs there are none that
+    it orders, equal bits being no excuse.
+    """
+    kernel = subject.program.kernel
+    after = KINDS[kind](kernel.statements[index], random.Random(seed))
+    assert after is not None, "drawn where the fault can be planted"
+    if proof := reason(kernel, index, after, subject.grid):
+        return proof
+    if not kernel.statements[index].opcode.startswith(ORDERS):
+        return ""
+    program = assemble(_with(kernel, index, after), subject.shared)
+    for schedule in SCHEDULES:
+        if subject.conflicts(program, schedule) - subject.conflicts(subject.program, schedule):
+            return ""
+    return "in what runs, no byte and no register needs it"
 
 
 def _with(kernel: Kernel, index: int, statement: Statement) -> Kernel:

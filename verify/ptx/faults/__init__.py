@@ -1,0 +1,1 @@
+"""Faults planted in compiled programs, and the proof that some of them are none."""
