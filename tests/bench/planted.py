@@ -132,8 +132,8 @@ def table(document: dict) -> str:
         f"{document['count']} faults in {document['launches']} launches of our kernels (Triton {document['triton']}, sm_90 "
         f"and sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. One that changes no bit under "
         "any schedule for any of three inputs, and breaks no rule, is equivalent where that is shown: by the program, for all "
-        "paths, or, where the statement only orders others, by what runs, in which no byte and no register needs the order, equal "
-        "bits being no excuse. Of the others it is not known whether they are equivalent or missed.",
+        "paths, or, where the statement only orders others, by what runs, in which no byte and no register needs the order, "
+        "equal bits being no excuse. Of the others it is not known whether they are equivalent or missed.",
         "",
         "| kind | planted | a rule fired | only numbers differ | equivalent | not known |",
         "|---|---|---|---|---|---|",
