@@ -18,18 +18,11 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import chunk_factors, double, load_decay, meets, pair_decay
+from ..device.decay import chunk_factors, load_decay, pair_decay
+from ..device.dyadic import scaled, stack
+from ..device.pair_grads import added, crossing, exponentials, load_sixteen, pair_grads, unstack
 from .fold import fold
 from .scores import erase_key
-
-
-@triton.jit
-def crossing(sinks, sources, row, span, SUMS: tl.constexpr):
-    """Sum, for each row t, of the sinks at t or later and of the sources before t, within its segment of `span` rows [C, BK]."""
-    same = row[:, None] // span == row[None, :] // span
-    later = (same & (row[None, :] >= row[:, None])).to(tl.float32)
-    before = (same & (row[None, :] < row[:, None])).to(tl.float32)
-    return tl.dot(later, sinks, input_precision=SUMS) + tl.dot(before, sources, input_precision=SUMS)
 
 
 @triton.jit
@@ -81,7 +74,6 @@ def input_grads_kernel(
     BK: tl.constexpr,
     BV: tl.constexpr,
     LEVELS: tl.constexpr,
-    SUMS: tl.constexpr,
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
     WRITE: tl.constexpr,
@@ -98,8 +90,12 @@ def input_grads_kernel(
     channel = i_k * BK + tl.arange(0, BK)
     key_at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
     inside_k = (row[:, None] < rows) & (channel[None, :] < K)
-    x = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
-    y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
+    if DECAY == CHANNEL:
+        x = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+        y = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+    else:
+        x = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
     q_sum = tl.zeros([C, BK], tl.float32)
     k_sum = tl.zeros([C, BK], tl.float32)
     decay_sum = tl.zeros([C, BK if DECAY == CHANNEL else 1], tl.float32)
@@ -129,54 +125,45 @@ def input_grads_kernel(
             if ERASE != NONE:
                 x_grad = tl.load(dx + at * V + column[None, :], mask=inside_v, other=0.0)
                 e_grad -= tl.dot(x_grad, tl.trans(before), input_precision="ieee")
-        up, down, total = chunk_factors(g, start, rows, i_g, row, channel, G, K, DECAY)
-        q_grad *= scale * up
-        k_grad *= down
-        sinks = x * q_grad
-        if ERASE != NONE:
-            e, gate = erase_key(b, y, start, rows, i_b, row, channel, B, K, ERASE)
-            e_grad *= up
-            sinks += e * e_grad
         if DECAY == CHANNEL:
-            decay_grad = crossing(sinks, y * k_grad, row, C, SUMS) + (total * carried)[None, :]
-        if DECAY == SCALAR:
-            decay_grad = sum_rows(tl.sum(sinks, 1), row[None, :] >= row[:, None]) + tl.sum(total * carried)
-            decay_grad += sum_rows(tl.sum(y * k_grad, 1), row[None, :] < row[:, None])
-        # What meets its chunk-mates.
-        score_at = at * C + row[None, :]
-        a_grad = tl.load(daqk + score_at, mask=row[:, None] < rows, other=0.0)
-        if ERASE != NONE:
-            t_grad = tl.load(dt + score_at, mask=row[:, None] < rows, other=0.0)
-        if DECAY == CHANNEL:
-            own = tl.sum(tl.where(row[:, None] == row[None, :], a_grad, 0.0).to(tl.float32), 1)[:, None]
-            q_grad += own * y
-            k_grad += own * x
-            prefix, _ = load_decay(g, start, rows, i_g, row, channel, G, K, DECAY)
-            suffix = tl.zeros([C, BK], tl.float32)
-            span = 1
-            for _ in range(0, LEVELS):
-                up = tl.exp(prefix)
-                down = tl.exp(suffix)
-                pair = meets(row, row, span)
-                key = (y * down).to(k.dtype.element_ty)
-                query = (x * up).to(k.dtype.element_ty)
-                joint = tl.where(pair, a_grad, 0.0).to(k.dtype.element_ty)
-                q_level = tl.dot(joint, key, input_precision="ieee") * up
-                k_level = tl.dot(tl.trans(joint), query, input_precision="ieee")
-                sinks = x * q_level
-                q_grad += q_level
-                if ERASE != NONE:
-                    joint = tl.where(pair, t_grad, 0.0).to(k.dtype.element_ty)
-                    e_level = tl.dot(joint, key, input_precision="ieee") * up
-                    k_level += tl.dot(tl.trans(joint), (e * up).to(k.dtype.element_ty), input_precision="ieee")
-                    sinks += e * e_level
-                    e_grad += e_level
-                k_level *= down
-                k_grad += k_level
-                decay_grad += crossing(sinks, y * k_level, row, span, SUMS)
-                prefix, suffix = double(prefix, suffix, row, span)
-                span *= 2
+            decay = exponentials(load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL))
+            e = y
+            if ERASE != NONE:
+                gate = load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE)
+                e = scaled(gate, y)
+            q_pairs, e_pairs, k_pairs, decay_pairs, up, down, total = pair_grads(
+                x, e, y, decay, daqk, dt, start, rows, i_hv, C, HV, LEVELS, ERASE, k.dtype.element_ty
+            )
+            q_state = scaled(up, unstack(scale * q_grad))
+            k_state = scaled(down, unstack(k_grad))
+            sinks = scaled(x, q_state)
+            k_all = added(k_pairs, k_state)
+            if ERASE != NONE:
+                e_state = scaled(up, unstack(e_grad))
+                sinks = added(sinks, scaled(e, e_state))
+                e_all = added(e_pairs, e_state)
+                erase_grad = stack(scaled(e_all, y))
+                k_all = added(k_all, scaled(e_all, gate))
+            decay_grad = stack(crossing(decay_pairs, sinks, scaled(y, k_state), C // 16))
+            decay_grad += tl.max(total, 0, keep_dims=True) * carried[None, :]
+            q_grad = stack(added(q_pairs, q_state))
+            k_grad = stack(k_all)
         else:
+            up, down, total = chunk_factors(g, start, rows, i_g, row, channel, G, K, DECAY)
+            q_grad *= scale * up
+            k_grad *= down
+            sinks = x * q_grad
+            if ERASE != NONE:
+                e, gate = erase_key(b, y, start, rows, i_b, row, channel, B, K, ERASE)
+                e_grad *= up
+                sinks += e * e_grad
+            if DECAY == SCALAR:
+                decay_grad = sum_rows(tl.sum(sinks, 1), row[None, :] >= row[:, None]) + tl.sum(total * carried)
+                decay_grad += sum_rows(tl.sum(y * k_grad, 1), row[None, :] < row[:, None])
+            score_at = at * C + row[None, :]
+            a_grad = tl.load(daqk + score_at, mask=row[:, None] < rows, other=0.0)
+            if ERASE != NONE:
+                t_grad = tl.load(dt + score_at, mask=row[:, None] < rows, other=0.0)
             query = x.to(k.dtype.element_ty)
             key = y.to(k.dtype.element_ty)
             if DECAY == SCALAR:
@@ -192,13 +179,12 @@ def input_grads_kernel(
                     t_grad = (t_grad * factor).to(k.dtype.element_ty)
                     pairs += t_grad * tl.dot(erase, tl.trans(key), input_precision="ieee")
                 e_grad += tl.dot(t_grad, key, input_precision="ieee")
-                k_grad += tl.dot(tl.trans(t_grad), erase, input_precision="ieee")
+                k_grad += tl.dot(tl.trans(t_grad), erase, input_precision="ieee") + e_grad * gate
+                erase_grad = e_grad * y
             if DECAY == SCALAR:
                 later = tl.cumsum(pairs, 0, reverse=True)
                 decay_grad += tl.sum(tl.where(row[None, :] < row[:, None], later, 0.0), 1)[:, None]
         if ERASE != NONE:
-            k_grad += e_grad * gate
-            erase_grad = e_grad * y
             if ERASE == SCALAR:
                 erase_grad = tl.sum(erase_grad, 1)[:, None]
                 if WRITE == NONE:
@@ -283,7 +269,6 @@ def input_grads(
         BK=block,
         BV=min(tile.block, shapes.V_block),
         LEVELS=config.chunk_size.bit_length() - 1,
-        SUMS="ieee" if q.dtype == torch.float32 else "tf32",
         **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
