@@ -44,7 +44,7 @@ def _setting(call: Call) -> _Setting:
 def infer(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(o, ht): scores, then one walk that writes the outputs; no state leaves the registers before the last."""
     setting = _setting(call)
-    aqk, a = scores(call.q, call.k, call.g, call.b, **setting)
+    aqk, a = scores(call.q, call.k, call.g, call.b, solver=call.solver, **setting)
     given = operands(call.q, call.k, call.g, call.b, **_places(call))
     _, _, o, ht = walk_states(given, call.v, call.b, call.w, aqk, a, call.h0, final=final, **setting)
     return o, ht
@@ -53,7 +53,7 @@ def infer(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
 def forward(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(o, ht, aqk, a): outputs [tokens, HV, V], final states (empty unless `final`), and the scores that backward needs."""
     setting = _setting(call)
-    aqk, a = scores(call.q, call.k, call.g, call.b, **setting)
+    aqk, a = scores(call.q, call.k, call.g, call.b, solver=call.solver, **setting)
     given = operands(call.q, call.k, call.g, call.b, **_places(call))
     h, r, _, ht = walk_states(given, call.v, call.b, call.w, None, a, call.h0, final=final, **setting)
     return output(given.queries, aqk, h, r, **setting), ht, aqk, a

@@ -19,8 +19,8 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.decay import chunk_factors, load_decay, pair_decay
-from ..device.dyadic import scaled, stack
-from ..device.pair_grads import added, crossing, exponentials, load_sixteen, pair_grads, unstack
+from ..device.dyadic import exponentials, load_sixteen, scaled, stack
+from ..device.pair_grads import added, crossing, pair_grads, unstack
 from .fold import fold
 from .scores import erase_key
 

@@ -3,7 +3,8 @@
     Aqk = scale * tril(q_i . k_j exp(G_i - G_j))        T = stril(e_i . k_j exp(G_i - G_j))        A = (I + T)^-1
 
 (GDN-2 Eq. 36-40). The inverse doubles its blocks: with A the inverse of the diagonal blocks of h rows, and T_h the part
-of T that joins two neighbours, A - A T_h A is the inverse of the blocks of 2h rows.
+of T that joins two neighbours, A - A T_h A is the inverse of the blocks of 2h rows. Erase keys are negated here, so that -T
+is what is summed.
 """
 
 import torch
@@ -15,7 +16,16 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import double, load_decay, meets, pair_decay
+from ..device.decay import load_decay, pair_decay
+from ..device.dyadic import (
+    blocks_to_tile,
+    blockwise_inverse,
+    dyadic_scores,
+    exponentials,
+    load_sixteen,
+    near_scores,
+    tile_to_blocks,
+)
 
 
 @triton.jit
@@ -27,18 +37,6 @@ def erase_key(b, k_tile, start, rows, head, row, channel, B: tl.constexpr, K: tl
     else:
         gate = tl.load(b + (start + row[:, None]) * B + head, mask=row[:, None] < rows, other=0.0).to(tl.float32)
     return gate * k_tile, gate
-
-
-@triton.jit
-def unit_lower_inverse(t, row, LEVELS: tl.constexpr, SOLVER: tl.constexpr):
-    """(I + T)^-1 for a strictly lower triangular T [C, C]."""
-    a = tl.where(row[:, None] == row[None, :], 1.0, tl.where(meets(row, row, 1), -t, 0.0))
-    span = 2
-    for _ in range(1, LEVELS):
-        joint = tl.where(meets(row, row, span), t, 0.0)
-        a -= tl.dot(tl.dot(a, joint, input_precision=SOLVER), a, input_precision=SOLVER)
-        span *= 2
-    return a
 
 
 @triton.jit
@@ -71,42 +69,45 @@ def scores_kernel(
     if rows == 0:
         return
     i_h = i_hv // (HV // H)
+    i_g = i_hv // (HV // G)
+    i_b = i_hv // (HV // B)
     row = tl.arange(0, C)
     s_qk = tl.zeros([C, C], tl.float32)
     s_kk = tl.zeros([C, C], tl.float32)
+    near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
+    if DECAY == CHANNEL:
+        diagonal = tl.zeros([C // 16, 16, 16], tl.float32)
+        level = tl.zeros([C // 16, 16, 8], tl.float32)
+        near = (level, level, level, level)
     for first in range(0, K, BK):
         channel = first + tl.arange(0, BK)
-        inside = (row[:, None] < rows) & (channel[None, :] < K)
-        at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
-        q_tile = tl.load(q + at, mask=inside, other=0.0)
-        k_tile = tl.load(k + at, mask=inside, other=0.0)
-        x = q_tile.to(tl.float32)
-        y = k_tile.to(tl.float32)
-        if ERASE != NONE:
-            e, _ = erase_key(b, y, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
         if DECAY == CHANNEL:
-            prefix, _ = load_decay(g, start, rows, i_hv // (HV // G), row, channel, G, K, DECAY)
-            suffix = tl.zeros([C, BK], tl.float32)
-            s_qk += tl.where(row[:, None] == row[None, :], tl.sum(x * y, 1)[:, None], 0.0)
-            span = 1
-            for _ in range(0, LEVELS):
-                up = tl.exp(prefix)
-                key = tl.trans((y * tl.exp(suffix)).to(k.dtype.element_ty))
-                pair = meets(row, row, span)
-                query = (x * up).to(k.dtype.element_ty)
-                s_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
-                if ERASE != NONE:
-                    query = (e * up).to(k.dtype.element_ty)
-                    s_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
-                prefix, suffix = double(prefix, suffix, row, span)
-                span *= 2
+            x = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+            y = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+            decay = exponentials(load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL))
+            e = ()
+            if ERASE != NONE:
+                gate = load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE)
+                for j in tl.static_range(16):
+                    e = e + (-gate[j] * y[j],)
+            diagonal, near, s_qk, s_kk, _, _, _, _ = dyadic_scores(
+                diagonal, near, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            )
         else:
+            inside = (row[:, None] < rows) & (channel[None, :] < K)
+            at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
+            q_tile = tl.load(q + at, mask=inside, other=0.0)
+            k_tile = tl.load(k + at, mask=inside, other=0.0)
             key = tl.trans(k_tile)
             s_qk += tl.dot(q_tile, key, input_precision="ieee")
             if ERASE != NONE:
-                s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
-    if DECAY == SCALAR:
-        here, _ = load_decay(g, start, rows, i_hv // (HV // G), row, row, G, K, DECAY)
+                e, _ = erase_key(b, k_tile.to(tl.float32), start, rows, i_b, row, channel, B, K, ERASE)
+                s_kk -= tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
+    if DECAY == CHANNEL:
+        near_qk, near_kk = near_scores(diagonal, near)
+        s_qk += blocks_to_tile(near_qk)
+    elif DECAY == SCALAR:
+        here, _ = load_decay(g, start, rows, i_g, row, row, G, K, DECAY)
         factor = pair_decay(here, row)
         s_qk *= factor
         s_kk *= factor
@@ -114,8 +115,9 @@ def scores_kernel(
     s_qk = tl.where(row[:, None] >= row[None, :], s_qk * scale, 0.0)
     tl.store(aqk + at, s_qk.to(aqk.dtype.element_ty), mask=row[:, None] < rows)
     if ERASE != NONE:
-        s_kk = tl.where(row[:, None] > row[None, :], s_kk, 0.0)
-        inverse = unit_lower_inverse(s_kk, row, LEVELS, SOLVER)
+        if DECAY != CHANNEL:
+            near_kk = tile_to_blocks(s_kk)
+        inverse = blockwise_inverse(near_kk, s_kk, row, LEVELS, SOLVER)
         tl.store(a + at, inverse.to(a.dtype.element_ty), mask=row[:, None] < rows)
 
 
@@ -126,11 +128,12 @@ def scores(
     b: torch.Tensor | None,
     *,
     scale: float,
+    solver: str,
     shapes: Shapes,
     layout: Layout,
     config: LaunchConfig,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(Aqk, A), each [tokens, HV, C] in q's dtype; A is empty for a rule that erases nothing."""
+    """(Aqk, A), each [tokens, HV, C] in q's dtype; A is empty for a rule that erases nothing. solver: of I + T."""
     tile = config.scores
     aqk = q.new_empty(shapes.tokens, shapes.HV, config.chunk_size)
     a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
@@ -146,7 +149,7 @@ def scores(
         C=config.chunk_size,
         BK=min(tile.block, shapes.K_block),
         LEVELS=config.chunk_size.bit_length() - 1,
-        SOLVER=config.solver,
+        SOLVER=solver,
         **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )

@@ -80,6 +80,18 @@ def chunk_scores(q, k, g, b, A_log, dt_bias, start, rows, row, i_hv, scale, eps,
 
 
 @triton.jit
+def unit_lower_inverse(t, row, LEVELS: tl.constexpr, SOLVER: tl.constexpr):
+    """(I + T)^-1 for a strictly lower triangular T [C, C]."""
+    a = tl.where(row[:, None] == row[None, :], 1.0, tl.where(meets(row, row, 1), -t, 0.0))
+    span = 2
+    for _ in range(1, LEVELS):
+        joint = tl.where(meets(row, row, span), t, 0.0)
+        a -= tl.dot(tl.dot(a, joint, input_precision=SOLVER), a, input_precision=SOLVER)
+        span *= 2
+    return a
+
+
+@triton.jit
 def load_state(h0, at, column, K: tl.constexpr, V: tl.constexpr, KP: tl.constexpr, KB: tl.constexpr,
                BV: tl.constexpr, INITIAL: tl.constexpr):  # fmt: skip
     """The state [KP, BV] that starts at offset `at` of h0, in blocks of KB rows; 0 without `INITIAL`.

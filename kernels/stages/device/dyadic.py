@@ -11,7 +11,26 @@ import triton.language as tl
 
 from ...arguments.ties import NONE
 from .decay import meets
-from .rows import load_rows
+from .rows import load_gate, load_rows
+
+
+@triton.jit
+def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr, K: tl.constexpr, TIE: tl.constexpr):
+    """The rows of a chunk of x [tokens, H, K], or [tokens, H] where it is one number per head, as a tuple of 16."""
+    found = ()
+    for j in tl.static_range(16):
+        part = tl.arange(0, C // 16) * 16 + j
+        found = found + (load_gate(x, start, rows, head, part, channel, H, K, TIE),)
+    return found
+
+
+@triton.jit
+def exponentials(rows):
+    """exp of a tuple of 16."""
+    found = ()
+    for j in tl.static_range(16):
+        found = found + (tl.exp(rows[j]),)
+    return found
 
 
 @triton.jit
@@ -133,8 +152,6 @@ def dyadic_scores(diagonal, near, far_qk, far_kk, x, e, y, decay, row,
     one tensor a level, 8 rows of queries and 8 of erase keys by 8 of keys [C / 16, 16, 8]; far: of the others [C, C]. Unscaled.
     x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32.
     """
-    S: tl.constexpr = x[0].shape[0]
-    BK: tl.constexpr = x[0].shape[1]
     key = columns(y).to(DTYPE)
     diagonal = tl.dot(tl.permute(columns(x).to(DTYPE), (0, 2, 1)), key, diagonal, input_precision="ieee")
     x = scaled(x, decay)

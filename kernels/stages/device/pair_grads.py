@@ -11,26 +11,6 @@ import triton.language as tl
 from ...arguments.ties import NONE
 from .decay import meets
 from .dyadic import columns, halves, neighbours, scaled, stack
-from .rows import load_gate
-
-
-@triton.jit
-def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr, K: tl.constexpr, TIE: tl.constexpr):
-    """The rows of a chunk of x [tokens, H, K], or [tokens, H] where it is one number per head, as a tuple of 16."""
-    found = ()
-    for j in tl.static_range(16):
-        part = tl.arange(0, C // 16) * 16 + j
-        found = found + (load_gate(x, start, rows, head, part, channel, H, K, TIE),)
-    return found
-
-
-@triton.jit
-def exponentials(rows):
-    """exp of a tuple of 16."""
-    found = ()
-    for j in tl.static_range(16):
-        found = found + (tl.exp(rows[j]),)
-    return found
 
 
 @triton.jit
@@ -251,7 +231,20 @@ def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV:
         weights_of_keys = load_near(daqk, dt, start, rows, head, C, HV, level, False, ERASE)
         weights_of_sinks = load_near(daqk, dt, start, rows, head, C, HV, level, True, ERASE)
         q_grad, e_grad, k_grad, decay_grad = near_grads(
-            q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of_keys, weights_of_sinks, level, ERASE, DTYPE
+            q_grad,
+            e_grad,
+            k_grad,
+            decay_grad,
+            x,
+            e,
+            y,
+            up,
+            down,
+            weights_of_keys,
+            weights_of_sinks,
+            level,
+            ERASE,
+            DTYPE,
         )
         up, down, totals = doubled(up, down, totals, level)
     whole = totals[0]

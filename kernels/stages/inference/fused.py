@@ -11,8 +11,7 @@ import triton.language as tl
 from ...arguments.call import Call as InferenceCall
 from ...arguments.ties import NONE
 from ...configs.launch_options import launch_options
-from ..chunkwise.scores import unit_lower_inverse
-from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
+from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state, unit_lower_inverse
 from ..prologue.normalise import EPS
 
 
