@@ -44,6 +44,70 @@ def store_gate_grad(grad, out, start, rows, head, row, channel, i_k, tokens,
 
 
 @triton.jit
+def state_terms(r, h, do, dx, dh, i_c, start, rows, i_hv, row, channel,
+                HV: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BV: tl.constexpr, ERASE: tl.constexpr):  # fmt: skip
+    """Gradients of Qbar (unscaled), Ebar and Kt [C, BK], and the sum over V of the state times its gradient [BK]."""
+    C: tl.constexpr = row.shape[0]
+    BK: tl.constexpr = channel.shape[0]
+    q_grad = tl.zeros([C, BK], tl.float32)
+    e_grad = tl.zeros([C, BK], tl.float32)
+    k_grad = tl.zeros([C, BK], tl.float32)
+    carried = tl.zeros([BK], tl.float32)
+    at = (start + row[:, None]) * HV + i_hv
+    for first in range(0, V, BV):
+        column = first + tl.arange(0, BV)
+        inside_v = (row[:, None] < rows) & (column[None, :] < V)
+        state_at = ((i_c * HV + i_hv) * K + channel[:, None]) * V + column[None, :]
+        inside = (channel[:, None] < K) & (column[None, :] < V)
+        before = tl.load(h + state_at, mask=inside, other=0.0)
+        behind = tl.load(dh + state_at, mask=inside, other=0.0)
+        carried += tl.sum(before.to(tl.float32) * behind.to(tl.float32), 1)
+        out_grad = tl.load(do + at * V + column[None, :], mask=inside_v, other=0.0)
+        q_grad += tl.dot(out_grad, tl.trans(before), input_precision="ieee")
+        write = tl.load(r + at * V + column[None, :], mask=inside_v, other=0.0)
+        k_grad += tl.dot(write, tl.trans(behind), input_precision="ieee")
+        if ERASE != NONE:
+            x_grad = tl.load(dx + at * V + column[None, :], mask=inside_v, other=0.0)
+            e_grad -= tl.dot(x_grad, tl.trans(before), input_precision="ieee")
+    return q_grad, e_grad, k_grad, carried
+
+
+@triton.jit
+def channel_grads(q, k, g, b, r, h, do, dx, dh, daqk, dt, i_c, start, rows, i_h, i_hv, i_g, i_b, row, channel, scale,
+                  H: tl.constexpr, HV: tl.constexpr, G: tl.constexpr, B: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+                  C: tl.constexpr, BV: tl.constexpr, LEVELS: tl.constexpr, ERASE: tl.constexpr):  # fmt: skip
+    """Gradients of a value head's queries, keys, decays and erase gates [C, BK], for a decay per channel."""
+    q_state, e_state, k_state, carried = state_terms(
+        r, h, do, dx, dh, i_c, start, rows, i_hv, row, channel, HV, K, V, BV, ERASE
+    )
+    x = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+    y = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+    decay = exponentials(load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL))
+    e = y
+    if ERASE != NONE:
+        gate = load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE)
+        e = scaled(gate, y)
+    q_grad, e_grad, k_grad, decay_grad, up, down, total = pair_grads(
+        x, e, y, decay, daqk, dt, start, rows, i_hv, C, HV, LEVELS, ERASE, k.dtype.element_ty
+    )
+    q_state = scaled(up, unstack(scale * q_state))
+    k_state = scaled(down, unstack(k_state))
+    sinks = scaled(x, q_state)
+    q_grad = added(q_grad, q_state)
+    k_grad = added(k_grad, k_state)
+    erase_grad = carried
+    if ERASE != NONE:
+        e_state = scaled(up, unstack(e_state))
+        e_grad = added(e_grad, e_state)
+        sinks = added(sinks, scaled(e, e_state))
+        k_grad = added(k_grad, scaled(e_grad, gate))
+        erase_grad = stack(scaled(e_grad, y))
+    decay_grad = stack(crossing(decay_grad, sinks, scaled(y, k_state), C // 16))
+    decay_grad += tl.max(total, 0, keep_dims=True) * carried[None, :]
+    return stack(q_grad), stack(k_grad), decay_grad, erase_grad
+
+
+@triton.jit
 def input_grads_kernel(
     q,  # [tokens, H, K]
     k,  # [tokens, H, K]
@@ -90,10 +154,7 @@ def input_grads_kernel(
     channel = i_k * BK + tl.arange(0, BK)
     key_at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
     inside_k = (row[:, None] < rows) & (channel[None, :] < K)
-    if DECAY == CHANNEL:
-        x = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
-        y = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
-    else:
+    if DECAY != CHANNEL:
         x = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
         y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
     q_sum = tl.zeros([C, BK], tl.float32)
@@ -105,50 +166,44 @@ def input_grads_kernel(
         i_g = i_hv // (HV // G)
         i_b = i_hv // (HV // B)
         at = (start + row[:, None]) * HV + i_hv
-        # What meets the state.
-        q_grad = tl.zeros([C, BK], tl.float32)
-        e_grad = tl.zeros([C, BK], tl.float32)
-        k_grad = tl.zeros([C, BK], tl.float32)
-        carried = tl.zeros([BK], tl.float32)
-        for first in range(0, V, BV):
-            column = first + tl.arange(0, BV)
-            inside_v = (row[:, None] < rows) & (column[None, :] < V)
-            state_at = ((i_c * HV + i_hv) * K + channel[:, None]) * V + column[None, :]
-            inside = (channel[:, None] < K) & (column[None, :] < V)
-            before = tl.load(h + state_at, mask=inside, other=0.0)
-            behind = tl.load(dh + state_at, mask=inside, other=0.0)
-            carried += tl.sum(before.to(tl.float32) * behind.to(tl.float32), 1)
-            out_grad = tl.load(do + at * V + column[None, :], mask=inside_v, other=0.0)
-            q_grad += tl.dot(out_grad, tl.trans(before), input_precision="ieee")
-            write = tl.load(r + at * V + column[None, :], mask=inside_v, other=0.0)
-            k_grad += tl.dot(write, tl.trans(behind), input_precision="ieee")
-            if ERASE != NONE:
-                x_grad = tl.load(dx + at * V + column[None, :], mask=inside_v, other=0.0)
-                e_grad -= tl.dot(x_grad, tl.trans(before), input_precision="ieee")
         if DECAY == CHANNEL:
-            decay = exponentials(load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL))
-            e = y
-            if ERASE != NONE:
-                gate = load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE)
-                e = scaled(gate, y)
-            q_pairs, e_pairs, k_pairs, decay_pairs, up, down, total = pair_grads(
-                x, e, y, decay, daqk, dt, start, rows, i_hv, C, HV, LEVELS, ERASE, k.dtype.element_ty
+            q_grad, k_grad, decay_grad, erase_grad = channel_grads(
+                q,
+                k,
+                g,
+                b,
+                r,
+                h,
+                do,
+                dx,
+                dh,
+                daqk,
+                dt,
+                i_c,
+                start,
+                rows,
+                i_h,
+                i_hv,
+                i_g,
+                i_b,
+                row,
+                channel,
+                scale,
+                H,
+                HV,
+                G,
+                B,
+                K,
+                V,
+                C,
+                BV,
+                LEVELS,
+                ERASE,
             )
-            q_state = scaled(up, unstack(scale * q_grad))
-            k_state = scaled(down, unstack(k_grad))
-            sinks = scaled(x, q_state)
-            k_all = added(k_pairs, k_state)
-            if ERASE != NONE:
-                e_state = scaled(up, unstack(e_grad))
-                sinks = added(sinks, scaled(e, e_state))
-                e_all = added(e_pairs, e_state)
-                erase_grad = stack(scaled(e_all, y))
-                k_all = added(k_all, scaled(e_all, gate))
-            decay_grad = stack(crossing(decay_pairs, sinks, scaled(y, k_state), C // 16))
-            decay_grad += tl.max(total, 0, keep_dims=True) * carried[None, :]
-            q_grad = stack(added(q_pairs, q_state))
-            k_grad = stack(k_all)
         else:
+            q_grad, e_grad, k_grad, carried = state_terms(
+                r, h, do, dx, dh, i_c, start, rows, i_hv, row, channel, HV, K, V, BV, ERASE
+            )
             up, down, total = chunk_factors(g, start, rows, i_g, row, channel, G, K, DECAY)
             q_grad *= scale * up
             k_grad *= down

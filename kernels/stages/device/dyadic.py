@@ -9,18 +9,28 @@ level, so that what is left after the last one is Qbar, Ebar and Kt.
 import triton
 import triton.language as tl
 
-from ...arguments.ties import NONE
+from ...arguments.ties import CHANNEL, NONE
 from .decay import meets
-from .rows import load_gate, load_rows
+from .rows import load_rows
 
 
 @triton.jit
 def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr, K: tl.constexpr, TIE: tl.constexpr):
-    """The rows of a chunk of x [tokens, H, K], or [tokens, H] where it is one number per head, as a tuple of 16."""
+    """The rows of a chunk of x [tokens, H, K], or [tokens, H] where it is one number per head, as a tuple of 16; fp32."""
+    WIDTH: tl.constexpr = K if TIE == CHANNEL else 1
+    part = tl.arange(0, C // 16)[:, None] * 16
+    # One address, and sixteen distances from it that the compiler knows.
+    at = x + (start * H + head) * WIDTH + part * (H * WIDTH)
+    if TIE == CHANNEL:
+        at += channel[None, :]
     found = ()
     for j in tl.static_range(16):
-        part = tl.arange(0, C // 16) * 16 + j
-        found = found + (load_gate(x, start, rows, head, part, channel, H, K, TIE),)
+        inside = part + j < rows
+        if TIE == CHANNEL:
+            if K % channel.shape[0] != 0:
+                inside = inside & (channel[None, :] < K)
+            inside = tl.broadcast_to(inside, at.shape)
+        found = found + (tl.load(at + j * H * WIDTH, mask=inside, other=0.0).to(tl.float32),)
     return found
 
 

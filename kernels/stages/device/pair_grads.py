@@ -214,12 +214,11 @@ def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV:
     gradients, the decay from the chunk's start to each row, that row's included, and from after it to the end. Last, the
     chunk's decay [C / 16, BK].
     """
-    S: tl.constexpr = C // 16
+    part = tl.arange(0, C // 16)[:, None] * 16
+    at = daqk + (start * HV + head) * C + part * (HV * C + 1)
     q_grad, e_grad, k_grad, decay_grad, down = (), (), (), (), ()
     for j in tl.static_range(16):
-        part = tl.arange(0, S) * 16 + j
-        at = (start * HV + head) * C + (part * (HV * C) + part)[:, None]
-        own = tl.load(daqk + at, mask=part[:, None] < rows, other=0.0).to(tl.float32)
+        own = tl.load(at + j * (HV * C + 1), mask=part + j < rows, other=0.0).to(tl.float32)
         q_grad = q_grad + (own * y[j],)
         e_grad = e_grad + (tl.zeros_like(y[j]),)
         k_grad = k_grad + (own * x[j],)
