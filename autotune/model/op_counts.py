@@ -16,6 +16,8 @@ from ...specs.rule import RULES, Rule
 from ..space.points import Point
 
 FP32 = 4
+NEAR = 16
+"""Rows whose factors are in the registers of one thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +110,14 @@ def op_counts(point: Point, tokens: np.ndarray, heads: np.ndarray) -> OpCounts:
 
 def _scores(s: _Sizes) -> OpCounts:
     C, K, pairs = s.C, s.K, 1 + s.erases
-    levels = s.levels if s.rule.decay == "channel" else 1
+    by_channel = s.rule.decay == "channel"
+    levels = s.levels if by_channel else 1
+    # Within 16 rows queries and erase keys meet half of the keys at each of four levels, and queries all once; beyond, all.
+    met = NEAR + 4 * NEAR + (s.levels - 4) * C * pairs if by_channel else C * pairs
     return OpCounts(
         programs=s.chunks * s.heads,
         steps=np.ones_like(s.tokens),
-        products=2.0 * C * C * K * pairs * levels,
+        products=2.0 * C * K * met,
         solver=4.0 * C**3 * (s.levels - 1) * s.erases,
         chain=levels * s.blocks(K) + 2 * (s.levels - 1) * s.erases,
         exchanges=levels * s.blocks(K),
@@ -221,8 +226,9 @@ def _input_grads(s: _Sizes) -> OpCounts:
     C, V, block = s.C, s.V, s.block(s.K)
     pairs = 1 + s.erases
     by_channel = s.rule.decay == "channel"
-    # Per level two products a pair, and two sums over sinks and sources that run in tf32, at half the rate.
-    inside = C * C * block * (s.levels * (2 * pairs + 4) if by_channel else 3 * pairs)
+    # Within 16 rows, at each of four levels, 16 sinks meet the keys and half of these the sinks; beyond, two products a pair.
+    met = 4 * 3 * NEAR // 2 + (s.levels - 4) * C * 2 * pairs if by_channel else C * 3 * pairs
+    inside = C * block * met
     return OpCounts(
         programs=s.chunks * s.heads * s.blocks(s.K),
         steps=np.ones_like(s.tokens),

@@ -61,8 +61,8 @@ class Point:
 
     @property
     def inversion(self) -> str:
-        """Precision of the products that invert I + T. The variants of inference have their own in 16 bits."""
-        return "bf16x3" if self.variant != "split" and self.family.dtype != "fp32" else self.solver
+        """Precision of the products that invert I + T: in 16 bits `ieee` stands for three of bf16."""
+        return "bf16x3" if self.solver == "ieee" and self.family.dtype != "fp32" else self.solver
 
     @property
     def is_default(self) -> bool:

@@ -96,8 +96,8 @@ def _trips(size: int, setting: Setting) -> int:
 
 
 def _scores(s: Setting) -> int:
-    # The inverse holds T, A, the joint block and their product; the loop before it two sums and three tiles of K.
-    return max(4 * s.chunk_size**2, 2 * s.chunk_size**2 + 3 * s.chunk_size * _block(s.K, s))
+    # The inverse holds T, A, the joint block and their product; the loop before it two sums, three tiles of K and their decays.
+    return max(4 * s.chunk_size**2, 2 * s.chunk_size**2 + 4 * s.chunk_size * _block(s.K, s))
 
 
 def _states(s: Setting) -> int:
@@ -114,8 +114,8 @@ def _score_grads(s: Setting) -> int:
 
 
 def _input_grads(s: Setting) -> int:
-    # Three gradients, the two sums over value heads, the sinks, and one score tile.
-    return 6 * s.chunk_size * _block(s.K, s) + s.chunk_size**2
+    # Four gradients, what meets the state of three, queries, erase keys, keys, and the factors to both ends.
+    return 12 * s.chunk_size * _block(s.K, s)
 
 
 def _packed_scores(s: Setting) -> int:
@@ -146,7 +146,7 @@ SPACES: dict[str, StageSpace] = {
             cut="K",
             steps=lambda s: _trips(s.K, s),
             solves=True,
-            num_warps=(2, 4, 8, 16),
+            num_warps=(1, 2, 4, 8),
         ),
         StageSpace(stage="states", tile="states", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
         StageSpace(stage="output", tile="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
@@ -158,7 +158,7 @@ SPACES: dict[str, StageSpace] = {
             live=_input_grads,
             cut="KV",
             steps=lambda s: _trips(s.V, s),
-            num_warps=(4, 8, 16),
+            num_warps=(1, 2, 4, 8),
         ),
         # The other variants of inference. Their 16-bit calls have a solver of their own, so that there is none to choose;
         # where fp32 calls choose one, it is `ieee`.
@@ -259,7 +259,7 @@ def _not_offered(space: StageSpace, s: Setting) -> bool:
 def _whole_operands(space: StageSpace, s: Setting) -> bool:
     # A thread owns a square of C^2 / threads results and reads that many rows and columns, all C long.
     held = 2 * s.chunk_size**2 / (s.warp * s.tile.num_warps) ** 0.5
-    return space.solves and s.solver == "ieee" and s.backend == "cuda" and held > 4 * REGISTERS_PER_THREAD
+    return space.solves and s.dtype == "fp32" and s.backend == "cuda" and held > 4 * REGISTERS_PER_THREAD
 
 
 def _too_many_threads(space: StageSpace, s: Setting) -> bool:

@@ -44,7 +44,7 @@ def choose_config(
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
     # A call that names a variant gets the default of that variant.
-    default = default_config(op if variant in (None, "packed") else "", _DTYPES[q.dtype], shape.K)
+    default = default_config(op if variant in (None, "packed", "staged") else "", _DTYPES[q.dtype], shape.K)
     rule = _rule_name(shape.decay, shape.erase, shape.write)
     if rule is None or not can_look_up(q):
         return default

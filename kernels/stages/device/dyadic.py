@@ -17,6 +17,7 @@ from .rows import load_rows
 @triton.jit
 def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr, K: tl.constexpr, TIE: tl.constexpr):
     """The rows of a chunk of x [tokens, H, K], or [tokens, H] where it is one number per head, as a tuple of 16; fp32."""
+    BK: tl.constexpr = channel.shape[0]
     WIDTH: tl.constexpr = K if TIE == CHANNEL else 1
     part = tl.arange(0, C // 16)[:, None] * 16
     # One address, and sixteen distances from it that the compiler knows.
@@ -27,7 +28,7 @@ def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr
     for j in tl.static_range(16):
         inside = part + j < rows
         if TIE == CHANNEL:
-            if K % channel.shape[0] != 0:
+            if K // BK * BK != K:
                 inside = inside & (channel[None, :] < K)
             inside = tl.broadcast_to(inside, at.shape)
         found = found + (tl.load(at + j * H * WIDTH, mask=inside, other=0.0).to(tl.float32),)
