@@ -88,7 +88,7 @@ def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilati
 def _launches(point: Point) -> list[Launch]:
     """The point's launches that are different programs, with states first.
 
-    Warps and pipeline depth are options: one recording per chunk size, solver and block serves all.
+    Warps and pipeline depth are options: one recording per chunk size and block serves all.
     """
     from ...kernels.configs.launch_config import STAGES, LaunchConfig, Tile
     from ...kernels.configs.launch_options import launch_options
@@ -96,7 +96,7 @@ def _launches(point: Point) -> list[Launch]:
     family, tiles = point.family, dict.fromkeys(STAGES, Tile(block=point.tile.block))
     if point.stage == "fused":
         del tiles["scores"]  # its block cuts K there, and is not searched
-    config = LaunchConfig(variant=point.variant, chunk_size=point.chunk_size, solver=point.solver, **tiles)
+    config = LaunchConfig(variant=point.variant, chunk_size=point.chunk_size, **tiles)
     if (family, config.token) not in _recorded:
         _recorded[family, config.token] = _by_stage(family, config)
     options = launch_options(point.tile.num_warps, point.tile.num_stages)

@@ -13,8 +13,8 @@ from ...verify.compile.diagnostics import HEAVY_SPILL
 from ..space.points import Family, Point, breadth_first
 from .binary import Compilation
 
-_Group = tuple[Family, str, int, str]
-"""family, stage, chunk size, solver: points that can stand in for each other"""
+_Group = tuple[Family, str, int]
+"""family, stage, chunk size: points that can stand in for each other"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
     """Reject, in this order: what did not compile, does not fit, has a known hazard, was assembled wrongly; duplicates; heavy
     spillers.
 
-    A heavy spiller stays where nothing else of its stage, chunk size and solver spills less; so does the safe default, which
+    A heavy spiller stays where nothing else of its stage and chunk size spills less; so does the safe default, which
     all losses are stated against.
     """
     rejected: dict[Point, Rejection] = {}
@@ -59,7 +59,7 @@ def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
         elif binary.misassembled:
             rejected[point] = Rejection(reason="assembler", detail=binary.misassembled)
         else:
-            groups[point.family, point.stage, point.chunk_size, point.solver][point] = binary
+            groups[point.family, point.stage, point.chunk_size][point] = binary
     survivors: dict[Point, Compilation] = {}
     warned: dict[Point, str] = {}
     for group in groups.values():

@@ -118,7 +118,7 @@ def _scores(s: _Sizes) -> OpCounts:
         programs=s.chunks * s.heads,
         steps=np.ones_like(s.tokens),
         products=2.0 * C * K * met,
-        solver=4.0 * C**3 * (s.levels - 1) * s.erases,
+        solver=4.0 * C * (3 * NEAR**2 + C**2 * (s.levels - 4)) * s.erases,
         chain=levels * s.blocks(K) + 2 * (s.levels - 1) * s.erases,
         exchanges=levels * s.blocks(K),
         elements=C * s.gated * levels,

@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from ...kernels.configs.launch_config import LaunchConfig, Solver, Variant
+from ...kernels.configs.launch_config import LaunchConfig, Variant
 from ...kernels.configs.space import op_stages
 from ...results.schema.gpus import Resources
 from ...specs.gpus import Gpu
@@ -47,7 +47,7 @@ def sizes() -> list[tuple[int, int]]:
 def rank(family: Family, survivors: Mapping[Point, Compilation], gpu: Gpu) -> list[Ranked]:
     """The safe default first, if its stages were compiled, then the configurations that lose least where they lose most.
 
-    For every chunk size and solver the best tile of each stage is found for each size of call by itself: stages add up, so
+    For every chunk size the best tile of each stage is found for each size of call by itself: stages add up, so
     that this is the whole product space. Empty if some stage has no point for any chunk size.
     """
     grid = sizes()
@@ -85,15 +85,14 @@ def compiled(family: Family, config: LaunchConfig, points: Container[Point]) -> 
 
 
 def whole(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
-    """Points by stage, for every variant, chunk size and solver that has some in every stage. Not all stages have a solver."""
-    by_setting: dict[tuple[Variant, int, Solver], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
+    """Points by stage, for every variant and chunk size that has some in every stage."""
+    by_setting: dict[tuple[Variant, int], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for point in sorted(points, key=lambda point: point.config.token):
-        by_setting[point.variant, point.chunk_size, point.solver][point.stage].append(point)
+        by_setting[point.variant, point.chunk_size][point.stage].append(point)
     complete = []
-    for variant, chunk_size, solver in sorted(by_setting):
+    for variant, chunk_size in sorted(by_setting):
         stages = {
-            space.stage: by_setting[variant, chunk_size, solver if space.solves else "ieee"].get(space.stage)
-            for space in op_stages(family.op, variant)
+            space.stage: by_setting[variant, chunk_size].get(space.stage) for space in op_stages(family.op, variant)
         }
         if all(stages.values()):
             complete.append(stages)

@@ -45,13 +45,13 @@ def predicted(records: Iterable[Compiled], gpu: Gpu) -> dict[Point, float]:
 
 def compile_history(times: Mapping[Point, float]) -> dict[Family, list[tuple[int, float]]]:
     """(points compiled, predicted milliseconds of the best whole configuration so far), by family, where that gets better."""
-    best: dict[Family, dict[tuple[int, str, str], float]] = defaultdict(dict)
+    best: dict[Family, dict[tuple[int, str], float]] = defaultdict(dict)
     count: dict[Family, int] = defaultdict(int)
     found: dict[Family, list[tuple[int, float]]] = defaultdict(list)
     for point, time in times.items():
         here = best[point.family]
         count[point.family] += 1
-        place = (point.chunk_size, point.solver, point.stage)
+        place = (point.chunk_size, point.stage)
         here[place] = min(time, here.get(place, math.inf))
         total = _best_whole(point.family.op, here)
         if total < (found[point.family][-1][1] if found[point.family] else math.inf):
@@ -97,7 +97,7 @@ def stage_importance(times: Mapping[Point, float]) -> dict[str, dict[str, float]
     """Shares of a stage's parameters in its predicted time, averaged over families."""
     rows: dict[tuple[str, Family], list[tuple[Mapping[str, object], float]]] = defaultdict(list)
     for point, time in times.items():
-        parameters = {"chunk size": point.chunk_size, "solver": point.solver, "block": point.tile.block,
+        parameters = {"chunk size": point.chunk_size, "block": point.tile.block,
                       "warps": point.tile.num_warps, "stages": point.tile.num_stages}  # fmt: skip
         rows[point.stage, point.family].append((parameters, time))
     shares: dict[str, list[dict[str, float]]] = defaultdict(list)
@@ -114,7 +114,6 @@ def config_importance(records: Iterable[Measured]) -> dict[str, dict[str, float]
         parameters: dict[str, object] = {
             "variant": config.variant,
             "chunk size": config.chunk_size,
-            "solver": config.solver,
         }
         for stage in op_tiles(record.key.op):
             tile = getattr(config, stage)
@@ -156,12 +155,12 @@ def _bytes(family: Family) -> float:
     return inputs + size * family.V if family.op == "chunk_fwd" else 2 * inputs + inputs + 2 * size * family.V
 
 
-def _best_whole(op: str, best: Mapping[tuple[int, str, str], float]) -> float:
+def _best_whole(op: str, best: Mapping[tuple[int, str], float]) -> float:
     totals = []
-    for chunk, solver, _ in best:
+    for chunk, _ in best:
         for variant in OP_STAGES[op]:
             stages = op_stages(op, variant)
-            parts = [best.get((chunk, solver if space.solves else "ieee", space.stage), math.inf) for space in stages]
+            parts = [best.get((chunk, space.stage), math.inf) for space in stages]
             totals.append(sum(parts))
     return min(totals, default=math.inf)
 

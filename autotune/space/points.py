@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import product
 
-from ...kernels.configs.launch_config import LaunchConfig, Solver, Tile, Variant
+from ...kernels.configs.launch_config import LaunchConfig, Tile, Variant
 from ...kernels.configs.space import CONSTRAINTS, SPACES, op_stages, tuned_variants
 from ...results.schema.default import default_config
 from ...results.schema.key import Key
@@ -40,12 +40,11 @@ class Family:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One stage with one chunk size, solver and tile."""
+    """One stage with one chunk size and tile."""
 
     family: Family
     stage: str
     chunk_size: int
-    solver: Solver
     tile: Tile
 
     @property
@@ -57,12 +56,12 @@ class Point:
     def config(self) -> LaunchConfig:
         """The configuration that has this tile in this stage and defaults elsewhere."""
         tiles = {SPACES[self.stage].tile: self.tile}
-        return LaunchConfig(variant=self.variant, chunk_size=self.chunk_size, solver=self.solver, **tiles)
+        return LaunchConfig(variant=self.variant, chunk_size=self.chunk_size, **tiles)  # pyright: ignore[reportArgumentType]
 
     @property
     def inversion(self) -> str:
-        """Precision of the products that invert I + T: in 16 bits `ieee` stands for three of bf16."""
-        return "bf16x3" if self.solver == "ieee" and self.family.dtype != "fp32" else self.solver
+        """Precision of the products that invert I + T."""
+        return "ieee" if self.family.dtype == "fp32" else "bf16x3"
 
     @property
     def is_default(self) -> bool:
@@ -81,7 +80,7 @@ class Point:
             (tile.num_stages, base.num_stages),
         )
         far = sum(abs(here.bit_length() - there.bit_length()) for here, there in doublings)
-        return far + (self.solver != default.solver) + (self.variant != default.variant)
+        return far + (self.variant != default.variant)
 
     def __str__(self) -> str:
         return f"{self.family} {self.stage} {self.config.token}"
@@ -110,7 +109,7 @@ def point_of(record: Compiled) -> Point:
     """What a record of a compilation is about."""
     config = LaunchConfig.parse(record.config)
     return Point(
-        family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size, solver=config.solver,
+        family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size,
         tile=getattr(config, SPACES[record.stage].tile),
     )  # fmt: skip
 
@@ -141,7 +140,6 @@ def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], l
                         family=family,
                         stage=space.stage,
                         chunk_size=setting.chunk_size,
-                        solver=setting.solver,
                         tile=setting.tile,
                     )
                 )
@@ -156,7 +154,6 @@ def points_of(family: Family, config: LaunchConfig) -> list[Point]:
             family=family,
             stage=space.stage,
             chunk_size=config.chunk_size,
-            solver=config.solver if space.solves else "ieee",
             tile=getattr(config, space.tile),
         )
         for space in op_stages(family.op, config.variant)
@@ -166,11 +163,8 @@ def points_of(family: Family, config: LaunchConfig) -> list[Point]:
 def config_of(points: Iterable[Point]) -> LaunchConfig:
     """The configuration that is made of these points, whose variant and chunk size are one."""
     some = list(points)
-    solvers: list[Solver] = [point.solver for point in some if SPACES[point.stage].solves]
     tiles: dict[str, Tile] = {SPACES[point.stage].tile: point.tile for point in some}
-    return LaunchConfig(
-        variant=some[0].variant, chunk_size=some[0].chunk_size, solver=solvers[0] if solvers else "ieee", **tiles
-    )
+    return LaunchConfig(variant=some[0].variant, chunk_size=some[0].chunk_size, **tiles)  # pyright: ignore[reportArgumentType]
 
 
 def breadth_first(points: Iterable[Point]) -> list[Point]:

@@ -36,7 +36,7 @@ ROUNDS = 3
 FINALS = "finalists"
 """The one task of comparing them."""
 TILES = {"chunk_fwd": 6, "chunk_train": 3}
-"""Tiles per stage, chunk size and solver that the search may choose from: the whole product must stay enumerable."""
+"""Tiles per stage, chunk size that the search may choose from: the whole product must stay enumerable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ def candidates(
     size: CallSizes,
     allowed: Callable[[LaunchConfig], bool] = lambda config: True,
 ) -> tuple[Space, dict[Config, LaunchConfig]]:
-    """The search space at one size: per variant, chunk size and solver the tiles of each stage that the cost model likes best."""
+    """The search space at one size: per variant and chunk size the tiles of each stage that the cost model likes best."""
     tokens, heads = np.array([size.tokens]), np.array([size.heads])
     of_family = {point: binary for point, binary in survivors.items() if point.family == family}
     cost = {point: float(estimate(point, binary, gpu, tokens, heads)[0]) for point, binary in of_family.items()}
@@ -215,9 +215,9 @@ def candidates(
     for stages in whole(family, of_family):
         likely = [sorted(points, key=lambda point: cost[point])[: TILES[family.op]] for points in stages.values()]
         for config in filter(allowed, map(config_of, product(*likely))):
-            settings = (config.variant, config.chunk_size, config.solver)
+            settings = (config.variant, config.chunk_size)
             configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
-    names = ("variant", "chunk_size", "solver", *op_tiles(family.op))
+    names = ("variant", "chunk_size", *op_tiles(family.op))
     columns = zip(*configs, strict=True) if configs else ((),) * len(names)
     parameters = {name: tuple(dict.fromkeys(column)) for name, column in zip(names, columns, strict=True)}
     return Space(parameters=parameters, feasible=tuple(configs)), configs

@@ -12,10 +12,11 @@ from itertools import product
 from typing import Literal
 
 from ...specs.gpus import REGISTERS_PER_THREAD
-from .launch_config import Solver, Tile, Variant
+from .launch_config import Tile, Variant
 
 CHUNK_SIZES = (16, 32, 64, 128)
-SOLVERS: tuple[Solver, ...] = ("ieee", "tf32x3", "tf32")
+SHORT = (16, 32, 64)
+"""Chunks whose rows, sixteen of them in the registers of a thread, leave room for what is made of them."""
 LEAST_STEPS_TO_PIPELINE = 2
 
 
@@ -32,7 +33,6 @@ class Setting:
     backend: str
     warp: int
     chunk_size: int
-    solver: Solver
     tile: Tile
 
 
@@ -42,7 +42,7 @@ class StageSpace:
 
     stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig. variant: whose stage it is.
     live: fp32 numbers that one program holds at once, from the tiles in its kernel.
-    cut: the dimensions that `block` cuts. solves: it inverts I + T, so the solver's precision is its own to vary.
+    cut: the dimensions that `block` cuts.
     steps: trips of the loop that `num_stages` pipelines; None where only the call knows. Depths beyond 2 are for the walk
     whose loads wait for nothing: the others ask the table of chunks first, or make what they multiply on the way, and the
     loops of the other stages are of few trips.
@@ -53,7 +53,6 @@ class StageSpace:
     live: Callable[[Setting], int]
     cut: Literal["K", "V", "KV"]
     steps: Callable[[Setting], int | None]
-    solves: bool = False
     variant: Variant = "split"
     chunk_sizes: tuple[int, ...] = CHUNK_SIZES
     blocks: tuple[int, ...] = (32, 64, 128)
@@ -62,13 +61,9 @@ class StageSpace:
 
     def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
         """Every combination, infeasible ones included, in a fixed order."""
-        for chunk_size, solver, block, warps, depth in product(
-            self.chunk_sizes, SOLVERS if self.solves else SOLVERS[:1], self.blocks, self.num_warps, self.num_stages
-        ):
+        for chunk_size, block, warps, depth in product(self.chunk_sizes, self.blocks, self.num_warps, self.num_stages):
             tile = Tile(block=block, num_warps=warps, num_stages=depth)
-            yield Setting(
-                K=K, V=V, dtype=dtype, backend=backend, warp=warp, chunk_size=chunk_size, solver=solver, tile=tile
-            )
+            yield Setting(K=K, V=V, dtype=dtype, backend=backend, warp=warp, chunk_size=chunk_size, tile=tile)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,26 +137,45 @@ SPACES: dict[str, StageSpace] = {
         StageSpace(
             stage="scores",
             tile="scores",
+            chunk_sizes=SHORT,
             live=_scores,
             cut="K",
             steps=lambda s: _trips(s.K, s),
-            solves=True,
             num_warps=(1, 2, 4, 8),
         ),
-        StageSpace(stage="states", tile="states", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
-        StageSpace(stage="output", tile="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
-        StageSpace(stage="state_grads", tile="state_grads", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
-        StageSpace(stage="score_grads", tile="score_grads", live=_score_grads, cut="V", steps=lambda s: _trips(s.V, s)),
+        StageSpace(
+            stage="states", tile="states", chunk_sizes=SHORT, live=_states, cut="V", steps=lambda s: None, blocks=WALK
+        ),
+        StageSpace(
+            stage="output", tile="output", chunk_sizes=SHORT, live=_output, cut="KV", steps=lambda s: _trips(s.K, s)
+        ),
+        StageSpace(
+            stage="state_grads",
+            tile="state_grads",
+            chunk_sizes=SHORT,
+            live=_states,
+            cut="V",
+            steps=lambda s: None,
+            blocks=WALK,
+        ),
+        StageSpace(
+            stage="score_grads",
+            tile="score_grads",
+            chunk_sizes=SHORT,
+            live=_score_grads,
+            cut="V",
+            steps=lambda s: _trips(s.V, s),
+        ),
         StageSpace(
             stage="input_grads",
             tile="input_grads",
+            chunk_sizes=SHORT,
             live=_input_grads,
             cut="KV",
             steps=lambda s: _trips(s.V, s),
             num_warps=(1, 2, 4, 8),
         ),
-        # The other variants of inference. Their 16-bit calls have a solver of their own, so that there is none to choose;
-        # where fp32 calls choose one, it is `ieee`.
+        # The other variants of inference.
         StageSpace(
             stage="packed_scores",
             variant="packed",
@@ -194,7 +208,7 @@ SPACES: dict[str, StageSpace] = {
             live=_fused,
             cut="V",
             steps=lambda s: None,
-            chunk_sizes=(16, 32, 64),
+            chunk_sizes=SHORT,
             blocks=(32, 64, 128),
             num_warps=(4, 8),
         ),
@@ -248,18 +262,10 @@ def _overflows(space: StageSpace, s: Setting) -> bool:
     return space.live(s) > REGISTERS_PER_THREAD * s.warp * s.tile.num_warps
 
 
-def _below_contract(space: StageSpace, s: Setting) -> bool:
-    return s.solver == "tf32" or (s.solver != "ieee" and s.dtype == "fp32")
-
-
-def _not_offered(space: StageSpace, s: Setting) -> bool:
-    return s.solver == "tf32x3" and s.backend != "cuda"
-
-
 def _whole_operands(space: StageSpace, s: Setting) -> bool:
     # A thread owns a square of C^2 / threads results and reads that many rows and columns, all C long.
     held = 2 * s.chunk_size**2 / (s.warp * s.tile.num_warps) ** 0.5
-    return space.solves and s.dtype == "fp32" and s.backend == "cuda" and held > 4 * REGISTERS_PER_THREAD
+    return space.tile == "scores" and s.dtype == "fp32" and s.backend == "cuda" and held > 4 * REGISTERS_PER_THREAD
 
 
 def _too_many_threads(space: StageSpace, s: Setting) -> bool:
@@ -268,12 +274,6 @@ def _too_many_threads(space: StageSpace, s: Setting) -> bool:
 
 
 CONSTRAINTS = (
-    Constraint(
-        name="precision",
-        reason="the contract promises fp32 products in the solver: tf32 has 10 bits, and fp32 inputs promise ieee",
-        broken=_below_contract,
-    ),
-    Constraint(name="offered", reason="Triton offers tf32x3 for NVIDIA's tensor cores only", broken=_not_offered),
     Constraint(name="threads", reason="a program has at most 1024 threads", broken=_too_many_threads),
     Constraint(
         name="block",

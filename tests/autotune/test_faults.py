@@ -162,7 +162,7 @@ def test_a_compiler_that_hangs_or_takes_all_memory_costs_its_point(tmp_path: Pat
     arch = gpu("a100").arch
     family = Family(op="chunk_train", rule="gdn", dtype="bf16", K=32, V=32)
     points = [
-        Point(family=family, stage="score_grads", chunk_size=16, solver="ieee", tile=Tile(block=32, num_warps=warps))
+        Point(family=family, stage="score_grads", chunk_size=16, tile=Tile(block=32, num_warps=warps))
         for warps in (1, 2, 4)
     ]
     with Workers(1, compile_badly) as workers:

@@ -39,17 +39,10 @@ def test_the_safe_default_is_always_tried_first(slug: str):
         points, _ = enumerate_points(family, gpu(slug).arch)
         default = [point for point in points if point.is_default]
         tuned = family.default.variant in tuned_variants(family.op, family.dtype)
-        if tuned and family.default.variant != "split" and family.default.states.block > family.K:
+        if tuned and max(getattr(family.default, tile).block for tile in op_tiles(family.op)) > family.K:
             continue  # a block wider than the head is launched as one of its width, and is no point of its own
         assert [point.stage for point in default] == list(OP_STAGES[family.op][family.default.variant]) * tuned, family
         assert set(breadth_first(points)[: len(default)]) == set(default)
-
-
-def test_precision_below_the_contract_is_never_tried():
-    for family in EVERY:
-        solvers = {point.solver for point in enumerate_points(family, gpu("h100").arch)[0]}
-        assert "tf32" not in solvers
-        assert family.dtype != "fp32" or solvers == {"ieee"}
 
 
 def test_a_point_stands_for_one_launch_configuration():
@@ -64,9 +57,8 @@ def test_a_point_stands_for_one_launch_configuration():
 def test_a_configuration_is_made_of_its_points():
     for family in EVERY:
         for variant in OP_STAGES[family.op]:
-            solver = "tf32x3" if variant == "split" else "ieee"
             tiles = dict.fromkeys(
                 op_tiles(family.op) if variant != "fused" else ["states"], Tile(block=64, num_warps=4)
             )
-            config = LaunchConfig(variant=variant, chunk_size=32, solver=solver, **tiles)
+            config = LaunchConfig(variant=variant, chunk_size=32, **tiles)  # pyright: ignore[reportArgumentType]
             assert config_of(points_of(family, config)) == config

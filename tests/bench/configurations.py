@@ -19,7 +19,7 @@ BY_HAND = {
         for chunk in (32, 64)
         for scores, states in zip(_SCORES[chunk], _STATES[chunk], strict=True)
     ),
-    "train": ("c32,solver=tf32x3",),
+    "train": (),
 }
 """Those whose instruction counts lie close together: a clock tells them apart."""
 

@@ -27,7 +27,10 @@ FORWARD = (
     "c64,variant=packed,scores=128x8x1,states=32x4x2",
     "c64,variant=packed,scores=128x8x1,states=64x4x2",
 )
-TRAINING = ("c32", "c32,solver=tf32x3,scores=64x2x1,states=32x4x2,output=128x2x1,input_grads=64x8x2")
+TRAINING = (
+    "c32,scores=64x2x1,states=32x4x2,output=64x2x1,score_grads=32x2x1,state_grads=32x4x1,input_grads=32x2x1",
+    "c16,scores=64x1x1,states=32x4x2,output=64x1x1,score_grads=32x1x1,state_grads=32x4x1,input_grads=32x1x1",
+)
 """Ours: first what is served where nothing is tuned."""
 SERIAL = ("packed_walk", "states_kernel", "state_grads_kernel", "fused_kernel", "fwd_kernel_h")
 """Parts of the names of kernels whose longest loop goes over the chunks."""

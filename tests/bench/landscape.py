@@ -60,22 +60,20 @@ def works(small: bool) -> list[Work]:
 def covering(work: Work) -> list[str]:
     """Tokens of configurations that hold every point of every stage of the op, the likeliest of all stages first.
 
-    Points of a variant, chunk size and solver are put together at random, always in the same way.
+    Points of a variant and chunk size are put together at random, always in the same way.
     """
     from deltaproof.autotune.space.points import Family, breadth_first, config_of, enumerate_points
-    from deltaproof.kernels.configs.space import SPACES, op_stages
+    from deltaproof.kernels.configs.space import op_stages
     from deltaproof.specs.gpus import gpu as gpu_named
 
     family = Family(op=OPS[work.op], rule=work.rule, dtype=work.dtype, K=work.shape.D, V=work.shape.D)
     points, _ = enumerate_points(family, gpu_named("h200-sxm").arch)
     groups: dict[tuple, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for point in breadth_first(points):
-        solvers = {point.solver} if SPACES[point.stage].solves else {one.solver for one in points}
-        for solver in solvers:
-            groups[point.variant, point.chunk_size, solver][point.stage].append(point)
+        groups[point.variant, point.chunk_size][point.stage].append(point)
     draw = random.Random(0)
     found: list[tuple[int, int, str]] = []
-    for (variant, _, _), stages in groups.items():
+    for (variant, _), stages in groups.items():
         names = [space.stage for space in op_stages(family.op, variant)]
         if set(names) != set(stages):
             continue

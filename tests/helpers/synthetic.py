@@ -39,7 +39,7 @@ def compilation(
 def compile_one(point: Point) -> Compilation:
     """Deep pipelines change nothing, wide tiles on few warps spill, the widest take too much shared memory."""
     tile = point.tile
-    code = f"{point.family.rule} {point.stage} {point.chunk_size} {point.solver} {tile.block} {tile.num_warps}"
+    code = f"{point.family.rule} {point.stage} {point.chunk_size} {tile.block} {tile.num_warps}"
     return compilation(
         code,
         shared=tile.block * point.chunk_size * 16,

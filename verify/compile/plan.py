@@ -128,7 +128,7 @@ def selectable_pieces(wanted: Iterable[Subject], arch: Architecture) -> Iterator
             for setting in space.settings(subject.K, subject.V, subject.dtype, arch.backend, arch.warp):
                 if not any(constraint.broken(space, setting) for constraint in CONSTRAINTS):
                     tile: dict[str, Any] = {space.tile: setting.tile}
-                    config = LaunchConfig(chunk_size=setting.chunk_size, solver=setting.solver, **tile)
+                    config = LaunchConfig(chunk_size=setting.chunk_size, **tile)
                     yield Piece(subject=subject, config=config.token, stage=space.stage, why="selectable")
 
 

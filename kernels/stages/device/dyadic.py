@@ -18,7 +18,7 @@ from .rows import load_rows
 def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr, K: tl.constexpr, TIE: tl.constexpr):
     """The rows of a chunk of x [tokens, H, K], or [tokens, H] where it is one number per head, as a tuple of 16; fp32."""
     BK: tl.constexpr = channel.shape[0]
-    WIDTH: tl.constexpr = K if TIE == CHANNEL else 1
+    WIDTH: tl.constexpr = K if TIE == CHANNEL else 1  # pyright: ignore[reportAssignmentType]
     part = tl.arange(0, C // 16)[:, None] * 16
     # One address, and sixteen distances from it that the compiler knows.
     at = x + (start * H + head) * WIDTH + part * (H * WIDTH)
@@ -65,7 +65,7 @@ def norms_of_rows(x, start, rows, head, eps, H: tl.constexpr, K: tl.constexpr, C
 @triton.jit
 def columns(rows):
     """A tuple of 8 or 16 tensors [S, BK] as one [S, BK, 8 or 16]."""
-    N: tl.constexpr = len(rows)  # pyright: ignore[reportArgumentType]
+    N: tl.constexpr = len(rows)  # pyright: ignore[reportAssignmentType]
     if N == 1:
         S: tl.constexpr = rows[0].shape[0]
         BK: tl.constexpr = rows[0].shape[1]

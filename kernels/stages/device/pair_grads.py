@@ -53,7 +53,7 @@ def load_near(daqk, dt, start, rows, head, C: tl.constexpr, HV: tl.constexpr, le
     Keys: the 8 lower rows, or with EVERY all 16, 0 where they are not met.
     """
     S: tl.constexpr = C // 16
-    N: tl.constexpr = 16 if EVERY else 8
+    N: tl.constexpr = 16 if EVERY else 8  # pyright: ignore[reportAssignmentType]
     sink = tl.arange(0, 16)[None, :, None]
     place = tl.arange(0, N)[None, None, :]
     upper = row_in(1, sink % 8, level)
@@ -279,6 +279,6 @@ def doubled(up, down, totals, level: tl.constexpr):
         else:
             up_next = up_next + (up[j],)
             down_next = down_next + (down[j] * totals[(j >> level) + 1],)
-    for i in tl.static_range(8 >> level):
+    for i in tl.static_range(8 >> level):  # pyright: ignore[reportOperatorIssue]
         merged = merged + (totals[2 * i] * totals[2 * i + 1],)
     return up_next, down_next, merged
