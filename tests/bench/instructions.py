@@ -137,7 +137,6 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
 
     known = launch.arguments
     tiles = -(-DIM // known.get("BK", DIM))
-    levels = known.get("LEVELS", 1)
     chunk = known.get("C") or known.get("BT") or 64
     serial = program.serial if any(part in kernel for part in SERIAL) else None
     # A walk has a program per sequence, head and block of V.
@@ -147,13 +146,10 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
     def trips(loop: Any) -> int:
         if serial is not None and loop is serial:
             return chunks
-        if kernel == "scores_kernel":
-            first = program.loops[0]
-            return tiles if loop is first else levels if loop.depth else levels - 1
         if kernel == "operands_kernel":
             return chunk // UNROLL.value
-        if kernel == "input_grads_kernel":
-            return blocks if loop is program.loops[0] else levels
+        if kernel in ("score_grads_kernel", "input_grads_kernel"):
+            return blocks
         return tiles
 
     return trips
