@@ -63,27 +63,22 @@ def norms_of_rows(x, start, rows, head, eps, H: tl.constexpr, K: tl.constexpr, C
 
 
 @triton.jit
-def columns(rows):
-    """A tuple of 8 or 16 tensors [S, BK] as one [S, BK, 8 or 16]."""
-    N: tl.constexpr = len(rows)  # pyright: ignore[reportAssignmentType]
-    if N == 1:
-        S: tl.constexpr = rows[0].shape[0]
-        BK: tl.constexpr = rows[0].shape[1]
-        return tl.reshape(rows[0], (S, BK, rows[0].numel // (S * BK)))
-    else:
-        # Of the numbers of a thread, those of neighbouring rows are to be neighbours: they are joined last.
-        joined = ()
-        for i in tl.static_range(N // 2):
-            joined = joined + (tl.join(rows[i], rows[i + N // 2]),)
-        return columns(joined)
-
-
-@triton.jit
 def stack(rows):
-    """A tuple of 16 tensors [S, BK] as one: row 16 * s + j is row s of number j."""
+    """A tuple of 8 or 16 tensors [S, BK] as one: row len(rows) * s + j is row s of number j."""
     S: tl.constexpr = rows[0].shape[0]
     BK: tl.constexpr = rows[0].shape[1]
-    return tl.reshape(tl.permute(columns(rows), (0, 2, 1)), (S * 16, BK))
+    N: tl.constexpr = len(rows)  # pyright: ignore[reportAssignmentType]
+    pairs = ()
+    for i in tl.static_range(N // 2):
+        pairs = pairs + (tl.join(rows[2 * i], rows[2 * i + 1]),)
+    fours = ()
+    for i in tl.static_range(N // 4):
+        fours = fours + (tl.join(pairs[2 * i], pairs[2 * i + 1]),)
+    if N == 8:
+        return tl.reshape(tl.permute(tl.join(fours[0], fours[1]), (0, 4, 3, 2, 1)), (S * 8, BK))
+    else:
+        eights = (tl.join(fours[0], fours[1]), tl.join(fours[2], fours[3]))
+        return tl.reshape(tl.permute(tl.join(eights[0], eights[1]), (0, 5, 4, 3, 2, 1)), (S * 16, BK))
 
 
 @triton.jit
@@ -163,8 +158,10 @@ def dyadic_scores(diagonal, near, far_qk, far_kk, x, e, y, decay, row,
     one tensor a level, 8 rows of queries and 8 of erase keys by 8 of keys [C / 16, 16, 8]; far: of the others [C, C]. Unscaled.
     x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32.
     """
-    key = columns(y).to(DTYPE)
-    diagonal = tl.dot(tl.permute(columns(x).to(DTYPE), (0, 2, 1)), key, diagonal, input_precision="ieee")
+    S: tl.constexpr = x[0].shape[0]
+    BK: tl.constexpr = x[0].shape[1]
+    key = tl.permute(tl.reshape(stack(y).to(DTYPE), (S, 16, BK)), (0, 2, 1))
+    diagonal = tl.dot(tl.reshape(stack(x).to(DTYPE), (S, 16, BK)), key, diagonal, input_precision="ieee")
     x = scaled(x, decay)
     if ERASE != NONE:
         e = scaled(e, decay)
@@ -178,8 +175,8 @@ def dyadic_scores(diagonal, near, far_qk, far_kk, x, e, y, decay, row,
             queries = queries + erasers
         else:
             queries = queries + queries
-        key = columns(keys).to(DTYPE)
-        query = tl.permute(columns(queries).to(DTYPE), (0, 2, 1))
+        key = tl.permute(tl.reshape(stack(keys).to(DTYPE), (S, 8, BK)), (0, 2, 1))
+        query = tl.reshape(stack(queries).to(DTYPE), (S, 16, BK))
         products = products + (tl.dot(query, key, near[level], input_precision="ieee"),)
         x_next, e_next, y_next = (), (), ()
         for j in tl.static_range(16):

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from ...arguments.ties import NONE
 from .decay import meets
-from .dyadic import columns, halves, neighbours, scaled, stack
+from .dyadic import halves, neighbours, scaled, stack
 
 
 @triton.jit
@@ -143,7 +143,9 @@ def crossing_near(grads, moved, level: tl.constexpr):
 def near_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of_keys, weights_of_sinks,
                level: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
     """The four gradients, with what pairs of rows in the same 16 add at a level. Tuples of 16, [S, BK] fp32."""
-    key = columns(scaled(y, down)).to(DTYPE)
+    S: tl.constexpr = x[0].shape[0]
+    BK: tl.constexpr = x[0].shape[1]
+    key = tl.permute(tl.reshape(stack(scaled(y, down)).to(DTYPE), (S, 16, BK)), (0, 2, 1))
     of_sinks = tl.dot(key, tl.permute(weights_of_sinks, (0, 2, 1)), input_precision="ieee")
     of_sinks = parted(tl.permute(of_sinks, (2, 0, 1)))
     _, sinks = halves(scaled(x, up), level)
@@ -152,7 +154,7 @@ def near_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of
         sinks = sinks + erasers
     else:
         sinks = sinks + sinks
-    sink = columns(sinks).to(DTYPE)
+    sink = tl.permute(tl.reshape(stack(sinks).to(DTYPE), (S, 16, BK)), (0, 2, 1))
     of_keys = parted(tl.permute(tl.dot(sink, weights_of_keys, input_precision="ieee"), (2, 0, 1)))
     q_next, e_next, k_next, moved = (), (), (), ()
     for j in tl.static_range(16):
