@@ -90,7 +90,7 @@ def compile_points(
     arguments = [(point, arch.target, index) for point, index in map(tasks.__getitem__, order)]
     for index, result in workers.run(compiler.compile_point, arguments, timeout, deadline):
         name = order[index]
-        outcome = _failed(result, timeout) if isinstance(result, Failure) else result
+        outcome = failed(result, timeout) if isinstance(result, Failure) else result
         # A crash or a timeout may be this machine's fault: the next run tries again.
         if outcome.outcome in ("compiled", "compile"):
             cache.put(name, outcome)
@@ -134,7 +134,7 @@ def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progres
     return names
 
 
-def _failed(failure: Failure, timeout: float) -> Compilation:
+def failed(failure: Failure, timeout: float) -> Compilation:
     """What a compiling process that gave no result came to."""
     if failure.outcome == "timeout":
         return Compilation(outcome="timeout", seconds=timeout, detail=f"no end after {timeout:g} s")
