@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from .arguments.axes import check_flags
 from .arguments.checks import check, may_read
 from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
 from .configs.launch_config import LaunchConfig, chunk_size_of, variant_of
 from .eager import first_stage as plain
 from .eager.chunkwise import gated_delta_rule_torch
+from .eager.exported import chunkwise_torch
 from .ops import library
 from .ops.dispatch import choose_config
 from .ops.operator import Operator
@@ -82,7 +84,8 @@ def gated_delta_rule(
             fewer programs); "tokens" (inference, short sequences) or "torch"; by default chosen by device, length and
             whether a gradient is needed, and among those of inference by the configuration.
         config: the launch configuration; by default that of the tuned table of this GPU, or one that is safe everywhere.
-        check_values: check the contents of g and cu_seqlens; by default only where that costs no synchronisation.
+        check_values: check the contents of g and cu_seqlens; by default only where they can be read without a synchronisation,
+            so not under `torch.vmap`, for fake tensors or while a graph is traced.
 
     Returns:
         o [B, T, HV, V] in v's dtype, and the final states [N, HV, K, V] fp32, or None.
@@ -94,8 +97,14 @@ def gated_delta_rule(
     Raises:
         ValueError, TypeError: one line that names the argument, what it is and what is accepted.
     """
-    if variant is not None and variant not in VARIANTS:
-        raise ValueError(f"variant={variant!r}; accepted: {', '.join(VARIANTS)}")
+    if variant is not None and not (isinstance(variant, str) and variant in VARIANTS):
+        raise ValueError(f"variant={variant!a:.60}; accepted: {', '.join(VARIANTS)}")
+    check_flags(
+        output_final_state=output_final_state,
+        use_qk_l2norm_in_kernel=use_qk_l2norm_in_kernel,
+        use_gate_in_kernel=use_gate_in_kernel,
+        check_values=check_values is not None and check_values,
+    )
     if config is not None and not isinstance(config, LaunchConfig):
         raise TypeError(
             f"config is a {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')"
@@ -128,18 +137,12 @@ def gated_delta_rule(
         if use_gate_in_kernel:
             assert g is not None and A_log is not None and dt_bias is not None  # `check` saw to it
             g = plain.decay_gate(g, A_log, dt_bias)
-        return gated_delta_rule_torch(
-            q,
-            k,
-            v,
-            g,
-            b,
-            w,
-            scale=scaling,
-            initial_state=initial_state,
-            output_final_state=output_final_state,
-            cu_seqlens=cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu,
-            chunk_size=64 if config is None else config.chunk_size,
+        return _in_torch(
+            (q, k, v, g, b, w, initial_state, cu_seqlens if cu_seqlens_cpu is None else cu_seqlens_cpu),
+            scaling,
+            64 if config is None else config.chunk_size,
+            output_final_state,
+            q.device.type,
         )
     if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
         raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
@@ -192,6 +195,27 @@ def gated_delta_rule(
         **raw,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
+
+
+def _in_torch(
+    tensors: tuple[Tensor | None, ...], scale: float, chunk_size: int, final: bool, device: str
+) -> tuple[Tensor, Tensor | None]:
+    """The plain path, in its own precision also under autocast; exported, as one operator, since T is a symbol there."""
+    if device != "meta" and torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return _in_torch(tensors, scale, chunk_size, final, device)
+    if torch.compiler.is_exporting():
+        o, state = chunkwise_torch(*tensors, scale, chunk_size)
+        return o, state if final else None
+    *data, initial_state, cu_seqlens = tensors
+    return gated_delta_rule_torch(
+        *data,  # pyright: ignore[reportArgumentType]
+        scale=scale,
+        initial_state=initial_state,
+        output_final_state=final,
+        cu_seqlens=cu_seqlens,
+        chunk_size=chunk_size,
+    )
 
 
 def _choose(q: Tensor, *others: Tensor | None) -> str:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule, pack
-from .arguments.checks import CallShape, check, check_contents, facts, may_read, recall, remember, shape_of
+from .arguments.axes import check_flags
+from .arguments.checks import CallShape, check, check_contents, facts, may_read, read, recall, remember, shape_of
 from .configs.launch_config import LaunchConfig, Tile
 from .ops import library, operator
 
@@ -60,6 +61,12 @@ def decode(
     """
     if not isinstance(tile, Tile):
         raise TypeError(f"tile is a {type(tile).__name__}; accepted: a Tile, e.g. Tile(block=32, num_warps=4)")
+    check_flags(
+        state_v_first=state_v_first,
+        use_qk_l2norm_in_kernel=use_qk_l2norm_in_kernel,
+        use_gate_in_kernel=use_gate_in_kernel,
+        check_values=check_values is not None and check_values,
+    )
     seen = facts(q, k, v, g, b, w, cu_seqlens, cu_seqlens_cpu, A_log, dt_bias, states, slots)
     key = (
         None
@@ -78,7 +85,7 @@ def decode(
     decay = None if use_gate_in_kernel else g
     check_contents(scale, decay, cu_seqlens, cu_seqlens_cpu, shape.T, check_values=check_values)
     if slots is not None and may_read(slots, check_values):
-        _check_slots(slots, states)
+        _check_slots(read("slots", slots.tolist, check_values), states.shape[0])
     scaling = q.shape[-1] ** -0.5 if scale is None else float(scale)
     if not operator.runs_triton(q):
         raw = {"A_log": A_log, "dt_bias": dt_bias}
@@ -115,18 +122,20 @@ def _wants_gradient(states: Tensor) -> bool:
     return states.requires_grad and torch.is_grad_enabled()
 
 
-def _check_slots(slots: Tensor, states: Tensor) -> None:
-    live = slots[slots >= 0]
-    if live.numel() and int(live.max()) >= states.shape[0]:
-        raise ValueError(f"slots holds {int(live.max())}; accepted: below {states.shape[0]}, the number of states")
-    if live.unique().numel() != live.numel():
+def _check_slots(slots: list[int] | None, states: int) -> None:
+    """slots: their contents, None if unknown. states: how many there are."""
+    live = [slot for slot in slots or () if slot >= 0]
+    if live and max(live) >= states:
+        raise ValueError(f"slots holds {max(live)}; accepted: below {states}, the number of states")
+    if len(set(live)) != len(live):
         raise ValueError("slots holds a slot twice; accepted: different ones, since two would overwrite each other")
 
 
 def _check_places(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], N: int, q: Tensor) -> None:
     """The part that looks at no values."""
-    if not isinstance(states, Tensor) or states.dtype != torch.float32:
-        found = states.dtype if isinstance(states, Tensor) else type(states).__name__
+    tensor = isinstance(states, Tensor)
+    if not tensor or states.dtype != torch.float32 or states.layout != torch.strided:
+        found = (states.dtype if states.layout == torch.strided else states.layout) if tensor else type(states).__name__
         raise TypeError(f"states is {found}; accepted: a float32 tensor")
     accepted = f"[S, {', '.join(map(str, sizes))}]" + (f" with S = {N}, or slots" if slots is None else "")
     if states.dim() != 4 or tuple(states.shape[1:]) != sizes or (slots is None and states.shape[0] != N):
@@ -139,8 +148,9 @@ def _check_places(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], 
         raise ValueError(f"states is on {states.device}; accepted: {q.device}, where q is")
     if slots is None:
         return
-    if not isinstance(slots, Tensor) or slots.dtype not in (torch.int32, torch.int64):
-        found = slots.dtype if isinstance(slots, Tensor) else type(slots).__name__
+    tensor = isinstance(slots, Tensor)
+    if not tensor or slots.dtype not in (torch.int32, torch.int64) or slots.layout != torch.strided:
+        found = (slots.dtype if slots.layout == torch.strided else slots.layout) if tensor else type(slots).__name__
         raise TypeError(f"slots is {found}; accepted: an int32 or int64 tensor, or None")
     if slots.shape != (N,):
         raise ValueError(f"slots has shape {list(slots.shape)}; accepted: [{N}], one for each sequence")

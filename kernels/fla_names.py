@@ -70,6 +70,8 @@ def _bounded(g: Tensor, A_log: Tensor | None, dt_bias: Tensor | None, lower_boun
 
 def _gate(g: Tensor, arguments: dict[str, Any]) -> Tensor:
     """The gate tensor to pass on: a bounded gate is activated here, any other is left to the op."""
+    if not isinstance(g, Tensor):
+        raise TypeError(f"g is a {type(g).__name__}; accepted: a torch.Tensor")
     bound = arguments.pop("lower_bound", None)
     if not arguments.get("use_gate_in_kernel"):
         for name in ("A_log", "dt_bias"):
@@ -87,6 +89,8 @@ def _gate(g: Tensor, arguments: dict[str, Any]) -> Tensor:
 
 def _beta(beta: Tensor, arguments: dict[str, Any]) -> Tensor:
     """beta, from logits where the caller asks for that. Raises ValueError for [0, 2] without them, as FLA does."""
+    if not isinstance(beta, Tensor):
+        raise TypeError(f"beta is a {type(beta).__name__}; accepted: a torch.Tensor")
     logits, negative = (arguments.pop(name, False) for name in ("use_beta_sigmoid_in_kernel", "allow_neg_eigval"))
     if negative and not logits:
         raise ValueError(

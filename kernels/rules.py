@@ -48,7 +48,9 @@ def linear(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Result:
 
 
 def _rank(gate: Tensor, rank: int, name: str) -> Tensor:
-    """Raises ValueError for a gate of another rank: a tie is a property of the rule, not of the data."""
+    """Raises TypeError for no tensor, ValueError for a gate of another rank: a tie is a property of the rule, not of the data."""
+    if not isinstance(gate, Tensor):
+        raise TypeError(f"{name} is a {type(gate).__name__}; accepted: a torch.Tensor")
     if gate.dim() != rank:
         accepted = "[B, T, heads]" if rank == 3 else "[B, T, heads, channels]"
         raise ValueError(f"{name} has shape {tuple(gate.shape)}; this rule takes {accepted}")

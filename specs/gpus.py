@@ -125,7 +125,8 @@ def _own(path: Path) -> dict[str, Gpu]:
     found = {}
     for slug, row in _rows(data, "gpus", path):
         where = f"{path}: gpus.{slug}"
-        if (arch := row.get("arch")) not in architectures:
+        arch = row.get("arch")
+        if not isinstance(arch, str) or arch not in architectures:
             raise ValueError(
                 f"{where}: arch is {arch!r}; known: {', '.join(architectures)}, or an [architectures.NAME]"
             )

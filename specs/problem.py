@@ -12,9 +12,13 @@ from .rule import NAMED, RULES, Rule
 DType = Literal["fp32", "bf16", "fp16"]
 
 _TOKEN = re.compile(
-    r"(?P<rule>\w+):(?P<dtype>\w+):b(?P<B>\d+):t(?P<T>\d+):h(?P<H>\d+)x(?P<HV>\d+):k(?P<K>\d+):v(?P<V>\d+)"
-    r":(?P<regime>\w+):s(?P<seed>\d+)(?P<options>(?:\+[\w.=-]+)*)"
+    r"(?P<rule>\w+):(?P<dtype>\w+):b(?P<B>\d{1,12}):t(?P<T>\d{1,12}):h(?P<H>\d{1,12})x(?P<HV>\d{1,12}):k(?P<K>\d{1,12})"
+    r":v(?P<V>\d{1,12}):(?P<regime>\w+):s(?P<seed>\d{1,12})(?P<options>(?:\+[\w.=-]+)*)",
+    re.ASCII,
 )
+_LENGTHS = re.compile(r"(\d{1,12}(\.\d{1,12})*)?", re.ASCII)
+_LONGEST = 10_000
+"""Characters of a token, most of them lengths of packed sequences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +111,23 @@ class Problem:
     @classmethod
     def parse(cls, token: str) -> Problem:
         """Read a `token` back. Raises ValueError that says what is expected."""
-        match = _TOKEN.fullmatch(token)
+        match = _TOKEN.fullmatch(token) if len(token) <= _LONGEST else None
         if match is None:
-            raise ValueError(f"not a problem token: {token!r}; expected e.g. {cls(rule=RULES['gdn2']).token!r}")
+            raise ValueError(f"not a problem token: {token!r:.200}; expected e.g. {cls(rule=RULES['gdn2']).token!r}")
         part = match.groupdict()
         if part["rule"] not in NAMED:
-            raise ValueError(f"unknown rule {part['rule']!r} in {token!r}; known: {', '.join(NAMED)}")
+            raise ValueError(f"unknown rule {part['rule']!r:.200} in {token!r:.200}; known: {', '.join(NAMED)}")
         if part["dtype"] not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"unknown dtype {part['dtype']!r} in {token!r}; known: fp32, bf16, fp16")
+            raise ValueError(f"unknown dtype {part['dtype']!r:.200} in {token!r:.200}; known: fp32, bf16, fp16")
         options = {name: value for name, _, value in (option.partition("=") for option in part["options"].split("+"))}
         options.pop("", None)
         known = {"lengths", "no_h0", "no_ht", "key_gates", "strided", "l2norm", "raw_gate", "scale"}
         if unknown := set(options) - known:
-            raise ValueError(f"unknown options {sorted(unknown)} in {token!r}; known: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"unknown options {sorted(unknown)!s:.200} in {token!r:.200}; known: {', '.join(sorted(known))}"
+            )
+        if not _LENGTHS.fullmatch(options.get("lengths", "")):
+            raise ValueError(f"lengths={options['lengths']:.200} in a problem token; expected e.g. lengths=60.4")
         return cls(
             rule=NAMED[part["rule"]],
             dtype=part["dtype"],
@@ -132,5 +140,12 @@ class Problem:
             strided="strided" in options,
             qk_l2norm="l2norm" in options,
             gate_in_kernel="raw_gate" in options,
-            scale=float(options["scale"]) if "scale" in options else None,
+            scale=_scale(options["scale"]) if "scale" in options else None,
         )
+
+
+def _scale(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"scale={text:.200} in a problem token; expected a number") from None

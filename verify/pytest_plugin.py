@@ -48,7 +48,7 @@ class Checker:
         *,
         rule: str | Sequence[str] | None = None,
         profile: str | None = None,
-        properties: Sequence[str] | None = None,
+        properties: str | Sequence[str] | None = None,
         kernel: str | None = None,
         device: str | None = None,
         seed: int = 0,
@@ -62,13 +62,16 @@ class Checker:
         __tracebackhide__ = True
         from .subprocess_run import failures, judge
 
+        name: Any = target
+        if not isinstance(target, str) and hasattr(target, "__qualname__"):
+            name = f"{target.__module__}:{target.__qualname__}"
         document = judge(
-            target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}",
-            rules=[rule] if isinstance(rule, str) else list(rule or ()),
-            properties=list(properties or ()),
+            name,
+            rules=[rule] if isinstance(rule, str) else () if rule is None else rule,
+            properties=[properties] if isinstance(properties, str) else () if properties is None else properties,
             kernel=kernel,
-            profile=profile or _profile(self._config),
-            device=device or _device(self._config),
+            profile=_profile(self._config) if profile is None else profile,
+            device=_device(self._config) if device is None else device,
             seed=seed,
         )
         if isinstance(document, str):

@@ -24,6 +24,8 @@ def judge(
     seed: int = 0,
 ) -> Document | str:
     """The verdicts on a target, or the line that says why there are none. Raises KeyboardInterrupt if interrupted."""
+    if line := _unusable(target, rules, properties, kernel, profile, device, seed):
+        return line
     with tempfile.TemporaryDirectory(prefix="deltaproof-") as folder:
         path = Path(folder) / "report.json"
         words = ["all", "--target", target, "--profile", profile, "--device", device, "--seed", str(seed)]
@@ -45,6 +47,31 @@ def judge(
             lines = done.stderr.strip().splitlines() or [f"verify ended with code {done.returncode} and said nothing"]
             return lines[-1] if done.returncode == 2 else "\n".join(lines[-20:])
         return read_document(path)
+
+
+def _unusable(
+    target: object, rules: object, properties: object, kernel: object, profile: object, device: object, seed: object
+) -> str | None:
+    """What is wrong with arguments that no command line could hold, or that need none to be refused."""
+    from ..specs.rule import NAMED
+    from .cases.profiles import PROFILES
+    from .cli.options import LARGEST_SEED, Device
+    from .properties import NAMES
+
+    for name, word in (("target", target), ("kernel", kernel if kernel is not None else "*")):
+        if not isinstance(word, str) or not word or not word.isprintable():
+            return f"{name} is {word!a:.60}; accepted: a name"
+    for name, words, known in (
+        ("rule", rules, NAMED), ("properties", properties, NAMES), ("profile", [profile], PROFILES), ("device", [device], Device)
+    ):  # fmt: skip
+        if not isinstance(words, list | tuple):
+            return f"{name} is {words!a:.60}; accepted: names"
+        for word in words:
+            if not isinstance(word, str) or word not in list(known):
+                return f"{name} is {word!a:.60}; accepted: {', '.join(known)}"
+    if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+        return f"seed is {seed!a:.60}; accepted: from 0 to {LARGEST_SEED}"
+    return None
 
 
 def failures(document: Document) -> str:

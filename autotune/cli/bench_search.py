@@ -16,8 +16,8 @@ def bench_search(
     landscapes: Annotated[
         Path, typer.Option("--landscapes", help="Folder of recordings.", exists=True, file_okay=False)
     ],
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of every method on every landscape.")] = 10,
-    budget: Annotated[int, typer.Option(min=50, help="Evaluations of a run.")] = 200,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs of every method on every landscape.")] = 10,
+    budget: Annotated[int, typer.Option(min=50, max=100_000, help="Evaluations of a run.")] = 200,
     jobs: JobsOption = CORES,
     json_path: JsonOption = None,
 ) -> None:

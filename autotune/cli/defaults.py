@@ -17,6 +17,7 @@ from .options import (
     DtypeOption,
     RuleOption,
     errors,
+    possible,
     progress,
     selection,
     usage,
@@ -33,7 +34,12 @@ def defaults(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of triton-VERSION.json and README.md, which are added to.", file_okay=False),
+        typer.Option(
+            "--out",
+            help="Folder of triton-VERSION.json and README.md, which are added to.",
+            file_okay=False,
+            callback=possible,
+        ),
     ] = None,
     jobs: JobsOption = CORES,
 ) -> None:

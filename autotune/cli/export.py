@@ -11,7 +11,7 @@ import typer
 
 from ...specs.gpus import Gpu
 from ...verify.cli.options import FAILED, stderr, stdout
-from .options import Format, GpuOption, errors, gpu_of, ledger_of, needs_table, writable, write
+from .options import Format, GpuOption, errors, gpu_of, ledger_of, needs_table, possible, writable, write
 
 
 def export(
@@ -19,9 +19,9 @@ def export(
         Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")
     ],
     gpu: GpuOption,
-    out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False)],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False, callback=possible)],
     source: Annotated[
-        Path | None, typer.Option("--from", help="Folder of tables and records.", file_okay=False)
+        Path | None, typer.Option("--from", help="Folder of tables and records.", exists=True, file_okay=False)
     ] = None,
 ) -> None:
     """Write a GPU's table in the format of another program."""

@@ -28,7 +28,6 @@ def gpus() -> None:
     from ...results.files.user_folder import gpus_file, user_folder
     from ...results.schema.gpus import identify, known_gpus
     from ..reports.summary import grid
-    from ..timing.describe import describe
 
     try:
         found, path = read_gpus(), own_file()
@@ -51,6 +50,8 @@ def gpus() -> None:
         what = f"it is {find_gpu(known.slug).slug}" if known else "not known; what it says of itself:"
         stdout.print(f"\nhere: {device.name}, {what}", soft_wrap=True, markup=False)
         if known is None:
+            from ..timing.describe import describe
+
             stdout.print(describe(device), soft_wrap=True, markup=False)
     else:
         place = path or user_folder() / "gpus.toml"

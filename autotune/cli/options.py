@@ -27,6 +27,20 @@ OPS = ("chunk_fwd", "chunk_train")
 TUNED_RULES = ("gdn2", "kda", "gdn")
 DTYPES = ("bf16", "fp16", "fp32")
 DIMS = (64, 128, 256)
+LONGEST_BUDGET = 1000 * 3600
+"""Seconds."""
+
+
+def possible(folder: Path | None) -> Path | None:
+    """The callback of an option that names a folder, there or not: one line for what can be none."""
+    try:
+        if folder is not None:
+            folder.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{folder} can be no folder: {getattr(error, 'strerror', None) or error}") from None
+    return folder
 
 
 class Mode(StrEnum):
@@ -63,6 +77,7 @@ OutOption = Annotated[
         "--out",
         help="Folder of your tables and records, used on top of those that ship; by default your data folder.",
         file_okay=False,
+        callback=possible,
     ),
 ]
 BudgetOption = Annotated[
@@ -139,7 +154,10 @@ def seconds_of(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if match is None:
         usage(f"--budget {text!r}; expected e.g. 90s, 30m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+    if seconds > LONGEST_BUDGET:
+        usage(f"--budget {text!r}; at most {LONGEST_BUDGET // 3600}h is accepted")
+    return seconds
 
 
 def needs_table(ledger: Ledger) -> None:

@@ -41,7 +41,8 @@ def tune_all(
     mode: Annotated[Mode, typer.Option(help="auto: measure if that GPU is here, else compile.")] = Mode.auto,
     budget: BudgetOption = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Configurations to time per kind and size of call; 100 by default.")
+        int | None,
+        typer.Option(min=1, max=100_000, help="Configurations to time per kind and size of call; 100 by default."),
     ] = None,
     storage: Annotated[
         str | None, typer.Option(help="Database that workers share: sqlite:///FILE or postgresql://USER@HOST/NAME.")

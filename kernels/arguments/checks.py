@@ -10,11 +10,12 @@ not positive.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 MAX_HEAD_DIM = 256
 """Largest K and V: what the kernels hold of a row at once."""
 
+T = TypeVar("T")
 Tie = Literal["none", "scalar", "channel"]
 
 
@@ -145,7 +147,7 @@ def shape_of(
     if w is None and erase == "channel":
         raise ValueError("w is None, which ties it to b, but b is channel-wise; pass w, or b with one number per head")
 
-    N = _check_boundaries(cu_seqlens, cu_seqlens_cpu, B, q.device)
+    N = check_boundaries(cu_seqlens, cu_seqlens_cpu, B, q.device)
     if cu_seqlens is not None:
         _check_bounds_of(cu_seqlens, cu_seqlens_cpu, T, check_values)
     if initial_state is not None and initial_state.shape != (N, HV, K, V):
@@ -175,6 +177,21 @@ def may_read(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
     wanted = x.is_cpu if check_values is None else check_values
     return wanted and not x.is_meta and not torch.compiler.is_compiling()
+
+
+def read(name: str, contents: Callable[[], T], check_values: bool | None) -> T | None:
+    """Contents of an argument; None where there are none to be read (vmap, fake tensors, tracing) and nobody insists on them.
+
+    Raises ValueError where somebody does.
+    """
+    try:
+        return contents()
+    except RuntimeError:
+        if check_values:
+            raise ValueError(
+                f"{name} has no contents that can be read here, under vmap or a tracer; accepted: check_values=False, or None"
+            ) from None
+        return None
 
 
 def _check_tensors(**tensors: Tensor | None) -> None:
@@ -244,13 +261,13 @@ def _check_gate(name: str, x: Tensor | None, bases: list[tuple[int, int, int]], 
     return "scalar" if x.dim() == 3 else "channel"
 
 
-def _check_boundaries(
+def check_boundaries(
     cu_seqlens: Tensor | None,
     cu_seqlens_cpu: Tensor | None,
     B: int,
     device: torch.device,
 ) -> int:
-    """The number of sequences."""
+    """The number of sequences. Raises TypeError and ValueError for what are no boundaries of packed sequences."""
     if cu_seqlens is None:
         if cu_seqlens_cpu is not None:
             raise ValueError("cu_seqlens_cpu is given without cu_seqlens; accepted: a CPU copy of cu_seqlens")
@@ -263,8 +280,8 @@ def _check_boundaries(
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} is a {type(x).__name__}; accepted: an int32 or int64 tensor, or None")
-        if x.dtype not in (torch.int32, torch.int64):
-            raise TypeError(f"{name} has dtype {_short(x.dtype)}; accepted: int32 or int64")
+        if x.dtype not in (torch.int32, torch.int64) or x.layout != torch.strided:
+            raise TypeError(f"{name} has dtype {_short(x.dtype)}; accepted: int32 or int64, not sparse")
         if x.dim() != 1 or x.shape[0] < 2:
             _refuse(name, x, "[N + 1], for N >= 1 sequences")
         if x.device != place:
@@ -288,7 +305,7 @@ def check_contents(
     """The part of `check` that looks at values, where they may be read. g: log decays, None if there are none yet."""
     if scale is not None:
         _check_scale(scale)
-    if g is not None and may_read(g, check_values) and bool((g > 0).any()):
+    if g is not None and may_read(g, check_values) and read("g", lambda: bool((g > 0).any()), check_values):
         raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
     if cu_seqlens is not None:
         _check_bounds_of(cu_seqlens, cu_seqlens_cpu, T, check_values)
@@ -296,7 +313,10 @@ def check_contents(
 
 def _check_bounds_of(cu_seqlens: Tensor, cu_seqlens_cpu: Tensor | None, T: int, check_values: bool | None) -> None:
     readable = {"cu_seqlens_cpu": cu_seqlens_cpu, "cu_seqlens": cu_seqlens}
-    contents = {n: x.tolist() for n, x in readable.items() if x is not None and may_read(x, check_values)}
+    found = {
+        n: read(n, x.tolist, check_values) for n, x in readable.items() if x is not None and may_read(x, check_values)
+    }
+    contents = {name: bounds for name, bounds in found.items() if bounds is not None}
     for name, bounds in contents.items():
         _check_bounds(name, bounds, T)
     if len(contents) == 2 and contents["cu_seqlens_cpu"] != contents["cu_seqlens"]:

@@ -47,16 +47,20 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
 
     Raises TypeError and ValueError: one line that names the argument, what it is and what is accepted.
     """
-    if not isinstance(cu_seqlens, Tensor) or cu_seqlens.dtype not in (torch.int32, torch.int64):
-        found = cu_seqlens.dtype if isinstance(cu_seqlens, Tensor) else type(cu_seqlens).__name__
+    tensor = isinstance(cu_seqlens, Tensor)
+    if not tensor or cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.layout != torch.strided:
+        found = type(cu_seqlens).__name__
+        if tensor:
+            found = cu_seqlens.dtype if cu_seqlens.layout == torch.strided else cu_seqlens.layout
         raise TypeError(f"cu_seqlens is {found}; accepted: an int32 or int64 tensor")
     if cu_seqlens.dim() != 1 or cu_seqlens.shape[0] < 2:
         raise ValueError(f"cu_seqlens has shape {list(cu_seqlens.shape)}; accepted: [N + 1], for N >= 1 sequences")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
-        raise ValueError(f"tokens is {tokens!r}; accepted: T, the number of tokens of all sequences together")
-    sizes = tuple(dict.fromkeys(chunk_sizes))
+        raise ValueError(f"tokens is {tokens!a:.60}; accepted: T, the number of tokens of all sequences together")
+    given = list(chunk_sizes) if isinstance(chunk_sizes, Iterable) else [chunk_sizes]
+    sizes = tuple(dict.fromkeys(given)) if all(isinstance(size, int) for size in given) else ()
     if not sizes or not set(sizes) <= set(CHUNK_SIZES):
-        raise ValueError(f"chunk_sizes is {list(sizes)}; accepted: one or more of {_words(CHUNK_SIZES)}")
+        raise ValueError(f"chunk_sizes is {chunk_sizes!a:.60}; accepted: one or more of {_words(CHUNK_SIZES)}")
     if cu_seqlens.is_cpu and not torch.compiler.is_compiling():
         bounds = cu_seqlens.tolist()
         if bounds[0] != 0 or bounds[-1] != tokens or any(start > end for start, end in pairwise(bounds)):

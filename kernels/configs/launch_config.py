@@ -29,6 +29,9 @@ def kernel_of(op: str, token: str) -> str:
     return _ONLY.get(op) or f"{op}/{variant_of(token)}"
 
 
+LONGEST_TOKEN = 400
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
     """One stage's launch: `block` columns (of K or V) per step, `num_warps` warps, `num_stages` pipeline stages."""
@@ -95,6 +98,8 @@ class LaunchConfig:
     @classmethod
     def parse(cls, token: str) -> LaunchConfig:
         """Read a `token` back. Raises ValueError for anything else."""
+        if len(token) > LONGEST_TOKEN:
+            raise ValueError(f"not a launch configuration: {token!r:.100}, of {len(token)} characters")
         chunk, *settings = token.split(",")
         try:
             values: dict[str, object] = {"chunk_size": int(chunk.removeprefix("c"))}

@@ -24,6 +24,8 @@ def decay_gate(f: torch.Tensor, A_log: torch.Tensor, dt_bias: torch.Tensor) -> t
 class _Softplus(torch.autograd.Function):
     """log(1 + exp x). torch's own has a gradient that is NaN above 88 without its threshold, and inexact with it."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: torch.Tensor) -> torch.Tensor:
         return torch.logaddexp(x, torch.zeros_like(x))

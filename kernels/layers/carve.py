@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..arguments.axes import check_flags
 from ..relatives.carve import CHUNK_SIZE, carve
-from .config import MixerConfig
+from .config import LARGEST_SIZE, MixerConfig, config_or
 from .mixer import Mixer, low_rank
 
 
@@ -36,9 +37,11 @@ class Carve(Mixer):
         chunk_size: int = CHUNK_SIZE,
         stop_gradient: bool = False,
     ):
-        c = config or MixerConfig()
-        if rank < 1 or chunk_size < 1:
-            raise ValueError(f"rank is {rank} and chunk_size is {chunk_size}; accepted: at least 1")
+        c = config_or(MixerConfig(), config)
+        for name, size in (("rank", rank), ("chunk_size", chunk_size)):
+            if type(size) is not int or not 1 <= size <= LARGEST_SIZE:
+                raise ValueError(f"{name} is {size!a:.60}; accepted: from 1 to {LARGEST_SIZE}, a whole number")
+        check_flags(per_head=per_head, stop_gradient=stop_gradient)
         super().__init__(c, decay_heads=c.num_heads, decay_channels=c.head_dim, low_rank_gate=True)
         self.chunk_size = chunk_size
         self.stop_gradient = stop_gradient

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 GateActivation = Literal["silu", "sigmoid", "none"]
+LARGEST_SIZE = 2**24
+"""Of anything that is counted, so that a slip of the keyboard does not ask for all memory."""
 PAPER_GAIN = 2**-2.5
 """Gain of the Xavier-uniform initialisation of Gated DeltaNet and Gated DeltaNet-2."""
 
@@ -42,19 +44,27 @@ class MixerConfig:
 
     def __post_init__(self):
         for name in ("hidden_size", "num_heads", "head_dim", "value_heads", "value_channels"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; accepted: at least 1, a whole number")
+            if type(getattr(self, name)) is not int or not 1 <= getattr(self, name) <= LARGEST_SIZE:
+                raise ValueError(f"{name} is {getattr(self, name)!a:.60}; accepted: at least 1, a whole number")
         if self.value_heads % self.num_heads:
             raise ValueError(f"num_v_heads is {self.value_heads}; accepted: a multiple of num_heads = {self.num_heads}")
-        if type(self.conv_size) is not int or self.conv_size < 0:
-            raise ValueError(f"conv_size is {self.conv_size!r}; accepted: a number of taps, or 0 for no convolution")
+        if type(self.conv_size) is not int or not 0 <= self.conv_size <= LARGEST_SIZE:
+            raise ValueError(
+                f"conv_size is {self.conv_size!a:.60}; accepted: a number of taps, or 0 for no convolution"
+            )
         for name, value in (("norm_eps", self.norm_eps), ("init_gain", self.init_gain)):
             if not (value is None and name == "init_gain") and not (
                 isinstance(value, int | float) and math.isfinite(value) and value >= 0
             ):
-                raise ValueError(f"{name} is {value!r}; accepted: a finite number of 0 or more")
-        if self.gate_activation not in (None, "silu", "sigmoid", "none"):
-            raise ValueError(f"gate_activation is {self.gate_activation!r}; accepted: silu, sigmoid, none, or None")
+                raise ValueError(f"{name} is {value!a:.60}; accepted: a finite number of 0 or more")
+        if not (
+            isinstance(self.gate_activation, str | None) and self.gate_activation in (None, "silu", "sigmoid", "none")
+        ):
+            raise ValueError(f"gate_activation is {self.gate_activation!a:.60}; accepted: silu, sigmoid, none, or None")
+
+        for name in ("conv_bias", "negative_eigenvalues"):
+            if type(getattr(self, name)) is not bool:
+                raise TypeError(f"{name} is {getattr(self, name)!a:.60}; accepted: True or False")
 
     @property
     def value_heads(self) -> int:
@@ -73,3 +83,10 @@ class MixerConfig:
     def value_size(self) -> int:
         """Channels of all values."""
         return self.value_heads * self.value_channels
+
+
+def config_or(default: MixerConfig, config: MixerConfig | None) -> MixerConfig:
+    """The configuration of a layer. Raises TypeError for what is none."""
+    if config is not None and not isinstance(config, MixerConfig):
+        raise TypeError(f"config is a {type(config).__name__}; accepted: a MixerConfig, or None")
+    return default if config is None else config

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from .config import MixerConfig
+from .config import MixerConfig, config_or
 from .mixer import Mixer
 
 
@@ -22,7 +22,7 @@ class GatedDeltaNet(Mixer):
     smallest_rate: ClassVar[float] = 0.0
 
     def __init__(self, config: MixerConfig | None = None):
-        c = config or MixerConfig()
+        c = config_or(MixerConfig(), config)
         super().__init__(c, decay_heads=c.value_heads, decay_channels=1, low_rank_gate=False)
         self.a_proj = nn.Linear(c.hidden_size, c.value_heads, bias=False)
         self.b_proj = nn.Linear(c.hidden_size, c.value_heads, bias=False)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .config import MixerConfig
+from .config import MixerConfig, config_or
 from .mixer import Mixer, low_rank
 
 
@@ -23,7 +23,7 @@ class GatedDeltaNet2(Mixer):
     """
 
     def __init__(self, config: MixerConfig | None = None):
-        c = config or MixerConfig()
+        c = config_or(MixerConfig(), config)
         super().__init__(c, decay_heads=c.num_heads, decay_channels=c.head_dim, low_rank_gate=True)
         self.f_proj = low_rank(c.hidden_size, c.value_channels, c.key_size)
         self.b_proj = nn.Linear(c.hidden_size, c.key_size, bias=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .config import GateActivation, MixerConfig
+from .config import GateActivation, MixerConfig, config_or
 from .mixer import Mixer, low_rank
 from .norm import widen
 
@@ -27,9 +27,9 @@ class KimiDeltaAttention(Mixer):
     default_activation: ClassVar[GateActivation] = "sigmoid"
 
     def __init__(self, config: MixerConfig | None = None, *, lower_bound: float | None = None):
-        c = config or replace(MixerConfig(), init_gain=None)
-        if lower_bound is not None and not lower_bound < 0:
-            raise ValueError(f"lower_bound is {lower_bound}; accepted: a negative log decay, or None")
+        c = config_or(MixerConfig(init_gain=None), config)
+        if lower_bound is not None and not (isinstance(lower_bound, int | float) and -math.inf < lower_bound < 0):
+            raise ValueError(f"lower_bound is {lower_bound!a:.60}; accepted: a negative log decay, or None")
         super().__init__(c, decay_heads=c.value_heads, decay_channels=c.head_dim, low_rank_gate=True)
         self.lower_bound = lower_bound
         self.f_proj = low_rank(c.hidden_size, c.value_channels, c.value_heads * c.head_dim)

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_state
+from ..arguments.checks import check_boundaries, check_contents
 from .cache import MixerCache, Windows
 from .config import GateActivation, MixerConfig
 from .conv import ShortConvolution
@@ -98,12 +100,16 @@ class Mixer(nn.Module):
     def _run(
         self, x: Tensor, cache: MixerCache | None, mask: Tensor | None, cu_seqlens: Tensor | None, *, keep: bool
     ) -> tuple[Tensor, MixerCache | None]:
+        if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.layout != torch.strided:
+            found = f"{x.dtype}, {x.layout}" if isinstance(x, Tensor) else type(x).__name__
+            raise TypeError(f"x is {found}; accepted: a dense floating-point tensor")
+        if x.device != self.A_log.device:
+            raise ValueError(f"x is on {x.device}; accepted: {self.A_log.device}, where the layer is")
+        check_state("cache", cache, MixerCache)
         if x.dim() != 3 or x.shape[2] != self.config.hidden_size:
             raise ValueError(f"x has shape {list(x.shape)}; accepted: [B, T, {self.config.hidden_size}]")
-        if cu_seqlens is not None and x.shape[0] != 1:
-            raise ValueError(
-                f"cu_seqlens is given for a batch of {x.shape[0]} rows; accepted: sequences packed into one row"
-            )
+        check_boundaries(cu_seqlens, None, x.shape[0], x.device)
+        check_contents(None, None, cu_seqlens, None, x.shape[1], check_values=None)
         if cache is not None and cache.sequences != x.shape[0]:
             raise ValueError(f"x has {x.shape[0]} rows; accepted: {cache.sequences}, the sequences of the cache")
         packing = None

@@ -24,8 +24,13 @@ class Packing:
 def make_packing(mask: Tensor, batch: int, length: int) -> Packing:
     """From a mask [B, at least T], true or 1 for tokens and false or 0 for padding, of which the last T columns count.
 
-    Padding may be anywhere. Raises ValueError for a mask of another shape.
+    Padding may be anywhere. Raises TypeError and ValueError for what is no such mask.
     """
+    if not isinstance(mask, Tensor) or mask.dtype.is_complex or mask.layout != torch.strided:
+        found = f"{mask.dtype}, {mask.layout}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise TypeError(f"mask is {found}; accepted: a tensor of booleans or numbers")
+    if mask.is_meta:
+        raise ValueError("mask is on meta; accepted: a mask with contents, which say where the tokens are")
     if mask.dim() != 2 or mask.shape[0] != batch or mask.shape[1] < length:
         raise ValueError(f"mask has shape {list(mask.shape)}; accepted: [{batch}, {length}], or more columns before it")
     kept = mask[:, mask.shape[1] - length :].bool()

@@ -14,6 +14,7 @@ the chunk size is part of the function: it is an argument, never a launch parame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,6 +24,8 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes, check_flags, check_number, check_state
+from ..arguments.checks import check_boundaries, check_contents
 
 CHUNK_SIZE = 64
 
@@ -87,7 +90,15 @@ def carve(
     A chunk that a call leaves unfinished is completed by the next call on its cache. Raises ValueError and TypeError as
     `gated_delta_rule`, and for a chunk size below 1, gates and maps of another shape, and a cache of other sequences.
     """
-    N, lengths = _check(q, k, v, b, w, read, lift, chunk_size, cache, cu_seqlens, cu_seqlens_cpu)
+    N, lengths = _check(q, k, v, g, b, w, read, lift, chunk_size, cache, cu_seqlens, cu_seqlens_cpu)
+    check_flags(output_cache=output_cache, stop_gradient=stop_gradient)
+    check_number("erase_max", erase_max, 0.0)
+    if scale is not None:
+        check_number("scale", scale, -math.inf)
+    if query not in ("updated", "previous"):
+        raise ValueError(f"query={query!a:.60}; accepted: updated, previous")
+    if not callable(content) and content not in ("scaled", "unscaled"):
+        raise ValueError(f"content={content!a:.60}; accepted: scaled, unscaled, or a function")
     (HV, V), K = v.shape[2:], q.shape[-1]
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     scaling = K**-0.5 if scale is None else float(scale)
@@ -179,24 +190,23 @@ def _previous(
 
 
 def _check(
-    q: Tensor, k: Tensor, v: Tensor, b: Tensor, w: Tensor, read: Tensor, lift: Tensor, chunk_size: int,
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, b: Tensor, w: Tensor, read: Tensor, lift: Tensor, chunk_size: int,
     cache: CarveCache | None, cu_seqlens: Tensor | None, cu_seqlens_cpu: Tensor | None,
 ) -> tuple[int, list[int]]:  # fmt: skip
     """Number of sequences, and the tokens of each. The op checks the rest."""
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size}; accepted: at least 1")
-    for name, x, rank in (("q", q, 4), ("k", k, 4), ("v", v, 4), ("b", b, 4), ("w", w, 3)):
-        if x.dim() != rank:
-            raise ValueError(
-                f"{name} has shape {list(x.shape)}; accepted: {rank} axes, [B, T, heads{', channels' * (rank == 4)}]"
-            )
-    H, (HV, V), K = q.shape[2], v.shape[2:], q.shape[3]
-    if b.shape[2] not in (H, HV) or b.shape[3] != K:
-        raise ValueError(f"b has shape {list(b.shape)}; accepted: logits [B, T, {H} or {HV}, {K}]")
-    rank = read.shape[-1]
-    for name, x, shape in (("read", read, (V, rank)), ("lift", lift, (rank, K))):
-        if tuple(x.shape) not in (shape, (HV, *shape)):
-            raise ValueError(f"{name} has shape {list(x.shape)}; accepted: {list(shape)} or {[HV, *shape]}")
+    if type(chunk_size) is not int or not 1 <= chunk_size < 2**31:
+        raise ValueError(f"chunk_size={chunk_size!a:.60}; accepted: at least 1")
+    check_axes(
+        q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), g=(g, "B T HV K or B T H K or B T HV or B T H or None"),
+        b=(b, "B T HV K or B T H K"), w=(w, "B T HV"), read=(read, "V r or HV V r"), lift=(lift, "r K or HV r K"),
+    )  # fmt: skip
+    check_state("cache", cache, CarveCache)
+    if not isinstance(q.shape[1], int):
+        raise ValueError(
+            "T is a symbol here; accepted: a fixed number of tokens, as carve walks its chunks on the host"
+        )
+    check_boundaries(cu_seqlens, cu_seqlens_cpu, q.shape[0], q.device)
+    check_contents(None, None, cu_seqlens, cu_seqlens_cpu, q.shape[1], check_values=None)
     if cu_seqlens is None:
         lengths = [q.shape[1]] * q.shape[0]
     else:

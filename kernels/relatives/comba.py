@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes, check_flags
 
 
 def comba(
@@ -29,6 +30,9 @@ def comba(
     needs decays of at least -60 per token, which is checked where values are; d [HV] scales the key that is read.
     Comba's output correction, q - D p for q, is the caller's. Options as `gated_delta_rule`.
     """
+    scalars = {"g": (g, "B T HV"), "beta": (beta, "B T HV"), "d": (d, "HV or B T HV")}
+    check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), **scalars)
+    check_flags(erase_before_decay=erase_before_decay)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     erase = beta.to(exact) * d.to(exact)
     if erase_before_decay:

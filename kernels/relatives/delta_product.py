@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes
+from ..arguments.checks import check_boundaries
 from .substeps import first_of, last_of, spread
 
 
@@ -29,6 +31,10 @@ def gated_delta_product(
     Every token becomes n tokens of the rule. Options as `gated_delta_rule`; those that a chunked kernel pays per token it
     pays n times.
     """
+    check_axes(
+        q=(q, "B T H K"), k=(k, "B T n H K"), v=(v, "B T n HV V"), g=(g, "B T HV or None"), beta=(beta, "B T n HV")
+    )
+    check_boundaries(cu_seqlens, cu_seqlens_cpu, q.shape[0], q.device)
     n = k.shape[2]
     o, state = op(
         q=last_of(q, n),

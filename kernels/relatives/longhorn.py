@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes
 
 
 def longhorn(
@@ -26,6 +27,7 @@ def longhorn(
     off-diagonal of k k^T, which is an elementwise decay of K x V numbers: not in this family. Options as
     `gated_delta_rule`.
     """
+    check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), beta=(beta, "B T HV"))
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     squares = k.to(exact).square().sum(-1).repeat_interleave(v.shape[2] // k.shape[2], 2)
     beta = beta.to(exact)

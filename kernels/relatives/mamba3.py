@@ -12,6 +12,7 @@ is taken off its own output. The last token of a sequence writes nothing ahead: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes, check_flags, check_number, check_state
+from ..arguments.checks import check_boundaries
 from .substeps import first_of, spread
 
 
@@ -44,6 +47,8 @@ def mamba3(
     **options: Any,
 ) -> tuple[Tensor, Mamba3State | None]:
     """The system with one input and output per token: `mamba3_mimo` with R = 1."""
+    _check_gates(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), g=g, dt=dt, lam=lam, theta=theta)
+    check_state("initial_state", initial_state, Mamba3State)
     before = None
     if initial_state is not None:
         before = Mamba3State(initial_state.state, initial_state.keys[:, None], initial_state.values[:, None])
@@ -76,6 +81,12 @@ def mamba3_mimo(
     nothing rotates; an odd last channel never does). q and k are normalised and biased by the caller, D x is added by it.
     R = 1 costs one step of the rule per token, R costs R. Options as `gated_delta_rule`.
     """
+    _check_gates(q=(q, "B T R H K"), k=(k, "B T R H K"), v=(v, "B T R HV V"), g=g, dt=dt, lam=lam, theta=theta)
+    check_state("initial_state", initial_state, Mamba3State)
+    check_boundaries(cu_seqlens, cu_seqlens_cpu, q.shape[0], q.device)
+    check_flags(output_final_state=output_final_state)
+    if scale is not None:
+        check_number("scale", scale, -math.inf)
     B, T, R, H, K = q.shape
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     scaling = K**-0.5 if scale is None else float(scale)
@@ -114,6 +125,11 @@ def mamba3_mimo(
     if not output_final_state:
         return o, None
     return o, _final(state, k, v, angle, initial_state, first, last)
+
+
+def _check_gates(*, g: Any, dt: Any, lam: Any, theta: Any, **data: tuple[Any, str]) -> None:
+    gates = {"g": (g, "B T HV"), "dt": (dt, "B T HV"), "lam": (lam, "B T HV"), "theta": (theta, "B T H K/2 or None")}
+    check_axes(**data, **gates)
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:

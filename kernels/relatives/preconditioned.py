@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes, check_flags, check_number, check_state
 
 
 class PreconditionedState(NamedTuple):
@@ -47,6 +48,17 @@ def preconditioned_delta_rule(
 
     bound, eps, center (a number, or one per key head): as in the module's formula.
     """
+    check_axes(
+        q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), g=(g, "B T HV or B T HV K"), beta=(beta, "B T HV"),
+        g_atk=(g_atk, "B T H"), beta_atk=(beta_atk, "B T H"),
+        **({"center": (center, "H")} if isinstance(center, Tensor) else {}),
+    )  # fmt: skip
+    check_number("bound", bound, 1.0)
+    check_number("eps", eps, 0.0)
+    if not isinstance(center, Tensor):
+        check_number("center", center, -math.inf)
+    check_flags(output_final_state=output_final_state)
+    check_state("initial_state", initial_state, PreconditionedState)
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     keys = k.to(exact)
     one = torch.ones_like(keys[..., :1])

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
+from ..arguments.axes import check_axes
+from ..arguments.checks import check_boundaries
 from .substeps import first_of, interleave, last_of, spread
 
 STRONGEST = -10.0
@@ -35,6 +37,9 @@ def rwkv7(
     The division makes the gradient of a lose a factor 1 / a of its precision; an a below the roundoff counts as the
     roundoff. Options as `gated_delta_rule`. Raises ValueError, where values are checked, for a log decay below -10.
     """
+    keys = {name: (x, "B T H K") for name, x in (("r", r), ("w", w), ("k", k), ("kk", kk), ("a", a))}
+    check_axes(**keys, v=(v, "B T H V"))
+    check_boundaries(cu_seqlens, cu_seqlens_cpu, r.shape[0], r.device)
     if w.device.type == "cpu" and not torch.compiler.is_compiling() and bool((w < STRONGEST).any()):
         raise ValueError(f"w is a log decay and holds {w.min().item():.3g}; accepted: at least {STRONGEST:g}")
     exact = torch.float64 if r.dtype == torch.float64 else torch.float32

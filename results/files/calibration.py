@@ -27,10 +27,13 @@ def read(path: Path) -> dict[str, Any]:
     """A calibration record. Raises ValueError that says what to do."""
     try:
         record = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"no calibration in {path} ({error}); run `verify calibrate`") from None
-    if record.get("schema") != SCHEMA:
-        raise ValueError(f"{path} has schema {record.get('schema')!r}, expected {SCHEMA}; run `verify calibrate`")
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        found = record.get("schema") if isinstance(record, dict) else record
+        raise ValueError(f"{path} has schema {found!a:.60}, expected {SCHEMA}; run `verify calibrate`")
+    if type(record.get("tau")) not in (int, float) or not 0 < record["tau"] <= 1e6:
+        raise ValueError(f"{path} has tau {record.get('tau')!a:.60}, expected a number; run `verify calibrate`")
     return record
 
 

@@ -58,7 +58,8 @@ def lookup(
     """
     # What is seldom given makes the key longer, and with it a hit slower.
     query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, min_gate, triton, driver)
-    if varlen or state or l2norm or gate or kernel_digest is not None or tables is not None:
+    plain = varlen is False and state is False and l2norm is False and gate is False
+    if not plain or kernel_digest is not None or tables is not None:
         query = (*query, varlen, state, l2norm, gate, kernel_digest, tables)
     try:
         return _ANSWERS[query]

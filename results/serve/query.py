@@ -52,7 +52,9 @@ def answer_query(
     if min_gate not in get_args(MinGate):
         raise ValueError(f"min_gate={min_gate!r}; accepted: interpreter, compiled, device")
     for name, size, least in (("K", K, 1), ("V", V, 1), ("tokens", tokens, 0), ("heads", heads, 1)):
-        if size is not None and (type(size) is not int or not least <= size <= LARGEST_BUCKET):
+        if size is None and name in ("tokens", "heads"):
+            continue
+        if type(size) is not int or not least <= size <= LARGEST_BUCKET:
             raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more, {LARGEST_BUCKET} at most")
     for name, chosen in (("varlen", varlen), ("state", state), ("l2norm", l2norm), ("gate", gate)):
         if type(chosen) is not bool:
@@ -62,7 +64,7 @@ def answer_query(
             raise ValueError(f"{name}={version!r}; accepted: a version, or None")
     if kernel_digest is not None and not (isinstance(kernel_digest, str) and DIGEST.fullmatch(kernel_digest)):
         raise ValueError(f"kernel_digest={kernel_digest!r}; accepted: a digest as records have it, or None")
-    if tables is not None and not isinstance(tables, str | os.PathLike):
+    if tables is not None and not (isinstance(tables, str | os.PathLike) and os.fspath(tables)):
         raise ValueError(f"tables={tables!r}; accepted: a folder or file, or None")
     if kernel_digest is None:
         if op not in STAGES:

@@ -10,6 +10,7 @@ import typer
 
 from ...specs.rule import RULES
 from ..cases.target_names import OWN
+from ..cases.workload import MOST
 from .options import (
     FAILED,
     NOT_JUDGED,
@@ -51,9 +52,9 @@ def count_bytes(
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Rules; gdn2, kda and gdn by default.")] = None,
     kernel: KernelOption = None,
     decode: Annotated[bool, typer.Option("--decode", help="One token per sequence, with states.")] = False,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens per sequence.")] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Sequences.")] = 1,
-    heads: Annotated[int, typer.Option(min=1, help="Heads of q, k and v.")] = 1,
+    tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens per sequence.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences.")] = 1,
+    heads: Annotated[int, typer.Option(min=1, max=MOST, help="Heads of q, k and v.")] = 1,
     channels: Annotated[int, typer.Option(min=1, max=256, help="K and V.")] = 128,
     dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
     config: Annotated[
@@ -75,7 +76,7 @@ def count_bytes(
     rules = chosen("rule", rule or ["gdn2", "kda", "gdn"], RULES)
     if dtype not in ("bf16", "fp16", "fp32"):
         usage(f"--dtype is {dtype!r}; accepted: bf16, fp16, fp32")
-    wanted = tuple(filter(None, options.split(",")))
+    wanted = tuple(options.split(",")) if options else ()
     if not set(wanted) <= {"l2norm", "gate"}:
         usage(f"--options is {options!r}; accepted: l2norm, gate, or both separated by a comma")
     place = prepare(Device.interpreter if device is Device.auto else device)
@@ -84,6 +85,7 @@ def count_bytes(
     from ...kernels.configs.launch_config import LaunchConfig
     from ...specs.problem import Problem
     from ..cases.case import Case
+from ..cases.workload import check_problem
     from ..execution.counts import count
     from ..execution.traffic import measure
     from ..run.served_cases import served_configs
@@ -115,6 +117,10 @@ def count_bytes(
             qk_l2norm="l2norm" in wanted,
             gate_in_kernel="gate" in wanted and RULES[name].decay != "none",
         )
+        try:
+            check_problem(problem)
+        except ValueError as error:
+            usage(str(error))
         for judged in targets:
             for one in _kernels(judged.kernels, op, patterns, problem):
                 best = served.get((one.name, name), {}).get(channels, ())
@@ -129,7 +135,9 @@ def count_bytes(
                         stderr.print(f"{one.name} on {name}: {error}", soft_wrap=True, markup=False)
                         raise typer.Exit(FAILED if isinstance(error, KernelRaised) else NOT_JUDGED) from None
     if not found and not counted:
-        usage("nothing to count: no selected kernel runs on Triton, does that op and takes these problems")
+        usage(
+            f"nothing to count: no kernel of --kernel {', '.join(patterns)} runs on Triton, does that op and takes these problems"
+        )
     if compiled:
         from ..report import counts
 

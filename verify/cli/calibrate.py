@@ -21,6 +21,7 @@ from .options import (
     JobsOption,
     KernelOption,
     ProfileName,
+    SeedOption,
     TargetOption,
     kernels_of,
     prepare,
@@ -35,13 +36,15 @@ ANEW = 1
 
 
 def calibrate(
-    problems: Annotated[int, typer.Option(min=1, help="Problems, in equal shares of regimes and dtypes.")] = 1000,
+    problems: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Problems, in equal shares of regimes and dtypes.")
+    ] = 1000,
     check: Annotated[bool, typer.Option("--check", help="Keep tau: count false alarms on other problems.")] = False,
     target: TargetOption = OWN,
     kernel: KernelOption = None,
     profile: Annotated[ProfileName, typer.Option(help="Whose problems to draw.")] = MERGE,
     jobs: JobsOption = CORES,
-    seed: Annotated[int, typer.Option(min=0, help="Draw other cases.")] = 0,
+    seed: SeedOption = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Write here, not to results/calibration.json.", dir_okay=False, callback=proven),

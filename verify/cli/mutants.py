@@ -19,9 +19,11 @@ from .options import (
     JobsOption,
     JsonOption,
     ProfileName,
+    SeedOption,
     TargetOption,
     chosen,
     kernels_of,
+    known,
     prepare,
     stderr,
     stdout,
@@ -37,20 +39,23 @@ GOALS = {"quick": 0.90, "merge": 0.99, "nightly": 0.99}
 
 def mutants(
     profile: Annotated[ProfileName, typer.Option(help="Whose problems and properties must find the faults.")] = QUICK,
-    count: Annotated[int, typer.Option(min=1, help="How many faults to draw.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Draw other faults.")] = 0,
+    count: Annotated[int, typer.Option(min=1, max=100_000, help="How many faults to draw.")] = 200,
+    seed: SeedOption = 0,
     operator: Annotated[list[str] | None, typer.Option("--operator", help="Only these kinds; may be repeated.")] = None,
     stage: Annotated[list[str] | None, typer.Option("--stage", help="Only in these stages; may be repeated.")] = None,
     target: TargetOption = OWN,
     jobs: JobsOption = CORES,
     patience: Annotated[
-        float, typer.Option(min=1, help="Seconds of processor time after which a fault counts as survived.")
+        float,
+        typer.Option(min=1, max=1_000_000, help="Seconds of processor time after which a fault counts as survived."),
     ] = 1800,
     peers: Annotated[bool, typer.Option("--peers", help="Also score other projects' tolerance rules.")] = False,
     prove: Annotated[
         float,
         typer.Option(
-            min=0, help="Minutes of processor time to compare what survives, bit for bit, in the nightly profile."
+            min=0,
+            max=100_000,
+            help="Minutes of processor time to compare what survives, bit for bit, in the nightly profile.",
         ),
     ] = 0,
     list_only: Annotated[bool, typer.Option("--list", help="Only list the faults drawn.")] = False,
@@ -76,8 +81,11 @@ def mutants(
     from ..mutants.judge import MutantResult
     from ..mutants.peers import PeerResult
     from ..mutants.peers import score as score_of
+    from ..mutants.sources import own_stages
 
     kernels = kernels_of(target)
+    if target == OWN:  # those of others are known after their kernels ran
+        known("stage", stage or (), own_stages())
     try:
         threshold = tau()
         choice = campaign.MutantChoice(count=count, seed=seed, operators=operators, stages=stage or ())

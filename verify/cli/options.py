@@ -16,6 +16,7 @@ from ... import __version__  # pyright: ignore[reportMissingImports]  # the fold
 from ..cases import profiles
 from ..cases.target_names import FORMS
 from .outputs import is_stdout, proven
+from .usage_errors import one_line
 
 FAILED, USAGE, NOT_JUDGED, INTERRUPTED = 1, 2, 3, 130
 EXIT_CODES = (
@@ -54,6 +55,8 @@ KernelOption = Annotated[
 MOST_JOBS = max(16, 4 * CORES)
 """More processes than this only take memory from each other."""
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.", callback=_few)]
+LARGEST_SEED = 2**31 - 1
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Draw others.")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False, callback=proven)
 ]
@@ -125,7 +128,7 @@ def kernels_of(target: str, device: str = "") -> Mapping[str, Any]:
 
 def usage(message: str, command: str = "verify") -> NoReturn:
     """End with one line that says what was wrong with the command."""
-    stderr.print(f"{command}: {' '.join(message.split())}", soft_wrap=True, markup=False)
+    stderr.print(f"{command}: {one_line(message)}", soft_wrap=True, markup=False)
     raise typer.Exit(USAGE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,13 @@ import typer
 from typer.core import TyperGroup
 
 INTERRUPTED = 130
+_LONG = re.compile(r"\S{200,}")
+
+
+def one_line(message: str) -> str:
+    """A message as one line that a person can read: words of hundreds of characters are cut."""
+    return _LONG.sub(lambda word: f"{word[0][:60]}...{word[0][-20:]}", " ".join(message.split()))
+
 
 # Some versions of typer bring a click of their own, whose exceptions are not those of the installed one.
 _ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -50,7 +58,7 @@ class OneLineGroup(TyperGroup):
             else:
                 context = getattr(error, "ctx", None)
                 command = context.command_path if context else prog_name or self.name
-                message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
+                message = one_line(error.format_message()).rstrip(".").replace(": Value error, ", ": ")
                 print(f"{command}: {message}; see {command} --help", file=sys.stderr)
             sys.exit(error.exit_code)
         # A command that raises Exit gives its code here, one that returns gives None.

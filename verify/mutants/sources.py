@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,14 @@ class Usage:
 
     sources: Mapping[str, Source]
     users: Mapping[str, frozenset[tuple[str, str, bool]]]
+
+
+def own_stages() -> tuple[str, ...]:
+    """The stages of our own kernels: the modules that hold them."""
+    from ...kernels import stages
+
+    found = pkgutil.walk_packages(stages.__path__, f"{stages.__name__}.")
+    return tuple(module.name.rpartition(".")[2] for module in found if not module.ispkg)
 
 
 _SIZES = ((2, 17, 2), (64, 32, 32))

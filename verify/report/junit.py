@@ -19,9 +19,9 @@ def write_junit(document: Document, path: Path) -> None:
     """Write the report. Raises OSError."""
     report = JUnitXml("verify")
     for kernel, verdicts in _by_kernel(document.verdicts).items():
-        suite = TestSuite(kernel)
+        suite = TestSuite(_xml(kernel))
         for name, value in document.environment.items():
-            suite.add_property(name, value)
+            suite.add_property(_xml(name), _xml(value))
         for verdict in verdicts:
             suite.add_testcase(_case(verdict))
         report.add_testsuite(suite)
@@ -32,9 +32,11 @@ def write_junit(document: Document, path: Path) -> None:
 
 def _case(verdict: Verdict) -> TestCase:
     case = TestCase(
-        f"{verdict.property}[{verdict.rule}]", classname=f"{verdict.target}.{verdict.kernel}", time=verdict.seconds
+        _xml(f"{verdict.property}[{verdict.rule}]"),
+        classname=_xml(f"{verdict.target}.{verdict.kernel}"),
+        time=verdict.seconds,
     )
-    lines, head = _xml("\n".join(details(verdict))), headline(verdict)
+    lines, head = _xml("\n".join(details(verdict))), _xml(headline(verdict))
     if verdict.status == "failed":
         case.result = [_with_text(Failure(head, str(verdict.kind)), lines)]
     elif verdict.status == "error":

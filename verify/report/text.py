@@ -28,7 +28,7 @@ class Live:
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
         self._task = self._bar.add_task("judging", total=total)
@@ -127,7 +127,8 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         column.justify = "right"
     kernels = list(dict.fromkeys(v.kernel for v in verdicts))
     pairs = {(v.kernel, v.rule) for v in verdicts}
-    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), list(NAMED).index(pair[1]))):
+    rules = list(dict.fromkeys([*NAMED, *(v.rule for v in verdicts)]))
+    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), rules.index(pair[1]))):
         row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule) and v.status in _COUNTED]
         if not row:
             continue
@@ -135,8 +136,8 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
         ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
         cached = sum(v.cached for v in row)
         table.add_row(
-            kernel,
-            rule,
+            Text(kernel),
+            Text(rule),
             Text(f"{held}/{len(row)}", style="green" if held == len(row) else "red"),
             str(sum(v.problems for v in row)),
             _short(_largest(ratios)) if ratios else "-",

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
+from .strict import number, typed
 from .verdict import Status, Verdict
 
 SCHEMA = 1
@@ -104,12 +105,12 @@ def read_document(path: Path) -> Document:
         raise ValueError(f"{path} is not a report of schema {SCHEMA} (its schema is {found!r})")
     try:
         return Document(
-            verdicts=[Verdict.from_json(record) for record in content["verdicts"]],
-            environment={str(name): str(value) for name, value in content["environment"].items()},
-            seconds=float(content["summary"]["seconds"]),
+            verdicts=[Verdict.from_json(record) for record in typed("verdicts", content.get("verdicts"), list)],
+            environment=typed("environment", content.get("environment"), dict[str, str]),
+            seconds=number("seconds", typed("summary", content.get("summary"), dict).get("seconds")),
         )
-    except (KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"{path} is not a report of verdicts ({type(error).__name__}: {error})") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a report of verdicts: {error}") from None
 
 
 def exit_code(verdicts: Sequence[Verdict], *, allow_unsupported: bool = False) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_type_hints
 
 from ..cases.target_names import OWN
+from .strict import typed
 
 Status = Literal["held", "failed", "unsupported", "error", "inapplicable"]
 """unsupported: it applies, but no case got an answer. error: judging broke. inapplicable: there is no such thing to judge."""
@@ -97,25 +99,10 @@ class Verdict:
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Verdict:
         """Read `to_json` back. Raises ValueError for anything that is not a verdict."""
-        try:
-            values = _known(cls, record)
-            counterexample = values.get("counterexample")
-            if counterexample is not None:
-                found = _known(Counterexample, counterexample)
-                if found.get("index") is not None:
-                    found["index"] = tuple(found["index"])
-                for name in ("expected", "got"):
-                    found[name] = _number(found.get(name))
-                values["counterexample"] = Counterexample(**found)
-            values["worst_ratio"] = _number(values.get("worst_ratio"))
-            values["ratios"] = tuple(
-                (regime, tensor, float(ratio)) for regime, tensor, ratio in values.get("ratios", ())
-            )
-            for name in ("configs", "notes", "covered"):
-                values[name] = tuple(values.get(name, ()))
-            return cls(**values)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"not a verdict: {error}") from None
+        if isinstance(record, Mapping) and record.get("counterexample") is not None:
+            found = Counterexample(**_known(Counterexample, record["counterexample"]))
+            record = {**record, "counterexample": found}
+        return cls(**_known(cls, record))
 
 
 def replay_line(target: str, token: str, arithmetic: str = "") -> str:
@@ -124,10 +111,21 @@ def replay_line(target: str, token: str, arithmetic: str = "") -> str:
     return f"verify replay{'' if target == OWN else f' --target {target}'}{place} '{token}'"
 
 
-def _known(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
-    # Readers must survive fields that later versions add.
-    names = {field.name for field in fields(kind)}
-    return {name: value for name, value in record.items() if name in names}
+def _known(kind: type, record: Any) -> dict[str, Any]:
+    """The fields of a record, in their types; readers survive fields that later versions add."""
+    if not isinstance(record, Mapping):
+        raise ValueError(f"not a {kind.__name__.lower()}: {record!a:.60}")
+    hints = _hints(kind)
+    values = {}
+    for field in fields(kind):
+        if field.name in record:
+            values[field.name] = typed(field.name, record[field.name], hints[field.name])
+        elif field.default is MISSING:
+            raise ValueError(f"{kind.__name__.lower()} without {field.name}")
+    return values
+
+
+_hints = cache(get_type_hints)
 
 
 def _encode(value: Any) -> Any:
@@ -138,7 +136,3 @@ def _encode(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
