@@ -1,6 +1,8 @@
 # make verify    set everything up in .venv, then check every kernel (ARGS="--profile quick" narrows it)
 # make test      the tests of our own code
 # make lint      format, lint, types and layers
+# make docs      the site of these pages, into build/site; ends with 1 on any warning
+# make forge     check workflows, actions, issue forms and the citation by their schemas
 # make gpu       check, time, verify and tune on the CUDA device of this machine, in 8 minutes; call it again to go on
 # make gpus      write results/gpus.json from specs/gpus.toml
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
@@ -38,8 +40,12 @@ WHEEL_PYTHON ?= 3.12
 WHEEL_PLATFORMS ?= $(foreach glibc,2_39 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17,manylinux_$(glibc)_x86_64) \
   manylinux2014_x86_64 manylinux1_x86_64
 HAVE ?= torch triton
+# What only the site needs.
+DOCS := babel backrefs certifi charset-normalizer colorama ghp-import griffelib idna markdown mergedeep mkdocs mkdocs-autorefs \
+  mkdocs-get-deps mkdocs-material mkdocs-material-extensions mkdocstrings mkdocstrings-python paginate pymdown-extensions \
+  pyyaml-env-tag requests urllib3 watchdog
 # Tools of this repository, and what they alone need.
-NOT_ON_GPU := ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx \
+NOT_ON_GPU := $(DOCS) ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx \
   pgserver fasteners psutil
 PEER_PINS := fla-core==0.6.0 einops==0.8.2 nvidia-ml-py==13.615.71
 SITE := $(CURDIR)/.deltaproof/site
@@ -49,7 +55,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint gpu gpus offline wheelhouse bench host bytes instructions binaries defaults planted ptx-features ptx-data setup \
+.PHONY: verify test lint docs forge gpu gpus offline wheelhouse bench host bytes instructions binaries defaults planted ptx-features ptx-data setup \
   clean
 
 verify: setup
@@ -63,6 +69,14 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+forge: setup
+	$(BIN)/python -m pip install --quiet check-jsonschema==0.39.0
+	$(BIN)/python -m pytest tests/test_forge.py
 
 # With WHEELS, nothing is fetched: the machine's own torch and triton, and wheels for the rest.
 gpu: $(if $(WHEELS),offline,setup)

@@ -1,0 +1,128 @@
+"""The pages hold together without being built: navigation, links, names of the reference, and examples of formats."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deltaproof import kernels, results
+from deltaproof.kernels import layers, relatives
+from deltaproof.results.schema.strict import TableError
+from deltaproof.results.schema.table import SCHEMA, dumps, loads
+from deltaproof.verify.verdicts.document import read_document
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+SHOWN = [
+    name for page in (DOCS / "reference").glob("*.md") for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+]
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes the one function that the configuration names for a name."""
+
+
+_Loader.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, suffix, node: suffix)
+
+
+def leaves(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [leaf for part in (nav.values() if isinstance(nav, dict) else nav) for leaf in leaves(part)]
+
+
+def test_the_navigation_has_every_page_once():
+    configuration = yaml.load((ROOT / "mkdocs.yml").read_text(), _Loader)
+    assert sorted(leaves(configuration["nav"])) == [str(page.relative_to(DOCS)) for page in PAGES]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as Python-Markdown makes them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.S), re.M)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert DOCS in found.parents or page.name == "README.md", f"{target} is not part of the site"
+        assert not anchor or anchor in anchors(found), target
+
+
+def test_what_the_reference_shows_is_there_and_says_what_it_does():
+    for name in SHOWN:
+        module, _, attribute = name.rpartition(".")
+        assert getattr(import_module(module), attribute).__doc__, name
+
+
+def test_every_public_name_is_in_the_reference():
+    shown = {name.rpartition(".")[2] for name in SHOWN}
+    tables = {"KERNELS", "VARIANTS", "RELATIVES", "Relative"}  # of names, for registries
+    for package in (kernels, layers, relatives, results):
+        assert set(package.__all__) - tables <= shown, package.__name__
+
+
+def examples(page: str) -> list[str]:
+    return re.findall(r"```json\n(.*?)```", (DOCS / page).read_text(), re.S)
+
+
+def test_the_table_of_the_page_is_one():
+    (example,) = examples("tables.md")
+    assert json.loads(dumps(loads(example, "the page"))) == json.loads(example)
+    for field in json.loads(example)["entries"][0]:
+        assert f"`{field}`" in (DOCS / "tables.md").read_text() or field in (
+            "rule",
+            "dtype",
+            "K",
+            "V",
+            "options",
+            "resources",
+        )
+
+
+def test_the_report_of_the_page_is_one(tmp_path: Path):
+    (example,) = examples("formats.md")
+    (tmp_path / "report.json").write_text(example)
+    (verdict,) = read_document(tmp_path / "report.json").verdicts
+    assert verdict.status == "held"
+
+
+@pytest.mark.parametrize("schema", [0, 1, SCHEMA + 1])
+def test_a_table_of_another_schema_is_refused_and_says_which_is_read(schema: int):
+    (example,) = examples("tables.md")
+    other = json.dumps(json.loads(example) | {"schema": schema})
+    with pytest.raises(TableError, match=f"'schema' is {schema}, this version of deltaproof reads {SCHEMA}"):
+        loads(other, "the file")
+
+
+def test_a_table_from_before_a_field_was_added_means_what_it_meant():
+    """`passed_under` came within schema 2: without it entries passed nowhere, and are written back as they were."""
+    (example,) = examples("tables.md")
+    old = json.loads(example)
+    del old["entries"][0]["passed_under"]
+    table = loads(json.dumps(old), "the file")
+    assert table.entries[0].passed_under == ()
+    assert json.loads(dumps(table)) == old
+
+
+def test_no_room_is_missing_from_the_architecture():
+    """Every room of the five folders has its name on the page."""
+    text = (DOCS / "architecture.md").read_text() + (ROOT / "README.md").read_text()
+    for folder in ("specs", "results", "kernels", "verify", "autotune"):
+        package = import_module(f"deltaproof.{folder}")
+        rooms = [room.name for room in pkgutil.iter_modules(package.__path__) if room.ispkg]
+        assert not [room for room in rooms if room not in text], folder
