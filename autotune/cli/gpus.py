@@ -27,7 +27,7 @@ def gpus() -> None:
     """List the GPUs that are known, say where each comes from, check your own file of them, and show what one looks like."""
     from ...results.files.user_folder import gpus_file, user_folder
     from ...results.schema.gpus import identify, known_gpus
-    from ..reports.summary import grid
+    from ..reports.grid import grid
 
     try:
         found, path = read_gpus(), own_file()

@@ -20,7 +20,8 @@ from ..plural import counted
 from ..records.ledger import Ledger
 from ..space.points import Family
 from . import analysis, plots
-from .summary import LEGEND, WORTH, grid, short, worth
+from .grid import grid
+from .summary import LEGEND, WORTH, short, worth
 
 _LIST = 12
 """Rejections shown per reason; the records have them all."""

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from ...kernels.configs.space import CONSTRAINTS
 from ...results.export.t4 import T4Result
@@ -18,16 +16,9 @@ from ..compile.toolchain import triton_version
 from ..plural import counted
 from ..space.points import Family, StageCount, family_of
 from ..tune import Report
+from .grid import grid
 
 SCHEMA = 1
-
-
-def grid(*columns: str) -> Table:
-    """A table that fits 80 columns: names at the left of it, and numbers that are never broken over lines."""
-    found = Table(box=SIMPLE_HEAD, padding=(0, 0), show_edge=False, header_style="bold")
-    for number, name in enumerate(columns):
-        found.add_column(name, justify="right" if number else "left", no_wrap=True)
-    return found
 
 
 def short(family: Family) -> str:

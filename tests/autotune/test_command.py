@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,8 @@ def test_t4_files_of_others_are_read_with_suspicion(tmp_path: Path):
     result = invoke(app, ["import", str(path)])
     assert result.exit_code == 2
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_listing_the_gpus_imports_no_torch():
+    asked = "import sys; from deltaproof.autotune.cli.gpus import gpus; gpus(); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, check=False).returncode == 0
