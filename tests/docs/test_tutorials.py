@@ -70,6 +70,7 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern.replace(r"\n.*", r"(?:\n.*)?").replace(r".*\n", r"(?:.*\n)?"), lines, re.S) is not None
 
 
+@pytest.mark.timeout(900)  # seconds of one core, on a machine that may have ten other things to do
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path):
     asked = blocks(page)
@@ -79,7 +80,7 @@ def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path):
     environment.pop("TRITON_INTERPRET", None)
     done = subprocess.run(
         ["bash", "-c", script(asked, sys.executable)], cwd=tmp_path, env=environment, capture_output=True, text=True,
-        timeout=280, check=False,
+        timeout=840, check=False,
     )  # fmt: skip
     printed = re.split(r"^@@(\d+) (\d+)\n", done.stdout, flags=re.M)
     results = {int(number): (text, int(code)) for text, number, code in zip(*[iter(printed[:-1])] * 3, strict=True)}

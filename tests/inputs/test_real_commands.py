@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.bad_words import commands, lines
 from tests.helpers.limits import SECONDS
 
@@ -32,6 +34,7 @@ def drawn(folder: Path) -> list[tuple[str, list[str]]]:
     return list(islice(found, COUNT))
 
 
+@pytest.mark.timeout(900)  # of the clock; of the processor each has `SECONDS`
 def test_bad_lines_end_at_once(tmp_path: Path):
     (tmp_path / "file").write_text("kept")
     (tmp_path / "folder").mkdir()

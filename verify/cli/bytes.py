@@ -85,7 +85,7 @@ def count_bytes(
     from ...kernels.configs.launch_config import LaunchConfig
     from ...specs.problem import Problem
     from ..cases.case import Case
-from ..cases.workload import check_problem
+    from ..cases.workload import check_problem
     from ..execution.counts import count
     from ..execution.traffic import measure
     from ..run.served_cases import served_configs
