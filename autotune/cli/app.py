@@ -1,4 +1,4 @@
-"""The `autotune` command: each subcommand is a file of this folder.
+"""The `autotune` command: each subcommand is a file of `commands`.
 
 Nothing here imports torch before the command is known to have work to do.
 """
@@ -11,19 +11,19 @@ import typer
 
 from ...verify.cli.options import INTERRUPTED
 from ...verify.cli.usage_errors import OneLineGroup
-from .bench_search import bench_search
-from .check import check
-from .defaults import defaults
-from .export import export
-from .gate import gate
-from .gpus import gpus
-from .import_t4 import import_results
-from .publish import publish
-from .rekey import rekey
-from .report import report
-from .space import space
-from .tune import tune_all
-from .worker import worker
+from .commands.bench_search import bench_search
+from .commands.check import check
+from .commands.defaults import defaults
+from .commands.export import export
+from .commands.gate import gate
+from .commands.gpus import gpus
+from .commands.import_t4 import import_results
+from .commands.publish import publish
+from .commands.rekey import rekey
+from .commands.report import report
+from .commands.space import space
+from .commands.tune import tune_all
+from .commands.worker import worker
 
 EXAMPLES = """
 Examples:

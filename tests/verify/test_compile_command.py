@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cli import compile as command
 from deltaproof.verify.cli.app import app
+from deltaproof.verify.cli.commands import compile as command
 from deltaproof.verify.compile import traits
 from deltaproof.verify.compile.diagnostics import Diagnostic, judge
 from deltaproof.verify.compile.hazards import Pattern, Toolchain, hazards

@@ -1,24 +1,24 @@
-"""The `verify` command: its subcommands are the files beside this one."""
+"""The `verify` command: its subcommands are the files in `commands`."""
 
 from __future__ import annotations
 
 import typer
 
-from .all import judge_all
-from .bytes import EXAMPLES as BYTES_EXAMPLES
-from .bytes import count_bytes
-from .calibrate import calibrate
-from .claims import claims
-from .compile import EXAMPLES as COMPILE_EXAMPLES
-from .compile import compile_all
-from .explain import explain
-from .launch import EXAMPLES as LAUNCH_EXAMPLES
-from .launch import launch
-from .list import list_everything
-from .mutants import mutants
+from .commands.all import judge_all
+from .commands.bytes import EXAMPLES as BYTES_EXAMPLES
+from .commands.bytes import count_bytes
+from .commands.calibrate import calibrate
+from .commands.claims import claims
+from .commands.compile import EXAMPLES as COMPILE_EXAMPLES
+from .commands.compile import compile_all
+from .commands.explain import explain
+from .commands.launch import EXAMPLES as LAUNCH_EXAMPLES
+from .commands.launch import launch
+from .commands.list import list_everything
+from .commands.mutants import mutants
+from .commands.replay import replay
+from .commands.report import report
 from .options import EXIT_CODES, VersionOption
-from .replay import replay
-from .report import report
 from .usage_errors import OneLineGroup
 
 EXAMPLES = f"""

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import CORES, FAILED, INTERRUPTED, JobsOption, stderr, stdout
-from ...verify.run.cache import default_folder
-from .options import (
+from ....verify.cli.options import CORES, FAILED, INTERRUPTED, JobsOption, stderr, stdout
+from ....verify.run.cache import default_folder
+from ..options import (
     DIMS,
     DTYPES,
     TUNED_RULES,
@@ -48,10 +48,10 @@ def defaults(
     Every program is compiled and its machine code searched for what the assembler did wrong; those for bf16, K = 128, sm_80 and
     sm_90 are run. With another Triton on PYTHONPATH it is that one's default that is judged.
     """
-    from ...verify.compile.run import CompiledStore
-    from ...verify.ptx.architectures import ARCHITECTURES, architecture
-    from ..defaults import families_of, judge_defaults
-    from ..defaults_report import write_defaults
+    from ....verify.compile.run import CompiledStore
+    from ....verify.ptx.architectures import ARCHITECTURES, architecture
+    from ...defaults import families_of, judge_defaults
+    from ...defaults_report import write_defaults
 
     try:
         archs = [architecture(name) for name in arch] if arch else list(ARCHITECTURES)

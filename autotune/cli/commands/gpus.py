@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from ...specs.gpus import gpu as find_gpu
-from ...specs.gpus import gpus as read_gpus
-from ...specs.gpus import own_file, shipped
-from ...verify.cli.options import stdout
-from .options import device_here, errors, usage
+from ....specs.gpus import gpu as find_gpu
+from ....specs.gpus import gpus as read_gpus
+from ....specs.gpus import own_file, shipped
+from ....verify.cli.options import stdout
+from ..options import device_here, errors, usage
 
 _EXAMPLE = """\
 [gpus.l40]                     # a GPU of your own; a name from the list above is overridden
@@ -25,9 +25,9 @@ clock_mhz = 2490"""
 
 def gpus() -> None:
     """List the GPUs that are known, say where each comes from, check your own file of them, and show what one looks like."""
-    from ...results.files.user_folder import gpus_file, user_folder
-    from ...results.schema.gpus import identify, known_gpus
-    from ..reports.grid import grid
+    from ....results.files.user_folder import gpus_file, user_folder
+    from ....results.schema.gpus import identify, known_gpus
+    from ...reports.grid import grid
 
     try:
         found, path = read_gpus(), own_file()
@@ -50,7 +50,7 @@ def gpus() -> None:
         what = f"it is {find_gpu(known.slug).slug}" if known else "not known; what it says of itself:"
         stdout.print(f"\nhere: {device.name}, {what}", soft_wrap=True, markup=False)
         if known is None:
-            from ..timing.describe import describe
+            from ...timing.describe import describe
 
             stdout.print(describe(device), soft_wrap=True, markup=False)
     else:

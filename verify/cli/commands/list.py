@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ...specs.rule import RULES
-from ..cases.target_names import OWN
-from ..properties import NAMES as PROPERTIES
-from .options import Device, TargetOption, kernels_of, prepare, stdout
+from ....specs.rule import RULES
+from ...cases.target_names import OWN
+from ...properties import NAMES as PROPERTIES
+from ..options import Device, TargetOption, kernels_of, prepare, stdout
 
 
 def list_everything(target: TargetOption = OWN) -> None:
     """List kernels, rules, systems, properties and input regimes, and what is out of scope."""
     prepare(Device.interpreter)
 
-    from ...specs.inputs.regimes import REGIMES
-    from ...specs.relatives import SYSTEMS, UNSUPPORTED
-    from ..properties import load
-    from ..targets import load as load_target
+    from ....specs.inputs.regimes import REGIMES
+    from ....specs.relatives import SYSTEMS, UNSUPPORTED
+    from ...properties import load
+    from ...targets import load as load_target
 
     _section("kernels", {
         name: "forward and backward" if kernel.differentiable else "forward"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...specs.rule import RULES
-from ..cases.target_names import OWN
-from ..cases.workload import MOST
-from .options import (
+from ....specs.rule import RULES
+from ...cases.target_names import OWN
+from ...cases.workload import MOST
+from ..options import (
     FAILED,
     NOT_JUDGED,
     Device,
@@ -29,8 +29,8 @@ from .options import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..execution.counts import CallCounts
-    from ..execution.traffic import CallTraffic
+    from ...execution.counts import CallCounts
+    from ...execution.traffic import CallTraffic
 
 EXAMPLES = """
 Examples:
@@ -82,15 +82,15 @@ def count_bytes(
     place = prepare(Device.interpreter if device is Device.auto else device)
     compiled = place != "interpreter"
 
-    from ...kernels.configs.launch_config import LaunchConfig
-    from ...specs.problem import Problem
-    from ..cases.case import Case
-    from ..cases.workload import check_problem
-    from ..execution.counts import count
-    from ..execution.traffic import measure
-    from ..run.served_cases import served_configs
-    from ..targets import load
-    from ..verdicts.outcome import KernelRaised, Unsupported
+    from ....kernels.configs.launch_config import LaunchConfig
+    from ....specs.problem import Problem
+    from ...cases.case import Case
+    from ...cases.workload import check_problem
+    from ...execution.counts import count
+    from ...execution.traffic import measure
+    from ...run.served_cases import served_configs
+    from ...targets import load
+    from ...verdicts.outcome import KernelRaised, Unsupported
 
     try:
         launch = None if config is None else LaunchConfig.parse(config)
@@ -139,7 +139,7 @@ def count_bytes(
             f"nothing to count: no kernel of --kernel {', '.join(patterns)} runs on Triton, does that op and takes these problems"
         )
     if compiled:
-        from ..report import counts
+        from ...report import counts
 
         _show(counts.table(counted, place, launches=stages))
         stdout.print(counts.NOTE, soft_wrap=True)

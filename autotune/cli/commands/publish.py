@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import CORES, FAILED, JobsOption, stdout
-from .options import GpuOption, OutOption, Target, device_of, errors, gpu_of, ledger_of, usage
+from ....verify.cli.options import CORES, FAILED, JobsOption, stdout
+from ..options import GpuOption, OutOption, Target, device_of, errors, gpu_of, ledger_of, usage
 
 
 def publish(
@@ -19,18 +19,18 @@ def publish(
     jobs: JobsOption = CORES,
 ) -> None:
     """Check a GPU's table as `autotune check` does, then move it and its records into results/ of this checkout."""
-    from ...results.files.checkout import checkout
+    from ....results.files.checkout import checkout
 
     target = gpu_of(gpu)
     if (root := checkout()) is None:
         usage("publish writes into results/ of a checkout of deltaproof, and this is an installed package")
     with errors():
         if kernels is Target.fla:
-            from ..fla.tune import publish as publish_fla
+            from ...fla.tune import publish as publish_fla
 
             lines, published = [publish_fla(out, target, root / "results")], True
         else:
-            from ..publish import publish as publish_table
+            from ...publish import publish as publish_table
 
             lines, published = publish_table(ledger_of(target, out), target, root / "results", device_of, jobs=jobs)
     for line in lines:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ..report.markdown import markdown
-from ..report.text import print_report
-from ..verdicts.document import exit_code, read_document
-from .options import AllowOption, HtmlOption, JunitOption, stdout, usage
-from .write_reports import write_reports
+from ...report.markdown import markdown
+from ...report.text import print_report
+from ...verdicts.document import exit_code, read_document
+from ..options import AllowOption, HtmlOption, JunitOption, stdout, usage
+from ..write_reports import write_reports
 
 
 class Format(StrEnum):

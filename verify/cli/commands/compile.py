@@ -11,12 +11,12 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ...specs.gpus import Gpu, gpus, shipped
-from ...specs.gpus import gpu as find_gpu
-from ...specs.rule import RULES
-from ..process.signals import interruptible
-from ..run.cache import default_folder
-from .options import (
+from ....specs.gpus import Gpu, gpus, shipped
+from ....specs.gpus import gpu as find_gpu
+from ....specs.rule import RULES
+from ...process.signals import interruptible
+from ...run.cache import default_folder
+from ..options import (
     CORES,
     FAILED,
     INTERRUPTED,
@@ -31,7 +31,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..compile.run import Progress
+    from ...compile.run import Progress
 
 FEW = "A100,H100,B200,MI300X"
 """One GPU of each architecture in wide use."""
@@ -71,9 +71,9 @@ def compile_all(
     By default: the safe configuration and those that tables serve, of every rule in bf16 with head dimension 128 and of the
     most general rule in fp16 with 64 and in fp32 with 256. Where dtypes or dimensions are named: all combinations.
     """
-    from ...kernels.configs.launch_config import LaunchConfig
-    from ...results.schema.strict import TableError
-    from ..compile import plan
+    from ....kernels.configs.launch_config import LaunchConfig
+    from ....results.schema.strict import TableError
+    from ...compile import plan
 
     started = time.monotonic()
     targets = _gpus(gpu)
@@ -96,8 +96,8 @@ def compile_all(
     except (ValueError, TableError) as error:
         usage(str(error))
 
-    from ..compile.report import document, print_run
-    from ..compile.run import CompiledStore, run
+    from ...compile.report import document, print_run
+    from ...compile.run import CompiledStore, run
 
     store = CompiledStore(
         folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
@@ -131,7 +131,7 @@ def _gpus(names: str) -> list[Gpu]:
 @contextmanager
 def _shown() -> Iterator[Progress]:
     """A bar with the time that is left, on a terminal."""
-    from ..compile.run import Progress
+    from ...compile.run import Progress
 
     bar = Bar(
         TextColumn("{task.fields[phase]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),

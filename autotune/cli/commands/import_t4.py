@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import stdout
-from .options import errors, usage
+from ....verify.cli.options import stdout
+from ..options import errors, usage
 
 
 def import_results(
@@ -18,10 +18,10 @@ def import_results(
     """Read a T4 file and show its contents and best configurations."""
     if source != "t4":
         usage(f"--from {source!r}; accepted: t4")
-    from ...results.export.t4 import from_t4
-    from ...results.schema.strict import TableError, parse
-    from ...results.schema.text_files import read_text
-    from ..reports.summary import print_t4
+    from ....results.export.t4 import from_t4
+    from ....results.schema.strict import TableError, parse
+    from ....results.schema.text_files import read_text
+    from ...reports.summary import print_t4
 
     with errors():
         document = parse(read_text(file), str(file))

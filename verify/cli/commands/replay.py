@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from ..cases.target_names import OWN
-from ..process.signals import interruptible
-from ..properties import NAMES as PROPERTIES
-from ..report.text import print_report
-from ..verdicts.document import document, exit_code, read_document
-from .options import (
+from ...cases.target_names import OWN
+from ...process.signals import interruptible
+from ...properties import NAMES as PROPERTIES
+from ...report.text import print_report
+from ...verdicts.document import document, exit_code, read_document
+from ..options import (
     INTERRUPTED,
     AllowOption,
     Device,
@@ -42,11 +42,11 @@ def replay(
     started = time.monotonic()
     place = prepare(device)
 
-    from ...results.files.calibration import tau
-    from ..cases.case import Replay
-    from ..cases.workload import check_problem
-    from ..properties import load
-    from ..run import plan, runner
+    from ....results.files.calibration import tau
+    from ...cases.case import Replay
+    from ...cases.workload import check_problem
+    from ...properties import load
+    from ...run import plan, runner
 
     try:
         if os.path.isfile(token):

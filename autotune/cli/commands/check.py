@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import CORES, FAILED, JobsOption, stdout
-from .options import GpuOption, OutOption, device_of, errors, gpu_of, ledger_of, needs_table
+from ....verify.cli.options import CORES, FAILED, JobsOption, stdout
+from ..options import GpuOption, OutOption, device_of, errors, gpu_of, ledger_of, needs_table
 
 
 def check(
@@ -20,7 +20,7 @@ def check(
 ) -> None:
     """Check that a table matches its records and the current kernels, and re-test a few entries under the installed Triton and
     driver."""
-    from ..check import check_table
+    from ...check import check_table
 
     target = gpu_of(gpu)
     with errors():

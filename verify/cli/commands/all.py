@@ -8,17 +8,17 @@ from typing import Annotated
 
 import typer
 
-from ...specs.rule import NAMED
-from ..cases.coverage import coverage
-from ..cases.profiles import PROFILES
-from ..cases.target_names import OWN
-from ..process.signals import interruptible
-from ..properties import NAMES as PROPERTIES
-from ..report.text import Live, print_report
-from ..run.cache import VerdictStore, default_folder
-from ..verdicts.document import Document, exit_code
-from ..verdicts.verdict import Verdict
-from .options import (
+from ....specs.rule import NAMED
+from ...cases.coverage import coverage
+from ...cases.profiles import PROFILES
+from ...cases.target_names import OWN
+from ...process.signals import interruptible
+from ...properties import NAMES as PROPERTIES
+from ...report.text import Live, print_report
+from ...run.cache import VerdictStore, default_folder
+from ...verdicts.document import Document, exit_code
+from ...verdicts.verdict import Verdict
+from ..options import (
     CORES,
     INTERRUPTED,
     MERGE,
@@ -40,7 +40,7 @@ from .options import (
     stdout,
     usage,
 )
-from .write_reports import write_reports
+from ..write_reports import write_reports
 
 
 def judge_all(
@@ -63,9 +63,9 @@ def judge_all(
     rules, properties = chosen("rule", rule, NAMED), chosen("property", prop, PROPERTIES)
     place = prepare(device)
 
-    from ...results.files.calibration import tau
-    from .. import targets
-    from ..run import plan, runner
+    from ....results.files.calibration import tau
+    from ... import targets
+    from ...run import plan, runner
 
     selection = plan.Selection(
         target=target,

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..cases.target_names import OWN
-from ..process.signals import interruptible
-from ..run.cache import default_folder, source_digest
-from ..verdicts.document import environment
-from .options import (
+from ...cases.target_names import OWN
+from ...process.signals import interruptible
+from ...run.cache import default_folder, source_digest
+from ...verdicts.document import environment
+from ..options import (
     CORES,
     INTERRUPTED,
     MERGE,
@@ -29,7 +29,7 @@ from .options import (
     stdout,
     usage,
 )
-from .outputs import proven
+from ..outputs import proven
 
 ANEW = 1
 """Added to the seed of the problems by which tau is checked: they are not those that tau was set by."""
@@ -53,11 +53,11 @@ def calibrate(
     """Measure the error of known-good kernels in units of sigma, and derive tau from it, or check it."""
     place = prepare(Device.interpreter)
 
-    from ...results.files import calibration
-    from ..calibration.calibrate import false_alarms, shares, summarise
-    from ..calibration.log import Log
-    from ..calibration.run import calibrate as measure_shares
-    from ..run import plan
+    from ....results.files import calibration
+    from ...calibration.calibrate import false_alarms, shares, summarise
+    from ...calibration.log import Log
+    from ...calibration.run import calibrate as measure_shares
+    from ...run import plan
 
     selection = plan.Selection(target=target, rules=(), properties=(), kernels=kernel or ("*",))
     path = out or calibration.PATH

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from ...specs.rule import RULES
-from ..cases.target_names import OWN
-from ..properties import NAMES as PROPERTIES
-from ..report.text import details, headline, print_shares
-from .options import Device, TargetOption, kernels_of, known, prepare, stderr, stdout, usage
+from ....specs.rule import RULES
+from ...cases.target_names import OWN
+from ...properties import NAMES as PROPERTIES
+from ...report.text import details, headline, print_shares
+from ..options import Device, TargetOption, kernels_of, known, prepare, stderr, stdout, usage
 
 
 def explain(
@@ -23,12 +23,12 @@ def explain(
     """
     prepare(Device.interpreter)
 
-    from ...results.files.calibration import tau
-    from ..calibration.explain import explain as shares_of
-    from ..cases.case import Replay
-    from ..cases.workload import SLOW, check_problem, updates
-    from ..properties import load
-    from ..run import plan, runner
+    from ....results.files.calibration import tau
+    from ...calibration.explain import explain as shares_of
+    from ...cases.case import Replay
+    from ...cases.workload import SLOW, check_problem, updates
+    from ...properties import load
+    from ...run import plan, runner
 
     kernels = kernels_of(target)
     try:

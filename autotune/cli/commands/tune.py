@@ -8,9 +8,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from ...specs.gpus import Gpu, shipped
-from ...verify.cli.options import CORES, FAILED, JobsOption, JsonOption, VersionOption, stderr, stdout
-from .options import (
+from ....specs.gpus import Gpu, shipped
+from ....verify.cli.options import CORES, FAILED, JobsOption, JsonOption, VersionOption, stderr, stdout
+from ..options import (
     BudgetOption,
     DimOption,
     DtypeOption,
@@ -67,7 +67,7 @@ def tune_all(
     target = gpu_of(gpu)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
     seconds = None if budget is None else seconds_of(budget)
-    from ..records.ledger import default_out
+    from ...records.ledger import default_out
 
     if kernels is Target.fla:
         if mode is Mode.measure or op or storage:
@@ -77,9 +77,9 @@ def tune_all(
     if mode is Mode.measure and device is None:
         usage(f"--mode measure: no {target.slug} found on this machine; use --mode compile")
 
-    from .. import tune
-    from ..compile.cache import default_folder
-    from ..storage.database import address_of
+    from ... import tune
+    from ...compile.cache import default_folder
+    from ...storage.database import address_of
 
     with errors():
         if storage is not None:
@@ -93,7 +93,7 @@ def tune_all(
     stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
     with errors(), progress() as hooks:
         report = tune.tune(request, hooks)
-    from ..reports.summary import document, print_summary
+    from ...reports.summary import document, print_summary
 
     print_summary(stdout, report)
     if json_path is not None:
@@ -105,9 +105,9 @@ def _tune_fla(
     target: Gpu, rules: list[str], dtypes: list[str], dims: list[int], jobs: int, out: Path,
     budget: float | None, json_path: Path | None,
 ) -> NoReturn:  # fmt: skip
-    from ..compile.cache import default_folder
-    from ..fla import summary
-    from ..fla.tune import tune_fla
+    from ...compile.cache import default_folder
+    from ...fla import summary
+    from ...fla.tune import tune_fla
 
     with errors(), progress() as hooks:
         outcome = tune_fla(

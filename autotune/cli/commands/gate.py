@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from ...verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
-from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress, writable
+from ....verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
+from ..options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress, writable
 
 
 def gate(
@@ -20,8 +20,8 @@ def gate(
     """
     from collections import Counter
 
-    from ..compile.toolchain import triton_version
-    from ..gate import gate_table
+    from ...compile.toolchain import triton_version
+    from ...gate import gate_table
 
     target = gpu_of(gpu)
     with errors(), progress() as hooks:

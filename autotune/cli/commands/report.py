@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import FAILED, stderr, stdout
-from ...verify.cli.outputs import proven
-from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, usage, writable, write
+from ....verify.cli.options import FAILED, stderr, stdout
+from ....verify.cli.outputs import proven
+from ..options import GpuOption, OutOption, errors, gpu_of, ledger_of, usage, writable, write
 
 
 def report(
@@ -21,7 +21,7 @@ def report(
     ] = None,
 ) -> None:
     """Summarise a GPU's records, and write one self-contained page."""
-    from ..reports.page import outdated, page, print_records
+    from ...reports.page import outdated, page, print_records
 
     with errors():
         ledger = ledger_of(gpu_of(gpu), out)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...verify.cli.options import stdout
-from .options import DimOption, DtypeOption, GpuOption, OpOption, RuleOption, gpu_of, selection
+from ....verify.cli.options import stdout
+from ..options import DimOption, DtypeOption, GpuOption, OpOption, RuleOption, gpu_of, selection
 
 
 def space(
@@ -17,8 +17,8 @@ def space(
     target = gpu_of(gpu)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
 
-    from ..reports.summary import print_space
-    from ..space.points import enumerate_points, families
+    from ...reports.summary import print_space
+    from ...space.points import enumerate_points, families
 
     print_space(stdout, [
         count for family in families(ops, rules, dtypes, dims) for count in enumerate_points(family, target.arch)[1]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from ...verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
-from .options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress, writable
+from ....verify.cli.options import CORES, FAILED, JobsOption, stderr, stdout
+from ..options import GpuOption, OutOption, errors, gpu_of, ledger_of, needs_table, progress, writable
 
 
 def rekey(
@@ -14,8 +14,8 @@ def rekey(
     jobs: JobsOption = CORES,
 ) -> None:
     """After an edit of a kernel, recompile the programs of stale entries, and keep the entries whose programs are the same."""
-    from ..compile.cache import Cache, default_folder
-    from ..rekey import rekey as carry_over
+    from ...compile.cache import Cache, default_folder
+    from ...rekey import rekey as carry_over
 
     target = gpu_of(gpu)
     with errors(), progress() as hooks:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from .options import FAILED, USAGE, JsonOption, stderr, stdout, usage, write
+from ..options import FAILED, USAGE, JsonOption, stderr, stdout, usage, write
 
 if TYPE_CHECKING:
-    from ..ptx.verdict import Verdict
+    from ...ptx.verdict import Verdict
 
 EXAMPLES = """
 Examples:
@@ -46,9 +46,9 @@ def launch(
 ) -> None:
     """Run one call on a CPU as its kernels are compiled for a GPU; find races, missing fences and wrong accesses."""
     os.environ.pop("TRITON_INTERPRET", None)
-    from ..ptx.architectures import architecture
-    from ..ptx.errors import NoCompiler, PtxError
-    from ..ptx.schedules import ALL, random_schedules
+    from ...ptx.architectures import architecture
+    from ...ptx.errors import NoCompiler, PtxError
+    from ...ptx.schedules import ALL, random_schedules
 
     if what.endswith(".ptx"):
         _static(Path(what))
@@ -57,8 +57,8 @@ def launch(
         arch = architecture(device)
     except ValueError as error:
         usage(str(error))
-    from ..ptx.launch import judge_call
-    from ..ptx.library import library
+    from ...ptx.launch import judge_call
+    from ...ptx.library import library
 
     verdicts: list[Verdict] = []
     try:
@@ -123,10 +123,10 @@ def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
 
 
 def _static(path: Path) -> None:
-    from ..ptx.errors import PtxError
-    from ..ptx.ptxas import assemble
-    from ..ptx.static.machine_code import unwritten_registers
-    from ..ptx.static.text import lint
+    from ...ptx.errors import PtxError
+    from ...ptx.ptxas import assemble
+    from ...ptx.static.machine_code import unwritten_registers
+    from ...ptx.static.text import lint
 
     try:
         text = path.read_text(encoding="utf-8")

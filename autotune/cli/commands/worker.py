@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import CORES, FAILED, JobsOption, stdout
-from .options import BudgetOption, OutOption, device_of, errors, progress, seconds_of, writable
+from ....verify.cli.options import CORES, FAILED, JobsOption, stdout
+from ..options import BudgetOption, OutOption, device_of, errors, progress, seconds_of, writable
 
 
 def worker(
@@ -18,8 +18,8 @@ def worker(
 ) -> None:
     """Join a shared tuning run and measure on this machine's GPU. One worker for each GPU."""
     seconds = None if budget is None else seconds_of(budget)
-    from ..join import join
-    from ..reports.summary import print_summary
+    from ...join import join
+    from ...reports.summary import print_summary
 
     if out is not None:
         writable(out)

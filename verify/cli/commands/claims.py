@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..process.signals import check_interrupt, interruptible
-from ..verdicts.document import environment
-from .options import INTERRUPTED, Device, HtmlOption, JsonOption, chosen, prepare, stderr, stdout, write, write_text
+from ...process.signals import check_interrupt, interruptible
+from ...verdicts.document import environment
+from ..options import INTERRUPTED, Device, HtmlOption, JsonOption, chosen, prepare, stderr, stdout, write, write_text
 
 
 def claims(
@@ -28,8 +28,8 @@ def claims(
 
     import torch
 
-    from ..claims import CLAIMS, GROUPS, ClaimResult
-    from ..claims.report import document, page, print_results
+    from ...claims import CLAIMS, GROUPS, ClaimResult
+    from ...claims.report import document, page, print_results
 
     wanted = chosen("claim", name, CLAIMS)
     torch.set_num_threads(1)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ...verify.cli.options import CORES, JobsOption, JsonOption, stdout
-from .options import errors, progress, write
+from ....verify.cli.options import CORES, JobsOption, JsonOption, stdout
+from ..options import errors, progress, write
 
 
 def bench_search(
@@ -22,7 +22,7 @@ def bench_search(
     json_path: JsonOption = None,
 ) -> None:
     """Replay recorded timings and compare our search with random search and plain TPE, as fractions of the optimum."""
-    from ..search.bench_search import bench, print_bench
+    from ...search.bench_search import bench, print_bench
 
     with errors(), progress() as hooks:
         result = bench(landscapes, seeds=seeds, budget=budget, jobs=jobs, progress=hooks.progress)

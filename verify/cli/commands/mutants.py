@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from ..cases.target_names import OWN
-from ..process.signals import interruptible
-from ..run.cache import default_folder, source_digest
-from ..verdicts.document import environment
-from .options import (
+from ...cases.target_names import OWN
+from ...process.signals import interruptible
+from ...run.cache import default_folder, source_digest
+from ...verdicts.document import environment
+from ..options import (
     CORES,
     INTERRUPTED,
     Device,
@@ -30,7 +30,7 @@ from .options import (
     usage,
     write,
 )
-from .outputs import proven
+from ..outputs import proven
 
 QUICK = ProfileName("quick")
 GOALS = {"quick": 0.90, "merge": 0.99, "nightly": 0.99}
@@ -71,17 +71,17 @@ def mutants(
     ] = None,
 ) -> None:
     """Plant faults in kernels, inside the interpreter, and see whether verification finds them."""
-    from ..mutants.operators import OPERATORS
+    from ...mutants.operators import OPERATORS
 
     operators = chosen("operator", operator, OPERATORS)
     place = prepare(Device.interpreter)
 
-    from ...results.files.calibration import tau
-    from ..mutants import campaign, detectable, locating, pool, report
-    from ..mutants.judge import MutantResult
-    from ..mutants.peers import PeerResult
-    from ..mutants.peers import score as score_of
-    from ..mutants.sources import own_stages
+    from ....results.files.calibration import tau
+    from ...mutants import campaign, detectable, locating, pool, report
+    from ...mutants.judge import MutantResult
+    from ...mutants.peers import PeerResult
+    from ...mutants.peers import score as score_of
+    from ...mutants.sources import own_stages
 
     kernels = kernels_of(target)
     if target == OWN:  # those of others are known after their kernels ran

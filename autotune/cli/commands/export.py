@@ -9,9 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ...specs.gpus import Gpu
-from ...verify.cli.options import FAILED, stderr, stdout
-from .options import Format, GpuOption, errors, gpu_of, ledger_of, needs_table, possible, writable, write
+from ....specs.gpus import Gpu
+from ....verify.cli.options import FAILED, stderr, stdout
+from ..options import Format, GpuOption, errors, gpu_of, ledger_of, needs_table, possible, writable, write
 
 
 def export(
@@ -29,10 +29,10 @@ def export(
     writable(out)
     if to is Format.fla:
         _export_fla(target, source, out)
-    from ...results.digests.kernels import kernel_digest, record_kernel
-    from ...results.export.python import to_python
-    from ...results.export.t4 import to_t4
-    from ..plural import counted
+    from ....results.digests.kernels import kernel_digest, record_kernel
+    from ....results.export.python import to_python
+    from ....results.export.t4 import to_t4
+    from ...plural import counted
 
     with errors():
         ledger = ledger_of(target, source)
@@ -61,8 +61,8 @@ def export(
 
 
 def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
-    from ..fla.tune import export as fla_files
-    from ..plural import counted
+    from ...fla.tune import export as fla_files
+    from ...plural import counted
 
     with errors():
         files = fla_files(source, target)
