@@ -70,6 +70,73 @@ def narrow_offsets(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     return right(**arguments)
 
 
+def _add(x, o, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.atomic_add(o + at, tl.load(x + at, mask=at < n, other=0), mask=at < n)
+
+
+def tuned(**hooks: Any) -> Callable[..., Any]:
+    """o added into zeros by an autotuned kernel with two configurations; hooks: of the tuner."""
+    configs = [triton.Config({"BLOCK": size}) for size in (16, 32)]
+    kernel: Any = triton.autotune(configs, key=["n"], **hooks)(triton.jit(_add))
+
+    def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        added = torch.zeros_like(o)
+        kernel[lambda meta: (triton.cdiv(o.numel(), meta["BLOCK"]),)](o, added, o.numel())
+        return added
+
+    return on_output(change)
+
+
+def second_configuration(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+    """o copied by an autotuned kernel whose grid fits its first configuration only."""
+    copied = torch.zeros_like(o)
+    _COPY[(triton.cdiv(o.numel(), 32),)](o, copied, o.numel())
+    return copied
+
+
+@triton.autotune([triton.Config({"BLOCK": size}) for size in (32, 16)], key=["n"])
+@triton.jit
+def _COPY(x, o, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(o + at, tl.load(x + at, mask=at < n), mask=at < n)
+
+
+@triton.jit
+def _copy_tokens(x, o, n, T, LIMIT: tl.constexpr, BLOCK: tl.constexpr):
+    """[T, n], a block of tokens for each program, whose loop goes over the numbers of a token."""
+    t = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = (t < T) & (t < LIMIT)
+    for at in range(n):
+        tl.store(o + t * n + at, tl.load(x + t * n + at, mask=live), mask=live)
+
+
+def limited(tokens: int, blocks: int = 2**30) -> Callable[..., Any]:
+    """o, of which so many tokens are copied, by so many programs at most."""
+
+    def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        copied = torch.empty_like(o)
+        T = o.shape[0] * o.shape[1]
+        _copy_tokens[(min(blocks, triton.cdiv(T, 64)),)](o, copied, o[0, 0].numel(), T, LIMIT=tokens, BLOCK=64)
+        return copied
+
+    return on_output(change)
+
+
+@triton.jit
+def _copy_in_turn(x, o, n, blocks, BLOCK: tl.constexpr):
+    for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
+        at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(o + at, tl.load(x + at, mask=at < n), mask=at < n)
+
+
+def in_turn(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+    """o, right, copied by a fixed number of programs, so that the last of them need not come to its end."""
+    copied, blocks = torch.empty_like(o), triton.cdiv(o.numel(), 64)
+    _copy_in_turn[(min(blocks, 132),)](o, copied, o.numel(), blocks, BLOCK=64)
+    return copied
+
+
 def at_token(o: torch.Tensor, token: int, factor: float) -> torch.Tensor:
     """o, scaled at one token of every sequence."""
     if o.shape[1] <= token:

@@ -7,22 +7,24 @@ from itertools import combinations
 
 import pytest
 
+from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.call_styles import AXES, FORWARD_ONLY, _parts, meaning, styles, words
-from deltaproof.verify.cases.case import Replay
+from deltaproof.verify.cases.call_styles import ALONE, AXES, FORWARD_ONLY, _parts, meaning, styles, words
+from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.execution.harness import Harness
+from deltaproof.verify.interpreter import tuned as tuning
 from deltaproof.verify.properties import load
-from deltaproof.verify.run.judge import judge
+from deltaproof.verify.run.judge import judge, judge_case
 from deltaproof.verify.run.known_cases import known_cases
-from tests.helpers.wrong_kernels import STAGED, on_gradient, spoil
+from tests.helpers.wrong_kernels import SPLIT, STAGED, on_gradient, on_output, second_configuration, spoil, tuned
 
 
 def test_every_two_words_of_different_sorts_meet():
     rows = [set(words(style)) for style in styles()]
     of_gradients = {word for axis in ("pulled", "gradients asked", "backward") for word in AXES[axis]}
-    crossed = [axis for axis in AXES if axis != "types"]
+    crossed = [axis for axis in AXES if axis not in ALONE]
     for one, other in combinations(crossed, 2):
         for x in ("", *AXES[one]):
             for y in ("", *AXES[other]):
@@ -78,3 +80,24 @@ def test_a_failure_shrinks_to_the_word_that_it_needs():
     verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), profile)
     assert verdict.counterexample is not None
     assert Replay.parse(verdict.counterexample.replay).case.style == "twice"
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (tuned(), {"timed"}),
+        (tuned(reset_to_zero=["o"]), set()),
+        (tuned(restore_value=["o"]), set()),
+        (on_output(second_configuration), {"chosen"}),
+    ],
+    ids=["adds once more", "reset", "restored", "second configuration"],
+)
+def test_an_autotuned_kernel_is_run_as_its_first_and_later_calls_run_it(change, wrong: set[str]):
+    tuning.install()
+    kernel = spoil(SPLIT, change)
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v4:ordinary:s0")
+    case = Case(problem=problem, config=kernel.configs(problem)[0])
+    harness = Harness(kernel=kernel)
+    for style in ("", "timed", "chosen", "timed"):  # whatever ran before it in this process
+        outcome = judge_case(load("call_styles"), replace(case, style=style), harness)
+        assert outcome.status == ("failed" if style in wrong else "held"), style

@@ -10,7 +10,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import localise
 from deltaproof.verify.properties.offsets import OFFSETS
 from deltaproof.verify.run.judge import judge_case
-from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS
+from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS, in_turn, limited, on_output, spoil
 
 PROBLEM = Problem.parse("gdn2:fp32:b1:t4:h1x1:k4:v4:ordinary:s0")
 
@@ -58,3 +58,44 @@ def test_a_fault_in_offsets_is_localised_without_copies():
     )
     assert found.stage == "l2norm"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+PLAIN, LONG = (replace(PROBLEM, T=T, K=8, V=8) for T in (577, 2**17 + 577))
+
+
+def unreached(kernel):
+    small, large = (Case(problem=one, config=kernel.configs(one)[0]) for one in (PLAIN, LONG))
+    return Harness(kernel=kernel).unreached(small, large)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [limited(2**16), limited(2**15), limited(100_000), limited(2**30, blocks=1024)],
+    ids=["mask", "smaller mask", "odd mask", "grid"],
+)
+def test_a_limit_of_tokens_is_found(change):
+    found = unreached(spoil(SPLIT, change))
+    assert found is not None and "_copy_tokens" in found
+
+
+@pytest.mark.parametrize("change", [limited(2**30), on_output(in_turn)], ids=["no limit", "programs in turn"])
+def test_what_writes_every_token_has_no_limit(change):
+    assert unreached(spoil(SPLIT, change)) is None
+
+
+def test_a_limit_of_tokens_fails_the_property():
+    found = judge_case(OFFSETS, Case(problem=PROBLEM, config=SPLIT.configs(PROBLEM)[0]), Harness(kernel=spoil(
+        TOKENS, lambda right, arguments: limited(2**16)(right, arguments) if arguments["q"].shape[0] == 1 else right(**arguments)
+    )))  # fmt: skip
+    assert (found.status, found.kind, found.cause) == ("failed", "memory", "limit of tokens")
+
+
+@pytest.mark.parametrize("kernel", [STAGED, SPLIT, TOKENS], ids=lambda kernel: kernel.name)
+def test_the_last_programs_of_our_kernels_write_the_ends_of_tensors(kernel):
+    """Without which a limit could not show."""
+    launches = Harness(kernel=kernel)._reached(Case(problem=PLAIN, config=kernel.configs(PLAIN)[0]))
+    of_outputs = [launch for launch in launches if PLAIN.T in [size for shape in launch.shapes for size in shape]]
+    assert of_outputs
+    assert all(0 in launch.left for launch in of_outputs), [
+        launch.kernel for launch in of_outputs if 0 not in launch.left
+    ]

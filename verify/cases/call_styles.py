@@ -1,7 +1,7 @@
 """Ways to make one call that must not matter: layouts, gradients asked, what is pulled back, and what else is going on.
 
 A style is a few words, joined by "+" in the token of a case, at most one of each axis; "" is the plain call. Each two words
-of different axes meet in some row of the lattice.
+of different axes meet in some row of the lattice, but for those that go alone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ AXES: dict[str, dict[str, str]] = {
     "backward": {"twice": "two backward passes of one forward pass"},
     "aliases": {"q_is_k": "one tensor as queries and keys"},
     "calls": {"between": "a call with other values of the same shapes before the backward pass"},
+    "tuning": {
+        "timed": "autotuned kernels that are timed first, on the same tensors",
+        "chosen": "the last configuration of autotuned kernels, chosen before",
+    },
     "mode": {
         "no_grad": "torch.no_grad", "inference": "torch.inference_mode", "checkpoint": "torch.utils.checkpoint",
     },
@@ -40,6 +44,8 @@ AXES: dict[str, dict[str, str]] = {
 """Axis -> word -> what it stands for."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
+ALONE = ("types", "tuning")
+"""Axes whose words are crossed with no other: types need a budget, which is dear, and tuning is of kernels that few have."""
 _OF_GRADIENTS = ("gradients asked", "pulled", "backward")
 
 
@@ -64,14 +70,14 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
     axes = {axis: known for axis, known in AXES.items() if gradients or axis not in _OF_GRADIENTS}
     if single:
         return ("", *(word for known in axes.values() for word in known if gradients or word != "checkpoint"))
-    # Types go alone, since only they need a budget, which is dear; and what takes no gradients has none to vary.
-    forward = {axis: list(known) for axis, known in axes.items() if axis not in (*_OF_GRADIENTS, "types")}
+    # What takes no gradients has none to vary.
+    forward = {axis: list(known) for axis, known in axes.items() if axis not in (*_OF_GRADIENTS, *ALONE)}
     forward["mode"] = [*([] if gradients else [""]), *sorted(FORWARD_ONLY)]
     rows = _rows({axis: [*([""] if axis != "mode" else []), *known] for axis, known in forward.items()})
     if gradients:
-        full = {axis: ["", *known] for axis, known in axes.items() if axis != "types"}
+        full = {axis: ["", *known] for axis, known in axes.items() if axis not in ALONE}
         rows = [*_rows({**full, "mode": ["", "checkpoint"]}), *rows]
-    return tuple(dict.fromkeys((*rows, *axes["types"])))
+    return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes[axis]))))
 
 
 def _rows(axes: dict[str, list[str]]) -> list[str]:

@@ -5,7 +5,7 @@ The interpreter is imported when it is first needed: on a GPU it must not be the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -211,6 +211,31 @@ class Harness:
             raise Unsupported("there is no address space for tensors of this size") from error
         return tuple(watched.faults)
 
+    def unreached(self, small: Case, large: Case) -> str | None:
+        """A tensor whose end the small call writes and the large one, of more tokens, does not; in words, or None.
+
+        The last program of each launch tells, by a few trips of its loops; what it suspects, all programs confirm.
+        Raises KernelRaised.
+        """
+        before, after = self._reached(small), self._reached(large)
+        if [one.kernel for one in before] != [one.kernel for one in after]:
+            return None  # another sequence of launches: there is nothing to compare
+        suspects = {o.kernel for o, n in zip(before, after, strict=True) if _short(o, n)}
+        after = self._reached(large, suspects) if suspects else []
+        for old, new in zip(before, after, strict=bool(suspects)):
+            if new.kernel in suspects and (found := _short(old, new)):
+                return f"no program of {new.kernel} stores the end of its tensor of shape {new.shapes[found[0]]}"
+        return None
+
+    def _reached(self, case: Case, whole: Collection[str] = ()) -> list[Any]:
+        from ..interpreter import session
+        from ..interpreter.addresses.reach import Reach
+
+        reach = Reach()
+        with session(counting=reach, last_program=True, cut_loops=True, whole=whole, transform=self.transform):
+            execute.run(self._trusting(), case, execute.reserved(case.problem), gradients=self.kernel.differentiable)
+        return reach.launches
+
     def require(self, problem: Problem) -> None:
         """That the kernel takes a problem made of one that it takes. Raises Inapplicable with its reason."""
         answer = self.kernel.accepts(problem)
@@ -249,6 +274,12 @@ def _with_logarithms(raw: FieldArray, bias: FieldArray, rng: np.random.Generator
     while not (fine := has_logarithm(exp(raw + bias) + 1.0)).all():
         raw = FieldArray(np.where(fine, raw.bits, random(rng, raw.shape).bits))
     return raw
+
+
+def _short(old: Any, new: Any) -> list[int]:
+    """The tensors of a launch whose end was stored, and is no more."""
+    pairs = enumerate(zip(old.left, new.left, old.shapes, new.shapes, strict=True))
+    return [place for place, (was, now, small, large) in pairs if not was and now and small != large]
 
 
 def _reasons(operations: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,7 +87,7 @@ def run(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]
     if "q_is_k" in chosen:
         leaves["k"] = leaves["q"]
     answers, before = [], Contents.of(made)
-    with _mode(chosen, gradients):
+    with _mode(chosen, gradients), _tuning(chosen):
         forward = Answer(outputs=_forward(kernel, case, leaves, chosen))
         answers.append(Answer(outputs={name: x.detach().clone() for name, x in forward.outputs.items()}))
         if "between" in chosen:
@@ -147,6 +147,12 @@ def _backward(
 def _mode(chosen: Sequence[str], gradients: bool) -> Iterator[None]:
     with torch.inference_mode() if "inference" in chosen else torch.set_grad_enabled(gradients):
         yield
+
+
+def _tuning(chosen: Sequence[str]) -> AbstractContextManager[None]:
+    from ..interpreter.tuned import tuning
+
+    return next((tuning(word) for word in ("timed", "chosen") if word in chosen), nullcontext())
 
 
 def _laid_out(made: Tensors, chosen: Sequence[str]) -> Tensors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
 from .addresses.allocations import Allocations, PlacedAllocations, unwritten
 from .addresses.memory import Memory, MemoryFault
+from .addresses.reach import Reach
 from .addresses.traffic import Counting
 from .arithmetic.exact import Exact
 from .arithmetic.faithful import Faithful
@@ -22,7 +23,7 @@ from .arithmetic.shadow import Shadow
 from .covering import note_launch
 from .grid import run_grid
 from .launch import bind, execute
-from .overlay import overlay, require_supported
+from .overlay import ends_of_loops, overlay, require_supported
 from .records import Place, Records
 from .rewrite import Rewriter, Transform
 from .tensors import ExactTensors
@@ -83,9 +84,11 @@ def session(
     arithmetic: Literal["faithful", "exact"] = "faithful",
     memory: bool = False,
     *,
-    counting: Counting | None = None,
+    counting: Counting | Reach | None = None,
     races: bool = False,
     last_program: bool = False,
+    cut_loops: bool = False,
+    whole: Collection[str] = (),
     processes: int = 1,
     check_overflow: bool = False,
     transform: Transform | None = None,
@@ -95,10 +98,13 @@ def session(
     arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in
         kernels and in what torch does to them in between.
     memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
-    counting: counts the bytes that every launch touches; checks addresses too, but places nothing that torch allocates.
+    counting: counts the bytes that every launch touches, or how far its stores reach; checks addresses too, but places nothing
+        that torch allocates.
     races: with `memory`, also look for elements on which programs of a launch race; not seen between processes.
     last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than what
         there is of memory; with `memory`, addresses are checked, and what they hold is not.
+    cut_loops: with `last_program`, run the first two and the last two trips of each loop only.
+    whole: of the kernels of these names, run all programs and all trips whatever else is said.
     processes: run large grids in this many processes. The bits are the same.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.
@@ -120,8 +126,12 @@ def session(
         if checker is not None:
             checker.begin(launch.name, launch.tensors)
         with observed(arithmetic, kernel.fn, launch, checker):
-            if last_program:
-                execute(launch, launch.last_programs, rules)
+            if last_program and launch.name not in whole:
+                token = ends_of_loops.set(cut_loops)
+                try:
+                    execute(launch, launch.last_programs, rules)
+                finally:
+                    ends_of_loops.reset(token)
             else:
                 run_grid(launch, rules, records, checker, processes)
 

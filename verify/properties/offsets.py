@@ -1,4 +1,5 @@
-"""No offset is kept in 32 bits: on tensors of more than 2^31 elements the last program of every launch stays in bounds.
+"""No offset is kept in 32 bits: on tensors of more than 2^31 elements the last program of every launch stays in bounds. And no
+number of tokens is too large: past all powers of two up to 2^17 their last one is written as it is in a short sequence.
 
 Only that program runs, on memory that is reserved and never filled, so a call of tens of gigabytes costs a few pages.
 """
@@ -15,6 +16,12 @@ from .base import Property
 
 _SEQUENCES, _TOKENS, _WIDE, _NARROW = 32768, 640, 128, 8
 """Sequences x tokens x wide channels are more than 2^31; no more sequences than a grid has rows."""
+_SHORT, _LONG = 577, 2**17 + 577
+"""Tokens of one sequence: the last block of tokens is the same in both, whatever its size up to 512."""
+
+_EVERY = 4
+"""One case of so many is asked for a limit of tokens, by its seed: their sizes are this property's own. The simplest case of
+a cell, which has seed 0, always is."""
 
 
 def check(case: Case, harness: Harness) -> Outcome:
@@ -31,7 +38,25 @@ def check(case: Case, harness: Harness) -> Outcome:
                 kind="memory",
                 message=f"with K={K}, V={V} and {_SEQUENCES} x {_TOKENS} tokens: {found[0]}",
             )
+    return _in_one_sequence(case, harness)
+
+
+def _in_one_sequence(case: Case, harness: Harness) -> Outcome:
+    if case.problem.seed % _EVERY:
+        return held()
+    short, long = (replace(case, problem=_of_tokens(case.problem, T)) for T in (_SHORT, _LONG))
+    if any(harness.kernel.accepts(one.problem) is not True for one in (short, long)):
+        return held()
+    if found := harness.unreached(short, long):
+        message = f"with {_LONG} tokens {found}; with {_SHORT} tokens the last one does"
+        return Outcome(status="failed", kind="memory", message=message, cause="limit of tokens")
     return held()
+
+
+def _of_tokens(problem: Problem, T: int) -> Problem:
+    lengths = None if problem.lengths is None else (T,)
+    return replace(problem, B=1, T=T, lengths=lengths, H=1, HV=1, K=_NARROW, V=_NARROW, gate_heads="value", strided=False,
+                   gate_in_kernel=False)  # fmt: skip
 
 
 def _enlarged(problem: Problem, K: int, V: int) -> Problem:
@@ -48,10 +73,10 @@ def applies(kernel: object, problem: Problem) -> str | None:
 
 OFFSETS = Property(
     name="offsets",
-    says="tensors of more than 2^31 elements are addressed in 64 bits",
+    says="tensors of more than 2^31 elements are addressed in 64 bits, and no number of tokens is too large",
     arithmetic="bounds",
     kind="memory",
-    catches=("32-bit offset", "grid limit"),
+    catches=("32-bit offset", "grid limit", "limit of tokens"),
     check=check,
     applies=applies,
     calls=6,

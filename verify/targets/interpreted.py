@@ -3,8 +3,8 @@
 `prepare` must run before anything of theirs is imported. It changes what stands between a package and the interpreter,
 never a kernel:
 
-1. Autotuning needs a GPU to time on. A tuned kernel runs with the first of its configurations: warps and pipeline stages
-   mean nothing here, and of tile sizes one is as good as another to find a fault in the kernel itself.
+1. Autotuning needs a GPU to time on (`interpreter.tuned`). A tuned kernel runs with the first of its configurations, and in
+   one call style as if it were timed, with the last.
 2. Their fp32 products are IEEE products (TRITON_F32_DEFAULT=ieee, a setting that users have, too). By default Triton takes
    TF32, whose rounding would hide what is wrong in fp32; a product that asks for a precision by name keeps it.
 3. FLA says on import, once per process, that there is no GPU.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
 
 
 def prepare() -> None:
@@ -26,16 +25,7 @@ def prepare() -> None:
     os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
     if os.environ.get("TRITON_INTERPRET") != "1":
         return
-    from triton.runtime.autotuner import Autotuner
+    from ..interpreter.tuned import install
 
     warnings.filterwarnings("ignore", message=".*[Tt]riton is not supported on current platform.*")
-    if Autotuner.run.__module__ == __name__:
-        return
-    original = Autotuner.run
-
-    def run(tuner: Any, *args: Any, **kwargs: Any) -> Any:
-        # With a single configuration Triton asks no benchmark.
-        tuner.configs = tuner.configs[:1]
-        return original(tuner, *args, **kwargs)
-
-    Autotuner.run = run  # pyright: ignore[reportAttributeAccessIssue]
+    install()
