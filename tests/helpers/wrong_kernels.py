@@ -117,7 +117,7 @@ def limited(tokens: int, blocks: int = 2**30) -> Callable[..., Any]:
     def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
         copied = torch.empty_like(o)
         T = o.shape[0] * o.shape[1]
-        _copy_tokens[(min(blocks, triton.cdiv(T, 64)),)](o, copied, o[0, 0].numel(), T, LIMIT=tokens, BLOCK=64)
+        _copy_tokens[(min(blocks, triton.cdiv(T, 512)),)](o, copied, o[0, 0].numel(), T, LIMIT=tokens, BLOCK=512)
         return copied
 
     return on_output(change)
