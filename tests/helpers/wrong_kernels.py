@@ -117,7 +117,7 @@ def limited(tokens: int, blocks: int = 2**30) -> Callable[..., Any]:
     def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
         copied = torch.empty_like(o)
         T = o.shape[0] * o.shape[1]
-        _copy_tokens[(min(blocks, triton.cdiv(T, 512)),)](o, copied, o[0, 0].numel(), T, LIMIT=tokens, BLOCK=512)
+        _copy_tokens[(min(blocks, triton.cdiv(T, 512)),)](o, copied, o[0, 0].numel(), T, LIMIT=tokens, BLOCK=512)  # pyright: ignore[reportArgumentType]
         return copied
 
     return on_output(change)
@@ -126,14 +126,14 @@ def limited(tokens: int, blocks: int = 2**30) -> Callable[..., Any]:
 @triton.jit
 def _copy_in_turn(x, o, n, blocks, BLOCK: tl.constexpr):
     for block in range(tl.program_id(0), blocks, tl.num_programs(0)):
-        at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+        at = block.to(tl.int64) * BLOCK + tl.arange(0, BLOCK)  # pyright: ignore[reportAttributeAccessIssue]
         tl.store(o + at, tl.load(x + at, mask=at < n), mask=at < n)
 
 
 def in_turn(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
     """o, right, copied by a fixed number of programs, so that the last of them need not come to its end."""
     copied, blocks = torch.empty_like(o), triton.cdiv(o.numel(), 64)
-    _copy_in_turn[(min(blocks, 132),)](o, copied, o.numel(), blocks, BLOCK=64)
+    _copy_in_turn[(min(blocks, 132),)](o, copied, o.numel(), blocks, BLOCK=64)  # pyright: ignore[reportArgumentType]
     return copied
 
 
