@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from ..schema.default import WIDE, default_config
+from ..schema.default import default_config
 from ..schema.entry import TIERS
 from ..schema.key import OPTIONS
 from ..schema.table import Table
@@ -17,7 +17,6 @@ ARCH = {arch!r}
 KERNELS = {kernels!r}
 """Digests of the kernels that the entries launch, by op."""
 
-WIDE = {wide!r}
 TIERS = {tiers!r}
 OPTIONS = {options!r}
 BOUND = {bound!r}
@@ -75,7 +74,6 @@ def to_python(table: Table) -> str:
         arch=table.arch,
         kernels={op: tuple(sorted(some)) for op, some in kernels.items()},
         default=inspect.getsource(default_config),
-        wide=WIDE,
         tiers=TIERS[:3],
         options=OPTIONS,
         bound=BOUND,

@@ -75,7 +75,7 @@ def carry_over(folder: Path, monkeypatch: pytest.MonkeyPatch, *, other_program: 
 def test_exactly_the_entries_that_launch_an_edited_kernel_are_stale(edited: Path):
     table = read_table(SHIPPED)
     launching = [entry for entry in table.entries if variant_of(entry.config) == "packed"]
-    assert launching
+    assert 0 < len(launching) < len(table.entries)
     assert stale_entries(table) == launching
 
 
