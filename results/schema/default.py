@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 def default_config(op: str, dtype: str, K: int) -> str:
     """The launch configuration that fits every GPU there is a profile of, and is tuned for nothing.
 
