@@ -103,8 +103,8 @@ class Mixer(nn.Module):
         if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.layout != torch.strided:
             found = f"{x.dtype}, {x.layout}" if isinstance(x, Tensor) else type(x).__name__
             raise TypeError(f"x is {found}; accepted: a dense floating-point tensor")
-        if x.device != self.A_log.device:
-            raise ValueError(f"x is on {x.device}; accepted: {self.A_log.device}, where the layer is")
+        if x.device != self.o_proj.weight.device:
+            raise ValueError(f"x is on {x.device}; accepted: {self.o_proj.weight.device}, where the layer is")
         check_state("cache", cache, MixerCache)
         if x.dim() != 3 or x.shape[2] != self.config.hidden_size:
             raise ValueError(f"x has shape {list(x.shape)}; accepted: [B, T, {self.config.hidden_size}]")

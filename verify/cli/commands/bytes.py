@@ -41,7 +41,7 @@ Examples:
 
   verify bytes --decode --batch 64       one token for 64 sequences
 
-  verify bytes --device sm_90 --stages   as compiled: sectors, wavefronts, products and loops of every launch
+  verify bytes --device sm_90 --stages   every launch as compiled
 """
 
 
