@@ -225,7 +225,7 @@ def test_the_cover_meets_every_rule_dtype_and_dimension():
 def test_selectable_configurations_are_the_tuning_space_and_can_be_read_back():
     pieces = list(selectable_pieces([SUBJECT], H100.arch))
     assert {piece.stage for piece in pieces} == {"", "scores", "states"}
-    assert len(set(pieces)) == len(pieces) > 100
+    assert len(set(pieces)) == len(pieces) > 50
     assert all(LaunchConfig.parse(piece.config).token == piece.config for piece in pieces)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ...specs.inputs.regimes import REGIMES
 from ...specs.problem import Problem
 
 MOST = 2**28
@@ -18,6 +17,8 @@ def updates(problem: Problem) -> int:
 
 def check_problem(problem: Problem) -> None:
     """Raises ValueError for an unknown regime, and for a problem too large to be judged on a CPU."""
+    from ...specs.inputs.regimes import REGIMES  # which brings torch, and a command line asks for MOST at its start
+
     if problem.regime not in REGIMES:
         raise ValueError(f"unknown regime {problem.regime!r} in {problem.token!r}; known: {', '.join(REGIMES)}")
     if updates(problem) > MOST:
