@@ -34,7 +34,12 @@ def decays(site: Site) -> Iterator[ast.AST]:
         # The row's own decay counts twice, or not at all.
         yield ast.BinOp(node, ast.Mult(), node)
         yield parsed("tl.exp(0.0 * x)", x=node.args[0])
-    if is_a(node, ast.Tuple) and isinstance(node.ctx, ast.Load) and isinstance(site.parent, ast.Return):
+    if (
+        is_a(node, ast.Tuple)
+        and len(node.elts) > 1
+        and isinstance(node.ctx, ast.Load)
+        and isinstance(site.parent, ast.Return)
+    ):
         yield edited(node, lambda tree: tree.elts.__setitem__(slice(0, 2), [tree.elts[1], tree.elts[0]]))
 
 
