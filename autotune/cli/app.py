@@ -11,6 +11,7 @@ import typer
 
 from ...verify.cli.options import INTERRUPTED
 from ...verify.cli.usage_errors import OneLineGroup
+from .commands.bench_model import bench_model
 from .commands.bench_search import bench_search
 from .commands.check import check
 from .commands.defaults import defaults
@@ -57,6 +58,7 @@ app.command("publish")(publish)
 app.command("export")(export)
 app.command("import")(import_results)
 app.command("bench-search")(bench_search)
+app.command("bench-model")(bench_model)
 
 
 def main() -> None:

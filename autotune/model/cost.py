@@ -46,33 +46,54 @@ def estimate(point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, he
 
     Raises ValueError for a binary that cannot be launched.
     """
+    return milliseconds(
+        op_counts(point, tokens, heads),
+        binary,
+        gpu,
+        num_stages=point.tile.num_stages,
+        fp32=point.family.dtype == "fp32",
+        inversion=point.inversion,
+    )
+
+
+def milliseconds(
+    job: OpCounts, binary: Compilation, gpu: Gpu, *, num_stages: int, fp32: bool = False, inversion: str = "ieee"
+) -> np.ndarray:
+    """Milliseconds [sizes] of any kernel whose work is known, as asked to be compiled: `num_stages` deep.
+
+    fp32: whether its products are in fp32. inversion: precision of the solver's products. Raises ValueError for a binary that
+    cannot be launched.
+    """
     resident = occupancy(binary, gpu.arch)
     if not resident:
-        raise ValueError(f"{point} cannot be launched on {gpu.slug}")
+        raise ValueError(f"a program that cannot be launched on {gpu.slug}")
     p: dict[str, Any] = parameters()
-    job = op_counts(point, tokens, heads)
+    solver = 0.0 if inversion == "ieee" else p["products"][inversion]
     # Few programs do not fill a multiprocessor, whatever it could hold.
     sharing = np.clip(np.ceil(job.programs / gpu.sm_count), 1, resident)
     waves = np.ceil(job.programs / (gpu.sm_count * sharing))
     # One program waits for its own products; others beside it fill the gaps, until something is used up.
-    alone = _latency(job, point, p) + _throughput(job, point, binary, gpu, np.ones_like(sharing), p)
-    step = np.maximum(_throughput(job, point, binary, gpu, sharing, p), alone)
+    alone = _latency(job, num_stages, p) + _throughput(job, binary, gpu, np.ones_like(sharing), fp32, solver, p)
+    step = np.maximum(_throughput(job, binary, gpu, sharing, fp32, solver, p), alone)
     streaming = (job.own + job.shared / p["memory"]["cached"]) * job.programs * job.steps
     floor = streaming / (gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"])
     return 1e3 * (np.maximum(waves * job.steps * step, floor) + p["latency"]["launch"] * 1e-6)
 
 
 def _throughput(
-    job: OpCounts, point: Point, binary: Compilation, gpu: Gpu, sharing: np.ndarray, p: dict[str, Any]
+    job: OpCounts, binary: Compilation, gpu: Gpu, sharing: np.ndarray, fp32: bool, solver_rate: float, p: dict[str, Any]
 ) -> np.ndarray:
-    """Seconds of one step of `sharing` programs side by side on a multiprocessor, by the scarcest resource."""
+    """Seconds of one step of `sharing` programs side by side on a multiprocessor, by the scarcest resource.
+
+    solver_rate: of the solver's products, as a fraction of bf16's; 0 where they are plain multiply-adds.
+    """
     clock = gpu.clock_mhz * 1e6
     busy = np.minimum(1.0, sharing * (binary.threads // gpu.arch.warp) / SUB_CORES)
     tensor = gpu.bf16_tflops * 1e12 / gpu.sm_count * busy * _efficiency(binary, gpu.arch, p)
     fma = gpu.fp32_tflops * 1e12 / gpu.sm_count * busy * p["products"]["fma"]
-    plain = point.family.dtype == "fp32" or not family(binary, gpu.arch)
+    plain = fp32 or not family(binary, gpu.arch)
     products = job.products / (fma if plain else tensor)
-    solver = job.solver / (fma if point.inversion == "ieee" else tensor * p["products"][point.inversion])
+    solver = job.solver / (tensor * solver_rate if solver_rate else fma)
     elementwise = job.elements * p["elementwise"]["operations"] * 2 / fma
     exponentials = (
         job.elements * p["elementwise"]["exponentials"] / (p["elementwise"]["exponentials_per_clock"] * clock)
@@ -82,16 +103,16 @@ def _throughput(
     memory = (job.own + job.shared / p["memory"]["cached"]) / bytes_per_second
     # Multiply-adds, exponentials and stack traffic are issued by the same warps; products and memory run beside them.
     issued = elementwise + exponentials + stack
-    if point.inversion == "ieee":
-        issued += solver
-    else:
+    if solver_rate:
         products += solver
+    else:
+        issued += solver
     return sharing * np.maximum(np.maximum(products, issued), memory)
 
 
-def _latency(job: OpCounts, point: Point, p: dict[str, Any]) -> float:
+def _latency(job: OpCounts, num_stages: int, p: dict[str, Any]) -> float:
     """Seconds that one step spends waiting."""
-    wait = p["latency"]["prefetched" if point.tile.num_stages > 1 else "memory"]
+    wait = p["latency"]["prefetched" if num_stages > 1 else "memory"]
     return 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"] + wait)
 
 

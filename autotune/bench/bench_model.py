@@ -1,0 +1,157 @@
+"""The cost model under test: recorded timings of a matrix product on real GPUs, and how well the model would have chosen."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata
+
+from ...results.schema.strict import TableError
+from ...specs.gpus import Gpu
+from ...specs.gpus import gpu as find_gpu
+from ..compile.binary import Compilation
+from ..compile.cache import Cache
+from ..compile.stage import Progress
+from ..model.cost import milliseconds
+from .gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
+from .landscape import Recording, read_landscape
+
+SCHEMA = 1
+COLUMNS = {
+    "first": "first choice",
+    "worst_tenth": "worst tenth",
+    "top3": "best of 3",
+    "rank_correlation": "rank correlation",
+    "predicted_over_measured": "predicted / measured",
+}
+"""What is said of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means over
+problems; the others are medians."""
+
+Times = Mapping[GemmConfig, float]
+
+
+def bench_model(path: Path, *, cache: Cache, jobs: int, progress: Progress) -> dict[str, Any]:
+    """For every set of a landscape: the model, a random choice, and the fixed configuration that is best in hindsight.
+
+    Raises TableError for a file that is no landscape, or is of a GPU that is not known.
+    """
+    sets = {}
+    for recording in read_landscape(path):
+        try:
+            gpu = find_gpu(recording.gpu)
+        except ValueError as error:
+            raise TableError(f"{path}: {error}") from None
+        programs = {GemmProgram.of(problem, config) for problem, times in recording.times.items() for config in times}
+        binaries = compile_programs(sorted(programs), gpu.arch, cache, jobs=jobs, progress=progress)
+        sets[recording.name] = {"gpu": gpu.slug, **judge(recording, binaries, gpu)}
+    return {"schema": SCHEMA, "sets": sets}
+
+
+def judge(recording: Recording, binaries: Mapping[GemmProgram, Compilation], gpu: Gpu) -> dict[str, Any]:
+    """What every way to choose comes to on one set."""
+    problems = recording.times
+    predictions = {
+        problem: {config: predict(problem, config, binaries, gpu) for config in times}
+        for problem, times in problems.items()
+    }
+    fixed = best_fixed(list(problems.values()))
+    return {
+        "problems": len(problems),
+        "configs": len({config for times in problems.values() for config in times}),
+        "model": {
+            **_chosen(problems, lambda problem: sorted(predictions[problem], key=predictions[problem].__getitem__)),
+            "rank_correlation": _median(_correlation(times, predictions[one]) for one, times in problems.items()),
+            "predicted_over_measured": _median(
+                predictions[problem][config] / time
+                for problem, times in problems.items()
+                for config, time in times.items()
+                if max(time, predictions[problem][config]) < math.inf
+            ),
+        },
+        "random": _random(list(problems.values())),
+        "best_fixed": _chosen(problems, lambda problem: fixed) if fixed else None,
+    }
+
+
+def predict(problem: GemmProblem, config: GemmConfig, binaries: Mapping[GemmProgram, Compilation], gpu: Gpu) -> float:
+    """Milliseconds by the model; inf for what does not compile or cannot be launched."""
+    binary = binaries[GemmProgram.of(problem, config)]
+    if binary.outcome != "compiled":
+        return math.inf
+    try:
+        return float(milliseconds(work(problem, config), binary, gpu, num_stages=config.num_stages)[0])
+    except ValueError:
+        return math.inf
+
+
+def best_fixed(problems: Sequence[Times]) -> list[GemmConfig]:
+    """The configurations that every problem has, by their mean share of the optimum, the best first."""
+    common = set.intersection(*(set(times) for times in problems))
+    mean = {one: statistics.mean(_share(times, [one]) for times in problems) for one in common}
+    return sorted(common, key=lambda one: (-mean[one], repr(one)))
+
+
+def print_bench_model(console: Console, result: Mapping[str, Any]) -> None:
+    """One row per set and way to choose."""
+    table = Table("set", "problems", "choice", *COLUMNS.values(), header_style="bold")
+    for name, row in result["sets"].items():
+        for choice in ("model", "random", "best_fixed"):
+            if scores := row[choice]:
+                cells = (f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS)
+                table.add_row(name, str(row["problems"]), choice.replace("_", " "), *cells)
+    console.print(table)
+
+
+def _chosen(
+    problems: Mapping[GemmProblem, Times], order: Callable[[GemmProblem], Sequence[GemmConfig]]
+) -> dict[str, float]:
+    firsts = [_share(times, order(problem)[:1]) for problem, times in problems.items()]
+    best = [_share(times, order(problem)[:3]) for problem, times in problems.items()]
+    return {"first": _mean(firsts), "worst_tenth": _worst_tenth(firsts), "top3": _mean(best)}
+
+
+def _random(problems: Sequence[Times]) -> dict[str, float]:
+    """What choosing at random comes to on average, exactly."""
+    shares = [sorted((_share(times, [one]) for one in times), reverse=True) for times in problems]
+    firsts = [statistics.mean(one) for one in shares]
+    return {"first": _mean(firsts), "worst_tenth": _worst_tenth(firsts), "top3": _mean(map(_best_of_three, shares))}
+
+
+def _best_of_three(shares: Sequence[float]) -> float:
+    """The mean over all choices of three of the best among them; shares fall."""
+    most = len(shares)
+    if most <= 3:
+        return shares[0]
+    return sum(share * math.comb(most - 1 - place, 2) for place, share in enumerate(shares)) / math.comb(most, 3)
+
+
+def _share(times: Times, some: Sequence[GemmConfig]) -> float:
+    return min(times.values()) / min(times[one] for one in some)
+
+
+def _correlation(times: Times, predicted: Times) -> float:
+    """Spearman's, over what ran; 0 where either side is all alike."""
+    ran = [one for one, time in times.items() if time < math.inf]
+    ranks = [rankdata([side[one] for one in ran]) for side in (times, predicted)]
+    if not all(np.ptp(some) for some in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _worst_tenth(shares: Sequence[float]) -> float:
+    return _mean(sorted(shares)[: max(1, len(shares) // 10)])
+
+
+def _mean(values: Any) -> float:
+    return round(statistics.mean(values), 4)
+
+
+def _median(values: Any) -> float:
+    return round(statistics.median(values), 4)
