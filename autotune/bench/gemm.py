@@ -143,7 +143,7 @@ def work(problem: GemmProblem, config: GemmConfig) -> OpCounts:
         programs=np.array([programs]),
         steps=np.array([-(-problem.K // config.BK)]),
         products=2.0 * config.BM * config.BN * config.BK,
-        chain=1,
+        chain=0,
         elements=0.0,
         own=SIZE * config.BM * config.BN * config.BK / problem.K,
         shared=float(SIZE * config.BK * (config.BM + config.BN)),

@@ -1,8 +1,9 @@
-"""The cost model of tier C: roofline, occupancy, waves and the length of the chain. It ranks; it does not predict.
+"""The cost model of tier C: roofline, occupancy, waves, the length of the chain and the depth of the pipeline.
 
-A multiprocessor holds as many programs as registers, shared memory, warps and slots allow. A step of these takes as long as
-the scarcest of tensor cores, multiply-adds, exponentials, stack traffic and bandwidth, and no less than one of them takes
-alone, its dependent products in a row. Programs run in waves. The whole takes no less than its bytes at full bandwidth.
+A multiprocessor holds as many programs as registers, shared memory, warps and slots allow. A step of one takes as long as the
+scarcest of tensor cores, multiply-adds, exponentials, stack traffic and bandwidth; as its dependent products in a row; and as
+its operands take to come, divided by the steps that they are asked for ahead. Other programs fill what one of them waits.
+The whole takes no less than its bytes at full bandwidth. It ranks; it predicts the time of a matrix product only.
 """
 
 from __future__ import annotations
@@ -68,24 +69,44 @@ def milliseconds(
     if not resident:
         raise ValueError(f"a program that cannot be launched on {gpu.slug}")
     p: dict[str, Any] = parameters()
+    here = p["architectures"].get(gpu.arch.name, p["architectures"]["other"])
+    cached, latency = here["cached"], here["latency"] * 1e-6
     solver = 0.0 if inversion == "ieee" else p["products"][inversion]
     # Few programs do not fill a multiprocessor, whatever it could hold.
-    sharing = np.clip(np.ceil(job.programs / gpu.sm_count), 1, resident)
-    waves = np.ceil(job.programs / (gpu.sm_count * sharing))
-    # One program waits for its own products; others beside it fill the gaps, until something is used up.
-    alone = _latency(job, num_stages, p) + _throughput(job, binary, gpu, np.ones_like(sharing), fp32, solver, p)
-    step = np.maximum(_throughput(job, binary, gpu, sharing, fp32, solver, p), alone)
-    streaming = (job.own + job.shared / p["memory"]["cached"]) * job.programs * job.steps
+    each = np.ceil(job.programs / gpu.sm_count)
+    sharing = np.clip(each, 1, resident)
+    waves = np.ceil(each / sharing)
+    busy, alone = (
+        _throughput(job, binary, gpu, count, fp32, solver, cached, p) for count in (sharing, np.ones_like(sharing))
+    )
+    chain = 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"])
+    ahead = depth(job, binary, num_stages) - 1
+    # What is not asked for ahead is waited for in every step, else once, before the first.
+    pace = np.where(ahead > 0, np.maximum(chain + alone, latency / np.maximum(1, ahead)), chain + alone + latency)
+    fill = np.where(ahead > 0, latency, 0.0)
+    loop = job.steps * np.maximum(each * busy, waves * pace) + waves * fill
+    streaming = (job.own + job.shared / cached) * job.programs * job.steps
     floor = streaming / (gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"])
-    return 1e3 * (np.maximum(waves * job.steps * step, floor) + p["latency"]["launch"] * 1e-6)
+    return 1e3 * (np.maximum(loop, floor) + p["latency"]["launch"] * 1e-6)
+
+
+def depth(job: OpCounts, binary: Compilation, num_stages: int) -> np.ndarray:
+    """Steps [sizes] that a pipeline spans: those asked for, if shared memory holds their operands beside the step at hand.
+
+    Where there is one step there is nothing to span.
+    """
+    held = 1 + int(binary.shared // job.shared) if job.shared else 1
+    return np.where(job.steps > 1, min(num_stages, held), 1)
 
 
 def _throughput(
-    job: OpCounts, binary: Compilation, gpu: Gpu, sharing: np.ndarray, fp32: bool, solver_rate: float, p: dict[str, Any]
-) -> np.ndarray:
-    """Seconds of one step of `sharing` programs side by side on a multiprocessor, by the scarcest resource.
+    job: OpCounts, binary: Compilation, gpu: Gpu, sharing: np.ndarray, fp32: bool, solver_rate: float, cached: float,
+    p: dict[str, Any],
+) -> np.ndarray:  # fmt: skip
+    """Seconds that one step of each of `sharing` programs takes of a multiprocessor, by the scarcest resource.
 
-    solver_rate: of the solver's products, as a fraction of bf16's; 0 where they are plain multiply-adds.
+    solver_rate: of the solver's products, as a fraction of bf16's; 0 where they are plain multiply-adds. cached: how much
+    faster than memory the last-level cache is.
     """
     clock = gpu.clock_mhz * 1e6
     busy = np.minimum(1.0, sharing * (binary.threads // gpu.arch.warp) / SUB_CORES)
@@ -100,20 +121,14 @@ def _throughput(
     )
     stack = 2.0 * binary.stack * binary.threads / (p["memory"]["stack_per_clock"] * clock)
     bytes_per_second = gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"] / gpu.sm_count
-    memory = (job.own + job.shared / p["memory"]["cached"]) / bytes_per_second
+    memory = (job.own + job.shared / cached) / bytes_per_second
     # Multiply-adds, exponentials and stack traffic are issued by the same warps; products and memory run beside them.
     issued = elementwise + exponentials + stack
     if solver_rate:
         products += solver
     else:
         issued += solver
-    return sharing * np.maximum(np.maximum(products, issued), memory)
-
-
-def _latency(job: OpCounts, num_stages: int, p: dict[str, Any]) -> float:
-    """Seconds that one step spends waiting."""
-    wait = p["latency"]["prefetched" if num_stages > 1 else "memory"]
-    return 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"] + wait)
+    return np.maximum(np.maximum(products, issued), memory) + p["latency"]["turn"] * 1e-6
 
 
 def _efficiency(binary: Compilation, arch: Architecture, p: dict[str, Any]) -> float:
