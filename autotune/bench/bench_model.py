@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import rankdata
@@ -25,14 +26,14 @@ from .landscape import Recording, read_landscape
 
 SCHEMA = 1
 COLUMNS = {
-    "first": "first choice",
-    "worst_tenth": "worst tenth",
-    "top3": "best of 3",
-    "rank_correlation": "rank correlation",
-    "predicted_over_measured": "predicted / measured",
+    "first": "first",
+    "worst_tenth": "worst 10th",
+    "top3": "top 3",
+    "rank_correlation": "rank",
+    "predicted_over_measured": "ratio",
 }
 """What is said of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means over
-problems; the others are medians."""
+problems; the others, rank correlation and predicted over measured time, are medians."""
 
 Times = Mapping[GemmConfig, float]
 
@@ -99,14 +100,18 @@ def best_fixed(problems: Sequence[Times]) -> list[GemmConfig]:
 
 
 def print_bench_model(console: Console, result: Mapping[str, Any]) -> None:
-    """One row per set and way to choose."""
-    table = Table("set", "problems", "choice", *COLUMNS.values(), header_style="bold")
+    """One row per set and way to choose, and what the columns are."""
+    table = Table("set", "choice", *COLUMNS.values(), header_style="bold", box=SIMPLE_HEAD)
     for name, row in result["sets"].items():
         for choice in ("model", "random", "best_fixed"):
             if scores := row[choice]:
                 cells = (f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS)
-                table.add_row(name, str(row["problems"]), choice.replace("_", " "), *cells)
+                table.add_row(name, choice.replace("_", " "), *cells)
     console.print(table)
+    console.print(
+        "first, worst 10th, top 3: the optimum's time over that of the first choice, over problems, over the worst tenth of "
+        "them, and over the best of three choices; rank: Spearman's correlation; ratio: predicted over measured time"
+    )
 
 
 def _chosen(

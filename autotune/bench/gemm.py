@@ -25,6 +25,7 @@ SIZE = 2
 """Bytes of an element: problems in fp16 and bf16, which compile alike, are judged."""
 DTYPES = ("float16", "bfloat16")
 _CONFIG = re.compile(r"BM=(\d+)_BK=(\d+)_BN=(\d+)_numstages=(\d+)_numwarps=(\d+)")
+_SIDES = {16, 32, 64, 128, 256}
 _MOST = 1 << 31
 
 
@@ -40,11 +41,16 @@ class GemmConfig:
 
     @classmethod
     def parse(cls, text: str) -> GemmConfig | None:
-        """A configuration as recorded; None for what is not the template's, such as a library's product."""
+        """A configuration as recorded; None for what is not the template's, such as a library's product.
+
+        Raises ValueError for sizes that no program has.
+        """
         match = _CONFIG.fullmatch(text)
         if match is None:
             return None
         BM, BK, BN, stages, warps = map(int, match.groups())
+        if not ({BM, BN} <= _SIDES and BK in _SIDES - {256} and 1 <= stages <= 16 and warps in (1, 2, 4, 8, 16)):
+            raise ValueError(f"configuration {text[:80]!r} is not a program's")
         return cls(BM=BM, BN=BN, BK=BK, num_stages=stages, num_warps=warps)
 
 

@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import math
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_landscape(path: Path) -> list[Recording]:
             if config and problem.judged:
                 times = sets.setdefault((row["set"], row["gpu"]), {}).setdefault(problem, {})
                 times[config] = min(time, times.get(config, math.inf))
-    except (OSError, EOFError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, ValueError, zlib.error, csv.Error) as error:
         raise TableError(f"{path}: not a recorded landscape ({error})") from None
     recordings = []
     for (name, gpu), problems in sets.items():
