@@ -26,7 +26,7 @@ SUB_CORES = 4
 
 
 @cache
-def parameters() -> dict[str, dict[str, float]]:
+def parameters() -> dict[str, Any]:
     """The model's assumptions, from `cost.toml`."""
     return tomllib.loads(Path(__file__).with_name("cost.toml").read_text(encoding="utf-8"))
 
@@ -68,7 +68,7 @@ def milliseconds(
     resident = occupancy(binary, gpu.arch)
     if not resident:
         raise ValueError(f"a program that cannot be launched on {gpu.slug}")
-    p: dict[str, Any] = parameters()
+    p = parameters()
     here = p["architectures"].get(gpu.arch.name, p["architectures"]["other"])
     cached, latency = here["cached"], here["latency"] * 1e-6
     solver = 0.0 if inversion == "ieee" else p["products"][inversion]
