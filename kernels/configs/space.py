@@ -54,7 +54,7 @@ class StageSpace:
     cut: Literal["K", "V", "KV"]
     steps: Callable[[Setting], int | None]
     variant: Variant = "split"
-    chunk_sizes: tuple[int, ...] = CHUNK_SIZES
+    chunk_sizes: tuple[int, ...] = SHORT
     blocks: tuple[int, ...] = (32, 64, 128)
     num_warps: tuple[int, ...] = (2, 4, 8)
     num_stages: tuple[int, ...] = (1, 2)
@@ -137,22 +137,16 @@ SPACES: dict[str, StageSpace] = {
         StageSpace(
             stage="scores",
             tile="scores",
-            chunk_sizes=SHORT,
             live=_scores,
             cut="K",
             steps=lambda s: _trips(s.K, s),
             num_warps=(1, 2, 4, 8),
         ),
-        StageSpace(
-            stage="states", tile="states", chunk_sizes=SHORT, live=_states, cut="V", steps=lambda s: None, blocks=WALK
-        ),
-        StageSpace(
-            stage="output", tile="output", chunk_sizes=SHORT, live=_output, cut="KV", steps=lambda s: _trips(s.K, s)
-        ),
+        StageSpace(stage="states", tile="states", live=_states, cut="V", steps=lambda s: None, blocks=WALK),
+        StageSpace(stage="output", tile="output", live=_output, cut="KV", steps=lambda s: _trips(s.K, s)),
         StageSpace(
             stage="state_grads",
             tile="state_grads",
-            chunk_sizes=SHORT,
             live=_states,
             cut="V",
             steps=lambda s: None,
@@ -161,7 +155,6 @@ SPACES: dict[str, StageSpace] = {
         StageSpace(
             stage="score_grads",
             tile="score_grads",
-            chunk_sizes=SHORT,
             live=_score_grads,
             cut="V",
             steps=lambda s: _trips(s.V, s),
@@ -169,7 +162,6 @@ SPACES: dict[str, StageSpace] = {
         StageSpace(
             stage="input_grads",
             tile="input_grads",
-            chunk_sizes=SHORT,
             live=_input_grads,
             cut="KV",
             steps=lambda s: _trips(s.V, s),
@@ -208,7 +200,6 @@ SPACES: dict[str, StageSpace] = {
             live=_fused,
             cut="V",
             steps=lambda s: None,
-            chunk_sizes=SHORT,
             blocks=(32, 64, 128),
             num_warps=(4, 8),
         ),
