@@ -15,6 +15,7 @@ import triton
 from triton import knobs
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.runtime.errors import OutOfResources
 from triton.runtime.jit import JITFunction
 
 _POINTERS = {
@@ -81,6 +82,10 @@ class Binary:
     assembly: str
 
 
+TENSOR_MEMORY = 512
+"""Columns of tensor memory of a multiprocessor, on GPUs that have any (sm_100)."""
+
+
 @contextmanager
 def recording() -> Iterator[list[Launch]]:
     """Record launches instead of making them. Raises RuntimeError under TRITON_INTERPRET, where nothing compiles."""
@@ -113,9 +118,13 @@ def record(call: Callable[[], object]) -> list[Launch]:
 
 
 def compile_launch(launch: Launch, target: GPUTarget) -> Binary:
-    """Compile one launch. Raises what Triton raises when the target refuses it."""
+    """Compile one launch. Raises what Triton raises when the target refuses it, or would when it is launched there."""
     compiled = triton.compile(launch.source(), target=target, options=launch.options)
     shared = compiled.metadata.shared
+    # Of a kernel that takes more, the compiler leaves a trap and nothing else.
+    tensor_memory = getattr(compiled.metadata, "tmem_size", None) or 0
+    if tensor_memory > TENSOR_MEMORY:
+        raise OutOfResources(tensor_memory, TENSOR_MEMORY, "tensor memory")
     if target.backend == "hip":
         assembly, code = compiled.asm["amdgcn"], compiled.asm["hsaco"]
         registers, stack = (

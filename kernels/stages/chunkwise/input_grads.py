@@ -18,11 +18,11 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import chunk_factors, load_decay, pair_decay
+from ..device.decay import pair_decay, sums
 from ..device.dyadic import exponentials, load_sixteen, scaled, stack
 from ..device.pair_grads import added, crossing, pair_grads, unstack
+from ..device.rows import load_decay, load_gate, load_rows
 from .fold import fold
-from .scores import erase_key
 
 
 @triton.jit
@@ -80,29 +80,29 @@ def channel_grads(q, k, g, b, r, h, do, dx, dh, daqk, dt, i_c, start, rows, i_h,
     q_state, e_state, k_state, carried = state_terms(
         r, h, do, dx, dh, i_c, start, rows, i_hv, row, channel, HV, K, V, BV, ERASE
     )
-    x = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
-    y = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+    queries = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+    keys = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
     decay = exponentials(load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL))
-    e = y
+    erasers = keys
     if ERASE != NONE:
         gate = load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE)
-        e = scaled(gate, y)
+        erasers = scaled(gate, keys)
     q_grad, e_grad, k_grad, decay_grad, up, down, total = pair_grads(
-        x, e, y, decay, daqk, dt, start, rows, i_hv, C, HV, LEVELS, ERASE, k.dtype.element_ty
+        queries, erasers, keys, decay, daqk, dt, start, rows, i_hv, C, HV, LEVELS, ERASE, k.dtype.element_ty
     )
     q_state = scaled(up, unstack(scale * q_state))
     k_state = scaled(down, unstack(k_state))
-    sinks = scaled(x, q_state)
+    sinks = scaled(queries, q_state)
     q_grad = added(q_grad, q_state)
     k_grad = added(k_grad, k_state)
     erase_grad = carried
     if ERASE != NONE:
         e_state = scaled(up, unstack(e_state))
         e_grad = added(e_grad, e_state)
-        sinks = added(sinks, scaled(e, e_state))
+        sinks = added(sinks, scaled(erasers, e_state))
         k_grad = added(k_grad, scaled(e_grad, gate))
-        erase_grad = stack(scaled(e_grad, y))
-    decay_grad = stack(crossing(decay_grad, sinks, scaled(y, k_state), C // 16))
+        erase_grad = stack(scaled(e_grad, keys))
+    decay_grad = stack(crossing(decay_grad, sinks, scaled(keys, k_state), C // 16))
     own = tl.arange(0, C // 16)[:, None] == 0  # every row of the total is the same
     decay_grad += (tl.sum(tl.where(own, total, 0.0), 0) * carried)[None, :]
     return stack(q_grad), stack(k_grad), decay_grad, erase_grad
@@ -156,8 +156,8 @@ def input_grads_kernel(
     key_at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
     inside_k = (row[:, None] < rows) & (channel[None, :] < K)
     if DECAY != CHANNEL:
-        x = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
-        y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        q_tile = load_rows(q, start, rows, i_h, row, channel, H, K)
+        k_tile = load_rows(k, start, rows, i_h, row, channel, H, K)
     q_sum = tl.zeros([C, BK], tl.float32)
     k_sum = tl.zeros([C, BK], tl.float32)
     decay_sum = tl.zeros([C, BK if DECAY == CHANNEL else 1], tl.float32)
@@ -205,38 +205,40 @@ def input_grads_kernel(
             q_grad, e_grad, k_grad, carried = state_terms(
                 r, h, do, dx, dh, i_c, start, rows, i_hv, row, channel, HV, K, V, BV, ERASE
             )
-            up, down, total = chunk_factors(g, start, rows, i_g, row, channel, G, K, DECAY)
+            here = load_decay(g, None, None, start, rows, i_g, row, channel, 0, G, K, DECAY, False)
+            after = load_decay(g, None, None, start, rows, i_g, row, channel, 1, G, K, DECAY, False)
+            up, down, total = tl.exp(sums(here, False)), tl.exp(sums(after, True)), tl.exp(tl.sum(here, 0))
             q_grad *= scale * up
             k_grad *= down
-            sinks = x * q_grad
+            sinks = q_tile * q_grad
             if ERASE != NONE:
-                e, gate = erase_key(b, y, start, rows, i_b, row, channel, B, K, ERASE)
+                gate = load_gate(b, start, rows, i_b, row, channel, B, K, ERASE)
+                e_tile = gate * k_tile
                 e_grad *= up
-                sinks += e * e_grad
+                sinks += e_tile * e_grad
             if DECAY == SCALAR:
                 decay_grad = sum_rows(tl.sum(sinks, 1), row[None, :] >= row[:, None]) + tl.sum(total * carried)
-                decay_grad += sum_rows(tl.sum(y * k_grad, 1), row[None, :] < row[:, None])
+                decay_grad += sum_rows(tl.sum(k_tile * k_grad, 1), row[None, :] < row[:, None])
             score_at = at * C + row[None, :]
             a_grad = tl.load(daqk + score_at, mask=row[:, None] < rows, other=0.0)
             if ERASE != NONE:
                 t_grad = tl.load(dt + score_at, mask=row[:, None] < rows, other=0.0)
-            query = x.to(k.dtype.element_ty)
-            key = y.to(k.dtype.element_ty)
+            query = q_tile.to(k.dtype.element_ty)
+            key = k_tile.to(k.dtype.element_ty)
             if DECAY == SCALAR:
-                here, _ = load_decay(g, start, rows, i_g, row, channel, G, K, DECAY)
                 factor = pair_decay(here, row)
                 a_grad = (a_grad * factor).to(k.dtype.element_ty)
                 pairs = a_grad * tl.dot(query, tl.trans(key), input_precision="ieee")
             q_grad += tl.dot(a_grad, key, input_precision="ieee")
             k_grad += tl.dot(tl.trans(a_grad), query, input_precision="ieee")
             if ERASE != NONE:
-                erase = e.to(k.dtype.element_ty)
+                erase = e_tile.to(k.dtype.element_ty)
                 if DECAY == SCALAR:
                     t_grad = (t_grad * factor).to(k.dtype.element_ty)
                     pairs += t_grad * tl.dot(erase, tl.trans(key), input_precision="ieee")
                 e_grad += tl.dot(t_grad, key, input_precision="ieee")
                 k_grad += tl.dot(tl.trans(t_grad), erase, input_precision="ieee") + e_grad * gate
-                erase_grad = e_grad * y
+                erase_grad = e_grad * k_tile
             if DECAY == SCALAR:
                 later = tl.cumsum(pairs, 0, reverse=True)
                 decay_grad += tl.sum(tl.where(row[None, :] < row[:, None], later, 0.0), 1)[:, None]

@@ -14,7 +14,7 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from .states import write_value
+from ..device.rows import load_writes
 
 
 @triton.jit
@@ -61,7 +61,7 @@ def score_grads_kernel(
         s_qk += tl.dot(out_grad, write, input_precision="ieee")
         if ERASE != NONE:
             s_kk -= tl.dot(x_grad, write, input_precision="ieee")
-        _, gate, value = write_value(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE)
+        value, gate = load_writes(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE)
         x_grad = x_grad.to(tl.float32)
         tl.store(dv + value_at, (x_grad * gate).to(dv.dtype.element_ty), mask=inside)
         if WRITE == CHANNEL:

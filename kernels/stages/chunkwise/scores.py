@@ -13,30 +13,11 @@ import triton.language as tl
 
 from ...arguments.layout import Layout
 from ...arguments.shapes import Shapes
-from ...arguments.ties import CHANNEL, NONE, SCALAR
+from ...arguments.ties import NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
-from ..device.decay import load_decay, pair_decay
-from ..device.dyadic import (
-    blocks_to_tile,
-    blockwise_inverse,
-    dyadic_scores,
-    exponentials,
-    load_sixteen,
-    near_scores,
-    tile_to_blocks,
-)
-
-
-@triton.jit
-def erase_key(b, k_tile, start, rows, head, row, channel, B: tl.constexpr, K: tl.constexpr, ERASE: tl.constexpr):
-    """e = b * k [C, BK], and the gate b [C, BK] or [C, 1]."""
-    if ERASE == CHANNEL:
-        at = b + ((start + row[:, None]) * B + head) * K + channel[None, :]
-        gate = tl.load(at, mask=(row[:, None] < rows) & (channel[None, :] < K), other=0.0).to(tl.float32)
-    else:
-        gate = tl.load(b + (start + row[:, None]) * B + head, mask=row[:, None] < rows, other=0.0).to(tl.float32)
-    return gate * k_tile, gate
+from ..device.chunk import chunk_scores
+from ..device.dyadic import blockwise_inverse
 
 
 @triton.jit
@@ -68,56 +49,15 @@ def scores_kernel(
     rows = tl.load(chunks + 2 * i_c + 1)
     if rows == 0:
         return
-    i_h = i_hv // (HV // H)
-    i_g = i_hv // (HV // G)
-    i_b = i_hv // (HV // B)
     row = tl.arange(0, C)
-    s_qk = tl.zeros([C, C], tl.float32)
-    s_kk = tl.zeros([C, C], tl.float32)
-    near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
-    if DECAY == CHANNEL:
-        diagonal = tl.zeros([C // 16, 16, 16], tl.float32)
-        level = tl.zeros([C // 16, 16, 8], tl.float32)
-        near = (level, level, level, level)
-    for first in range(0, K, BK):
-        channel = first + tl.arange(0, BK)
-        if DECAY == CHANNEL:
-            x = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
-            y = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
-            decay = exponentials(load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL))
-            e = ()
-            if ERASE != NONE:
-                gate = load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE)
-                for j in tl.static_range(16):
-                    e = e + (-gate[j] * y[j],)
-            diagonal, near, s_qk, s_kk, _, _, _, _ = dyadic_scores(
-                diagonal, near, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
-            )
-        else:
-            inside = (row[:, None] < rows) & (channel[None, :] < K)
-            at = ((start + row[:, None]) * H + i_h) * K + channel[None, :]
-            q_tile = tl.load(q + at, mask=inside, other=0.0)
-            k_tile = tl.load(k + at, mask=inside, other=0.0)
-            key = tl.trans(k_tile)
-            s_qk += tl.dot(q_tile, key, input_precision="ieee")
-            if ERASE != NONE:
-                e, _ = erase_key(b, k_tile.to(tl.float32), start, rows, i_b, row, channel, B, K, ERASE)
-                s_kk -= tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
-    if DECAY == CHANNEL:
-        near_qk, near_kk = near_scores(diagonal, near)
-        s_qk += blocks_to_tile(near_qk)
-    elif DECAY == SCALAR:
-        here, _ = load_decay(g, start, rows, i_g, row, row, G, K, DECAY)
-        factor = pair_decay(here, row)
-        s_qk *= factor
-        s_kk *= factor
+    score, near, far = chunk_scores(
+        q, k, g, b, None, None, start, rows, row, i_hv, scale, 0.0,
+        H, HV, G, B, K, BK, LEVELS, DECAY, ERASE, False, False,
+    )  # fmt: skip
     at = ((start + row[:, None]) * HV + i_hv) * C + row[None, :]
-    s_qk = tl.where(row[:, None] >= row[None, :], s_qk * scale, 0.0)
-    tl.store(aqk + at, s_qk.to(aqk.dtype.element_ty), mask=row[:, None] < rows)
+    tl.store(aqk + at, score.to(aqk.dtype.element_ty), mask=row[:, None] < rows)
     if ERASE != NONE:
-        if DECAY != CHANNEL:
-            near_kk = tile_to_blocks(s_kk)
-        inverse = blockwise_inverse(near_kk, s_kk, row, LEVELS, SOLVER)
+        inverse = blockwise_inverse(near, far, row, LEVELS, SOLVER)
         tl.store(a + at, inverse.to(a.dtype.element_ty), mask=row[:, None] < rows)
 
 

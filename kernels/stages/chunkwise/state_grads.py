@@ -14,6 +14,7 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
+from ..device.chunk import load_state, store_state
 from .operands import Operands, load_operand, load_total
 
 
@@ -53,10 +54,7 @@ def state_grads_kernel(
     column = tl.program_id(1) * BV + tl.arange(0, BV)
     state_at = channel[:, None] * V + column[None, :]
     state_inside = (channel[:, None] < K) & (column[None, :] < V)
-    if FINAL:
-        dstate = tl.load(dht + i_nh * K * V + state_at, mask=state_inside, other=0.0).to(tl.float32)
-    else:
-        dstate = tl.zeros([KP, BV], tl.float32)
+    (dstate,) = load_state(dht, i_nh * K * V, column, K, V, KP, KP, BV, FINAL)
     first = tl.load(cu_seqlens + i_n)
     end = tl.load(cu_seqlens + i_n + 1)
     chunk = tl.load(first_chunk + i_n)
@@ -84,7 +82,7 @@ def state_grads_kernel(
         at = ((start + row[:, None]) * HV + i_hv) * V + column[None, :]
         tl.store(dx + at, grad.to(dx.dtype.element_ty), mask=inside_v)
     if INITIAL:
-        tl.store(dh0 + i_nh * K * V + state_at, dstate, mask=state_inside)
+        store_state((dstate,), dh0, i_nh * K * V, column, K, V, KP, KP)
 
 
 def state_grads(

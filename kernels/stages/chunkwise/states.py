@@ -12,30 +12,12 @@ import triton.language as tl
 
 from ...arguments.layout import Layout
 from ...arguments.shapes import Shapes
-from ...arguments.ties import CHANNEL, NONE, SCALAR
+from ...arguments.ties import NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
+from ..device.chunk import load_state, store_state
+from ..device.rows import load_writes
 from .operands import Operands, load_operand, load_total
-
-
-@triton.jit
-def write_value(v, w, b, start, rows, head, row, column, HV: tl.constexpr, B: tl.constexpr, V: tl.constexpr,
-                ERASE: tl.constexpr, WRITE: tl.constexpr):  # fmt: skip
-    """z = w * v [C, BV], and the write gate [C, BV] or [C, 1]; w is b, or 1, where it is tied."""
-    C: tl.constexpr = row.shape[0]
-    at = (start + row[:, None]) * HV + head
-    inside = (row[:, None] < rows) & (column[None, :] < V)
-    value = tl.load(v + at * V + column[None, :], mask=inside, other=0.0).to(tl.float32)
-    if WRITE == CHANNEL:
-        gate = tl.load(w + at * V + column[None, :], mask=inside, other=0.0).to(tl.float32)
-    elif WRITE == SCALAR:
-        gate = tl.load(w + at, mask=row[:, None] < rows, other=0.0).to(tl.float32)
-    elif ERASE == SCALAR:
-        at = (start + row[:, None]) * B + head // (HV // B)
-        gate = tl.load(b + at, mask=row[:, None] < rows, other=0.0).to(tl.float32)
-    else:
-        gate = tl.full([C, 1], 1.0, tl.float32)
-    return gate * value, gate, value
 
 
 @triton.jit
@@ -80,22 +62,19 @@ def states_kernel(
     column = tl.program_id(1) * BV + tl.arange(0, BV)
     state_at = channel[:, None] * V + column[None, :]
     state_inside = (channel[:, None] < K) & (column[None, :] < V)
-    if INITIAL:
-        state = tl.load(h0 + i_nh * K * V + state_at, mask=state_inside, other=0.0).to(tl.float32)
-    else:
-        state = tl.zeros([KP, BV], tl.float32)
+    (state,) = load_state(h0, i_nh * K * V, column, K, V, KP, KP, BV, INITIAL)
     first = tl.load(cu_seqlens + i_n)
     end = tl.load(cu_seqlens + i_n + 1)
     chunk = tl.load(first_chunk + i_n)
     # What no product is made of is not prefetched by the compiler: it is loaded a chunk ahead.
-    z, _, _ = write_value(v, w, b, first, end - first, i_hv, row, column, HV, B, V, ERASE, WRITE)
+    value, gate = load_writes(v, w, b, first, end - first, i_hv, row, column, HV, B, V, ERASE, WRITE)
     for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
         start = first + i * C
         rows = tl.minimum(end - start, C)
         i_c = chunk + i
         kept = load_total(total, i_c, i_hv, channel, HV, K, DECAY)
-        x = z
-        z, _, _ = write_value(v, w, b, start + C, end - start - C, i_hv, row, column, HV, B, V, ERASE, WRITE)
+        x = gate * value
+        value, gate = load_writes(v, w, b, start + C, end - start - C, i_hv, row, column, HV, B, V, ERASE, WRITE)
         operand = state.to(v.dtype.element_ty)
         if ERASE != NONE:
             x = tl.dot(
@@ -118,7 +97,7 @@ def states_kernel(
         key = tl.trans(load_operand(keys, start, rows, i_hv, row, channel, HV, K))
         state = tl.dot(key, write, state * kept, input_precision="ieee")
     if FINAL:
-        tl.store(ht + i_nh * K * V + state_at, state, mask=state_inside)
+        store_state((state,), ht, i_nh * K * V, column, K, V, KP, KP)
 
 
 def walk_states(

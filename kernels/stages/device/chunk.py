@@ -1,6 +1,6 @@
 """Device functions for one chunk of one value head: its scores, and its step of the state.
 
-`chunk_scores` gives Aqk and T, `advance` takes the state from before the chunk to behind it and gives the outputs
+`chunk_scores` gives Aqk and -T, `advance` takes the state from before the chunk to behind it and gives the outputs
 (`stages/__init__.py` has the notation, GDN-2 Eq. 36-44). Kernels differ in where they keep what passes between the two.
 """
 
@@ -8,8 +8,20 @@ import triton
 import triton.language as tl
 
 from ...arguments.ties import CHANNEL, NONE, SCALAR
-from .decay import double, meets, pair_decay, sums
-from .rows import load_decay_of, load_gate, load_rows, load_writes, reciprocal_norms
+from .decay import pair_decay, sums
+from .dyadic import (
+    activated,
+    blocks_to_tile,
+    dyadic_scores,
+    exponentials,
+    load_sixteen,
+    near_scores,
+    negated,
+    norms_of_rows,
+    scaled,
+    tile_to_blocks,
+)
+from .rows import load_decay, load_gate, load_rows, load_writes, reciprocal_norms
 
 STATE_ROWS = 64
 """Rows of a block of the state: the fewest that Hopper's matrix instructions take."""
@@ -30,65 +42,78 @@ def chunk_scores(q, k, g, b, A_log, dt_bias, start, rows, row, i_hv, scale, eps,
                  H: tl.constexpr, HV: tl.constexpr, G: tl.constexpr, B: tl.constexpr, K: tl.constexpr,
                  BK: tl.constexpr, LEVELS: tl.constexpr, DECAY: tl.constexpr, ERASE: tl.constexpr,
                  NORMALISE: tl.constexpr, RAW: tl.constexpr):  # fmt: skip
-    """Aqk (lower, scaled) and T (strictly lower) [C, C], both fp32; T is 0 for a rule that erases nothing."""
+    """Aqk (lower, scaled) [C, C], and -T as `blockwise_inverse` takes it: near [C / 16, 16, 16] and far [C, C]. All fp32.
+
+    -T is 0 for a rule that erases nothing.
+    """
     C: tl.constexpr = row.shape[0]
     i_h = i_hv // (HV // H)
     i_g = i_hv // (HV // G)
+    i_b = i_hv // (HV // B)
     s_qk = tl.zeros([C, C], tl.float32)
     s_kk = tl.zeros([C, C], tl.float32)
-    if NORMALISE:
-        q_norm = reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)
-        k_norm = reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)
+    near_kk = tl.zeros([C // 16, 16, 16], tl.float32)
+    if DECAY == CHANNEL:
+        diagonal = tl.zeros([C // 16, 16, 16], tl.float32)
+        level = tl.zeros([C // 16, 16, 8], tl.float32)
+        near = (level, level, level, level)
+        if NORMALISE:
+            q_norms = norms_of_rows(q, start, rows, i_h, eps, H, K, C, BK)
+            k_norms = norms_of_rows(k, start, rows, i_h, eps, H, K, C, BK)
+    elif NORMALISE:
+        q_norm = reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
+        k_norm = reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
     for first in range(0, K, BK):
         channel = first + tl.arange(0, BK)
-        x = load_rows(q, start, rows, i_h, row, channel, H, K)
-        y = load_rows(k, start, rows, i_h, row, channel, H, K)
-        if NORMALISE:
-            x *= q_norm[:, None]
-            y *= k_norm[:, None]
-        if ERASE != NONE:
-            e = y * load_gate(b, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
         if DECAY == CHANNEL:
-            prefix = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW)
-            suffix = tl.zeros([C, BK], tl.float32)
-            s_qk += tl.where(row[:, None] == row[None, :], tl.sum(x * y, 1)[:, None], 0.0)
-            span = 1
-            for _ in range(0, LEVELS):
-                up = tl.exp(prefix)
-                key = tl.trans((y * tl.exp(suffix)).to(k.dtype.element_ty))
-                pair = meets(row, row, span)
-                query = (x * up).to(k.dtype.element_ty)
-                s_qk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
-                if ERASE != NONE:
-                    query = (e * up).to(k.dtype.element_ty)
-                    s_kk += tl.where(pair, tl.dot(query, key, input_precision="ieee"), 0.0)
-                prefix, suffix = double(prefix, suffix, row, span)
-                span *= 2
-        else:
-            key = tl.trans(y.to(k.dtype.element_ty))
-            s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
+            queries = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+            keys = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+            decays = load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL)
+            if NORMALISE:
+                queries = scaled(queries, q_norms)
+                keys = scaled(keys, k_norms)
+            if RAW:
+                decays = activated(decays, A_log, dt_bias, rows, i_g, channel, C, K)
+            erasers = ()
             if ERASE != NONE:
-                s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
-    if DECAY == SCALAR:
-        here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
-        factor = pair_decay(here, row)
+                erasers = negated(scaled(load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE), keys))
+            diagonal, near, s_qk, s_kk, _, _, _, _ = dyadic_scores(
+                diagonal,
+                near,
+                s_qk,
+                s_kk,
+                queries,
+                erasers,
+                keys,
+                exponentials(decays),
+                row,
+                LEVELS,
+                ERASE,
+                k.dtype.element_ty,
+            )
+        else:
+            query = load_rows(q, start, rows, i_h, row, channel, H, K)
+            key = load_rows(k, start, rows, i_h, row, channel, H, K)
+            if NORMALISE:
+                query *= q_norm
+                key *= k_norm
+            transposed = tl.trans(key.to(k.dtype.element_ty))
+            s_qk += tl.dot(query.to(k.dtype.element_ty), transposed, input_precision="ieee")
+            if ERASE != NONE:
+                eraser = -load_gate(b, start, rows, i_b, row, channel, B, K, ERASE) * key
+                s_kk += tl.dot(eraser.to(k.dtype.element_ty), transposed, input_precision="ieee")
+    if DECAY == CHANNEL:
+        near_qk, near_kk = near_scores(diagonal, near)
+        s_qk += blocks_to_tile(near_qk)
+    elif DECAY == SCALAR:
+        factor = pair_decay(load_decay(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW), row)
         s_qk *= factor
         s_kk *= factor
+    if ERASE != NONE:
+        if DECAY != CHANNEL:
+            near_kk = tile_to_blocks(s_kk)
     s_qk = tl.where(row[:, None] >= row[None, :], s_qk * scale, 0.0)
-    s_kk = tl.where(row[:, None] > row[None, :], s_kk, 0.0)
-    return s_qk, s_kk
-
-
-@triton.jit
-def unit_lower_inverse(t, row, LEVELS: tl.constexpr, SOLVER: tl.constexpr):
-    """(I + T)^-1 for a strictly lower triangular T [C, C]."""
-    a = tl.where(row[:, None] == row[None, :], 1.0, tl.where(meets(row, row, 1), -t, 0.0))
-    span = 2
-    for _ in range(1, LEVELS):
-        joint = tl.where(meets(row, row, span), t, 0.0)
-        a -= tl.dot(tl.dot(a, joint, input_precision=SOLVER), a, input_precision=SOLVER)
-        span *= 2
-    return a
+    return s_qk, near_kk, s_kk
 
 
 @triton.jit
@@ -139,7 +164,7 @@ def advance(state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows
     out = tl.zeros([C, BV], tl.float32)
     for i in tl.static_range(KP // KB):
         channel = i * KB + tl.arange(0, KB)
-        here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW)
+        here = load_decay(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW)
         up = tl.exp(sums(here, False))
         operand = state[i].to(v.dtype.element_ty)
         query = load_rows(q, start, rows, i_h, row, channel, H, K) * up
@@ -147,12 +172,13 @@ def advance(state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows
             query *= q_norm[:, None]
         out += tl.dot(query.to(q.dtype.element_ty), operand, input_precision="ieee")
         if ERASE != NONE:
-            y = load_rows(k, start, rows, i_h, row, channel, H, K)
+            key = load_rows(k, start, rows, i_h, row, channel, H, K)
             if NORMALISE:
-                y *= k_norm[:, None]
-            e = y * load_gate(b, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
-            x += tl.dot((e * up).to(k.dtype.element_ty), operand, input_precision="ieee")
-    x = load_writes(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE) - x
+                key *= k_norm[:, None]
+            erase = key * load_gate(b, start, rows, i_hv // (HV // B), row, channel, B, K, ERASE)
+            x += tl.dot((erase * up).to(k.dtype.element_ty), operand, input_precision="ieee")
+    value, gate = load_writes(v, w, b, start, rows, i_hv, row, column, HV, B, V, ERASE, WRITE)
+    x = gate * value - x
     if ERASE != NONE:
         x = tl.dot(inverse, x.to(v.dtype.element_ty), input_precision="ieee")
     write = x.to(v.dtype.element_ty)
@@ -160,12 +186,12 @@ def advance(state, score, inverse, q, k, v, g, b, w, A_log, dt_bias, start, rows
     behind = ()
     for i in tl.static_range(KP // KB):
         channel = i * KB + tl.arange(0, KB)
-        after = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 1, G, K, DECAY, RAW)
-        y = load_rows(k, start, rows, i_h, row, channel, H, K) * tl.exp(sums(after, True))
+        after = load_decay(g, A_log, dt_bias, start, rows, i_g, row, channel, 1, G, K, DECAY, RAW)
+        key = load_rows(k, start, rows, i_h, row, channel, H, K) * tl.exp(sums(after, True))
         if NORMALISE:
-            y *= k_norm[:, None]
-        key = tl.trans(y.to(k.dtype.element_ty))
-        here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW)
+            key *= k_norm[:, None]
+        transposed = tl.trans(key.to(k.dtype.element_ty))
+        here = load_decay(g, A_log, dt_bias, start, rows, i_g, row, channel, 0, G, K, DECAY, RAW)
         total = tl.exp(tl.sum(here, 0))[:, None]
-        behind = behind + (state[i] * total + tl.dot(key, write, input_precision="ieee"),)
+        behind = behind + (state[i] * total + tl.dot(transposed, write, input_precision="ieee"),)
     return out, behind

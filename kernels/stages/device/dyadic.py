@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 
 from ...arguments.ties import CHANNEL, NONE
+from ..prologue.activate import softplus
 from .decay import meets
-from .rows import load_rows
 
 
 @triton.jit
@@ -36,6 +36,29 @@ def load_sixteen(x, start, rows, head, channel, C: tl.constexpr, H: tl.constexpr
 
 
 @triton.jit
+def activated(values, A_log, dt_bias, rows, head, channel, C: tl.constexpr, K: tl.constexpr):
+    """Log decays -exp(A_log) softplus(f + dt_bias) of raw values f, a tuple of 16; 0 where there is no row or channel."""
+    part = tl.arange(0, C // 16)[:, None] * 16
+    kept = channel < K
+    rate = -tl.exp(tl.load(A_log + head).to(tl.float32))
+    bias = tl.load(dt_bias + head * K + channel, mask=kept, other=0.0).to(tl.float32)[None, :]
+    found = ()
+    for j in tl.static_range(16):
+        inside = (part + j < rows) & kept[None, :]
+        found = found + (tl.where(inside, rate * softplus(values[j] + bias), 0.0),)
+    return found
+
+
+@triton.jit
+def negated(rows):
+    """A tuple of 16."""
+    found = ()
+    for j in tl.static_range(16):
+        found = found + (-rows[j],)
+    return found
+
+
+@triton.jit
 def exponentials(rows):
     """exp of a tuple of 16."""
     found = ()
@@ -51,10 +74,10 @@ def norms_of_rows(x, start, rows, head, eps, H: tl.constexpr, K: tl.constexpr, C
     for _ in tl.static_range(16):
         squares = squares + (tl.zeros([C // 16, BK], tl.float32),)
     for first in range(0, K, BK):
+        values = load_sixteen(x, start, rows, head, first + tl.arange(0, BK), C, H, K, CHANNEL)
         added = ()
         for j in tl.static_range(16):
-            value = load_rows(x, start, rows, head, tl.arange(0, C // 16) * 16 + j, first + tl.arange(0, BK), H, K)
-            added = added + (squares[j] + value * value,)
+            added = added + (squares[j] + values[j] * values[j],)
         squares = added
     found = ()
     for j in tl.static_range(16):
@@ -123,6 +146,48 @@ def neighbours(totals, alike: tl.constexpr):
 
 
 @triton.jit
+def to_start(rows, totals, level: tl.constexpr):
+    """16 rows, the upper ones of segments of 2 << level rows multiplied by the total of the lower half before them."""
+    found = ()
+    for j in tl.static_range(16):
+        if (j >> level) % 2 == 1:
+            found = found + (rows[j] * totals[(j >> level) - 1],)
+        else:
+            found = found + (rows[j],)
+    return found
+
+
+@triton.jit
+def to_end(rows, totals, level: tl.constexpr):
+    """16 rows, the lower ones of segments of 2 << level rows multiplied by the total of the upper half behind them."""
+    found = ()
+    for j in tl.static_range(16):
+        if (j >> level) % 2 == 1:
+            found = found + (rows[j],)
+        else:
+            found = found + (rows[j] * totals[(j >> level) + 1],)
+    return found
+
+
+@triton.jit
+def merged(totals, level: tl.constexpr):
+    """Totals of segments of 2 << level rows, from those of half."""
+    found = ()
+    for i in tl.static_range(8 >> level):  # pyright: ignore[reportOperatorIssue]
+        found = found + (totals[2 * i] * totals[2 * i + 1],)
+    return found
+
+
+@triton.jit
+def multiplied(rows, factor):
+    """A tuple of 16, each by the same factor."""
+    found = ()
+    for j in tl.static_range(16):
+        found = found + (rows[j] * factor,)
+    return found
+
+
+@triton.jit
 def scaled(rows, factors):
     """Two tuples of 16, element by element."""
     found = ()
@@ -150,26 +215,26 @@ def tile_to_blocks(tile):
 
 
 @triton.jit
-def dyadic_scores(diagonal, near, far_qk, far_kk, x, e, y, decay, row,
+def dyadic_scores(diagonal, near, far_qk, far_kk, q, e, k, decay, row,
                   LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
     """Scores with what these channels add where rows meet, and the decayed rows: Qbar, Ebar, Kt, and the chunk's decay.
 
     diagonal: its diagonal is that of the scores of queries [C / 16, 16, 16]. near: of rows that meet in the same 16, a tuple of
     one tensor a level, 8 rows of queries and 8 of erase keys by 8 of keys [C / 16, 16, 8]; far: of the others [C, C]. Unscaled.
-    x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32.
+    q, e, k, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32.
     """
-    S: tl.constexpr = x[0].shape[0]
-    BK: tl.constexpr = x[0].shape[1]
-    key = tl.permute(tl.reshape(stack(y).to(DTYPE), (S, 16, BK)), (0, 2, 1))
-    diagonal = tl.dot(tl.reshape(stack(x).to(DTYPE), (S, 16, BK)), key, diagonal, input_precision="ieee")
-    x = scaled(x, decay)
+    S: tl.constexpr = q[0].shape[0]
+    BK: tl.constexpr = q[0].shape[1]
+    key = tl.permute(tl.reshape(stack(k).to(DTYPE), (S, 16, BK)), (0, 2, 1))
+    diagonal = tl.dot(tl.reshape(stack(q).to(DTYPE), (S, 16, BK)), key, diagonal, input_precision="ieee")
+    q = scaled(q, decay)
     if ERASE != NONE:
         e = scaled(e, decay)
     totals = decay
     products = ()
     for level in tl.static_range(4):
-        keys, _ = halves(y, level)
-        _, queries = halves(x, level)
+        keys, _ = halves(k, level)
+        _, queries = halves(q, level)
         if ERASE != NONE:
             _, erasers = halves(e, level)
             queries = queries + erasers
@@ -178,41 +243,24 @@ def dyadic_scores(diagonal, near, far_qk, far_kk, x, e, y, decay, row,
         key = tl.permute(tl.reshape(stack(keys).to(DTYPE), (S, 8, BK)), (0, 2, 1))
         query = tl.reshape(stack(queries).to(DTYPE), (S, 16, BK))
         products = products + (tl.dot(query, key, near[level], input_precision="ieee"),)
-        x_next, e_next, y_next = (), (), ()
-        for j in tl.static_range(16):
-            if (j >> level) % 2 == 1:
-                before = totals[(j >> level) - 1]
-                x_next = x_next + (x[j] * before,)
-                if ERASE != NONE:
-                    e_next = e_next + (e[j] * before,)
-                y_next = y_next + (y[j],)
-            else:
-                x_next = x_next + (x[j],)
-                if ERASE != NONE:
-                    e_next = e_next + (e[j],)
-                y_next = y_next + (y[j] * totals[(j >> level) + 1],)
-        x, e, y = x_next, e_next, y_next
-        merged = ()
-        for i in tl.static_range(8 >> level):
-            merged = merged + (totals[2 * i] * totals[2 * i + 1],)
-        totals = merged
+        q = to_start(q, totals, level)
+        if ERASE != NONE:
+            e = to_start(e, totals, level)
+        k = to_end(k, totals, level)
+        totals = merged(totals, level)
     whole = totals[0]
     for level in tl.static_range(4, LEVELS):
-        key = tl.trans(stack(y).to(DTYPE))
+        key = tl.trans(stack(k).to(DTYPE))
         pair = meets(row, row, 1 << level)
-        far_qk += tl.where(pair, tl.dot(stack(x).to(DTYPE), key, input_precision="ieee"), 0.0)
+        far_qk += tl.where(pair, tl.dot(stack(q).to(DTYPE), key, input_precision="ieee"), 0.0)
         before, behind = neighbours(whole, 1 << (level - 4))
-        x_next, e_next, y_next = (), (), ()
         if ERASE != NONE:
             far_kk += tl.where(pair, tl.dot(stack(e).to(DTYPE), key, input_precision="ieee"), 0.0)
-        for j in tl.static_range(16):
-            x_next = x_next + (x[j] * before,)
-            if ERASE != NONE:
-                e_next = e_next + (e[j] * before,)
-            y_next = y_next + (y[j] * behind,)
-        x, e, y = x_next, e_next, y_next
+            e = multiplied(e, before)
+        q = multiplied(q, before)
+        k = multiplied(k, behind)
         whole *= before * behind
-    return diagonal, products, far_qk, far_kk, x, e, y, whole
+    return diagonal, products, far_qk, far_kk, q, e, k, whole
 
 
 @triton.jit

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from ...arguments.ties import NONE
 from .decay import meets
-from .dyadic import halves, neighbours, scaled, stack
+from .dyadic import halves, merged, multiplied, neighbours, scaled, stack, to_end, to_start
 
 
 @triton.jit
@@ -140,15 +140,15 @@ def crossing_near(grads, moved, level: tl.constexpr):
 
 
 @triton.jit
-def near_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of_keys, weights_of_sinks,
+def near_grads(q_grad, e_grad, k_grad, decay_grad, q, e, k, up, down, weights_of_keys, weights_of_sinks,
                level: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
     """The four gradients, with what pairs of rows in the same 16 add at a level. Tuples of 16, [S, BK] fp32."""
-    S: tl.constexpr = x[0].shape[0]
-    BK: tl.constexpr = x[0].shape[1]
-    key = tl.permute(tl.reshape(stack(scaled(y, down)).to(DTYPE), (S, 16, BK)), (0, 2, 1))
+    S: tl.constexpr = q[0].shape[0]
+    BK: tl.constexpr = q[0].shape[1]
+    key = tl.permute(tl.reshape(stack(scaled(k, down)).to(DTYPE), (S, 16, BK)), (0, 2, 1))
     of_sinks = tl.dot(key, tl.permute(weights_of_sinks, (0, 2, 1)), input_precision="ieee")
     of_sinks = parted(tl.permute(of_sinks, (2, 0, 1)))
-    _, sinks = halves(scaled(x, up), level)
+    _, sinks = halves(scaled(q, up), level)
     if ERASE != NONE:
         _, erasers = halves(scaled(e, up), level)
         sinks = sinks + erasers
@@ -160,7 +160,7 @@ def near_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of
     for j in tl.static_range(16):
         if (j >> level) % 2 == 1:
             grad = up[j] * of_sinks[(j >> (level + 1) << level) + j % (1 << level)]
-            given = x[j] * grad
+            given = q[j] * grad
             q_next = q_next + (q_grad[j] + grad,)
             k_next = k_next + (k_grad[j],)
             if ERASE != NONE:
@@ -169,7 +169,7 @@ def near_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of
                 e_next = e_next + (e_grad[j] + grad,)
         else:
             grad = down[j] * of_keys[(j >> (level + 1) << level) + j % (1 << level)]
-            given = y[j] * grad
+            given = k[j] * grad
             q_next = q_next + (q_grad[j],)
             k_next = k_next + (k_grad[j] + grad,)
             if ERASE != NONE:
@@ -179,14 +179,14 @@ def near_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, weights_of
 
 
 @triton.jit
-def far_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, a_grad, t_grad,
+def far_grads(q_grad, e_grad, k_grad, decay_grad, q, e, k, up, down, a_grad, t_grad,
               level: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
     """The same of rows in different 16s, from the gradients of all scores that meet at this level [C, C], 0 elsewhere."""
-    key = stack(scaled(y, down)).to(DTYPE)
-    query = stack(scaled(x, up)).to(DTYPE)
+    key = stack(scaled(k, down)).to(DTYPE)
+    query = stack(scaled(q, up)).to(DTYPE)
     q_added = scaled(up, unstack(tl.dot(a_grad, key, input_precision="ieee")))
     of_keys = tl.dot(tl.trans(a_grad), query, input_precision="ieee")
-    sinks = scaled(x, q_added)
+    sinks = scaled(q, q_added)
     if ERASE != NONE:
         erase = stack(scaled(e, up)).to(DTYPE)
         e_added = scaled(up, unstack(tl.dot(t_grad, key, input_precision="ieee")))
@@ -194,7 +194,7 @@ def far_grads(q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, a_grad, t_g
         sinks = added(sinks, scaled(e, e_added))
         e_grad = added(e_grad, e_added)
     k_added = scaled(down, unstack(of_keys))
-    decay_grad = crossing(decay_grad, sinks, scaled(y, k_added), 1 << (level - 4))
+    decay_grad = crossing(decay_grad, sinks, scaled(k, k_added), 1 << (level - 4))
     return added(q_grad, q_added), e_grad, added(k_grad, k_added), decay_grad
 
 
@@ -208,11 +208,11 @@ def added(rows, others):
 
 
 @triton.jit
-def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV: tl.constexpr,
+def pair_grads(q, e, k, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV: tl.constexpr,
                LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
     """Gradients of queries, erase keys, keys and decays from those of a chunk's scores, and the factors that lead to its ends.
 
-    x, e, y, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32, as are the results: the four
+    q, e, k, decay: queries, erase keys, keys and factors exp(g); tuples of 16, [C / 16, BK] fp32, as are the results: the four
     gradients, the decay from the chunk's start to each row, that row's included, and from after it to the end. Last, the
     chunk's decay [C / 16, BK].
     """
@@ -221,11 +221,11 @@ def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV:
     q_grad, e_grad, k_grad, decay_grad, down = (), (), (), (), ()
     for j in tl.static_range(16):
         own = tl.load(at + j * (HV * C + 1), mask=part + j < rows, other=0.0).to(tl.float32)
-        q_grad = q_grad + (own * y[j],)
-        e_grad = e_grad + (tl.zeros_like(y[j]),)
-        k_grad = k_grad + (own * x[j],)
-        decay_grad = decay_grad + (tl.zeros_like(y[j]),)
-        down = down + (tl.full(y[j].shape, 1.0, tl.float32),)
+        q_grad = q_grad + (own * k[j],)
+        e_grad = e_grad + (tl.zeros_like(k[j]),)
+        k_grad = k_grad + (own * q[j],)
+        decay_grad = decay_grad + (tl.zeros_like(k[j]),)
+        down = down + (tl.full(k[j].shape, 1.0, tl.float32),)
     up = decay
     totals = decay
     for level in tl.static_range(4):
@@ -236,9 +236,9 @@ def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV:
             e_grad,
             k_grad,
             decay_grad,
-            x,
+            q,
             e,
-            y,
+            k,
             up,
             down,
             weights_of_keys,
@@ -247,7 +247,9 @@ def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV:
             ERASE,
             DTYPE,
         )
-        up, down, totals = doubled(up, down, totals, level)
+        up = to_start(up, totals, level)
+        down = to_end(down, totals, level)
+        totals = merged(totals, level)
     whole = totals[0]
     row = tl.arange(0, C)
     at = (start * HV + head) * C + (row[:, None] * (HV * C) + row[None, :])
@@ -258,29 +260,10 @@ def pair_grads(x, e, y, decay, daqk, dt, start, rows, head, C: tl.constexpr, HV:
         if ERASE != NONE:
             t_grad = tl.load(dt + at, mask=pair, other=0.0)
         q_grad, e_grad, k_grad, decay_grad = far_grads(
-            q_grad, e_grad, k_grad, decay_grad, x, e, y, up, down, a_grad, t_grad, level, ERASE, DTYPE
+            q_grad, e_grad, k_grad, decay_grad, q, e, k, up, down, a_grad, t_grad, level, ERASE, DTYPE
         )
         before, behind = neighbours(whole, 1 << (level - 4))
-        up_next, down_next = (), ()
-        for j in tl.static_range(16):
-            up_next = up_next + (up[j] * before,)
-            down_next = down_next + (down[j] * behind,)
-        up, down = up_next, down_next
+        up = multiplied(up, before)
+        down = multiplied(down, behind)
         whole *= before * behind
     return q_grad, e_grad, k_grad, decay_grad, up, down, whole
-
-
-@triton.jit
-def doubled(up, down, totals, level: tl.constexpr):
-    """Factors to the start and to the end of segments of 2 << level rows, and these segments' totals, from those of half."""
-    up_next, down_next, merged = (), (), ()
-    for j in tl.static_range(16):
-        if (j >> level) % 2 == 1:
-            up_next = up_next + (up[j] * totals[(j >> level) - 1],)
-            down_next = down_next + (down[j],)
-        else:
-            up_next = up_next + (up[j],)
-            down_next = down_next + (down[j] * totals[(j >> level) + 1],)
-    for i in tl.static_range(8 >> level):  # pyright: ignore[reportOperatorIssue]
-        merged = merged + (totals[2 * i] * totals[2 * i + 1],)
-    return up_next, down_next, merged

@@ -47,7 +47,7 @@ def reciprocal_norms(x, start, rows, head, row, eps, H: tl.constexpr, K: tl.cons
 
 
 @triton.jit
-def load_decay_of(g, A_log, dt_bias, start, rows, head, row, channel, ahead: tl.constexpr,
+def load_decay(g, A_log, dt_bias, start, rows, head, row, channel, ahead: tl.constexpr,
                   G: tl.constexpr, K: tl.constexpr, DECAY: tl.constexpr, RAW: tl.constexpr):  # fmt: skip
     """Log decay of the rows that come `ahead` after these, in the same chunk [C, BK] or [C, 1]; 0 where there is none.
 
@@ -74,10 +74,11 @@ def load_decay_of(g, A_log, dt_bias, start, rows, head, row, channel, ahead: tl.
 @triton.jit
 def load_writes(v, w, b, start, rows, head, row, column, HV: tl.constexpr, B: tl.constexpr, V: tl.constexpr,
                 ERASE: tl.constexpr, WRITE: tl.constexpr):  # fmt: skip
-    """z = w * v [C, BV]; w is b, or 1, where it is tied."""
+    """v [C, BV], and its write gate [C, BV] or [C, 1]; w is b, or 1, where it is tied."""
     value = load_rows(v, start, rows, head, row, column, HV, V)
     if WRITE != NONE:
-        value *= load_gate(w, start, rows, head, row, column, HV, V, WRITE)
+        return value, load_gate(w, start, rows, head, row, column, HV, V, WRITE)
     elif ERASE == SCALAR:
-        value *= load_scalars(b, start, rows, head // (HV // B), row, B)
-    return value
+        return value, load_scalars(b, start, rows, head // (HV // B), row, B)
+    else:
+        return value, tl.full([row.shape[0], 1], 1.0, tl.float32)

@@ -11,7 +11,8 @@ import triton.language as tl
 from ...arguments.call import Call as InferenceCall
 from ...arguments.ties import NONE
 from ...configs.launch_options import launch_options
-from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state, unit_lower_inverse
+from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
+from ..device.dyadic import blockwise_inverse
 from ..prologue.normalise import EPS
 
 
@@ -65,13 +66,13 @@ def fused_kernel(
     # Without hoisting: what is the same in every chunk is cheaper computed again than kept in registers.
     for start in tl.range(first, end, C, disable_licm=True):
         rows = tl.minimum(end - start, C)
-        aqk, t = chunk_scores(
+        aqk, near, far = chunk_scores(
             q, k, g, b, A_log, dt_bias, start, rows, row, i_hv, scale, eps,
             H, HV, G, B, K, BK, LEVELS, DECAY, ERASE, NORMALISE, RAW,
         )  # fmt: skip
         score = aqk.to(k.dtype.element_ty)
         if ERASE != NONE:
-            inverse = unit_lower_inverse(t, row, LEVELS, SOLVER).to(k.dtype.element_ty)
+            inverse = blockwise_inverse(near, far, row, LEVELS, SOLVER).to(k.dtype.element_ty)
         else:
             inverse = score
         out, state = advance(

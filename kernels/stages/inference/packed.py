@@ -24,15 +24,20 @@ from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, sequence, store_state
 from ..device.decay import pair_decay
 from ..device.dyadic import (
+    activated,
     blocks_to_tile,
     blockwise_inverse,
     dyadic_scores,
+    exponentials,
+    load_sixteen,
     near_scores,
+    negated,
     norms_of_rows,
+    scaled,
     stack,
     tile_to_blocks,
 )
-from ..device.rows import load_decay_of, load_rows, load_scalars, reciprocal_norms
+from ..device.rows import load_decay, load_rows, load_scalars, reciprocal_norms
 from ..prologue.normalise import EPS
 
 
@@ -106,7 +111,7 @@ def packed_scores_kernel(
     s_qk = tl.zeros([C, C], tl.float32)
     s_kk = tl.zeros([C, C], tl.float32)
     if DECAY == SCALAR:
-        here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
+        here = load_decay(g, A_log, dt_bias, start, rows, i_g, row, row, 0, G, K, DECAY, RAW)
         # Sums over the columns of a tile: Triton 3.6 refuses a scan over one column.
         until = row[None, :] <= row[:, None]
         up = tl.exp(tl.sum(tl.where(until, tl.trans(here), 0.0), 1))[:, None]
@@ -125,52 +130,51 @@ def packed_scores_kernel(
     for start_k in range(0, K, BK):
         channel = start_k + tl.arange(0, BK)
         if DECAY == CHANNEL:
-            x, e, y, decay = (), (), (), ()
-            for j in tl.static_range(16):
-                part = tl.arange(0, C // 16) * 16 + j
-                x_row = load_rows(q, start, rows, i_h, part, channel, H, K)
-                y_row = load_rows(k, start, rows, i_h, part, channel, H, K)
-                if NORMALISE:
-                    x_row *= q_norms[j]
-                    y_row *= k_norms[j]
-                x = x + (x_row,)
-                y = y + (y_row,)
-                if ERASE == CHANNEL:
-                    e = e + (-y_row * load_rows(b, start, rows, i_b, part, channel, B, K),)
-                elif ERASE == SCALAR:
-                    e = e + (-y_row,)
-                here = load_decay_of(g, A_log, dt_bias, start, rows, i_g, part, channel, 0, G, K, DECAY, RAW)
-                decay = decay + (tl.exp(here),)
-            diagonal, near, s_qk, s_kk, x, e, y, whole = dyadic_scores(
-                diagonal, near, s_qk, s_kk, x, e, y, decay, row, LEVELS, ERASE, k.dtype.element_ty
+            q_rows = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+            k_rows = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+            decay = load_sixteen(g, start, rows, i_g, channel, C, G, K, CHANNEL)
+            if NORMALISE:
+                q_rows = scaled(q_rows, q_norms)
+                k_rows = scaled(k_rows, k_norms)
+            if RAW:
+                decay = activated(decay, A_log, dt_bias, rows, i_g, channel, C, K)
+            decay = exponentials(decay)
+            e_rows = ()
+            if ERASE == CHANNEL:
+                gates = load_sixteen(b, start, rows, i_b, channel, C, B, K, CHANNEL)
+                e_rows = negated(scaled(gates, k_rows))
+            elif ERASE == SCALAR:
+                e_rows = negated(k_rows)
+            diagonal, near, s_qk, s_kk, q_rows, e_rows, k_rows, whole = dyadic_scores(
+                diagonal, near, s_qk, s_kk, q_rows, e_rows, k_rows, decay, row, LEVELS, ERASE, k.dtype.element_ty
             )
             part = tl.arange(0, C // 16)
             at = total + cell * K + tl.broadcast_to(channel[None, :], whole.shape)
             tl.store(at, whole, mask=(part[:, None] == 0) & (channel[None, :] < K))
-            query = stack(x).to(queries.dtype.element_ty)
-            key = stack(y).to(queries.dtype.element_ty)
+            query = stack(q_rows).to(queries.dtype.element_ty)
+            key = stack(k_rows).to(queries.dtype.element_ty)
             if ERASE == SCALAR and not TIED:
-                erase = (gate * stack(e)).to(queries.dtype.element_ty)
+                erase = (gate * stack(e_rows)).to(queries.dtype.element_ty)
             elif ERASE != NONE:
-                erase = stack(e).to(queries.dtype.element_ty)
+                erase = stack(e_rows).to(queries.dtype.element_ty)
         else:
-            x = load_rows(q, start, rows, i_h, row, channel, H, K)
-            y = load_rows(k, start, rows, i_h, row, channel, H, K)
+            q_tile = load_rows(q, start, rows, i_h, row, channel, H, K)
+            k_tile = load_rows(k, start, rows, i_h, row, channel, H, K)
             if NORMALISE:
-                x *= reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
-                y *= reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
-            key = tl.trans(y.to(k.dtype.element_ty))
-            s_qk += tl.dot(x.to(k.dtype.element_ty), key, input_precision="ieee")
+                q_tile *= reciprocal_norms(q, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
+                k_tile *= reciprocal_norms(k, start, rows, i_h, row, eps, H, K, K, BK)[:, None]
+            key = tl.trans(k_tile.to(k.dtype.element_ty))
+            s_qk += tl.dot(q_tile.to(k.dtype.element_ty), key, input_precision="ieee")
             if ERASE != NONE:
-                e = -y
+                e_tile = -k_tile
                 if ERASE == CHANNEL:
-                    e *= load_rows(b, start, rows, i_b, row, channel, B, K)
-                s_kk += tl.dot(e.to(k.dtype.element_ty), key, input_precision="ieee")
+                    e_tile *= load_rows(b, start, rows, i_b, row, channel, B, K)
+                s_kk += tl.dot(e_tile.to(k.dtype.element_ty), key, input_precision="ieee")
                 if ERASE == SCALAR and not TIED:
-                    e *= gate
-                erase = ((e * up) if DECAY != NONE else e).to(queries.dtype.element_ty)
-            query = ((x * up) if DECAY != NONE else x).to(queries.dtype.element_ty)
-            key = ((y * down) if DECAY != NONE else y).to(queries.dtype.element_ty)
+                    e_tile *= gate
+                erase = ((e_tile * up) if DECAY != NONE else e_tile).to(queries.dtype.element_ty)
+            query = ((q_tile * up) if DECAY != NONE else q_tile).to(queries.dtype.element_ty)
+            key = ((k_tile * down) if DECAY != NONE else k_tile).to(queries.dtype.element_ty)
         at = cell * C * K + (row[:, None] * K + channel[None, :])
         inside = tl.broadcast_to(channel[None, :] < K, [C, BK])
         tl.store(queries + at, query, mask=inside)

@@ -79,12 +79,12 @@ def pool_kernel(
     for t in range(first, end):
         key_at = (t * H + i_h) * K + channel
         value_at = (t * HV + i_hv) * V + column
-        x = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
-        y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
-        z = tl.load(v + value_at, mask=inside_v, other=0.0).to(tl.float32)
+        query = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        key = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        write = tl.load(v + value_at, mask=inside_v, other=0.0).to(tl.float32)
         if NORMALISE:
-            x *= tl.rsqrt(tl.sum(x * x, 0) + eps)
-            y *= tl.rsqrt(tl.sum(y * y, 0) + eps)
+            query *= tl.rsqrt(tl.sum(query * query, 0) + eps)
+            key *= tl.rsqrt(tl.sum(key * key, 0) + eps)
         if DECAY == CHANNEL:
             decay = tl.load(g + (t * G + i_g) * K + channel, mask=inside_k, other=0.0).to(tl.float32)
             if RAW:
@@ -98,20 +98,20 @@ def pool_kernel(
                 decay = -tl.exp(tl.load(A_log + i_g).to(tl.float32)) * softplus(decay + bias)
             state *= tl.exp(decay)
         if WRITE == CHANNEL:
-            z *= tl.load(w + value_at, mask=inside_v, other=0.0).to(tl.float32)
+            write *= tl.load(w + value_at, mask=inside_v, other=0.0).to(tl.float32)
         elif WRITE == SCALAR:
-            z *= tl.load(w + t * HV + i_hv).to(tl.float32)
-        key = tl.expand_dims(y, 1 - ALONG)
+            write *= tl.load(w + t * HV + i_hv).to(tl.float32)
+        key_along = tl.expand_dims(key, 1 - ALONG)
         if ERASE == CHANNEL:
-            e = y * tl.load(b + (t * B + i_b) * K + channel, mask=inside_k, other=0.0).to(tl.float32)
-            z -= tl.sum(tl.expand_dims(e, 1 - ALONG) * state, ALONG)
+            erase = key * tl.load(b + (t * B + i_b) * K + channel, mask=inside_k, other=0.0).to(tl.float32)
+            write -= tl.sum(tl.expand_dims(erase, 1 - ALONG) * state, ALONG)
         elif ERASE == SCALAR:
             gate = tl.load(b + t * B + i_b).to(tl.float32)
             if WRITE == NONE:
-                z *= gate
-            z -= gate * tl.sum(key * state, ALONG)
-        state += key * tl.expand_dims(z, ALONG)
-        out = scale * tl.sum(tl.expand_dims(x, 1 - ALONG) * state, ALONG)
+                write *= gate
+            write -= gate * tl.sum(key_along * state, ALONG)
+        state += key_along * tl.expand_dims(write, ALONG)
+        out = scale * tl.sum(tl.expand_dims(query, 1 - ALONG) * state, ALONG)
         tl.store(o + value_at, out.to(o.dtype.element_ty), mask=inside_v)
     tl.store(at, state, mask=inside)
 

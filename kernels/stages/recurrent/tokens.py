@@ -55,28 +55,30 @@ def tokens_kernel(
     for t in range(tl.load(cu_seqlens + i_n), tl.load(cu_seqlens + i_n + 1)):
         key_at = (t * H + i_h) * K + channel
         value_at = (t * HV + i_hv) * V + column
-        x = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
-        y = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
-        z = tl.load(v + value_at, mask=inside_v, other=0.0).to(tl.float32)
+        query = tl.load(q + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        key = tl.load(k + key_at, mask=inside_k, other=0.0).to(tl.float32)
+        write = tl.load(v + value_at, mask=inside_v, other=0.0).to(tl.float32)
         if DECAY == CHANNEL:
             decay = tl.load(g + (t * G + i_hv // (HV // G)) * K + channel, mask=inside_k, other=0.0).to(tl.float32)
             state *= tl.exp(decay)[:, None]
         elif DECAY == SCALAR:
             state *= tl.exp(tl.load(g + t * G + i_hv // (HV // G)).to(tl.float32))
         if WRITE == CHANNEL:
-            z *= tl.load(w + value_at, mask=inside_v, other=0.0).to(tl.float32)
+            write *= tl.load(w + value_at, mask=inside_v, other=0.0).to(tl.float32)
         elif WRITE == SCALAR:
-            z *= tl.load(w + t * HV + i_hv).to(tl.float32)
+            write *= tl.load(w + t * HV + i_hv).to(tl.float32)
         if ERASE == CHANNEL:
-            e = y * tl.load(b + (t * B + i_hv // (HV // B)) * K + channel, mask=inside_k, other=0.0).to(tl.float32)
-            z -= tl.sum(e[:, None] * state, 0)
+            erase = key * tl.load(b + (t * B + i_hv // (HV // B)) * K + channel, mask=inside_k, other=0.0).to(
+                tl.float32
+            )
+            write -= tl.sum(erase[:, None] * state, 0)
         elif ERASE == SCALAR:
             gate = tl.load(b + t * B + i_hv // (HV // B)).to(tl.float32)
             if WRITE == NONE:
-                z *= gate
-            z -= gate * tl.sum(y[:, None] * state, 0)
-        state += y[:, None] * z[None, :]
-        out = scale * tl.sum(x[:, None] * state, 0)
+                write *= gate
+            write -= gate * tl.sum(key[:, None] * state, 0)
+        state += key[:, None] * write[None, :]
+        out = scale * tl.sum(query[:, None] * state, 0)
         tl.store(o + value_at, out.to(o.dtype.element_ty), mask=inside_v)
     if FINAL:
         tl.store(ht + state_at, state, mask=inside)
