@@ -19,9 +19,9 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.decay import pair_decay, sums
-from ..device.dyadic import exponentials, load_sixteen, scaled, stack
-from ..device.pair_grads import added, crossing, pair_grads, unstack
+from ..device.pair_grads import crossing, pair_grads
 from ..device.rows import load_decay, load_gate, load_rows
+from ..device.sixteen import added, exponentials, load_sixteen, scaled, stack, unstack
 from .fold import fold
 
 

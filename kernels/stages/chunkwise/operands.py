@@ -19,10 +19,10 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
+from ..device.sixteen import decays_of_rows, load_sixteen, negated, scaled, store_sixteen
 
-WARPS = 1
-"""Of a program: no product is made here, and no tile is searched."""
-UNROLL = tl.constexpr(4)
+THREAD = 64
+"""Elements of a tile that a thread holds. No product is made here, and no tile is searched."""
 
 
 class Operands(NamedTuple):
@@ -58,7 +58,7 @@ def operands_kernel(
     DECAY: tl.constexpr,
     ERASE: tl.constexpr,
 ):
-    # One program: one (chunk, value head), down the rows and up again.
+    # One program: one (chunk, value head).
     i_c = tl.program_id(0).to(tl.int64)
     i_hv = tl.program_id(1)
     start = tl.load(chunks + 2 * i_c)
@@ -69,41 +69,26 @@ def operands_kernel(
     i_g = i_hv // (HV // G)
     i_b = i_hv // (HV // B)
     channel = tl.arange(0, KP)
-    until = tl.zeros([KP], tl.float32)
-    for i in tl.range(0, C, loop_unroll_factor=UNROLL):
-        inside = (i < rows) & (channel < K)
-        until += load_row(g, start + i, i < rows, i_g, channel, G, K, DECAY)
-        up = tl.exp(until)
-        at = ((start + i) * HV + i_hv) * K + channel
-        x = load_row(q, start + i, i < rows, i_h, channel, H, K, CHANNEL)
-        tl.store(queries + at, (x * up).to(queries.dtype.element_ty), mask=inside)
-        if ERASE != NONE:
-            y = load_row(k, start + i, i < rows, i_h, channel, H, K, CHANNEL)
-            gate = load_row(b, start + i, i < rows, i_b, channel, B, K, ERASE)
-            tl.store(erasers + at, (-(gate * y) * up).to(erasers.dtype.element_ty), mask=inside)
-    if DECAY == CHANNEL:
-        tl.store(total + (i_c * HV + i_hv) * K + channel, tl.exp(until), mask=channel < K)
-    elif DECAY != NONE:
-        tl.store(total + i_c * HV + i_hv + channel, tl.exp(until), mask=channel == 0)
-    after = tl.zeros([KP], tl.float32)
-    for step in tl.range(0, C, loop_unroll_factor=UNROLL):
-        i = C - 1 - step
-        y = load_row(k, start + i, i < rows, i_h, channel, H, K, CHANNEL)
-        at = ((start + i) * HV + i_hv) * K + channel
-        tl.store(keys + at, (y * tl.exp(after)).to(keys.dtype.element_ty), mask=(i < rows) & (channel < K))
-        after += load_row(g, start + i, i < rows, i_g, channel, G, K, DECAY)
-
-
-@triton.jit
-def load_row(x, token, there, head, channel, HEADS: tl.constexpr, K: tl.constexpr, TIE: tl.constexpr):
-    """A row of one head of x [tokens, HEADS, K], or its number where x is one per head, as fp32 [channels]; 0 if not there."""
-    if TIE == CHANNEL:
-        value = tl.load(x + (token * HEADS + head) * K + channel, mask=there & (channel < K), other=0.0)
-    elif TIE == NONE:
-        value = tl.zeros_like(channel)
-    else:
-        value = tl.load(x + (token * HEADS + head) + tl.zeros_like(channel), mask=there & (channel < K), other=0.0)
-    return value.to(tl.float32)
+    query = load_sixteen(q, start, rows, i_h, channel, C, H, K, CHANNEL)
+    key = load_sixteen(k, start, rows, i_h, channel, C, H, K, CHANNEL)
+    if DECAY != NONE:
+        up, down, whole = decays_of_rows(load_sixteen(g, start, rows, i_g, channel, C, G, K, DECAY), C)
+        query = scaled(query, up)
+    store_sixteen(query, queries, start, rows, i_hv, channel, C, HV, K)
+    if ERASE != NONE:
+        erase = negated(scaled(load_sixteen(b, start, rows, i_b, channel, C, B, K, ERASE), key))
+        if DECAY != NONE:
+            erase = scaled(erase, up)
+        store_sixteen(erase, erasers, start, rows, i_hv, channel, C, HV, K)
+    if DECAY != NONE:
+        key = scaled(key, down)
+        first = tl.arange(0, C // 16)[:, None] == 0  # every row of the total is the same
+        if DECAY == CHANNEL:
+            at = total + (i_c * HV + i_hv) * K + tl.broadcast_to(channel[None, :], whole.shape)
+            tl.store(at, whole, mask=first & (channel[None, :] < K))
+        else:
+            tl.store(total + i_c * HV + i_hv + tl.zeros(whole.shape, tl.int32), whole, mask=first)
+    store_sixteen(key, keys, start, rows, i_hv, channel, C, HV, K)
 
 
 @triton.jit
@@ -156,7 +141,7 @@ def operands(
         chunks=layout.chunks,
         C=config.chunk_size,
         KP=shapes.K_block,
-        **launch_options(WARPS),
+        **launch_options(max(1, config.chunk_size * shapes.K_block // (32 * THREAD))),
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )
     return made

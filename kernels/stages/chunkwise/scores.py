@@ -17,7 +17,7 @@ from ...arguments.ties import NONE
 from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.chunk import chunk_scores
-from ..device.dyadic import blockwise_inverse
+from ..device.inverse import blockwise_inverse
 
 
 @triton.jit

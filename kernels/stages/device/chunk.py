@@ -9,19 +9,10 @@ import triton.language as tl
 
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from .decay import pair_decay, sums
-from .dyadic import (
-    activated,
-    blocks_to_tile,
-    dyadic_scores,
-    exponentials,
-    load_sixteen,
-    near_scores,
-    negated,
-    norms_of_rows,
-    scaled,
-    tile_to_blocks,
-)
+from .dyadic import dyadic_scores, near_scores
+from .inverse import blocks_to_tile, tile_to_blocks
 from .rows import load_decay, load_gate, load_rows, load_writes, reciprocal_norms
+from .sixteen import activated, exponentials, load_sixteen, negated, norms_of_rows, scaled
 
 STATE_ROWS = 64
 """Rows of a block of the state: the fewest that Hopper's matrix instructions take."""

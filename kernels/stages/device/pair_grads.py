@@ -10,32 +10,8 @@ import triton.language as tl
 
 from ...arguments.ties import NONE
 from .decay import meets
-from .dyadic import halves, merged, multiplied, neighbours, scaled, stack, to_end, to_start
-
-
-@triton.jit
-def unstack(tile):
-    """[16 * S, BK] as a tuple of 16 tensors [S, BK]: the inverse of `dyadic.stack`."""
-    S: tl.constexpr = tile.shape[0] // 16
-    return parted(tl.permute(tl.reshape(tile, (S, 16, tile.shape[1])), (1, 0, 2)))
-
-
-@triton.jit
-def parted(rows):
-    """[N, S, BK] as a tuple of N tensors [S, BK]."""
-    N: tl.constexpr = rows.shape[0]
-    S: tl.constexpr = rows.shape[1]
-    BK: tl.constexpr = rows.shape[2]
-    if N == 1:
-        return (tl.reshape(rows, (S, BK)),)
-    else:
-        # Channels last, or the compiler would spread neighbouring rows over threads.
-        even, odd = tl.split(tl.permute(tl.reshape(rows, (N // 2, 2, S, BK)), (0, 2, 3, 1)))
-        evens, odds = parted(even), parted(odd)
-        found = ()
-        for i in tl.static_range(N // 2):
-            found = found + (evens[i], odds[i])
-        return found
+from .dyadic import merged, neighbours, to_end, to_start
+from .sixteen import add_all, added, halves, multiplied, other_blocks, parted, scaled, stack, unstack
 
 
 @triton.jit
@@ -68,25 +44,6 @@ def load_near(daqk, dt, start, rows, head, C: tl.constexpr, HV: tl.constexpr, le
     if ERASE != NONE:
         weights += tl.load(dt + at, mask=inside & (sink >= 8), other=0.0)
     return weights
-
-
-@triton.jit
-def other_blocks(totals, blocks: tl.constexpr, LATER: tl.constexpr):
-    """Sums of the later (or earlier) rows in the same segment of `blocks` rows, of totals [S, BK]."""
-    S: tl.constexpr = totals.shape[0]
-    here = tl.arange(0, S)[:, None]
-    there = tl.arange(0, S)[None, :]
-    keep = (here // blocks == there // blocks) & (there > here if LATER else there < here)
-    return tl.sum(tl.where(keep[:, :, None], totals[None, :, :], 0.0), 1)
-
-
-@triton.jit
-def add_all(rows):
-    """The sum of a tuple of 16."""
-    total = rows[0]
-    for j in tl.static_range(1, 16):
-        total += rows[j]
-    return total
 
 
 @triton.jit
@@ -196,15 +153,6 @@ def far_grads(q_grad, e_grad, k_grad, decay_grad, q, e, k, up, down, a_grad, t_g
     k_added = scaled(down, unstack(of_keys))
     decay_grad = crossing(decay_grad, sinks, scaled(k, k_added), 1 << (level - 4))
     return added(q_grad, q_added), e_grad, added(k_grad, k_added), decay_grad
-
-
-@triton.jit
-def added(rows, others):
-    """Two tuples of 16, element by element."""
-    found = ()
-    for j in tl.static_range(16):
-        found = found + (rows[j] + others[j],)
-    return found
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from ...arguments.call import Call as InferenceCall
 from ...arguments.ties import NONE
 from ...configs.launch_options import launch_options
 from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
-from ..device.dyadic import blockwise_inverse
+from ..device.inverse import blockwise_inverse
 from ..prologue.normalise import EPS
 
 

@@ -23,21 +23,10 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, sequence, store_state
 from ..device.decay import pair_decay
-from ..device.dyadic import (
-    activated,
-    blocks_to_tile,
-    blockwise_inverse,
-    dyadic_scores,
-    exponentials,
-    load_sixteen,
-    near_scores,
-    negated,
-    norms_of_rows,
-    scaled,
-    stack,
-    tile_to_blocks,
-)
+from ..device.dyadic import dyadic_scores, near_scores
+from ..device.inverse import blocks_to_tile, blockwise_inverse, tile_to_blocks
 from ..device.rows import load_decay, load_rows, load_scalars, reciprocal_norms
+from ..device.sixteen import activated, exponentials, load_sixteen, negated, norms_of_rows, scaled, stack
 from ..prologue.normalise import EPS
 
 
