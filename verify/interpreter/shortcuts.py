@@ -8,6 +8,7 @@ language's own function runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -42,7 +43,7 @@ _CASTS = {
 
 
 def install(patch: Callable[[Any, str, Any], None], builder: HarnessBuilder, check_overflow: bool) -> None:
-    """Put the shortcuts in front of the operators of `tl.tensor`, its casts, and tl.load, tl.store and tl.where."""
+    """Put the shortcuts before the operators and casts of `tl.tensor`, and before what loads, stores, chooses and rearranges."""
     results = _Results()
     for names, logical in ((_ARITHMETIC, False), (_COMPARING, False), (_LOGICAL, True)):
         for name, op in names.items():
@@ -58,6 +59,8 @@ def install(patch: Callable[[Any, str, Any], None], builder: HarnessBuilder, che
         patch(module, "load", load)
         patch(module, "store", store)
         patch(module, "where", where)
+        for name, arrange in _ARRANGEMENTS.items():
+            patch(module, name, arrange(getattr(tl.core, name), results))
 
 
 class _Results:
@@ -184,6 +187,60 @@ def _casting(slow: Callable[..., Any], builder: HarnessBuilder, results: _Result
         return results(builder.cast_impl(self.handle, target).data, target, self.type.is_block())
 
     return to
+
+
+def _reshaping(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
+    def reshape(input: Any, *shape: Any, **options: Any) -> Any:
+        sizes = _numbers(shape)
+        if options or sizes is None or not _is_block(input) or math.prod(sizes) != input.handle.data.size:
+            return slow(input, *shape, **options)
+        return results(input.handle.data.reshape(sizes), input.dtype, True)
+
+    return reshape
+
+
+def _permuting(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
+    def permute(input: Any, *dims: Any, **options: Any) -> Any:
+        order = _numbers(dims)
+        if options or order is None or not _is_block(input) or sorted(order) != list(range(input.handle.data.ndim)):
+            return slow(input, *dims, **options)
+        return results(input.handle.data.transpose(order), input.dtype, True)
+
+    return permute
+
+
+def _joining(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
+    def join(a: Any, b: Any, **options: Any) -> Any:
+        alike = not options and _is_block(a) and _is_block(b) and a.dtype is b.dtype
+        if not alike or a.handle.data.shape != b.handle.data.shape:
+            return slow(a, b, **options)
+        return results(np.stack((a.handle.data, b.handle.data), -1), a.dtype, True)
+
+    return join
+
+
+def _splitting(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
+    def split(a: Any, **options: Any) -> Any:
+        if options or not _is_block(a) or a.handle.data.ndim < 2 or a.handle.data.shape[-1] != 2:
+            return slow(a, **options)
+        return tuple(results(a.handle.data[..., i], a.dtype, True) for i in (0, 1))
+
+    return split
+
+
+_ARRANGEMENTS = {"reshape": _reshaping, "permute": _permuting, "join": _joining, "split": _splitting}
+
+
+def _is_block(value: Any) -> bool:
+    return type(value) is tl.tensor and value.type.is_block()
+
+
+def _numbers(given: tuple[Any, ...]) -> list[int] | None:
+    """Sizes or axes, given one by one or in a tuple; None where they are something else."""
+    if len(given) == 1 and isinstance(given[0], (tuple, list, tl.tuple)):
+        given = tuple(given[0])
+    numbers = [x.value if isinstance(x, tl.constexpr) else x for x in given]
+    return numbers if all(type(x) is int for x in numbers) else None
 
 
 def _load(slow: Callable[..., Any], builder: HarnessBuilder, results: _Results) -> Callable[..., Any]:
