@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .api import gated_delta_rule, pack
+from .api import gated_delta_rule
 from .arguments.axes import check_flags
 from .arguments.checks import CallShape, check, check_contents, facts, may_read, read, recall, remember, shape_of
 from .configs.launch_config import LaunchConfig, Tile
@@ -92,13 +92,13 @@ def decode(
         options = {"scale": scaling, "cu_seqlens": cu_seqlens, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
         options |= {"use_gate_in_kernel": use_gate_in_kernel, "check_values": False}
         return _decode_in_torch((q, k, v, g, b, w), states, slots, state_v_first, options | raw)
-    o = library.decode(
-        q=pack(q),
-        k=pack(k),
-        v=pack(v),
-        g=None if g is None else pack(g),
-        b=None if b is None else pack(b),
-        w=None if w is None else pack(w),
+    return library.decode(
+        q=q.contiguous(),
+        k=k.contiguous(),
+        v=v.contiguous(),
+        g=None if g is None else g.contiguous(),
+        b=None if b is None else b.contiguous(),
+        w=None if w is None else w.contiguous(),
         A_log=A_log,
         dt_bias=dt_bias,
         normalise=use_qk_l2norm_in_kernel,
@@ -111,7 +111,6 @@ def decode(
         block=tile.block,
         num_warps=tile.num_warps,
     )
-    return o.view(v.shape)
 
 
 _RIGHT: dict[Any, CallShape] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import torch
 
@@ -11,9 +12,9 @@ NONE, SCALAR, CHANNEL = 0, 1, 2
 """How a gate is tied; `ties.py` hands these numbers to kernels."""
 
 
-def tie(gate: torch.Tensor | None) -> int:
-    """A packed gate [tokens, heads] is one number per head, [tokens, heads, channels] one per channel."""
-    return NONE if gate is None else gate.dim() - 1
+def tie(gate: torch.Tensor | None, lead: int = 1) -> int:
+    """A gate [tokens, heads] is one number per head, [tokens, heads, channels] one per channel. lead: axes of tokens."""
+    return NONE if gate is None else gate.dim() - lead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +41,12 @@ class Shapes:
         b: torch.Tensor | None,
         w: torch.Tensor | None,
     ) -> Shapes:
-        """From packed tensors q [tokens, H, K], v [tokens, HV, V] and the gates."""
-        tokens, H, K = q.shape
-        HV, V = v.shape[1:]
-        G, B = HV if g is None else g.shape[1], HV if b is None else b.shape[1]
-        return _shapes(tokens, H, HV, G, B, K, V, tie(g), tie(b), tie(w))
+        """From q [tokens, H, K], v [tokens, HV, V] and the gates, where tokens may be two axes, batch and time."""
+        *tokens, H, K = q.shape
+        lead = len(tokens)
+        HV, V = v.shape[lead:]
+        G, B = HV if g is None else g.shape[lead], HV if b is None else b.shape[lead]
+        return _shapes(prod(tokens), H, HV, G, B, K, V, tie(g, lead), tie(b, lead), tie(w, lead))
 
     @property
     def K_block(self) -> int:

@@ -136,7 +136,8 @@ def walk_pool(
     block: int,
     num_warps: int,
 ) -> torch.Tensor:
-    """o [tokens, HV, V] of packed tensors; `states` [S, HV, K, V] fp32 (or [S, HV, V, K]) holds the new states afterwards."""
+    """o like v of contiguous tensors, [tokens, ...] or [B, T, ...]; `states` [S, HV, K, V] fp32 (or [S, HV, V, K]) holds the new
+    states afterwards."""
     shapes = Shapes.of(q, v, g, b, w)
     block = min(block, shapes.V_block)
     o = torch.empty_like(v)
