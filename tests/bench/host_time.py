@@ -84,7 +84,7 @@ def ours(rule: str) -> dict[str, Call]:
     slots = torch.empty(SEQUENCES, dtype=torch.int32)
     step, prompt, leaves = inputs(rule, SEQUENCES, 1), inputs(rule, 1, TOKENS), inputs(rule, 1, TOKENS, grad=True)
     short = inputs(rule, SEQUENCES, 8)
-    boundaries = torch.empty(9, dtype=torch.int64)
+    boundaries = torch.arange(9) * (TOKENS // 8)
     tables = chunk_indices(boundaries, TOKENS)
     raw = {"A_log": torch.empty(HEADS)}
     raw["dt_bias"] = torch.empty(HEADS * (1 if rule == "gdn" else DIM))
