@@ -54,9 +54,22 @@ def test_a_decoding_step_moves_every_state_once_each_way(tmp_path: Path):
     assert "tokens_kernel" in text
 
 
+def test_a_step_of_training_moves_no_more_than_written_down(tmp_path: Path):
+    path = tmp_path / "bytes.json"
+    code, text = run("--backward", "--rule", "gdn2", "--tokens", "64", "--config", "c32", "--json", str(path))
+    assert code == 0, text
+    (call,) = json.loads(path.read_text())["calls"]
+    assert call["kernel"] == "chunk_train/staged"
+    # Per token: the six inputs twice and their gradients, 1792 bytes each time; the output and its gradient, 256 each.
+    assert call["ideal"] == 5888
+    assert call["ideal"] < call["unique"] <= 3.8 * call["ideal"] <= call["requested"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--backward", "--decode"), "neither --decode nor another --device"),
+        (("--backward", "--device", "sm_90"), "neither --decode nor another --device"),
         (("--rule", "nonsense"), "unknown rule 'nonsense'"),
         (("--dtype", "fp8"), "--dtype is 'fp8'"),
         (("--options", "fast"), "--options is 'fast'"),

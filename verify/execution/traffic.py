@@ -84,8 +84,12 @@ class CallTraffic:
         }
 
 
-def measure(target: str, kernel: Any, case: Case) -> CallTraffic:
-    """Count one forward call in the interpreter. Raises KernelRaised, also for an access out of bounds."""
+def measure(target: str, kernel: Any, case: Case, *, backward: bool = False) -> CallTraffic:
+    """Count one call in the interpreter, forward, or forward and backward.
+
+    A backward pass is a call of its own: ideally it reads every input and the gradients that come in, and writes one of each
+    input. Raises KernelRaised, also for an access out of bounds.
+    """
     from ..interpreter import session
     from ..interpreter.addresses.traffic import TORCH, Counting, TorchTraffic
 
@@ -94,7 +98,7 @@ def measure(target: str, kernel: Any, case: Case) -> CallTraffic:
     # As on a GPU, where checking the contents of inputs would cost a synchronisation.
     unchecked = replace(kernel, run=partial(kernel.run, **kernel.trusting))
     with session(counting=counting) as watched, TorchTraffic(counting):
-        outputs = execute.run(unchecked, case, made, gradients=False)
+        outputs = execute.run(unchecked, case, made, gradients=backward)
     if watched.faults:
         raise KernelRaised(f"{len(watched.faults)} accesses out of bounds; the first: {watched.faults[0]}", "memory")
     rows = problem.T * problem.B * problem.HV
@@ -105,6 +109,7 @@ def measure(target: str, kernel: Any, case: Case) -> CallTraffic:
     for launch in launches:
         stages.setdefault(launch.kernel, []).append(launch)
     given = [tensor for name, tensor in made.items() if name not in ("do", "dht")]
+    pulled = [*made.values()] if backward else []
     return CallTraffic(
         target=target,
         kernel=kernel.name,
@@ -120,7 +125,7 @@ def measure(target: str, kernel: Any, case: Case) -> CallTraffic:
             )
             for name, found in stages.items()
         ),
-        ideal=_bytes([*given, *outputs.values()]) / rows,
+        ideal=_bytes([*given, *pulled, *outputs.values()]) / rows,
     )
 
 

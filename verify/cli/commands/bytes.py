@@ -41,6 +41,8 @@ Examples:
 
   verify bytes --decode --batch 64       one token for 64 sequences
 
+  verify bytes --backward --stages       a step of training, every kernel
+
   verify bytes --device sm_90 --stages   every launch as compiled
 """
 
@@ -52,6 +54,9 @@ def count_bytes(
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Rules; gdn2, kda and gdn by default.")] = None,
     kernel: KernelOption = None,
     decode: Annotated[bool, typer.Option("--decode", help="One token per sequence, with states.")] = False,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Forward and backward, of kernels that have both.")
+    ] = False,
     tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens per sequence.")] = 256,
     batch: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences.")] = 1,
     heads: Annotated[int, typer.Option(min=1, max=MOST, help="Heads of q, k and v.")] = 1,
@@ -66,7 +71,7 @@ def count_bytes(
     device: DeviceOption = Device.interpreter,
     json_path: JsonOption = None,
 ) -> None:
-    """Count what a forward call reads and writes: different bytes per launch, and all that its programs ask for.
+    """Count what a call reads and writes: different bytes per launch, and all that its programs ask for.
 
     With --device sm_90, what the compiled programs do: sectors of global memory and their use, wavefronts of shared memory
     against the ideal, products, and trips of loops.
@@ -79,6 +84,10 @@ def count_bytes(
     wanted = tuple(options.split(",")) if options else ()
     if not set(wanted) <= {"l2norm", "gate"}:
         usage(f"--options is {options!r}; accepted: l2norm, gate, or both separated by a comma")
+    if backward and (decode or device not in (Device.auto, Device.interpreter)):
+        usage(
+            "--backward: counted in the interpreter, of the chunkwise kernels; accepted: neither --decode nor another --device"
+        )
     place = prepare(Device.interpreter if device is Device.auto else device)
     compiled = place != "interpreter"
 
@@ -122,7 +131,7 @@ def count_bytes(
         except ValueError as error:
             usage(str(error))
         for judged in targets:
-            for one in _kernels(judged.kernels, op, patterns, problem):
+            for one in _kernels(judged.kernels, op, patterns, problem, backward):
                 best = served.get((one.name, name), {}).get(channels, ())
                 case = Case(problem=problem, config=launch or (best or one.configs(problem))[0])
                 with stderr.status(f"counting {one.name} on {name}"):
@@ -130,7 +139,7 @@ def count_bytes(
                         if compiled:
                             counted.append(count(judged.name, one, case, place))
                         else:
-                            found.append(measure(judged.name, one, case))
+                            found.append(measure(judged.name, one, case, backward=backward))
                     except (KernelRaised, Unsupported) as error:
                         stderr.print(f"{one.name} on {name}: {error}", soft_wrap=True, markup=False)
                         raise typer.Exit(FAILED if isinstance(error, KernelRaised) else NOT_JUDGED) from None
@@ -144,28 +153,29 @@ def count_bytes(
         _show(counts.table(counted, place, launches=stages))
         stdout.print(counts.NOTE, soft_wrap=True)
     else:
-        _print(found, stages)
+        _print(found, stages, backward)
     if json_path is not None:
         calls = [call.document() for call in (counted or found)]
         write(json_path, {"schema": 1, **({"device": place} if compiled else {}), "calls": calls})
 
 
-def _kernels(kernels: Any, op: str, patterns: list[str], problem: Any) -> list[Any]:
+def _kernels(kernels: Any, op: str, patterns: list[str], problem: Any, backward: bool) -> list[Any]:
     return [
         kernel
         for name, kernel in kernels.items()
         if kernel.needs_triton
         and kernel.op.startswith(op)
+        and (kernel.differentiable or not backward)
         and any(fnmatchcase(name, pattern) for pattern in patterns)
         and kernel.accepts(problem) is True
     ]
 
 
-def _print(calls: list[CallTraffic], stages: bool) -> None:
+def _print(calls: list[CallTraffic], stages: bool, backward: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title="bytes per token and value head, forward")
+    table = Table(title=f"bytes per token and value head, forward{' and backward' if backward else ''}")
     for heading in ("rule", "kernel", "launches", "read", "written", "different", "of ideal", "requested"):
         table.add_column(heading, justify="left" if heading in ("rule", "kernel") else "right", no_wrap=True)
     for call in calls:
@@ -190,7 +200,10 @@ def _print(calls: list[CallTraffic], stages: bool) -> None:
             table.add_row(*(f"{cell:,.0f}" if isinstance(cell, float) else str(cell) for cell in row))
     _show(table)
     ideals = dict.fromkeys((call.problem.rule.name, f"{call.ideal:,.0f}") for call in calls)
-    stdout.print("ideal, every input once in and every output once out: " + ", ".join(f"{r} {b}" for r, b in ideals))
+    passes = " in each pass" if backward else ""
+    stdout.print(
+        f"ideal, every input once in{passes} and every output once out: " + ", ".join(f"{r} {b}" for r, b in ideals)
+    )
 
 
 def _show(table: Table) -> None:
