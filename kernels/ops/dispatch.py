@@ -45,8 +45,7 @@ def choose_config(
     """
     # A call that names a variant gets the default of that variant.
     default = default_config(op if variant in (None, "packed", "staged") else "", _DTYPES[q.dtype], shape.K)
-    rule = _rule_name(shape.decay, shape.erase, shape.write)
-    if rule is None or not can_look_up(q):
+    if not can_look_up(q) or (rule := _rule_name(shape.decay, shape.erase, shape.write)) is None:
         return default
     gpu = _gpu(q.device)
     answer = lookup(
@@ -83,7 +82,7 @@ def _worth(answer: Answer) -> str:
 
 
 def can_look_up(q: torch.Tensor) -> bool:
-    """Whether there are tables for where q lies. A traced call cannot look anything up: its sizes are symbols."""
+    """Whether there are tables for where q lies. What is traced looks up when it runs (`traced`): its sizes may be symbols."""
     return q.is_cuda and not torch.compiler.is_compiling()
 
 

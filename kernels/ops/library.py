@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..arguments.call import PER_TOKEN, Call
-from ..configs.launch_config import LaunchConfig
+from ..configs.launch_config import LaunchConfig, chunk_size_of
 from ..stages.inference.fused import infer_fused
 from ..stages.inference.packed import infer_packed
 from ..stages.prologue import activate, normalise
@@ -26,6 +26,7 @@ from ..stages.recurrent.pool import walk_pool
 from ..stages.recurrent.tokens import walk_tokens
 from . import staged
 from .operator import Operator
+from .traced import resolved
 
 _INPUTS = "Tensor q, Tensor k, Tensor v, Tensor? g, Tensor? b, Tensor? w"
 _CALL = f"{_INPUTS}, Tensor? h0, Tensor? cu_seqlens, Tensor? chunks, Tensor? first_chunk, int sequences, float scale, str config"
@@ -36,8 +37,8 @@ parse_config = lru_cache(maxsize=1024)(LaunchConfig.parse)
 """Configurations travel as text; every call of an operator reads one."""
 
 
-def _call(config: str, **arguments: Any) -> Call:
-    return Call(config=parse_config(config), **arguments)
+def _call(config: str, *, final: bool = False, **arguments: Any) -> Call:
+    return Call(config=parse_config(resolved(config, final=final, **arguments)), **arguments)
 
 
 def _empty_states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
@@ -53,7 +54,7 @@ def _inference(name: str, run: Callable[..., tuple[Tensor, Tensor]], *more: str)
     """An operator that gives (o, ht) and has no backward; `run` takes a `Call` and `final`."""
 
     def body(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor]:
-        return run(_call(**arguments), final=final)
+        return run(_call(final=final, **arguments), final=final)
 
     return Operator(name, f"({', '.join((_CALL, *more))}, bool final) -> (Tensor, Tensor)", body, _fake_inference)
 
@@ -70,12 +71,12 @@ chunk_packed = _inference("chunk_packed", infer_packed, _RAW)
 
 def _train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
-    return staged.forward(_call(**arguments), final=final)
+    return staged.forward(_call(final=final, **arguments), final=final)
 
 
 def _fake_train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     q, v = arguments["q"], arguments["v"]
-    aqk = q.new_empty(q.shape[0], v.shape[1], parse_config(arguments["config"]).chunk_size)
+    aqk = q.new_empty(q.shape[0], v.shape[1], chunk_size_of(arguments["config"]))
     a = torch.empty_like(aqk) if arguments["b"] is not None else q.new_empty(0)
     return *_fake_inference(final=final, **arguments), aqk, a
 

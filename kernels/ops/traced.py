@@ -1,0 +1,67 @@
+"""A traced call looks its configuration up when it runs: while it is traced there is no device, and its sizes may be symbols.
+
+It carries the safe default, from which a tracer reads what shapes depend on, and behind it a mark.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor
+
+from ..arguments.checks import CallShape, Tie
+from ..arguments.shapes import Shapes
+from ..configs.launch_config import chunk_size_of, variant_of
+from .dispatch import choose_config
+
+MARK = ",served"
+_TIES: tuple[Tie, ...] = ("none", "scalar", "channel")
+_WRITES: tuple[Literal["tied", "scalar", "channel"], ...] = ("tied", "scalar", "channel")
+
+
+def marked(default: str, *, l2norm: bool, gate: bool) -> str:
+    """The token of a configuration that is looked up when the call runs. l2norm, gate: whether a first stage has done these."""
+    return default + MARK + "+l2norm" * l2norm + "+gate" * gate
+
+
+def resolved(config: str, *, final: bool, **arguments: Any) -> str:
+    """The token itself, or what is served for a marked one: the default again where shapes that were traced would change."""
+    default, mark, options = config.partition(MARK)
+    if not mark:
+        return config
+    op = "chunk_fwd" if variant_of(default) == "packed" else "chunk_train"
+    found = choose_config(
+        op,
+        _shape(**arguments),
+        arguments["q"],
+        variant=None,
+        packed=arguments["cu_seqlens"] is not None,
+        states=arguments["h0"] is not None or final,
+        l2norm="l2norm" in options,
+        gate="gate" in options,
+    )
+    # Training keeps the scores of its chunks from the forward pass to the backward.
+    alike = op == "chunk_fwd" or chunk_size_of(found) == chunk_size_of(default)
+    return found if alike and variant_of(found) == variant_of(default) else default
+
+
+def _shape(
+    *, q: Tensor, v: Tensor, g: Tensor | None, b: Tensor | None, w: Tensor | None, cu_seqlens: Tensor | None,
+    sequences: int, **_: Any,
+) -> CallShape:  # fmt: skip
+    shapes = Shapes.of(q, v, g, b, w)
+    batch = 1 if cu_seqlens is not None else max(sequences, 1)
+    return CallShape(
+        decay=_TIES[shapes.DECAY],
+        erase=_TIES[shapes.ERASE],
+        write=_WRITES[shapes.WRITE],
+        B=batch,
+        T=shapes.tokens // batch,
+        H=shapes.H,
+        HV=shapes.HV,
+        K=shapes.K,
+        V=shapes.V,
+        N=sequences,
+        decay_heads=shapes.G,
+        erase_heads=shapes.B,
+    )
