@@ -177,7 +177,9 @@ class Memory:
         item, program = max(1, dtype.primitive_bitwidth // 8), _program()
         on = np.broadcast_to(mask, addresses.shape)
         places = [(region, on & region.contains(addresses, item)) for region in self._regions]
-        before = [(region, here, addresses[here], _bits(addresses[here], item)) for region, here in places if here.any()]
+        before = [
+            (region, here, addresses[here], _bits(addresses[here], item)) for region, here in places if here.any()
+        ]
         yield
         for region, here, at, old in before:
             touched, index = self._touched_of(region, item), self._index(region, at, item)
