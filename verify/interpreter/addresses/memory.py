@@ -113,8 +113,8 @@ class Region:
 class Memory:
     """The memory check of a session.
 
-    races: look for elements that several programs, or threads of one, touch, too. contents: look at what tensors hold, which an address
-    alone does not need.
+    races: look for elements that several programs, or threads of one, touch, too. contents: look at what tensors hold, which an
+    address alone does not need.
     """
 
     def __init__(self, *, races: bool = False, contents: bool = True) -> None:

@@ -15,7 +15,10 @@ _PLACES = 40
 
 
 class Turns:
-    """Stretches of a program between barriers, and the places of tiles, as numbers. warps: of a program; threads of one go together."""
+    """Stretches of a program between barriers, and the places of tiles, as numbers.
+
+    warps: of a program; the threads of one go together.
+    """
 
     def __init__(self) -> None:
         self.warps = 1
