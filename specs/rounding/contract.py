@@ -16,10 +16,12 @@ class Rounding:
     """Rounding to nearest: the error is at most `unit` * |x|, or half a `quantum` where that is more.
 
     unit: the unit roundoff, 2^-p for p significant bits. quantum: the distance of the numbers next to zero.
+    apart: what lies between two tokens is the difference of sums from the beginning of the chunk, each of them rounded.
     """
 
     unit: float
     quantum: float
+    apart: bool = False
 
     def amplitude(self, x: np.ndarray) -> np.ndarray:
         """The largest error of rounding `x`, element by element."""
@@ -35,6 +37,13 @@ FP16 = Rounding(unit=2.0**-11, quantum=2.0**-24)
 FP32_SUM = Rounding(unit=4 * FP32.unit, quantum=FP32.quantum)
 """An fp32 sum of a chunk's log-decays. 64 running sums of one sign, each rounded, are off by sqrt(64 / 3) = 4.6 times
 what one rounding of the total costs."""
+
+DIFFERENCE_OF_SUMS = Rounding(unit=FP32_SUM.unit, quantum=FP32.quantum, apart=True)
+"""The same of a chunkwise function that takes the decay between two tokens as a difference of running sums: it is off by what
+the sums are, however little lies between the two."""
+
+FORGETS_ALL = 104.0
+"""exp(-104) is 0 in fp32: who takes differences of sums may take this for any stronger decay, and does not lose by it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic.numbers import Float64, Site
-from .contract import EXACT, PrecisionContract, Rounding
+from .contract import EXACT, FORGETS_ALL, PrecisionContract, Rounding
 
 _POOL = 2**21
 """Random numbers drawn in advance."""
@@ -42,6 +42,8 @@ class Noisy(Float64):
         relative, lost = self._pools(rounding)
         moved = x * self._window(relative, shape)
         moved += self._window(lost, shape)
+        if rounding.apart:
+            moved += rounding.unit * self._sums(x) * self._window(self._pool, x.shape)
         return moved
 
     def matmul(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -70,3 +72,10 @@ class Noisy(Float64):
         start = int(self._rng.integers(max(len(pool) - size, len(pool) // 2)))
         window = pool[start : start + size]
         return window.reshape(shape) if len(window) == size else np.resize(window, shape)
+
+    def _sums(self, g: np.ndarray) -> np.ndarray:
+        """Running sums of log-decays [..., T, heads, channels] from the beginning of their chunk, without their sign."""
+        total = np.minimum(np.abs(g), FORGETS_ALL).cumsum(axis=-3)
+        chunk = self.contract.chunk or 1
+        before = np.arange(g.shape[-3]) // chunk * chunk - 1
+        return total - np.where(before[:, None, None] >= 0, total[..., before, :, :], 0.0)

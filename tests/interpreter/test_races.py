@@ -84,3 +84,53 @@ def test_a_grid_that_no_gpu_takes_is_refused():
     o = torch.zeros(1, dtype=torch.int32)
     with session(), pytest.raises(ValueError, match="65536 programs along y"):
         product_kernel[(1, 65_536)](o, 3)
+
+
+@triton.jit
+def scratch_kernel(x, s, o, HOW: tl.constexpr, BARRIER: tl.constexpr, B: tl.constexpr):
+    """x, doubled, by way of the scratch s; HOW says in which arrangement it is read back."""
+    i, j = tl.arange(0, B)[:, None], tl.arange(0, B)[None, :]
+    tile, at = i * B + j, tl.program_id(0) * B * B
+    if HOW == "stored twice":
+        tl.store(s + at + j * B + i, tl.zeros([B, B], tl.float32))
+    if HOW == "by all":
+        tl.store(s + at + 0 * tile, tl.zeros([B, B], tl.float32) + 1)
+        tl.store(o + at + tile, tl.load(x + at + tile) * 2 + tl.load(s + at + 0 * tile) - 1)
+    elif HOW == "of before":
+        tl.store(o + at + tile, tl.load(x + at + tile) * tl.load(s + at + j * B + i))
+    else:
+        if BARRIER:
+            tl.debug_barrier()
+        tl.store(s + at + tile, tl.load(x + at + tile) * 2)
+        if BARRIER:
+            tl.debug_barrier()
+        if HOW == "transposed":
+            tl.store(o + at + j * B + i, tl.load(s + at + j * B + i))
+        elif HOW == "row by row":
+            for r in range(B):
+                tl.store(o + at + r * B + tl.arange(0, B), tl.load(s + at + r * B + tl.arange(0, B)))
+        elif HOW == "upside down":
+            tl.store(o + at + tile, tl.load(s + at + (B - 1 - i) * B + j))
+        else:
+            tl.store(o + at + tile, tl.load(s + at + tile))
+
+
+def through_scratch(how, *, barrier=False, warps=4, programs=2, B=4):
+    x, s, o = torch.randn(programs, B, B), torch.full((programs, B, B), 2.0), torch.empty(programs, B, B)
+    with session(memory=True, races=True) as run:
+        scratch_kernel[(programs,)](x, s, o, how, barrier, B, num_warps=warps)
+    return run.faults
+
+
+@pytest.mark.parametrize("how", ["transposed", "row by row", "upside down", "stored twice"])
+def test_what_another_thread_stored_needs_a_barrier(how):
+    (found,) = through_scratch(how)
+    assert (found.fault, found.kind) == ("no barrier", "store" if how == "stored twice" else "load")
+    assert "no tl.debug_barrier()" in str(found)
+    assert not through_scratch(how, barrier=True)
+    assert not through_scratch(how, warps=1)
+
+
+@pytest.mark.parametrize("how", ["same", "by all", "of before"])
+def test_what_a_thread_stored_itself_needs_none(how):
+    assert not through_scratch(how)

@@ -9,7 +9,17 @@ import pytest
 
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.call_styles import ALONE, AXES, FORWARD_ONLY, _parts, meaning, styles, words
+from deltaproof.verify.cases.call_styles import (
+    ALONE,
+    AXES,
+    FORWARD_ONLY,
+    OF_GATES,
+    _parts,
+    meaning,
+    shared,
+    styles,
+    words,
+)
 from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
@@ -61,6 +71,14 @@ def test_the_rules_of_a_kernel_share_the_lattice():
     ]
     met = [case.style for cell in cells for case in known_cases(cell, prop, STAGED, PROFILES["merge"], 0)]
     assert sorted(met) == sorted(styles())
+
+
+@pytest.mark.parametrize("among", [tuple(RULES), ("linear", "gdn"), ("gla", "delta_rule", "linear"), ("gdn2",)])
+def test_what_is_said_of_a_gate_is_met_by_a_rule_that_has_it(among: tuple[str, ...]):
+    for style, rule in shared(among).items():
+        for word in set(words(style)) & set(OF_GATES):
+            able = [name for name in among if set(OF_GATES[word]) & set(RULES[name].gates)]
+            assert rule in able or not able, (style, rule)
 
 
 def test_a_failure_shrinks_to_the_word_that_it_needs():

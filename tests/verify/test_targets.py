@@ -325,3 +325,15 @@ def test_every_chunk_size_that_a_function_takes_is_asked_of_it():
     problem = Problem(rule=RULES["gdn"], T=4, K=3, V=2, **NO_STATES)
     assert [config.chunk_size for config in kernel.configs(problem)] == [64, 32]
     assert verdict("tests.helpers.toy_targets:sized_gdn", "equality").status == "failed"
+
+
+@pytest.mark.parametrize("regime", ["fla", "trained_gates", "forget_spike"])
+def test_decays_as_differences_of_sums_are_held_however_they_vary_in_a_chunk(regime: str):
+    several = {"B": 1, "T": 60, "K": 1, "V": 1, "regime": regime, **NO_STATES}
+    assert [outcome("chunk_gdn", "error", **{**several, "seed": seed}).status for seed in (16, 38)] == ["held"] * 2
+
+
+def test_what_a_difference_of_sums_loses_at_a_reset_still_fails():
+    reset = {"B": 1, "T": 60, "K": 4, "V": 3, "regime": "reset", **NO_STATES}
+    lost = [outcome("chunk_gdn", "error", **{**reset, "seed": seed}) for seed in range(6)]
+    assert ("failed", "instability") in [(one.status, one.kind) for one in lost]

@@ -6,9 +6,12 @@ of different axes meet in some row of the lattice, but for those that go alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from allpairspy import AllPairs
+
+from ...specs.rule import NAMED
 
 AXES: dict[str, dict[str, str]] = {
     "layout": {
@@ -46,6 +49,8 @@ AXES: dict[str, dict[str, str]] = {
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
 ALONE = ("types", "tuning")
 """Axes whose words are crossed with no other: types need a budget, which is dear, and tuning is of kernels that few have."""
+OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
+"""Words that say something of a rule that has one of these gates."""
 _OF_GRADIENTS = ("gradients asked", "pulled", "backward")
 
 
@@ -78,6 +83,20 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
         full = {axis: ["", *known] for axis, known in axes.items() if axis not in ALONE}
         rows = [*_rows({**full, "mode": ["", "checkpoint"]}), *rows]
     return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes[axis]))))
+
+
+def shared(among: Sequence[str], gradients: bool = True) -> dict[str, str]:
+    """Every row, and the rule that is to meet it where a kernel takes `among`: one of which it says something, in turn."""
+    found = {}
+    for index, style in enumerate(styles(gradients)):
+        fitting = [rule for rule in among if _says_something(style, rule)] or list(among)
+        found[style] = fitting[index % len(fitting)]
+    return found
+
+
+def _says_something(style: str, rule: str) -> bool:
+    gates = set(NAMED[rule].gates)
+    return all(gates & set(OF_GATES[word]) for word in words(style) if word in OF_GATES)
 
 
 def _rows(axes: dict[str, list[str]]) -> list[str]:

@@ -161,6 +161,10 @@ class HarnessBuilder(InterpreterBuilder):
         else:
             triton_interpreter._interpreter.store(addresses, value.data, on)
 
+    def create_barrier(self) -> None:
+        if self.memory is not None:
+            self.memory.barrier()
+
     def create_atomic_cas(self, ptr: Handle, cmp: Handle, val: Handle, sem: Any, scope: Any) -> Handle:
         require_one_process()
         if self.memory is not None:

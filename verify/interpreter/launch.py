@@ -26,6 +26,10 @@ MOST_PROGRAMS = (2**31 - 1, 2**16 - 1, 2**16 - 1)
 """Along each axis of a grid (CUDA C++ Programming Guide, technical specifications per compute capability)."""
 
 
+WARPS = 4
+"""Of a program whose launch does not say."""
+
+
 class ProgramError(InterpreterError):
     """A kernel raised. program: the one that did."""
 
@@ -39,6 +43,7 @@ class Launch:
     """A launch whose arguments have been checked and bound.
 
     function: the runnable kernel. arguments: by name, as the caller gave them. constants: which of them are constexprs.
+    warps: of each program.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Launch:
     grid: Program
     arguments: dict[str, Any]
     constants: frozenset[str]
+    warps: int
 
     @property
     def device_arguments(self) -> dict[str, Any]:
@@ -87,6 +93,7 @@ def bind(
         grid=_grid(kernel.__name__, grid(arguments) if callable(grid) else grid),
         arguments=arguments,
         constants=_constants(kernel.fn),
+        warps=kwargs.get("num_warps", WARPS),
     )
     for tensor in launch.tensors:
         if tensor.device.type != "cpu":

@@ -124,7 +124,7 @@ def session(
         launch = bind(kernel, rewrite(kernel), grid, args, kwargs)
         note_launch(kernel.fn, launch)
         if checker is not None:
-            checker.begin(launch.name, launch.tensors)
+            checker.begin(launch.name, launch.tensors, launch.warps)
         with observed(arithmetic, kernel.fn, launch, checker):
             if last_program and launch.name not in whole:
                 token = ends_of_loops.set(cut_loops)

@@ -10,7 +10,7 @@ from ...kernels.configs.launch_config import STAGES, LaunchConfig
 from ...specs.problem import DType, Problem
 from ...specs.rule import NAMED, Rule
 from ..cases import pairwise, production, regressions
-from ..cases.call_styles import styles
+from ..cases.call_styles import shared
 from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
@@ -48,8 +48,8 @@ def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> lis
     problem = production.small(NAMED[cell.rule], lambda one: _takes(kernel, prop, one))
     if problem is None:
         return []
-    place = cell.shared().index(cell.rule) if cell.rule in cell.shared() else 0
-    mine = styles(kernel.differentiable)[place :: len(cell.shared())]
+    rules = cell.shared() if cell.rule in cell.shared() else (cell.rule,)
+    mine = [style for style, rule in shared(rules, kernel.differentiable).items() if rule == cell.rule]
     count, start = min(profile.styles, len(mine)), cell.seed(0)
     # Spread over the lattice, whose first rows hold most words.
     taken = [mine[(start + index * len(mine) // count) % len(mine)] for index in range(count)]

@@ -19,7 +19,7 @@ from ...kernels.configs.launch_config import LaunchConfig
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
-from ...specs.rounding.contract import FP32, Rounding
+from ...specs.rounding.contract import Rounding
 from ...specs.rule import RULES
 
 Tensor = torch.Tensor
@@ -27,10 +27,6 @@ Option = Literal["scale", "initial_state", "output_final_state", "cu_seqlens", "
 
 _BOUNDED_RATE, _BOUNDED_BIAS = 0.5, 0.25
 """A_log and dt_bias of calls whose decay is written as a bounded gate: neither 0, so that both take part."""
-DIFFERENCE_OF_SUMS = Rounding(unit=64 * FP32.unit, quantum=FP32.quantum)
-"""What a chunkwise function loses that takes the decay between two tokens as a difference of running sums, which is off by
-what the sums are: by up to 64 times what one term is, where the terms of a chunk are alike. Where they are not, as after a
-reset, the loss is far beyond this, and fails."""
 _BETA_MARGIN, _GATE_MARGIN = 1e-6, 1e-8
 """How far from its ends, in units of its range, a gate may come that is written as a sigmoid."""
 

@@ -23,9 +23,9 @@ from typing import Any
 
 from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
-from ...specs.rounding.contract import FP32, Rounding
+from ...specs.rounding.contract import DIFFERENCE_OF_SUMS, FP32, Rounding
 from . import FLA, Target
-from .convention import DIFFERENCE_OF_SUMS, Adapted, Convention, Option, adapt
+from .convention import Adapted, Convention, Option, adapt
 
 WEAKEST_KNOWN_GOOD = -5.0
 """The package's default path is known to be right for a log decay between this and 0 per token."""

@@ -15,11 +15,12 @@ import torch
 from ...kernels.configs.launch_config import LaunchConfig
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
+from ...specs.rounding.contract import DIFFERENCE_OF_SUMS
 from ...specs.rule import RULES, Rule
 from ..cases.case import Case
 from ..execution import execute
 from . import Target
-from .convention import DIFFERENCE_OF_SUMS, Adapted, Convention, Option, adapt
+from .convention import Adapted, Convention, Option, adapt
 
 _TENSORS: dict[str, tuple[str, ...]] = {"q": ("q", "query"), "k": ("k", "key"), "v": ("v", "value")}
 _NAMES: dict[str, tuple[str, ...]] = {"g": ("g", "gk"), "b": ("b", "beta"), "w": ("w",)}

@@ -20,17 +20,19 @@ from triton.runtime import interpreter as triton_interpreter
 
 from ..records import Place, kernel_place
 from .races import Touched
+from .threads import Kept, Turns
 
 Kind = Literal["load", "store", "atomic"]
-Fault = Literal["out of bounds", "never written", "race"]
+Fault = Literal["out of bounds", "never written", "race", "no barrier"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFault:
     """Accesses of one sort by one source line of one kernel that it must not make.
 
-    fault: "out of bounds"; "never written", a load of an element that still holds what its allocation held; or "race",
-    an element that another program of the launch writes, or reads before it is changed here.
+    fault: "out of bounds"; "never written", a load of an element that still holds what its allocation held; "race",
+    an element that another program of the launch writes, or reads before it is changed here; or "no barrier", an element
+    that another thread of the same program has stored and that no barrier orders.
     file, line: of the load or store. program: of the first fault. count: elements, over all programs.
     distance: of the farthest one, in bytes from the nearest tensor of the launch (0 in a gap of a strided view).
     """
@@ -50,6 +52,7 @@ class MemoryFault:
             "out of bounds": f"out of bounds, up to {self.distance} bytes away,",
             "never written": "that nothing has written,",
             "race": "that another program of the same launch writes, or reads before,",
+            "no barrier": "that other threads of the program stored, with no tl.debug_barrier() between,",
         }[self.fault]
         where = f"first by program {self.program} of {self.kernel} at {self.file}:{self.line}"
         return f"{self.kind} of {elements} {what} {where}"
@@ -110,8 +113,8 @@ class Region:
 class Memory:
     """The memory check of a session.
 
-    races: look for elements that several programs touch, too. contents: look at what tensors hold, which an address
-    alone does not need.
+    races: look for elements that several programs, or threads of one, touch, too. contents: look at what tensors hold, which an
+    address alone does not need.
     """
 
     def __init__(self, *, races: bool = False, contents: bool = True) -> None:
@@ -121,16 +124,24 @@ class Memory:
         self._races = races
         self.contents = contents
         self._touched: dict[int, Touched] = {}
+        self._kept: dict[int, Kept] = {}
+        self._turns = Turns()
 
     @property
     def faults(self) -> list[MemoryFault]:
         return list(self._faults.values())
 
-    def begin(self, kernel: str, tensors: list[torch.Tensor]) -> None:
-        """A launch with these tensors begins."""
+    def begin(self, kernel: str, tensors: list[torch.Tensor], warps: int = 1) -> None:
+        """A launch with these tensors begins; its programs have so many warps."""
         self._kernel = kernel
         self._regions = [Region.of(tensor, contents=self.contents) for tensor in tensors]
         self._touched.clear()
+        self._kept.clear()
+        self._turns.warps = warps
+
+    def barrier(self) -> None:
+        """The running program is at `tl.debug_barrier()`."""
+        self._turns.barrier()
 
     def admit(self, kind: Kind, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray:
         """`mask` without the accesses that are out of bounds, which are recorded."""
@@ -144,13 +155,13 @@ class Memory:
             if region.start <= low and high <= region.end and (not region.axes or region.contains(active, item).all()):
                 self._regions.insert(0, self._regions.pop(place))  # a kernel often comes back to the same tensor
                 if kind == "load":
-                    self._watch_load(region, active, item)
+                    self._watch_load(region, addresses, on, item)
                 return mask
         inside = np.zeros(addresses.shape, dtype=bool)
         for region in self._regions:
             here = region.contains(addresses, item)
             if kind == "load" and (here & on).any():
-                self._watch_load(region, addresses[here & on], item)
+                self._watch_load(region, addresses, here & on, item)
             inside |= here
         bad = on & ~inside
         if bad.any():
@@ -164,28 +175,64 @@ class Memory:
             yield
             return
         item, program = max(1, dtype.primitive_bitwidth // 8), _program()
-        active = addresses[np.broadcast_to(mask, addresses.shape)]
-        regions = [(region, active[region.contains(active, item)]) for region in self._regions]
-        before = [(region, at, _bits(at, item)) for region, at in regions if at.size]
+        on = np.broadcast_to(mask, addresses.shape)
+        places = [(region, on & region.contains(addresses, item)) for region in self._regions]
+        before = [
+            (region, here, addresses[here], _bits(addresses[here], item)) for region, here in places if here.any()
+        ]
         yield
-        for region, at, old in before:
+        for region, here, at, old in before:
             touched, index = self._touched_of(region, item), self._index(region, at, item)
             changed = _bits(at, item) != old
             raced = touched.contested(index, program) & changed
             if raced.any():
                 self._record("race", "store", at[raced], item)
             touched.store(index, program, changed)
+            self._watch_threads("store", region, here, at, index, item, changed)
 
-    def _watch_load(self, region: Region, addresses: np.ndarray, item: int) -> None:
-        """A load within a region: of elements that nothing has written, or that another program has?"""
+    def _watch_load(self, region: Region, addresses: np.ndarray, on: np.ndarray, item: int) -> None:
+        """A load of elements of a region: that nothing has written, or that another program has, or another thread?"""
+        if not (region.fresh or self._races):
+            return
+        at = addresses[on]
         if region.fresh:
-            unwritten = _bits(addresses, item) == POISON[item]
+            unwritten = _bits(at, item) == POISON[item]
             if unwritten.any():
-                self._record("never written", "load", addresses[unwritten], item)
+                self._record("never written", "load", at[unwritten], item)
         if self._races:
-            raced = self._touched_of(region, item).load(self._index(region, addresses, item), _program())
+            index = self._index(region, at, item)
+            raced = self._touched_of(region, item).load(index, _program())
             if raced.any():
-                self._record("race", "load", addresses[raced], item)
+                self._record("race", "load", at[raced], item)
+            self._watch_threads("load", region, on, at, index, item)
+
+    def _watch_threads(
+        self, kind: Kind, region: Region, on: np.ndarray, at: np.ndarray, index: np.ndarray, item: int,
+        changed: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        """A load or store, where `on`, of elements that other threads of the program have stored since the last barrier?
+
+        changed: the elements of which a store changes the bits; others have what they had, whoever was first.
+        """
+        if self._turns.warps == 1:
+            return  # threads of a warp are as far as one another
+        kept = self._kept.get(region.start)
+        self._turns.begin(_program())
+        if kept is None and changed is None:
+            return
+        if kept is None:
+            kept = self._kept[region.start] = Kept((region.end - region.start) // item + 1)
+        recent = kept.recent(index, self._turns.now)
+        if changed is not None:
+            recent &= changed
+        elif not recent.any():
+            return
+        places = self._turns.places(on.shape, np.flatnonzero(on))
+        astray = recent & kept.foreign(index, places)
+        if astray.any():
+            self._record("no barrier", kind, at[astray], item)
+        if changed is not None:
+            kept.store(index[changed], self._turns.now, places[changed])
 
     def _touched_of(self, region: Region, item: int) -> Touched:
         if region.start not in self._touched:

@@ -33,8 +33,8 @@ class Reach(Memory):
         self.launches: list[Reached] = []
         self._spans: list[tuple[int, int]] = []
 
-    def begin(self, kernel: str, tensors: list[torch.Tensor]) -> None:
-        super().begin(kernel, tensors)
+    def begin(self, kernel: str, tensors: list[torch.Tensor], warps: int = 1) -> None:
+        super().begin(kernel, tensors, warps)
         spans = [(x.data_ptr(), sum(s * (n - 1) for s, n in zip(x.stride(), x.shape, strict=True))) for x in tensors]
         self._spans = [
             (start, start + (last + 1) * x.element_size()) if x.numel() else (start, start)

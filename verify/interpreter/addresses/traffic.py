@@ -58,9 +58,9 @@ class Counting(Memory):
         self._close()
         return self._launches
 
-    def begin(self, kernel: str, tensors: list[torch.Tensor]) -> None:
+    def begin(self, kernel: str, tensors: list[torch.Tensor], warps: int = 1) -> None:
         with _disable_current_modes():
-            super().begin(kernel, tensors)
+            super().begin(kernel, tensors, warps)
         self._close()
         self._launches.append(Traffic(kernel=kernel))
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
