@@ -125,6 +125,10 @@ class Fields:
     def object(self, name: str) -> Fields:
         return Fields(self._take(name), f"{self.where}: {name}")
 
+    def raw(self, name: str) -> Any:
+        """A value as it is, for the caller to check."""
+        return self._take(name)
+
     def peek(self, name: str) -> Any:
         """A value that is left where it is; None if it is missing."""
         return self._record.get(name)

@@ -66,7 +66,7 @@ def of_function(name: str, function: Callable[..., Any], simulated: str = "") ->
     if len(convention.rules) > 1 and len(convention.rules) < len(RULES):
         choices = " or ".join(f"--rule {rule}" for rule in convention.rules)
         ambiguous = f"target {name!r}: its arguments fit several rules; say which with {choices}"
-    return Target(name=name, kernels={short: kernel}, version=_version(function), ambiguous=ambiguous)
+    return Target(name=name, kernels={short: kernel}, version=package_of(function), ambiguous=ambiguous)
 
 
 def read(name: str, function: Callable[..., Any]) -> Convention:
@@ -224,7 +224,7 @@ def _answers(function: Callable[..., Any], convention: Convention, problem: Prob
     return whole and not watched.faults
 
 
-def _version(function: Callable[..., Any]) -> str | None:
+def package_of(function: Callable[..., Any]) -> str | None:
     """Distribution and version of the package that the function comes from, if it is installed."""
     package = (getattr(function, "__module__", None) or "").partition(".")[0]
     for distribution in metadata.packages_distributions().get(package, ()):
