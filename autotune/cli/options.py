@@ -57,8 +57,8 @@ class Target(StrEnum):
 class Format(StrEnum):
     fla = "fla"
     t4 = "t4"
-    python = "python"
     triton = "triton"
+    python = "python"
 
 
 def whose(target: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -124,7 +125,8 @@ def make(call: TargetCall) -> None:
     o, _ = convention.call(function_of(call.target), **arguments)
     if o.requires_grad:
         wanted = [leaves[name] for name in execute.GRADIENTS if name in leaves]
-        torch.autograd.grad(o, wanted, torch.empty_like(o), allow_unused=True)
+        with suppress(NotImplementedError):  # of an autograd function without a backward pass
+            torch.autograd.grad(o, wanted, torch.empty_like(o), allow_unused=True)
 
 
 def problem(call: TargetCall) -> Problem:
@@ -133,13 +135,13 @@ def problem(call: TargetCall) -> Problem:
         rule=RULES[call.rule], dtype=call.dtype, B=call.batch, T=call.tokens, H=call.heads, HV=call.heads, K=call.size,
         V=call.size, initial_state=False, final_state=False,
     )  # fmt: skip
-    return _filled(call, usual, (call.tokens // 2, 0, call.tokens - call.tokens // 2))
+    return _filled(call, usual, (call.tokens // 2, call.tokens - call.tokens // 2))
 
 
 def judged(call: TargetCall) -> Problem:
     """The small call that stands for it where programs are run."""
     small = replace(call, heads=FEW_HEADS, batch=1, tokens=FEW_TOKENS)
-    lengths = (SHORT, 0, FEW_TOKENS - SHORT)
+    lengths = (SHORT, FEW_TOKENS - SHORT)
     return _filled(small, problem(replace(small, full=False)), lengths)
 
 

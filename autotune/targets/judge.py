@@ -7,7 +7,7 @@ of the family are held to the error budget of its rule, besides.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,6 @@ class Question:
     call: TargetCall
     arch: int
     choices: tuple[tuple[Site, LaunchChoice], ...]
-
-    def but(self, site: Site, choice: LaunchChoice) -> Question:
-        """The same question with another choice for one kernel."""
-        return replace(self, choices=tuple((dict(self.choices) | {site: choice}).items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +101,17 @@ def _run_rule(question: Question) -> tuple[float, str]:
     from ...verify.execution.budget_cache import cached_budget
     from ...verify.execution.contracts import contract_of
     from ...verify.properties.error import worst_row
+    from ...verify.verdicts.outcome import KernelRaised
 
     kernel, problem = kernel_of(question.call, question.arch), judged(question.call)
     case = Case(problem=problem, config=kernel.configs(problem)[0])
-    outputs = execute.run(kernel, case, execute.tensors(problem, generate(problem)), gradients=kernel.differentiable)
+    made = execute.tensors(problem, generate(problem))
+    try:
+        outputs = execute.run(kernel, case, made, gradients=kernel.differentiable)
+    except KernelRaised as error:
+        if not isinstance(error.__cause__, NotImplementedError):
+            raise
+        outputs = execute.run(kernel, case, made, gradients=False)
     worst = worst_row(execute.as_numpy(outputs), cached_budget(problem, contract_of(kernel, case)))
     return (0.0, "") if worst is None else (worst.ratio / tau(), worst.tensor)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..fla.cache_keys import CacheKeyGroup
 from ..fla.calls import LaunchChoice
@@ -93,17 +93,24 @@ def _blamed(
     """(kernels whose choices are at fault, whether they are in any configuration).
 
     A broken rule names its kernel. An error beyond the budget does not: choices are exchanged, one after the other, for the
-    first that is offered; where the call is wrong with all of these, it is wrong.
+    first and the last that are offered; then each is tried amid all of the first, or of the last. Where the call is wrong with
+    all of these, it is wrong.
     """
     if answer.site is not None:
         return [answer.site], False
-    firsts = {site: some[0] for site, some in offered.items()}
-    others = [site for site, choice in question.choices if choice != firsts[site]]
-    (base,) = judge([Question(call=question.call, arch=question.arch, choices=tuple(firsts.items()))])
-    if base.held is False or not others:
-        return [site for site, _ in question.choices], True
-    for site in others:
-        (exchanged,) = judge([question.but(site, firsts[site])])
-        if exchanged.held is not False:
-            return [site], False
-    return others, False
+    current = dict(question.choices)
+
+    def holds(choices: Mapping[Site, LaunchChoice]) -> bool:
+        (found,) = judge([replace(question, choices=tuple(choices.items()))])
+        return found.held is True
+
+    for site, some in offered.items():
+        for other in dict.fromkeys((some[0], some[-1])):
+            if other != current[site] and holds({**current, site: other}):
+                return [site], False
+    for end in (0, -1):
+        base = {site: some[end] for site, some in offered.items()}
+        if holds(base):
+            others = [site for site in base if current[site] != base[site]]
+            return [site for site in others if not holds({**base, site: current[site]})] or others, False
+    return list(current), True

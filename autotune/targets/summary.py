@@ -28,10 +28,13 @@ def lines(outcome: Outcome) -> list[str]:
         found.append(f"table: {outcome.path} (compiled and ranked by resources; nothing was timed)")
     if outcome.left:
         found.append(f"the budget left {counted(outcome.left, 'configuration')}: the same command goes on from there")
-    told: dict[str, int] = {}
+    alike: dict[tuple[str, str], list[str]] = {}
     for one in outcome.refused:
-        told[f"{one.kernel}: {one.reason}"] = told.get(f"{one.kernel}: {one.reason}", 0) + 1
-    found += [f"refused {counted(count, 'configuration')} of {text}" for text, count in told.items()]
+        alike.setdefault((one.kernel, one.reason.partition(" at ")[0]), []).append(one.reason)
+    found += [
+        f"refused {counted(len(reasons), 'configuration')} of {kernel}: {reasons[0]}"
+        for (kernel, _), reasons in alike.items()
+    ]
     untold = dict.fromkeys(entry.detail for entry in entries if entry.gate == "none")
     found += [f"not judged: {detail}" for detail in untold]
     return found + [f"no configuration: {name}" for name in dict.fromkeys(outcome.without)]

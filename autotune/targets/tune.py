@@ -78,15 +78,23 @@ def tune_target(
         tasks: list[CompileTask] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         sources: dict[str, str] = {}
+        unnoted: dict[TargetCall, str] = {}
         for index, result in workers.run(recorded, [(call, gpu.arch.name) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"recording the launches of {some[index]} ended in a {result.outcome}")
             if isinstance(result, str):
-                raise TableError(f"{some[index]}: {result}")
+                unnoted[some[index]] = result
+                continue
             tasks += result[0]
             keys |= {(some[index], kernel, order): listed for kernel, order, listed in result[1]}
             sources |= result[2]
             hooks.progress.step(str(some[index]))
+        some = [call for call in some if call not in unnoted]
+        left_out = [f"{call}: {reason}" for call, reason in sorted(unnoted.items())]
+        if not some:
+            raise TableError(left_out[0])
+        for line in left_out:
+            hooks.warn(f"left out: {line}")
         if not tasks:
             raise TableError(f"{target} launches no kernel with @triton.autotune and more than one configuration")
         hooks.say(f"{target}: {counted(len(sources), 'autotuned kernel')} in {counted(len(some), 'call')}, "

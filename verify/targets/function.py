@@ -157,20 +157,36 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
 
             with watching(lambda seen: launches.append(seen.name)), session():
                 o, _ = kernel.run(**execute.arguments(case, leaves))
+                backward = _has_backward(o, leaves)
         elif simulated:
             from ..ptx.launch import judging
             from ..ptx.schedules import ROUND_ROBIN
 
             with judging(int(simulated.removeprefix("sm_")), (ROUND_ROBIN,), lambda seen: launches.append(seen.kernel)):
                 o, _ = kernel.run(**execute.arguments(case, leaves))
+                backward = _has_backward(o, leaves)
         else:
             o, _ = kernel.run(**execute.arguments(case, leaves))
+            backward = _has_backward(o, leaves)
     except Exception:
         return _Seen(differentiable=True, launches=True)
     return _Seen(
-        differentiable=isinstance(o, torch.Tensor) and o.requires_grad,
+        differentiable=backward,
         launches=bool(launches) or not (interpreted or simulated),
     )
+
+
+def _has_backward(o: Any, leaves: Mapping[str, torch.Tensor]) -> bool:
+    """Whether gradients flow: an autograd function may have no backward pass, and says so when it is asked for one."""
+    if not (isinstance(o, torch.Tensor) and o.requires_grad):
+        return False
+    try:
+        torch.autograd.grad(o, [x for x in leaves.values() if x.requires_grad], torch.ones_like(o), allow_unused=True)
+    except NotImplementedError:
+        return False
+    except Exception:
+        pass  # judging it will show what is wrong with it
+    return True
 
 
 _SIZES = (16, 32, 64, 128)
