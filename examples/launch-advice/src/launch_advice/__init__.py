@@ -16,7 +16,7 @@ class Model:
 
 
 def advice(model: Model, gpu: str, longest: int, sequences: int = 1) -> str:
-    """One line on prefill of `sequences` sequences, the longest of `longest` tokens. Raises ValueError for what makes no sense."""
+    """One line on prefill of some sequences, the longest of `longest` tokens. Raises ValueError for what makes no sense."""
     answer = lookup(
         "chunk_fwd",
         rule=model.rule,
