@@ -12,9 +12,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ...verify.process.pool import Failure, Workers
+from ...verify.report.plural import counted
 from ..fla.calls import LaunchChoice
 from ..gates.running import SCHEDULES, SECONDS
-from ..plural import counted
 from .call import TargetCall, function_of, judged, kernel_of
 from .tuners import Pinned, Site, tuners_ask
 

@@ -16,6 +16,7 @@ from ...results.schema.target_table import Offer, TargetEntry, TargetTable, dump
 from ...specs.gpus import Gpu
 from ...specs.problem import DType
 from ...verify.process.pool import Failure, Workers, one_thread
+from ...verify.report.plural import counted
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.prune import too_large
@@ -27,7 +28,6 @@ from ..fla.calls import LaunchChoice
 from ..fla.compile import CompileTask, compile_of, tasks_of
 from ..fla.tune import facts
 from ..gates.running import can_run
-from ..plural import counted
 from ..tune import Hooks
 from .call import TargetCall, calls, siblings
 from .judge import Answer, Question, ask
