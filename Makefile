@@ -41,7 +41,7 @@ WHEEL_PLATFORMS ?= $(foreach glibc,2_39 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17,
   manylinux2014_x86_64 manylinux1_x86_64
 HAVE ?= torch triton
 # What only the site needs.
-DOCS := babel backrefs certifi charset-normalizer colorama ghp-import griffelib idna markdown mergedeep mkdocs mkdocs-autorefs \
+DOCS := babel backrefs certifi charset-normalizer colorama ghp-import griffelib idna latex2mathml markdown mergedeep mkdocs mkdocs-autorefs \
   mkdocs-get-deps mkdocs-material mkdocs-material-extensions mkdocstrings mkdocstrings-python paginate pymdown-extensions \
   pyyaml-env-tag requests urllib3 watchdog
 # Tools of this repository, and what they alone need.

@@ -16,6 +16,7 @@ from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
 from ..verify.process.pool import Workers
+from ..verify.report.plural import counted
 from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.prune import Pruned, prune
@@ -24,7 +25,6 @@ from .gate import judged
 from .gates import interpreter as gate
 from .gates.running import can_run
 from .model.ranking import Ranked, rank, sizes
-from .plural import counted
 from .records import to_records
 from .records.ledger import Ledger
 from .space.points import Family, Point, StageCount, enumerate_points, families

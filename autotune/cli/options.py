@@ -57,9 +57,34 @@ class Target(StrEnum):
 class Format(StrEnum):
     fla = "fla"
     t4 = "t4"
+    triton = "triton"
     python = "python"
 
 
+def whose(target: str) -> str:
+    """The callback of --target: one line for what names nobody's kernels."""
+    module, colon, name = target.partition(":")
+    if target not in list(Target) and not (
+        colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))
+    ):
+        raise typer.BadParameter(f"{target!r}; accepted: {', '.join(Target)}, module:function")
+    return target
+
+
+TargetOption = Annotated[
+    str,
+    typer.Option(
+        "--target",
+        help="fla: flash-linear-attention's kernels, judged in the interpreter. module:function: kernels with "
+        "@triton.autotune that it launches; it has the signature of an op of the family, or takes no arguments.",
+        callback=whose,
+    ),
+]
+
+
+ExportedOption = Annotated[
+    str, typer.Option("--target", help="module:function: the table that --target made of it.", callback=whose)
+]
 GpuOption = Annotated[
     str, typer.Option("--gpu", help=f"A name: {', '.join(shipped())}, or what a device calls itself.")
 ]

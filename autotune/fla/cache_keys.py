@@ -1,4 +1,4 @@
-"""What is chosen for, and from what: kernels that FLA keeps one configuration for, and theirs, best first."""
+"""What is chosen for, and from what: kernels that an autotuner keeps one configuration for, and theirs, best first."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
 from ..compile.prune import HEAVY_SPILL, family, too_large
 from ..model.cost import occupancy, parameters
-from .calls import FlaCall, FlaConfig
+from .calls import LaunchChoice
 from .compile import CompileTask
 
-Place = tuple[FlaCall, str, int]
-"""A kernel of a call, by the order of its launch."""
+Place = tuple[Any, str, int]
+"""A kernel of a call (a `FlaCall`, or that of another target), by the order of its launch."""
 Keys = Mapping[Place, Sequence[tuple[Any, ...]]]
-"""FLA's keys for a place, those of the calls that differ in heads, batch and length too."""
+"""The autotuner's keys for a place, those of the calls that differ in heads, batch and length too."""
 
 KNOWN_BAD = {
     ("sm_100", "chunk_gdn2_bwd_kernel_wy_dqkg_fused"): (
@@ -32,7 +32,7 @@ KNOWN_BAD = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheKeyGroup:
-    """Kernels that share a key, directly or through others: FLA finds the same configuration for all of them.
+    """Kernels that share a key, directly or through others: an autotuner finds the same configuration for all of them.
 
     places: sorted. keys: of all. ranked: configurations that compiled and fit at every place, best first.
     """
@@ -55,7 +55,7 @@ def cache_key_groups(
         offered[task.call, task.kernel, task.order].append(task)
     rejected: Counter[str] = Counter()
     left: dict[Place, list[CompileTask]] = {}
-    fitting: dict[Place, set[FlaConfig]] = {}
+    fitting: dict[Place, set[LaunchChoice]] = {}
     waiting = 0
     for place, group in sorted(offered.items()):
         fits = [task for task in group if _fits(gpu, task, found.get(task.name), rejected)]
@@ -64,10 +64,10 @@ def cache_key_groups(
         left[place] = _distinct(fits, found, rejected)
     made = []
     for places in _sharing(keys):
-        everywhere = set[FlaConfig].intersection(*(fitting.get(place, set()) for place in places))
+        everywhere = set[LaunchChoice].intersection(*(fitting.get(place, set()) for place in places))
         some = [task for task in left.get(places[0], ()) if task.choice in everywhere]
         ranked = sorted(
-            some, key=lambda task: (_score(task, found[task.name], gpu), found[task.name].registers, task.place)
+            some, key=lambda task: (score(task, found[task.name], gpu), found[task.name].registers, task.place)
         )
         unique = {json.dumps(key): key for place in places for key in keys[place]}
         made.append(CacheKeyGroup(places=places, keys=tuple(unique.values()), ranked=tuple(ranked)))
@@ -75,7 +75,7 @@ def cache_key_groups(
 
 
 def _sharing(keys: Keys) -> list[tuple[Place, ...]]:
-    """Places in groups that share keys: some keys say less than what is launched, and FLA cannot tell those apart."""
+    """Places in groups that share keys: some keys say less than what is launched, and an autotuner cannot tell those apart."""
     first: dict[tuple[str, str], Place] = {}
     group: dict[Place, list[Place]] = {}
     for place in sorted(keys):
@@ -120,7 +120,7 @@ def _distinct(
     return light
 
 
-def _score(task: CompileTask, binary: Compilation, gpu: Gpu) -> float:
+def score(task: CompileTask, binary: Compilation, gpu: Gpu) -> float:
     """Relative time: the same work, split over the programs of the launch, in waves over the multiprocessors.
 
     A warp uses one of four tensor cores; slower instructions take longer; stack traffic is work besides. It ranks by what the

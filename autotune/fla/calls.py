@@ -45,18 +45,19 @@ class FlaCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FlaConfig:
-    """One configuration of a kernel: block sizes, warps, stages, and clusters of programs."""
+class LaunchChoice:
+    """One configuration of a kernel: block sizes, warps, stages, clusters of programs, and the most registers of a thread."""
 
     kwargs: tuple[tuple[str, int], ...]
     num_warps: int
     num_stages: int
     num_ctas: int
+    maxnreg: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunedKernel:
-    """One autotuned kernel of a call: FLA's key for it, and its launch in each configuration that FLA offers.
+    """One autotuned kernel of a call: its key, and its launch in each configuration that it is offered in.
 
     order: which of the call's launches with autotuning it is, so that calls that differ in size alone can be matched.
     """
@@ -64,7 +65,7 @@ class TunedKernel:
     kernel: str
     order: int
     key: tuple[Any, ...]
-    launches: dict[FlaConfig, Launch]
+    launches: dict[LaunchChoice, Launch]
 
 
 def calls(rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]) -> list[FlaCall]:
@@ -94,7 +95,7 @@ def sites(call: FlaCall) -> tuple[TunedKernel, ...]:
         for config in self.prune_configs(kwargs) if len(self.configs) > 1 else ():
             recorded.clear()
             self.fn.run(*args, **kwargs, **config.all_kwargs())
-            choice = FlaConfig(
+            choice = LaunchChoice(
                 kwargs=tuple(sorted(config.kwargs.items())), num_warps=config.num_warps, num_stages=config.num_stages,
                 num_ctas=config.num_ctas,
             )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,18 +11,21 @@ from ...verify.compile.process import CompileTarget
 from ..compile.binary import Compilation
 from ..compile.compiler import compiled
 from . import fake_device
-from .calls import FlaCall, FlaConfig, TunedKernel, siblings, sites
+from .calls import FlaCall, LaunchChoice, TunedKernel, siblings, sites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class CompileTask:
-    """One kernel of a call, by its order, in one of its configurations, by place. programs: of the launch."""
+    """One kernel of a call, by its order, in one of its configurations, by place. programs: of the launch.
 
-    call: FlaCall
+    call: a `FlaCall`, or the call of another target.
+    """
+
+    call: Any
     kernel: str
     order: int
     place: int
-    choice: FlaConfig
+    choice: LaunchChoice
     name: str
     programs: int
 
@@ -32,6 +36,13 @@ Keys = list[tuple[str, int, list[tuple[Any, ...]]]]
 
 def tasks(call: FlaCall, arch: str) -> tuple[list[CompileTask], Keys]:
     """What there is to compile for a call, and the keys that the choices will be filed under."""
+    return tasks_of(call, arch, sites, siblings)
+
+
+def tasks_of(
+    call: Any, arch: str, sites: Callable[[Any], Iterable[TunedKernel]], siblings: Callable[[Any], Iterable[Any]]
+) -> tuple[list[CompileTask], Keys]:
+    """The same for calls of any kind, whose launches `sites` notes; `siblings` are those that differ in size alone."""
     import triton
 
     found, keys = [], {}
@@ -59,9 +70,12 @@ def tasks(call: FlaCall, arch: str) -> tuple[list[CompileTask], Keys]:
 
 def compile_task(task: CompileTask, target: CompileTarget) -> Compilation:
     """Compile it, as `compiler.compiled` does."""
-    site: TunedKernel = next(
-        site for site in sites(task.call) if (site.kernel, site.order) == (task.kernel, task.order)
-    )
+    return compile_of(task, target, sites)
+
+
+def compile_of(task: CompileTask, target: CompileTarget, sites: Callable[[Any], Iterable[TunedKernel]]) -> Compilation:
+    """The same for calls of any kind."""
+    site = next(site for site in sites(task.call) if (site.kernel, site.order) == (task.kernel, task.order))
     return compiled(list(site.launches.values())[task.place], target, task.choice.num_warps)
 
 

@@ -19,11 +19,11 @@ from ...results.files.packaged import packaged
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
 from ...verify.process.pool import Failure, Workers
+from ...verify.report.plural import counted
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS, failed
 from ..compile.toolchain import triton_version
-from ..plural import counted
 from ..records.ledger import default_out
 from ..tune import Hooks
 from . import compile as compiling

@@ -130,6 +130,10 @@ class Fields:
         value = self._take(name)
         return None if value is None else read(Fields(value, f"{self.where}: {name}"))
 
+    def raw(self, name: str) -> Any:
+        """A value as it is, for the caller to check."""
+        return self._take(name)
+
     def peek(self, name: str) -> Any:
         """A value that is left where it is; None if it is missing."""
         return self._record.get(name)

@@ -19,7 +19,7 @@ from deltaproof.autotune.fla import compile as work
 from deltaproof.autotune.fla import fake_device, summary
 from deltaproof.autotune.fla import tune as target
 from deltaproof.autotune.fla.cache_keys import CacheKeyGroup, cache_key_groups
-from deltaproof.autotune.fla.calls import FlaCall, FlaConfig
+from deltaproof.autotune.fla.calls import FlaCall, LaunchChoice
 from deltaproof.autotune.fla.gate import CallAnswer, CallQuestion
 from deltaproof.autotune.fla.gate_cache import AnswerCache
 from deltaproof.autotune.fla.select import Selection, select
@@ -38,7 +38,7 @@ KEYS = [(16, "torch.bfloat16"), (8, "torch.bfloat16")]
 def task(
     place: int, warps: int = 4, *, kernel: str = "one", programs: int = 1000, call: FlaCall = CALL
 ) -> work.CompileTask:
-    choice = FlaConfig(kwargs=(("BK", 32 * (1 + place % 2)),), num_warps=warps, num_stages=2, num_ctas=1)
+    choice = LaunchChoice(kwargs=(("BK", 32 * (1 + place % 2)),), num_warps=warps, num_stages=2, num_ctas=1)
     name = f"{kernel} {place}{' packed' if call.packed else ''}"
     return work.CompileTask(call=call, kernel=kernel, order=0, place=place, choice=choice, name=name, programs=programs)
 

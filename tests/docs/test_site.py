@@ -76,6 +76,21 @@ def test_every_public_name_is_in_the_reference():
         assert set(package.__all__) - tables <= shown, package.__name__
 
 
+def test_every_equation_that_the_code_cites_is_on_the_page_of_the_mathematics():
+    cited: set[int] = set()
+    for folder in ("specs", "kernels", "verify"):
+        for source in (ROOT / folder).rglob("*.py"):
+            cited |= numbers(source.read_text())
+    there = numbers((DOCS / "mathematics.md").read_text())
+    assert len(cited) > 10 and not cited - there
+
+
+def numbers(text: str) -> set[int]:
+    """Of equations, those of a range too."""
+    ends = [(int(first), int(last or first)) for first, last in re.findall(r"Eqs?\. (\d+)(?:-(\d+))?", text)]
+    return {number for first, last in ends for number in range(first, last + 1)}
+
+
 def examples(page: str) -> list[str]:
     return re.findall(r"```json\n(.*?)```", (DOCS / page).read_text(), re.S)
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from ...specs.rule import NAMED
 from ..verdicts.verdict import Counterexample, Verdict, replay_line
+from .plural import counted
 
 if TYPE_CHECKING:
     from ..calibration.explain import OutputShare
@@ -85,13 +86,15 @@ def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
     count = {status: sum(v.status == status for v in verdicts) for status in _COUNTED}
     parts = [f"{number} {status}" for status, number in count.items() if number]
     cached = sum(verdict.cached for verdict in verdicts)
-    configs = {(v.kernel, config) for v in verdicts for config in v.configs}
+    problems = sum(v.problems for v in verdicts)
+    kernels = len({v.kernel for v in verdicts if v.kernel != "oracle"})
+    configs = len({(v.kernel, config) for v in verdicts for config in v.configs})
+    rules, properties = len({v.rule for v in verdicts}), len({v.property for v in verdicts})
     return (
         f"{', '.join(parts)}"
         f"{f' ({cached} from the store)' if cached else ''}: "
-        f"{sum(v.problems for v in verdicts)} problems, "
-        f"{len({v.kernel for v in verdicts if v.kernel != 'oracle'})} kernels in {len(configs)} configurations, "
-        f"{len({v.rule for v in verdicts})} rules, {len({v.property for v in verdicts})} properties, {seconds:.1f} s"
+        f"{counted(problems, 'problem')}, {counted(kernels, 'kernel')} in {counted(configs, 'configuration')}, "
+        f"{counted(rules, 'rule')}, {counted(properties, 'property')}, {seconds:.1f} s"
     )
 
 
@@ -193,7 +196,7 @@ def notes(verdicts: Sequence[Verdict]) -> list[str]:
         for note in verdict.notes if verdict.status not in BAD else ():
             why = reason(verdict, note)
             found[why] = found.get(why, 0) + 1
-    return [f"{what} in {count} cells: {text}" for (what, text), count in found.items()]
+    return [f"{what} in {counted(count, 'cell')}: {text}" for (what, text), count in found.items()]
 
 
 def reason(verdict: Verdict, note: str) -> tuple[str, str]:

@@ -64,11 +64,23 @@ def load(name: str, device: str = "") -> Target:
     registered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in registered:
         return _target(name, _imported(name, registered[name].load), device)
-    module, colon, attribute = name.partition(":")
-    if not (colon and attribute and all(map(str.isidentifier, module.split(".")))):
+    if not _is_path(name):
         known = f"; registered: {', '.join(registered)}" if registered else ""
         raise ValueError(f"unknown target {name!r}; accepted: {'; '.join(FORMS)}{known}")
-    return _target(name, _imported(name, lambda: getattr(_module(module), attribute)), device)
+    return _target(name, found(name), device)
+
+
+def found(name: str) -> Any:
+    """What "module:name" names, a module of the folder where the command is typed included. Raises ValueError in one line."""
+    if not _is_path(name):
+        raise ValueError(f"unknown target {name!r}; accepted: module:function")
+    module, _, attribute = name.partition(":")
+    return _imported(name, lambda: getattr(_module(module), attribute))
+
+
+def _is_path(name: str) -> bool:
+    module, colon, attribute = name.partition(":")
+    return bool(colon and attribute) and all(map(str.isidentifier, module.split(".")))
 
 
 def _module(name: str) -> Any:

@@ -67,7 +67,7 @@ def of_function(name: str, function: Callable[..., Any], simulated: str = "") ->
     if len(convention.rules) > 1 and len(convention.rules) < len(RULES):
         choices = " or ".join(f"--rule {rule}" for rule in convention.rules)
         ambiguous = f"target {name!r}: its arguments fit several rules; say which with {choices}"
-    return Target(name=name, kernels={short: kernel}, version=_version(function), ambiguous=ambiguous)
+    return Target(name=name, kernels={short: kernel}, version=package_of(function), ambiguous=ambiguous)
 
 
 def read(name: str, function: Callable[..., Any]) -> Convention:
@@ -158,20 +158,36 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
 
             with watching(lambda seen: launches.append(seen.name)), session():
                 o, _ = kernel.run(**execute.arguments(case, leaves))
+                backward = _has_backward(o, leaves)
         elif simulated:
             from ..ptx.launch import judging
             from ..ptx.schedules import ROUND_ROBIN
 
             with judging(int(simulated.removeprefix("sm_")), (ROUND_ROBIN,), lambda seen: launches.append(seen.kernel)):
                 o, _ = kernel.run(**execute.arguments(case, leaves))
+                backward = _has_backward(o, leaves)
         else:
             o, _ = kernel.run(**execute.arguments(case, leaves))
+            backward = _has_backward(o, leaves)
     except Exception:
         return _Seen(differentiable=True, launches=True)
     return _Seen(
-        differentiable=isinstance(o, torch.Tensor) and o.requires_grad,
+        differentiable=backward,
         launches=bool(launches) or not (interpreted or simulated),
     )
+
+
+def _has_backward(o: Any, leaves: Mapping[str, torch.Tensor]) -> bool:
+    """Whether gradients flow: an autograd function may have no backward pass, and says so when it is asked for one."""
+    if not (isinstance(o, torch.Tensor) and o.requires_grad):
+        return False
+    try:
+        torch.autograd.grad(o, [x for x in leaves.values() if x.requires_grad], torch.ones_like(o), allow_unused=True)
+    except NotImplementedError:
+        return False
+    except Exception:
+        pass  # judging it will show what is wrong with it
+    return True
 
 
 _SIZES = (16, 32, 64, 128)
@@ -225,7 +241,7 @@ def _answers(function: Callable[..., Any], convention: Convention, problem: Prob
     return whole and not watched.faults
 
 
-def _version(function: Callable[..., Any]) -> str | None:
+def package_of(function: Callable[..., Any]) -> str | None:
     """Distribution and version of the package that the function comes from, if it is installed."""
     package = (getattr(function, "__module__", None) or "").partition(".")[0]
     for distribution in metadata.packages_distributions().get(package, ()):

@@ -11,28 +11,53 @@ import typer
 
 from ....specs.gpus import Gpu
 from ....verify.cli.options import FAILED, stderr, stdout
-from ..options import Format, GpuOption, errors, gpu_of, ledger_of, needs_table, possible, writable, write
+from ..options import (
+    ExportedOption,
+    Format,
+    GpuOption,
+    Target,
+    errors,
+    gpu_of,
+    ledger_of,
+    needs_table,
+    possible,
+    usage,
+    writable,
+    write,
+)
 
 
 def export(
     to: Annotated[
-        Format, typer.Option("--to", help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder.")
+        Format,
+        typer.Option(
+            "--to",
+            help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder. triton: Triton's cache of tuning "
+            "results, for --target alone.",
+        ),
     ],
     gpu: GpuOption,
     out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False, callback=possible)],
     source: Annotated[
         Path | None, typer.Option("--from", help="Folder of tables and records.", exists=True, file_okay=False)
     ] = None,
+    kernels: ExportedOption = Target.deltaproof.value,
 ) -> None:
     """Write a GPU's table in the format of another program."""
     target = gpu_of(gpu)
     writable(out)
+    if kernels not in list(Target):
+        _export_target(kernels, target, to, source, out)
+    if to is Format.triton:
+        usage("--to triton is for --target module:function: our own kernels look their configurations up")
+    if kernels == Target.fla and to is not Format.fla:
+        usage(f"--target fla --to {to}: configurations of FLA's kernels have one format, --to fla")
     if to is Format.fla:
         _export_fla(target, source, out)
     from ....results.digests.kernels import kernel_digest, record_kernel
     from ....results.export.python import to_python
     from ....results.export.t4 import to_t4
-    from ...plural import counted
+    from ....verify.report.plural import counted
 
     with errors():
         ledger = ledger_of(target, source)
@@ -61,8 +86,8 @@ def export(
 
 
 def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
+    from ....verify.report.plural import counted
     from ...fla.tune import export as fla_files
-    from ...plural import counted
 
     with errors():
         files = fla_files(source, target)
@@ -73,4 +98,30 @@ def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
         soft_wrap=True,
         markup=False,
     )
+    raise typer.Exit(0)
+
+
+def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, out: Path) -> NoReturn:
+    from ....results.export.target import to_fla_folder, to_python, to_t4
+    from ....verify.report.plural import counted
+    from ...records.ledger import default_out
+    from ...targets import triton_cache
+    from ...targets.tune import read_target_table
+
+    with errors():
+        table = read_target_table(source or default_out(), target, kernels)
+        if to is Format.triton:
+            count = len(triton_cache.write(table, target, out))
+        else:
+            module = f"{target.slug.replace('-', '_')}.py"
+            files = (
+                {module: to_python(table)} if to is Format.python
+                else to_t4(table) if to is Format.t4
+                else to_fla_folder(table)
+            )  # fmt: skip
+            for name, text in files.items():
+                write(out / name, text)
+            count = len(files)
+    hint = f": TRITON_CACHE_DIR={out} TRITON_CACHE_AUTOTUNING=1" if to is Format.triton else ""
+    stdout.print(f"{counted(count, 'file')} in {out}{hint}", soft_wrap=True, markup=False)
     raise typer.Exit(0)

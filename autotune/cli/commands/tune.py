@@ -19,6 +19,7 @@ from ..options import (
     OutOption,
     RuleOption,
     Target,
+    TargetOption,
     device_of,
     errors,
     gpu_of,
@@ -50,12 +51,7 @@ def tune_all(
     jobs: JobsOption = CORES,
     out: OutOption = None,
     json_path: JsonOption = None,
-    kernels: Annotated[
-        Target,
-        typer.Option(
-            "--target", help="fla: flash-linear-attention's kernels, compiled and judged in the interpreter only."
-        ),
-    ] = Target.deltaproof,
+    kernels: TargetOption = Target.deltaproof.value,
     version: VersionOption = False,
 ) -> None:
     """Make or extend the table of a GPU."""
@@ -65,11 +61,15 @@ def tune_all(
     if gpu is None:
         usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(shipped()))
     target = gpu_of(gpu)
+    if kernels not in list(Target):
+        if mode is Mode.measure or op or storage or trials:
+            usage(f"--target {kernels}: its kernels are compiled and judged, not measured, by this machine alone")
+        _tune_target(kernels, target, rule, dtype, dim, jobs, out, budget, json_path)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
     seconds = None if budget is None else seconds_of(budget)
     from ...records.ledger import default_out
 
-    if kernels is Target.fla:
+    if kernels == Target.fla:
         if mode is Mode.measure or op or storage:
             usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
         _tune_fla(target, rules, dtypes, dims, jobs, writable(out or default_out()), seconds, json_path)
@@ -118,6 +118,30 @@ def _tune_fla(
         stdout.print(line, soft_wrap=True, markup=False)
     if json_path is not None:
         write(json_path, json.dumps(summary.document(target.slug, outcome), indent=1) + "\n")
+    raise typer.Exit(FAILED if outcome.broken else 0)
+
+
+def _tune_target(
+    kernels: str, target: Gpu, rule: list[str] | None, dtype: list[str] | None, dim: list[int] | None, jobs: int,
+    out: Path | None, budget: str | None, json_path: Path | None,
+) -> NoReturn:  # fmt: skip
+    from ...compile.cache import default_folder
+    from ...records.ledger import default_out
+    from ...targets import summary
+    from ...targets.tune import tune_target
+
+    _, _, dtypes, dims = selection(None, rule, dtype, dim)
+    seconds, folder = None if budget is None else seconds_of(budget), writable(out or default_out())
+    stderr.print(f"{target.slug}: compiling and ranking {kernels}; nothing is timed", soft_wrap=True, markup=False)
+    with errors(), progress() as hooks:
+        outcome = tune_target(
+            kernels, target, rule or [], dtypes, dims, jobs=jobs, out=folder, cache=default_folder(), budget=seconds,  # pyright: ignore[reportArgumentType]
+            hooks=hooks,
+        )  # fmt: skip
+    for line in summary.lines(outcome):
+        stdout.print(line, soft_wrap=True, markup=False)
+    if json_path is not None:
+        write(json_path, json.dumps(summary.document(outcome), indent=1) + "\n")
     raise typer.Exit(FAILED if outcome.broken else 0)
 
 

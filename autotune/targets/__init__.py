@@ -1,0 +1,1 @@
+"""Anybody's autotuned kernels: their configurations compiled for a GPU that need not be here, ranked, judged, written."""

@@ -1,0 +1,57 @@
+"""What a run over a target's kernels came to, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...verify.report.plural import counted
+from .tune import Outcome, as_config
+
+SCHEMA = 1
+
+
+def lines(outcome: Outcome) -> list[str]:
+    entries = outcome.table.entries
+    rejected = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.items())
+    ran = sum(entry.gate == "compiled" for entry in entries)
+    found = [
+        f"compiled: {counted(outcome.ran, 'kernel')}, {outcome.cached} known before; rejected: {rejected or 'none'}",
+        f"gate (as compiled): {ran} of {counted(len(entries), 'entry')} passed, "
+        f"{counted(len(outcome.refused), 'configuration')} refused",
+    ]
+    for entry in entries:
+        config = entry.config
+        blocks = " ".join(f"{name}={value}" for name, value in config["kwargs"].items())
+        size = f"{config['num_warps']} warps, {config['num_stages']} stages"
+        found.append(f"  {entry.kernel}: {blocks + ', ' if blocks else ''}{size} ({counted(len(entry.keys), 'key')})")
+    if entries:
+        found.append(f"table: {outcome.path} (compiled and ranked by resources; nothing was timed)")
+    if outcome.left:
+        found.append(f"the budget left {counted(outcome.left, 'configuration')}: the same command goes on from there")
+    alike: dict[tuple[str, str], list[str]] = {}
+    for one in outcome.refused:
+        alike.setdefault((one.kernel, one.reason.partition(" at ")[0]), []).append(one.reason)
+    found += [
+        f"refused {counted(len(reasons), 'configuration')} of {kernel}: {reasons[0]}"
+        for (kernel, _), reasons in alike.items()
+    ]
+    untold = dict.fromkeys(entry.detail for entry in entries if entry.gate == "none")
+    found += [f"not judged: {detail}" for detail in untold]
+    return found + [f"no configuration: {name}" for name in dict.fromkeys(outcome.without)]
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """The run as JSON values. Fields may be added; none changes its meaning within a schema."""
+    return {
+        "schema": SCHEMA,
+        "target": outcome.table.target,
+        "gpu": outcome.table.gpu,
+        "path": str(outcome.path),
+        "compile": {"ran": outcome.ran, "cached": outcome.cached, "left": outcome.left},
+        "rejected": dict(outcome.rejected),
+        "entries": len(outcome.table.entries),
+        "refused": [
+            {"kernel": one.kernel, "config": as_config(one.choice), "reason": one.reason} for one in outcome.refused
+        ],
+        "failed": list(outcome.without),
+    }
