@@ -153,4 +153,5 @@ def work(problem: GemmProblem, config: GemmConfig) -> OpCounts:
         elements=0.0,
         own=SIZE * config.BM * config.BN * config.BK / problem.K,
         shared=float(SIZE * config.BK * (config.BM + config.BN)),
+        serial=True,
     )

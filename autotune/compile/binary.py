@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from ...results.schema.instructions import Instructions, instructions_from_json, instructions_to_json
 from ...results.schema.strict import DIGEST, NAME, Fields
 
 Outcome = Literal["compiled", "compile", "timeout", "crash"]
@@ -26,7 +27,8 @@ class Compilation:
     shared: bytes per program. registers, stack (bytes, spills included): per thread. threads: per program.
     tensor_core: instructions by family. code: digest of the machine code. program: digest of the assembly without its line
     tables. assembler: version of what assembled it, "" where that is the compiler itself. hazard: of the compiled code, in one
-    line; "" where none is known. misassembled: what the assembler did wrong, likewise.
+    line; "" where none is known. misassembled: what the assembler did wrong, likewise. instructions: counted in the machine code;
+    None where they cannot be.
     """
 
     outcome: Outcome
@@ -43,6 +45,7 @@ class Compilation:
     assembler: str = ""
     hazard: str = ""
     misassembled: str = ""
+    instructions: Instructions | None = None
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
@@ -53,7 +56,8 @@ class Compilation:
             raise ValueError("a program without threads")
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        counted = self.instructions and instructions_to_json(self.instructions)
+        return asdict(replace(self, instructions=None)) | {"instructions": counted}
 
     @classmethod
     def from_json(cls, record: Any) -> Compilation:
@@ -72,6 +76,7 @@ class Compilation:
             assembler=fields.text("assembler", NAME, empty=True),
             hazard=fields.text("hazard", _TEXT, empty=True),
             misassembled=fields.text("misassembled", _TEXT, empty=True),
+            instructions=fields.object_or_null("instructions", instructions_from_json),
             **{name: fields.whole(name, most=_MOST) for name in ("shared", "registers", "stack", "threads")},
         )
         products.end()

@@ -26,4 +26,4 @@ class Cache(Store[Compilation]):
     """Compilations under a folder."""
 
     __slots__ = ()
-    kind, name, again, schema = Compilation, "compilation", "compiling again", 2
+    kind, name, again, schema = Compilation, "compilation", "compiling again", 3

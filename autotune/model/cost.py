@@ -1,8 +1,9 @@
 """The cost model of tier C: roofline, occupancy, waves, the length of the chain and the depth of the pipeline.
 
 A multiprocessor holds as many programs as registers, shared memory, warps and slots allow. A step of one takes as long as the
-scarcest of tensor cores, multiply-adds, exponentials, stack traffic and bandwidth; as its dependent products in a row; and as
-its operands take to come, divided by the steps that they are asked for ahead. Other programs fill what one of them waits.
+scarcest of tensor cores, the instructions counted in the binary, and bandwidth; as its dependent products in a row; and as its
+operands take to come, divided by the steps that they are asked for ahead. Other programs fill what one of them waits. Where
+instructions cannot be counted, multiply-adds, exponentials and stack traffic are assumed by the element.
 The whole takes no less than its bytes at full bandwidth. It ranks; it predicts the time of a matrix product only.
 """
 
@@ -19,6 +20,7 @@ from ...specs.gpus import Architecture, Gpu
 from ..compile.binary import Compilation
 from ..compile.prune import family
 from ..space.points import Point
+from .issue import Issue, issue, step
 from .op_counts import OpCounts, op_counts
 
 SUB_CORES = 4
@@ -76,13 +78,20 @@ def milliseconds(
     each = np.ceil(job.programs / gpu.sm_count)
     sharing = np.clip(each, 1, resident)
     waves = np.ceil(each / sharing)
+    issued = issue(step(binary.instructions, job), gpu, p["issue"]) if binary.instructions else None
     busy, alone = (
-        _throughput(job, binary, gpu, count, fp32, solver, cached, p) for count in (sharing, np.ones_like(sharing))
+        _throughput(job, binary, gpu, count, fp32, solver, cached, issued, p)
+        for count in (sharing, np.ones_like(sharing))
     )
-    chain = 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"])
+    if issued:
+        chain, own = 1e-6 * job.chain * p["latency"]["drain"], issued.alone / (gpu.clock_mhz * 1e6)
+        # Where products wait for each other, their program does nothing beside them.
+        paced = alone + own + chain if job.chain else np.maximum(alone, own)
+    else:
+        paced = alone + 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"])
     ahead = depth(job, binary, num_stages) - 1
     # What is not asked for ahead is waited for in every step, else once, before the first.
-    pace = np.where(ahead > 0, np.maximum(chain + alone, latency / np.maximum(1, ahead)), chain + alone + latency)
+    pace = np.where(ahead > 0, np.maximum(paced, latency / np.maximum(1, ahead)), paced + latency)
     fill = np.where(ahead > 0, latency, 0.0)
     loop = job.steps * np.maximum(each * busy, waves * pace) + waves * fill
     streaming = (job.own + job.shared / cached) * job.programs * job.steps
@@ -91,43 +100,47 @@ def milliseconds(
 
 
 def depth(job: OpCounts, binary: Compilation, num_stages: int) -> np.ndarray:
-    """Steps [sizes] that a pipeline spans: those asked for, if shared memory holds their operands beside the step at hand.
+    """Steps [sizes] that a pipeline spans: those that it has buffers for, by its copies if they were counted, else those asked
+    for if shared memory holds their operands beside the step at hand.
 
     Where there is one step there is nothing to span.
     """
-    held = 1 + int(binary.shared // job.shared) if job.shared else 1
+    room = 1 + int(binary.shared // job.shared) if job.shared else 1
+    held = binary.instructions.buffers if binary.instructions else room
     return np.where(job.steps > 1, min(num_stages, held), 1)
 
 
 def _throughput(
     job: OpCounts, binary: Compilation, gpu: Gpu, sharing: np.ndarray, fp32: bool, solver_rate: float, cached: float,
-    p: dict[str, Any],
+    counted: Issue | None, p: dict[str, Any],
 ) -> np.ndarray:  # fmt: skip
     """Seconds that one step of each of `sharing` programs takes of a multiprocessor, by the scarcest resource.
 
     solver_rate: of the solver's products, as a fraction of bf16's; 0 where they are plain multiply-adds. cached: how much
-    faster than memory the last-level cache is.
+    faster than memory the last-level cache is. counted: cycles of a step's instructions.
     """
     clock = gpu.clock_mhz * 1e6
-    busy = np.minimum(1.0, sharing * (binary.threads // gpu.arch.warp) / SUB_CORES)
-    tensor = gpu.bf16_tflops * 1e12 / gpu.sm_count * busy * _efficiency(binary, gpu.arch, p)
-    fma = gpu.fp32_tflops * 1e12 / gpu.sm_count * busy * p["products"]["fma"]
+    warps = binary.threads // gpu.arch.warp
+    occupied = np.minimum(1.0, sharing * warps / SUB_CORES)
+    tensor = gpu.bf16_tflops * 1e12 / gpu.sm_count * occupied * _efficiency(binary, gpu.arch, p)
+    fma = gpu.fp32_tflops * 1e12 / gpu.sm_count * occupied * p["products"]["fma"]
     plain = fp32 or not family(binary, gpu.arch)
-    products = job.products / (fma if plain else tensor)
-    solver = job.solver / (tensor * solver_rate if solver_rate else fma)
-    elementwise = job.elements * p["elementwise"]["operations"] * 2 / fma
-    exponentials = (
-        job.elements * p["elementwise"]["exponentials"] / (p["elementwise"]["exponentials_per_clock"] * clock)
-    )
-    stack = 2.0 * binary.stack * binary.threads / (p["memory"]["stack_per_clock"] * clock)
     bytes_per_second = gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"] / gpu.sm_count
     memory = (job.own + job.shared / cached) / bytes_per_second
-    # Multiply-adds, exponentials and stack traffic are issued by the same warps; products and memory run beside them.
-    issued = elementwise + exponentials + stack
-    if solver_rate:
-        products += solver
+    # What is issued by the same warps adds up; products and memory run beside it.
+    if counted:
+        issued = counted.busy / clock * warps / SUB_CORES / occupied
+        products = 0.0 if plain else job.products / tensor
     else:
-        issued += solver
+        elementwise = job.elements * p["elementwise"]["operations"] * 2 / fma
+        exponentials = (
+            job.elements * p["elementwise"]["exponentials"] / (p["elementwise"]["exponentials_per_clock"] * clock)
+        )
+        stack = 2.0 * binary.stack * binary.threads / (p["memory"]["stack_per_clock"] * clock)
+        issued = elementwise + exponentials + stack + (0.0 if solver_rate else job.solver / fma)
+        products = job.products / (fma if plain else tensor)
+    if solver_rate:
+        products += job.solver / (tensor * solver_rate)
     return np.maximum(np.maximum(products, issued), memory) + p["latency"]["turn"] * 1e-6
 
 

@@ -27,6 +27,7 @@ class OpCounts:
     programs, steps: [sizes], of the whole stage. products: flops on tensor cores; solver: of the solver's products.
     chain: products that wait for each other. exchanges: over the rows. elements: of gated tiles.
     own: bytes that no other program touches; shared: bytes that others read too.
+    serial: whether the longest loop of the program goes over the steps. trips: of each of its other loops.
     """
 
     programs: np.ndarray
@@ -38,6 +39,8 @@ class OpCounts:
     shared: float = 0.0
     solver: float = 0.0
     exchanges: int = 0
+    serial: bool = False
+    trips: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ def _scores(s: _Sizes) -> OpCounts:
         exchanges=levels * s.blocks(K),
         elements=C * s.gated * levels,
         own=C * (2 * K * s.size + s.per_key) + 2 * C * C * s.size,
+        trips=s.blocks(K),
     )
 
 
@@ -140,6 +144,7 @@ def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, decay
         elements=0.0,
         own=own,
         shared=s.size * s.C * (decayed * s.K + scores * s.C) + FP32 * s.gated,
+        serial=True,
     )
 
 
@@ -187,6 +192,7 @@ def _fused(s: _Sizes) -> OpCounts:
         exchanges=walk.exchanges + scores.exchanges,
         elements=2.0 * s.C * s.gated + scores.elements,
         shared=s.C * (2 * s.K * s.size + s.per_key),
+        trips=scores.trips,
     )
 
 
@@ -207,6 +213,7 @@ def _output(s: _Sizes) -> OpCounts:
         elements=0.0,
         own=s.size * block * (K + 2 * C),
         shared=C * K * s.size + C * C * s.size,
+        trips=s.blocks(K),
     )
 
 
@@ -219,6 +226,7 @@ def _score_grads(s: _Sizes) -> OpCounts:
         chain=s.blocks(V),
         elements=float(C * V),
         own=C * (3 * V * s.size + 2 * s.per_value) + 2 * C * C * s.size,
+        trips=s.blocks(V),
     )
 
 
@@ -238,6 +246,7 @@ def _input_grads(s: _Sizes) -> OpCounts:
         elements=C * block * (s.levels if by_channel else 1.0) * 3,
         own=block / s.K * C * (4 * s.K * s.size + 2 * s.per_key) + 2 * block * V * s.size,
         shared=s.size * C * (3 * V + 2 * C),
+        trips=s.blocks(V),
     )
 
 

@@ -39,6 +39,7 @@ def compiled(point: Point, compilation: Compilation) -> Record:
         program=compilation.program,
         assembler=compilation.assembler,
         seconds=compilation.seconds,
+        instructions=compilation.instructions,
     )
 
 

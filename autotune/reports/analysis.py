@@ -34,6 +34,7 @@ def predicted(records: Iterable[Compiled], gpu: Gpu) -> dict[Point, float]:
         binary = Compilation(
             outcome="compiled", seconds=0.0, shared=needs.shared, registers=needs.registers // max(1, needs.threads),
             stack=record.stack, threads=needs.threads, tensor_core=dict.fromkeys(record.tensor_core, 1), code=record.code,
+            instructions=record.instructions,
         )  # fmt: skip
         try:
             time = float(estimate(point, binary, gpu, tokens, heads)[0])

@@ -8,9 +8,8 @@ bound is often an argument of the launch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 
+from ...results.schema.instructions import Instructions, Loop
 from .machine_code import disassemble
 
 _CLASSES = {
@@ -41,59 +40,7 @@ def class_of(opcode: str) -> str:
     return _CLASS_OF.get(name, "uniform" if name.startswith("U") else "integer")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
-    """first, last: indices of its instructions. depth: 0 for one that is in no other. own: by class, without inner loops."""
-
-    first: int
-    last: int
-    depth: int
-    own: Counter[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """The machine code of one kernel. straight: instructions outside of loops, by class. loops: in order, outer first."""
-
-    straight: Counter[str]
-    loops: tuple[Loop, ...]
-    static: int
-
-    def issued(self, trips: Callable[[Loop], int]) -> Counter[str]:
-        """Instructions of one warp, by class, where a loop runs `trips` times each time that it is reached."""
-        total = Counter(self.straight)
-        for loop in self.loops:
-            around = [outer for outer in self.loops if outer.first <= loop.first and loop.last <= outer.last]
-            times = 1
-            for outer in around:
-                times *= trips(outer)
-            total.update({name: count * times for name, count in loop.own.items()})
-        return total
-
-    @property
-    def serial(self) -> Loop | None:
-        """The outermost loop with the most instructions, those of its inner loops included."""
-        return max(
-            (loop for loop in self.loops if loop.depth == 0), key=lambda loop: loop.last - loop.first, default=None
-        )
-
-    def step(self, loop: Loop, trips: Callable[[Loop], int]) -> Counter[str]:
-        """Instructions of one warp in one trip of a loop, by class."""
-        inner = [x for x in self.loops if loop.first <= x.first and x.last <= loop.last]
-        return Program(straight=Counter(), loops=tuple(inner), static=0).issued(lambda x: 1 if x is loop else trips(x))
-
-    @property
-    def buffers(self) -> int:
-        """Copies of what the serial loop reads that are in flight or in use, by its asynchronous copies; 1 without any."""
-        loop = self.serial
-        inside = (
-            0 if loop is None else sum(x.own["async copy"] for x in self.loops if loop.first <= x.first <= loop.last)
-        )
-        outside = self.straight["async copy"]
-        return 1 + -(-outside // inside) if inside else 1
-
-
-def read(code: bytes) -> Program:
+def read(code: bytes) -> Instructions:
     """The program in a cubin. Raises RuntimeError if the disassembler refuses it."""
     machine = disassemble(code)
     opcodes = [instruction.opcode for instruction in machine.instructions]
@@ -103,11 +50,14 @@ def read(code: bytes) -> Program:
         if first + _SHORTEST_LOOP <= index:
             ends[first] = max(index, ends.get(first, 0))
     spans = sorted(ends.items(), key=lambda span: (span[0], -span[1]))
-    loops, straight = [], Counter(map(class_of, opcodes))
+    loops: list[Loop] = []
+    straight = Counter(map(class_of, opcodes))
     for first, last in spans:
         inner = [span for span in spans if span != (first, last) and first <= span[0] and span[1] <= last]
-        depth = sum(span != (first, last) and span[0] <= first and last <= span[1] for span in spans)
+        around = sum(span != (first, last) and span[0] <= first and last <= span[1] for span in spans)
+        # Loops that overlap without one in the other count as beside each other.
+        depth = min(around, loops[-1].depth + 1 if loops else 0)
         own = Counter(class_of(opcodes[i]) for i in range(first, last + 1) if not any(a <= i <= z for a, z in inner))
-        loops.append(Loop(first=first, last=last, depth=depth, own=own))
+        loops.append(Loop(depth=depth, own=own))
         straight -= own
-    return Program(straight=straight, loops=tuple(loops), static=len(opcodes))
+    return Instructions(straight=straight, loops=tuple(loops))

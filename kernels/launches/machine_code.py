@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from triton import knobs
@@ -49,6 +50,7 @@ class MachineCode:
     labels: dict[str, int]
 
 
+@lru_cache(maxsize=1)
 def disassemble(code: bytes) -> MachineCode:
     """The instructions of a cubin. Raises RuntimeError if the disassembler refuses it."""
     tool = Path(knobs.nvidia.nvdisasm.path)

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from .entry import resources_from_json, resources_to_json
 from .gpus import Resources
+from .instructions import Instructions, instructions_from_json, instructions_to_json
 from .key import Key, key_from_json, key_to_json
 from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
 
@@ -57,7 +58,8 @@ class Compiled(About):
     program: digest of the assembly without line tables. assembler: version of what assembled it. Both "" in the first records.
 
     resources: registers are per program (`Resources.of`). stack: bytes per thread, spills included.
-    tensor_core: families of tensor-core instructions in it. seconds: what compiling took.
+    tensor_core: families of tensor-core instructions in it. seconds: what compiling took. instructions: counted in the machine
+    code; None in the first records, and where they cannot be counted.
     """
 
     stage: str = ""
@@ -68,6 +70,7 @@ class Compiled(About):
     program: str = ""
     assembler: str = ""
     seconds: float
+    instructions: Instructions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +184,8 @@ def record_to_line(record: Record) -> str:
     if isinstance(record, Gated):
         # What the first verdicts did not say is left out where there is nothing to say: their lines, and digests, stay.
         values = {name: value for name, value in values.items() if value or name not in _OF_RUNS}
+    if (counted := values.pop("instructions", None)) is not None:
+        values["instructions"] = instructions_to_json(counted)
     if "resources" in values:
         values["resources"] = resources_to_json(values["resources"])
     line = {"schema": SCHEMA, "kind": type(record).__name__.lower()} | key_to_json(record.key) | values
@@ -214,6 +219,7 @@ _READERS: dict[str, Callable[[Fields, str], Any]] = {
     "program": lambda row, name: row.text(name, DIGEST, empty=True) if name in row.names else "",
     "assembler": lambda row, name: row.text(name, NAME, empty=True) if name in row.names else "",
     "seconds": Fields.number,
+    "instructions": lambda row, name: instructions_from_json(row.object(name)) if name in row.names else None,
     "reason": lambda row, name: row.choice(name, get_args(Reason)),
     "detail": Fields.prose,
     "where": lambda row, name: row.choice(name, ("device", "compiled", "interpreter")),

@@ -125,6 +125,11 @@ class Fields:
     def object(self, name: str) -> Fields:
         return Fields(self._take(name), f"{self.where}: {name}")
 
+    def object_or_null(self, name: str, read: Callable[[Fields], T]) -> T | None:
+        """What `read` makes of an object, or None for null."""
+        value = self._take(name)
+        return None if value is None else read(Fields(value, f"{self.where}: {name}"))
+
     def peek(self, name: str) -> Any:
         """A value that is left where it is; None if it is missing."""
         return self._record.get(name)

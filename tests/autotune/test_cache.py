@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.cache import Cache
+from deltaproof.results.schema.instructions import Instructions
 from tests.helpers.synthetic import compilation
 
 KEY = "ab" * 32
 
 
 @pytest.mark.parametrize(
-    "kept", [compilation("any", stack=8), Compilation(outcome="timeout", seconds=3.0, detail="no end")]
+    "kept",
+    [
+        compilation("any", stack=8),
+        replace(compilation("any"), instructions=Instructions(straight={"fp32": 3, "async copy": 1})),
+        Compilation(outcome="timeout", seconds=3.0, detail="no end"),
+    ],
 )
 def test_what_is_put_is_got(tmp_path: Path, kept: Compilation):
     cache = Cache(folder=tmp_path)
@@ -36,6 +43,7 @@ def damaged() -> list[bytes]:
         b"", text[: len(text) // 2].encode(), b"\xff\xfe\x00", b"[]", b"null", b"[" * 100_000,
         json.dumps(good | {"schema": Cache.schema - 1}).encode(), json.dumps(good | {"key": "other"}).encode(),
         wrong(registers="__import__('os').system('true')"), wrong(registers=-1), wrong(stack=True), wrong(extra=1),
+        wrong(instructions=[]), wrong(instructions={}),
         wrong(seconds=float("nan")), wrong(seconds=float("inf")), wrong(cpu=-1), wrong(shared=1.5), wrong(registers=2**60),
         wrong(threads=0), wrong(code="zz"), wrong(tensor_core={"a b": 1}), wrong(tensor_core={"mma": 0.5}),
         wrong(outcome="fine"), wrong(tensor_core=[1]), wrong(code=""), wrong(code=7), wrong(detail=None),

@@ -13,6 +13,8 @@ from deltaproof.autotune.model.cost import estimate, occupancy
 from deltaproof.autotune.model.ranking import RUNS, rank, sizes
 from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.kernels.configs.space import OP_STAGES
+from deltaproof.kernels.launches.instructions import CLASSES
+from deltaproof.results.schema.instructions import Instructions, Loop
 from deltaproof.specs.gpus import gpu, gpus
 from tests.helpers.synthetic import FAMILY, compilation, compile_one
 
@@ -48,6 +50,41 @@ def test_estimates_are_finite_grow_with_length_and_with_spills(slug: str):
         assert times[-1] > times[0], point
         spilling = estimate(point, replace(binary, stack=4096), target, TOKENS, HEADS)
         assert (spilling >= times).all()
+
+
+def counted(**straight: int) -> Instructions:
+    """A program whose one loop prefetches a step ahead."""
+    loop = Loop(depth=0, own={"fp32": 400, "tensor core": 32, "async copy": 8, "barrier": 2})
+    return Instructions(straight={"integer": 200, "async copy": 8} | straight, loops=(loop,))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_no_instruction_is_free_and_what_is_in_a_loop_costs_by_the_step(name: str):
+    for point in enumerate_points(TRAIN, H100.arch)[0][::13]:
+        program = counted()
+        more = replace(program, loops=(replace(program.loops[0], own={**program.loops[0].own, name: 20_000}),))
+        times = [
+            estimate(point, replace(compile_one(point), shared=0, registers=64, instructions=one), H100, TOKENS, HEADS)
+            for one in (program, more)
+        ]
+        assert np.isfinite(times).all()
+        assert (times[1] > times[0]).all(), point
+        added = times[1] - times[0]
+        assert added[-1] > added[0], "the longer the sequence, the more is issued"
+
+
+def test_depth_is_what_the_binary_copies_ahead_whatever_was_asked_for():
+    for point in enumerate_points(TRAIN, H100.arch)[0]:
+        if point.stage != "states" or point.tile.num_stages == 1:
+            continue
+        flat = replace(counted(), straight={"integer": 200})
+        flat = replace(flat, loops=(replace(flat.loops[0], own={"fp32": 400, "tensor core": 32, "global": 8}),))
+        binary = replace(compile_one(point), shared=0, registers=64, instructions=flat)
+        once = replace(point, tile=replace(point.tile, num_stages=1))
+        asked, plain = (estimate(one, binary, H100, TOKENS, HEADS) for one in (point, once))
+        assert np.array_equal(asked, plain)
+        deep = replace(binary, instructions=counted())
+        assert (estimate(point, deep, H100, TOKENS, HEADS) < estimate(once, deep, H100, TOKENS, HEADS)).all()
 
 
 def test_a_faster_gpu_is_not_slower():

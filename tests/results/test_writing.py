@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from deltaproof.results.evidence.journal import append, read_journal, read_journals
 from deltaproof.results.files.atomic import replace
 from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.instructions import Instructions, Loop
 from deltaproof.results.schema.record import (
     KINDS,
     Compiled,
@@ -153,6 +155,7 @@ def some(make) -> list:
         tensor_core=("wgmma",),
         code="ab" * 8,
         seconds=1.25,
+        instructions=Instructions(straight={"fp32": 9}, loops=(Loop(depth=0, own={"spill": 2}),)),
     )
     left = Unexplored(key=make.key(), kernel=make.KERNEL, count=3)
     refused = make.rejected("c32", "crash")
@@ -165,6 +168,13 @@ def some(make) -> list:
         make.timed("c64", 2),
         left,
     ]
+
+
+def test_compilations_from_before_instructions_were_counted_are_read(make):
+    first = dataclasses.replace(some(make)[0], instructions=None)
+    line = record_to_line(first)
+    assert "instructions" not in line, "and have the digests that they had"
+    assert record_from_line(line, "here") == first
 
 
 def test_every_record_comes_back_as_it_went(make, tmp_path: Path):
