@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...kernels.launches import instructions
+from ...kernels.launches.instructions import read as read_instructions
 from ...verify.compile.overlaps import products_in_flight
 from ...verify.compile.process import CompileTarget, compile_clean
 from ...verify.compile.tasks import ptxas_version
@@ -83,7 +83,7 @@ def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilati
         assembler=ptxas_version(target) or "",
         hazard=products_in_flight(binary.assembly) if target[0] == "cuda" else "",
         misassembled=misassembled(binary.code, launch.name) if target[0] == "cuda" else "",
-        instructions=instructions.read(binary.code) if target[0] == "cuda" else None,
+        instructions=read_instructions(binary.code) if target[0] == "cuda" else None,
     )
 
 

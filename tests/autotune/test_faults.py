@@ -155,7 +155,9 @@ def compile_badly() -> None:
 
     process.start()
     compiler.compile_clean = badly
-    compiler.misassembled = lambda *_: ""  # there is no machine code
+    # There is no machine code.
+    compiler.misassembled = lambda *_: ""
+    compiler.read_instructions = lambda *_: None
 
 
 def test_a_compiler_that_hangs_or_takes_all_memory_costs_its_point(tmp_path: Path):

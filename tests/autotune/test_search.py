@@ -12,8 +12,10 @@ from pathlib import Path
 import optuna
 import pytest
 
+from deltaproof.autotune.bench.bench_search import bench
+from deltaproof.autotune.bench.contestants import OURS as METHODS
+from deltaproof.autotune.bench.contestants import timed
 from deltaproof.autotune.compile.stage import Progress
-from deltaproof.autotune.search.bench_search import METHODS, bench, timed
 from deltaproof.autotune.search.propose import Trials, search
 from deltaproof.autotune.search.study import Config, Space, Study, Timing
 from deltaproof.results.schema.strict import TableError

@@ -14,7 +14,10 @@ import typer
 RUNS = {
     "bytes": ("forward, 256 tokens, queries and keys given normalised", ()),
     "bytes_l2norm": ("forward, 256 tokens, with the L2 norm of queries and keys", ("--options", "l2norm")),
-    "bytes_backward": ("forward and backward, 256 tokens, ideal: every input once in, in each of the two", ("--backward",)),
+    "bytes_backward": (
+        "forward and backward, 256 tokens, ideal: every input once in, in each of the two",
+        ("--backward",),
+    ),
     "bytes_decode": ("one token for each of four sequences, with fp32 states", ("--decode", "--batch", "4")),
 }
 KERNELS = {

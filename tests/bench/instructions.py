@@ -133,8 +133,6 @@ def _counts(kernel: str, launch: Any, binary: Any, cells: int) -> Row:
 
 
 def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) -> Callable[[Any], int]:
-    from deltaproof.kernels.stages.chunkwise.operands import UNROLL
-
     known = launch.arguments
     tiles = -(-DIM // known.get("BK", DIM))
     chunk = known.get("C") or known.get("BT") or 64
@@ -146,8 +144,6 @@ def _trips(kernel: str, launch: Any, program: Any, programs: int, cells: int) ->
     def trips(loop: Any) -> int:
         if serial is not None and loop is serial:
             return chunks
-        if kernel == "operands_kernel":
-            return chunk // UNROLL.value
         if kernel in ("score_grads_kernel", "input_grads_kernel"):
             return blocks
         return tiles

@@ -1,0 +1,119 @@
+"""Recorded search spaces: every feasible configuration with its time, read with suspicion.
+
+Three formats: Kernel Tuner's cache (JSON, a configuration per entry), T4 (JSON, a list of results), both plain or in gzip, and
+the table of matrix products that `landscape` reads, of which every problem is a space and every set a family.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ...results.schema.strict import TableError
+from ..search.study import Config, Space
+from .gemm import GemmConfig
+from .landscape import read_landscape
+
+SUFFIXES = (".json.gz", ".json", ".csv.gz", ".csv")
+_MOST = 1 << 30
+"""Bytes that a recording may have when unpacked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A space with the milliseconds of every feasible configuration; inf for what failed."""
+
+    space: Space
+    times: Mapping[Config, float]
+
+    @property
+    def optimum(self) -> float:
+        return min(self.times.values())
+
+
+@lru_cache(maxsize=2)
+def read_spaces(path: Path) -> dict[str, Recorded]:
+    """The spaces of a file, by name. Raises TableError, in one line, for a file that holds none."""
+    if path.name.endswith((".csv", ".csv.gz")):
+        return {
+            f"{recording.name} {problem.M}x{problem.N}x{problem.K} {problem.dtype} {problem.strides}": _products(times)
+            for recording in read_landscape(path)
+            for problem, times in recording.times.items()
+        }
+    try:
+        content = _json(path)
+        parameters, times = _t4(content) if "results" in content else _cache(content)
+        if not any(time < math.inf for time in times.values()):
+            raise ValueError("nothing in it ran")
+        space = Space(parameters=parameters, feasible=tuple(sorted(times, key=_order(parameters))))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error, RecursionError) as error:
+        raise TableError(f"{path}: not a recorded landscape ({' '.join(str(error).split())[:200]})") from None
+    return {path.name.removesuffix(".gz").removesuffix(".json"): Recorded(space=space, times=times)}
+
+
+def _products(times: Mapping[GemmConfig, float]) -> Recorded:
+    rows = {astuple(config): time for config, time in times.items()}
+    names = [field.name for field in fields(GemmConfig)]
+    parameters = {name: tuple(sorted({row[place] for row in rows})) for place, name in enumerate(names)}
+    return Recorded(space=Space(parameters=parameters, feasible=tuple(sorted(rows))), times=rows)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as file:
+        content = file.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise ValueError(f"more than {_MOST} bytes")
+    text = content.decode().rstrip().rstrip(",")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        # A recording that was not closed properly lacks its last brackets.
+        return json.loads(text + "}}")
+
+
+def _cache(content: dict[str, Any]) -> tuple[dict[str, tuple[object, ...]], dict[Config, float]]:
+    """Kernel Tuner's cache: what is feasible is in it, and what failed has a text for a time."""
+    names = list(content["tune_params_keys"])
+    times = {tuple(row[name] for name in names): _time(row["time"]) for row in content["cache"].values()}
+    return {name: tuple(content["tune_params"][name]) for name in names}, times
+
+
+def _t4(content: dict[str, Any]) -> tuple[dict[str, tuple[object, ...]], dict[Config, float]]:
+    rows = [row for row in content["results"] if row["invalidity"] != "constraints"]
+    names = list(rows[0]["configuration"])
+    times = {}
+    for row in rows:
+        of = {one["name"]: one["value"] for one in row["measurements"]}
+        held = row["invalidity"] == "correct"
+        times[tuple(row["configuration"][name] for name in names)] = (
+            _time(of[row["objectives"][0]]) if held else math.inf
+        )
+    return {name: tuple(_sorted({config[place] for config in times})) for place, name in enumerate(names)}, times
+
+
+def _time(value: object) -> float:
+    """A time as recorded; what is no number is a failure's name."""
+    if not isinstance(value, int | float):
+        return math.inf
+    if not value > 0:
+        raise ValueError(f"a time of {value}")
+    return float(value)
+
+
+def _sorted(values: set[Any]) -> list[Any]:
+    try:
+        return sorted(values)
+    except TypeError:
+        return sorted(values, key=repr)
+
+
+def _order(parameters: Mapping[str, tuple[object, ...]]):
+    places = [{value: place for place, value in enumerate(values)} for values in parameters.values()]
+    return lambda config: tuple(place[value] for place, value in zip(places, config, strict=True))
