@@ -51,8 +51,9 @@ CALLS = [
     (arch, rule, variant) for arch in (90, 80) for rule in ("gdn2", "kda", "gdn") for variant in ("packed", "staged")
 ]
 """The packed and the trained op, of three rules, for two architectures."""
-OTHERS = ((150, 1), (128, 2))
-"""Tokens and seed of calls that may show what the first, of 150 tokens, did not: other numbers, and whole chunks."""
+OTHERS = ((150, 1), (128, 2), (129, 3))
+"""Tokens and seed of calls that may show what the first, of 150 tokens, did not: other numbers, whole chunks, and a last chunk of
+one token."""
 
 
 def launches(size: int, tokens: int, seed: int, arch: int, rule: str, variant: str) -> list[planting.Subject]:
@@ -131,9 +132,10 @@ def table(document: dict) -> str:
         "",
         f"{document['count']} faults in {document['launches']} launches of our kernels (Triton {document['triton']}, sm_90 "
         f"and sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. One that changes no bit under "
-        "any schedule for any of three inputs, and breaks no rule, is equivalent where that is shown: by the program, for all "
+        "any schedule for any of four inputs, and breaks no rule, is equivalent where that is shown: by the program, for all "
         "paths, or, where the statement only orders others, by what runs, in which no byte and no register needs the order, "
-        "equal bits being no excuse. Of the others it is not known whether they are equivalent or missed.",
+        "equal bits being no excuse, or in which what is swapped is equal. Of the others it is not known whether they are "
+        "equivalent or missed.",
         "",
         "| kind | planted | a rule fired | only numbers differ | equivalent | not known |",
         "|---|---|---|---|---|---|",

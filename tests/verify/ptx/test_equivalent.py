@@ -96,3 +96,14 @@ def test_a_barrier_that_another_warp_needs_is_no_equivalent_whatever_bits_it_fin
     first, marked = (ADDRESS + OTHER + "mov.b32 %r8, 5;" + accesses.replace(", 5;", ", %r8;") + OUT).split("@@")
     index = len(parse(module(first)).statements) - 1
     assert bool(planting.shown("a barrier dropped", subject(first + marked), index, 0)) == none
+
+
+@pytest.mark.parametrize(("stored", "none"), [("%r8", True), ("%r0", False)])
+def test_registers_that_are_equal_whenever_they_are_swapped_may_be_swapped(stored: str, none: bool):
+    fill = ADDRESS + "mov.b32 %r8, 5;" + STORE.format(stored) + BARRIER
+    load = "and.b32 %r6, %r0, 15; shl.b32 %r6, %r6, 4; add.s32 %r6, %r3, %r6;"
+    load += "@@ ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%r5, %r9}, [%r6];"
+    first, marked = (fill + load + OUT).split("@@")
+    index = len(parse(module(first)).statements) - 1
+    kind = "two fragment registers swapped"
+    assert bool(planting.shown(kind, subject(first + marked), index, 0)) == none

@@ -255,13 +255,15 @@ def shown(kind: str, subject: Subject, index: int, seed: int) -> str:
     """Why a fault that nothing showed is none; "" where that is not known.
 
     Either the program shows it, for every path and input; or the statement orders accesses, and in what runs there are none that
-    it orders, equal bits being no excuse.
+    it orders, equal bits being no excuse; or what is swapped is equal in every thread, whenever it is swapped.
     """
     kernel = subject.program.kernel
     after = KINDS[kind](kernel.statements[index], random.Random(seed))
     assert after is not None, "drawn where the fault can be planted"
     if proof := reason(kernel, index, after, subject.grid):
         return proof
+    if kind == "two fragment registers swapped":
+        return "in what runs, the two registers are equal" if _swaps_equals(subject, index, after) else ""
     if not kernel.statements[index].opcode.startswith(ORDERS):
         return ""
     program = assemble(_with(kernel, index, after), subject.shared)
@@ -269,6 +271,37 @@ def shown(kind: str, subject: Subject, index: int, seed: int) -> str:
         if subject.conflicts(program, schedule) - subject.conflicts(subject.program, schedule):
             return ""
     return "in what runs, no byte and no register needs it"
+
+
+def _swaps_equals(subject: Subject, index: int, after: Statement) -> bool:
+    """Asked by the program itself: it traps where the two registers differ."""
+    kernel = subject.program.kernel
+    before = kernel.statements[index]
+    one, other = next(
+        (a, b) for a, b in zip(_fragments(before), _fragments(after), strict=True) if a != b
+    )  # fmt: skip
+    # Of a wgmma they are read, of the others written.
+    at = index + (not before.opcode.startswith("wgmma"))
+    differ = Statement(predicate="", opcode="setp.ne.b32", operands=("%planted", one, other), text="", source="")
+    stop = Statement(predicate="%planted", opcode="trap", operands=(), text="", source="")
+    watching = replace(
+        kernel,
+        statements=[*kernel.statements[:at], differ, stop, *kernel.statements[at:]],
+        labels={label: place + 2 * (place > index) for label, place in kernel.labels.items()},
+        widths={**kernel.widths, "%planted": 1},
+    )
+    program = assemble(watching, subject.shared)
+    return not any(subject.run(program, schedule, 100_000_000)[0] for schedule in SCHEDULES)
+
+
+def _fragments(statement: Statement) -> list[str]:
+    """The registers of all its fragments."""
+    return [
+        name.strip()
+        for operand in statement.operands
+        if operand.startswith("{")
+        for name in operand.strip("{} ").split(",")
+    ]
 
 
 def _with(kernel: Kernel, index: int, statement: Statement) -> Kernel:
