@@ -66,6 +66,10 @@ class Module:
     def classes(self) -> dict[str, ast.ClassDef]:
         return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef)}
 
+    def binds(self, name: str) -> bool:
+        """Whether it is defined here, whatever is imported."""
+        return name in self.functions or name in self.constants or name in self.classes
+
     @cached_property
     def dotted(self) -> dict[str, str]:
         """Names that stand for something outside the package, by what they are there."""
@@ -112,6 +116,9 @@ class Sources:
     def digest(self, path: Path, name: str) -> str:
         """Of a function, a constant or a class of a module, with all that it reaches. Raises TableError."""
         module = self.module(path)
+        while (origin := module.origins.get(name)) is not None and origin.name and not module.binds(name):
+            # Wherever it stands, and through however many files it came.
+            module, name = self.module(origin.path), origin.name
         known = module.path, name
         if known not in self._digests:
             self._digests[known] = "itself"  # what reaches itself is named by where it starts
@@ -137,8 +144,7 @@ class Sources:
         if name in module.classes:
             return Scope(self, module).form(module.classes[name])
         if name in module.origins:
-            origin = module.origins[name]
-            return self.digest(origin.path, origin.name) if origin.name else ["module", origin.path.stem]
+            return ["module", module.origins[name].path.stem]
         return module.dotted.get(name, name)
 
 
@@ -195,7 +201,7 @@ class Scope:
         module = self.module
         if self.sources is None:
             return ["outside", name]
-        if name in module.functions or name in module.constants or name in module.classes or name in module.origins:
+        if module.binds(name) or name in module.origins:
             return ["reached", self.sources.digest(module.path, name)]
         return ["outside", module.dotted.get(name, name)]
 

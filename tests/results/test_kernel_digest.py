@@ -74,6 +74,15 @@ def moved(folder: Path) -> None:
     edited(folder, "rooms/steps.py", ("from .deep", "from ..deep"))
 
 
+def helper_moved(folder: Path) -> None:
+    """A helper of a helper goes to a file of its own, and what called it beside it imports it."""
+    text = (folder / "deep" / "parts.py").read_text()
+    start = text.index("@triton.jit\ndef double")
+    head = "import triton\nimport triton.language as tl\n\n\n"
+    (folder / "deep" / "doubling.py").write_text(head + text[start:])
+    (folder / "deep" / "parts.py").write_text("from .doubling import double\n" + text[:start])
+
+
 NOTHING: dict[str, Callable[[Path], None]] = {
     "a local is renamed": lambda f: edited(f, "walk.py", ("value", "amount"), ("row", "place")),
     "a parameter is renamed": lambda f: edited(f, "walk.py", ("length", "count")),
@@ -90,6 +99,7 @@ NOTHING: dict[str, Callable[[Path], None]] = {
     "a host launcher": lambda f: edited(f, "walk.py", ("(x, y, 3, C=16)", "(x, y, 5, C=32)")),
     "a constant gets a name": lambda f: edited(f, "walk.py", ("ROWS", "LINES")),
     "a file moves": moved,
+    "a helper moves to another file": helper_moved,
 }  # fmt: skip
 SOMETHING: dict[str, Callable[[Path], None]] = {
     "an operand": lambda f: edited(f, "walk.py", ("value * index", "value + index")),
