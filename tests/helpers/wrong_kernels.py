@@ -134,7 +134,7 @@ def _asks_a_driver(configs: Any, named: Any, **kwargs: Any) -> Any:
 MIDDLE = _copied_by(32, 18, 16)
 PRUNED = [_copied_by(18, 32, 16, prune=without(18)), _copied_by(32, 18, 16, prune=without(18))]
 UNPRUNED = _copied_by(32, 16, prune=_asks_a_driver)
-"""o copied by kernels with a wrong configuration: between two right ones, or pruned; and with right ones that are not pruned here."""
+"""o copied by kernels with a wrong configuration, between two right ones or pruned; and with right ones that no driver prunes."""
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""Calls that differ in one thing each: whoever keeps something of a call, and forgets this thing, takes it up in the wrong one."""
+"""Calls that differ in one thing each: who keeps something of a call, and forgets this thing, takes it up in the wrong one."""
 
 from __future__ import annotations
 

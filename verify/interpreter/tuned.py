@@ -1,9 +1,9 @@
 """`@triton.autotune` where there is no GPU to time on.
 
-A tuned kernel runs with the first of the configurations that pruning leaves: warps and pipeline stages mean nothing here. While `tuning` lasts it
-runs as it may on a GPU. Its first call runs several configurations on the very same tensors, between the hooks that are to
-undo that, before the one that won; a later call runs the winner alone, and no hooks. Any of those that pruning leaves may win;
-configurations that differ in warps and stages alone are one here.
+A tuned kernel runs with the first of the configurations that pruning leaves: warps and pipeline stages mean nothing here. While
+`tuning` lasts it runs as it may on a GPU. Its first call runs several configurations on the very same tensors, between the hooks
+that are to undo that, before the one that won; a later call runs the winner alone, and no hooks. Any of those that are left may
+win; configurations that differ in warps and stages alone are one here.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ _ROWS = 70_000
 """Sequences of one token: more than two of the three axes of a grid have programs."""
 
 _EVERY = 4
-"""One case of so many is asked for a limit of tokens or of rows, by its seed: their sizes are this property's own. The simplest case of
-a cell, which has seed 0, always is."""
+"""One case of so many is asked for a limit of tokens or of rows, by its seed: their sizes are this property's own. The simplest
+case of a cell, which has seed 0, always is."""
 
 
 def check(case: Case, harness: Harness) -> Outcome:
