@@ -102,6 +102,57 @@ def _COPY(x, o, n, BLOCK: tl.constexpr):
     tl.store(o + at, tl.load(x + at, mask=at < n), mask=at < n)
 
 
+def _copied_by(*sizes: int, prune: Any = None) -> Callable[..., Any]:
+    """o copied by an autotuned kernel with these blocks, of which 18 does not come to the end of a block."""
+    configs = [triton.Config({"BLOCK": 32, "STEP": size}) for size in sizes]
+    pruning = {"early_config_prune": prune} if prune else None
+    kernel: Any = triton.autotune(configs, key=["n"], prune_configs_by=pruning)(triton.jit(_copy_in_steps))
+
+    def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        copied = torch.zeros_like(o)
+        kernel[(triton.cdiv(o.numel(), 32),)](o, copied, o.numel())
+        return copied
+
+    return on_output(change)
+
+
+def _copy_in_steps(x, o, n, BLOCK: tl.constexpr, STEP: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = (at < n) & (tl.arange(0, BLOCK) < BLOCK // STEP * STEP)
+    tl.store(o + at, tl.load(x + at, mask=mask), mask=mask)
+
+
+def without(size: int) -> Callable[..., Any]:
+    """Prunes the configurations of this step."""
+    return lambda configs, named, **kwargs: [one for one in configs if one.kwargs["STEP"] != size]
+
+
+def _asks_a_driver(configs: Any, named: Any, **kwargs: Any) -> Any:
+    raise RuntimeError("0 active drivers ([]). There should only be one.")
+
+
+MIDDLE = _copied_by(32, 18, 16)
+PRUNED = [_copied_by(18, 32, 16, prune=without(18)), _copied_by(32, 18, 16, prune=without(18))]
+UNPRUNED = _copied_by(32, 16, prune=_asks_a_driver)
+"""o copied by kernels with a wrong configuration, between two right ones or pruned; and with right ones that no driver prunes."""
+
+
+@triton.jit
+def _copy_row(x, o, n, BLOCK: tl.constexpr):
+    first = tl.program_id(1).to(tl.int64) * n
+    for at in range(0, n, BLOCK):
+        column = at + tl.arange(0, BLOCK)
+        tl.store(o + first + column, tl.load(x + first + column, mask=column < n), mask=column < n)
+
+
+def by_rows(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+    """o, copied by a program for each sequence, along the second axis of a grid."""
+    copied = torch.empty_like(o)
+    if o.numel():
+        _copy_row[(1, o.shape[0])](o, copied, o[0].numel(), BLOCK=64)  # pyright: ignore[reportArgumentType]
+    return copied
+
+
 @triton.jit
 def _copy_tokens(x, o, n, T, LIMIT: tl.constexpr, BLOCK: tl.constexpr):
     """[T, n], a block of tokens for each program, whose loop goes over the numbers of a token."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from typing import Any
 
 import pytest
 
@@ -28,7 +30,19 @@ from deltaproof.verify.interpreter import tuned as tuning
 from deltaproof.verify.properties import load
 from deltaproof.verify.run.judge import judge, judge_case
 from deltaproof.verify.run.known_cases import known_cases
-from tests.helpers.wrong_kernels import SPLIT, STAGED, on_gradient, on_output, second_configuration, spoil, tuned
+from tests.helpers.wrong_kernels import (
+    MIDDLE,
+    PRUNED,
+    SPLIT,
+    STAGED,
+    TOKENS,
+    UNPRUNED,
+    on_gradient,
+    on_output,
+    second_configuration,
+    spoil,
+    tuned,
+)
 
 
 def test_every_two_words_of_different_sorts_meet():
@@ -93,7 +107,7 @@ def test_a_failure_shrinks_to_the_word_that_it_needs():
         return on_gradient("v", second)(right, arguments)
 
     kernel = spoil(STAGED, wrong)
-    profile = replace(PROFILES["quick"], styles=10)
+    profile = replace(PROFILES["quick"], styles=25)
     cell = Cell(target="deltaproof", kernel=kernel.name, rule="gdn", property="call_styles")
     verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), profile)
     assert verdict.counterexample is not None
@@ -107,8 +121,21 @@ def test_a_failure_shrinks_to_the_word_that_it_needs():
         (tuned(reset_to_zero=["o"]), set()),
         (tuned(restore_value=["o"]), set()),
         (on_output(second_configuration), {"chosen"}),
+        (MIDDLE, {"chosen"}),
+        (PRUNED[0], set()),
+        (PRUNED[1], set()),
+        (UNPRUNED, set()),
     ],
-    ids=["adds once more", "reset", "restored", "second configuration"],
+    ids=[
+        "adds once more",
+        "reset",
+        "restored",
+        "second configuration",
+        "one between",
+        "first pruned",
+        "one pruned",
+        "no driver",
+    ],
 )
 def test_an_autotuned_kernel_is_run_as_its_first_and_later_calls_run_it(change, wrong: set[str]):
     tuning.install()
@@ -119,3 +146,29 @@ def test_an_autotuned_kernel_is_run_as_its_first_and_later_calls_run_it(change, 
     for style in ("", "timed", "chosen", "timed"):  # whatever ran before it in this process
         outcome = judge_case(load("call_styles"), replace(case, style=style), harness)
         assert outcome.status == ("failed" if style in wrong else "held"), style
+
+
+def _boundaries(arguments: dict[str, Any]) -> Any:
+    """Kept by how many there are, and by where the last one is."""
+    found = arguments["cu_seqlens"]
+    return "cu_seqlens", None if found is None else (len(found), int(found[-1]))
+
+
+def _scale(arguments: dict[str, Any]) -> Any:
+    """Kept by the head dimension."""
+    return "scale", arguments["q"].shape[-1]
+
+
+@pytest.mark.parametrize("of", [_boundaries, _scale])
+def test_what_is_kept_of_one_call_is_not_taken_for_another(of: Callable[[dict[str, Any]], Any]):
+    kept: dict[Any, Any] = {}
+
+    def stale(right, arguments):
+        name, key = of(arguments)
+        taken = arguments[name] if key is None else kept.setdefault(key, arguments[name])
+        return right(**{**arguments, name: taken})
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    for kernel, expected in ((spoil(TOKENS, stale), "failed"), (TOKENS, "held")):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style="varied")
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel)).status == expected

@@ -10,7 +10,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import localise
 from deltaproof.verify.properties.offsets import OFFSETS
 from deltaproof.verify.run.judge import judge_case
-from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS, in_turn, limited, on_output, spoil
+from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS, by_rows, in_turn, limited, on_output, spoil
 
 PROBLEM = Problem.parse("gdn2:fp32:b1:t4:h1x1:k4:v4:ordinary:s0")
 
@@ -99,3 +99,9 @@ def test_the_last_programs_of_our_kernels_write_the_ends_of_tensors(kernel):
     assert all(0 in launch.left for launch in of_outputs), [
         launch.kernel for launch in of_outputs if 0 not in launch.left
     ]
+
+
+def test_programs_past_the_end_of_an_axis_fail():
+    wrong = outcome(spoil(TOKENS, on_output(by_rows)))
+    assert (wrong.status, wrong.kind) == ("failed", "launch")
+    assert "programs along y, where a GPU takes at most 65535" in wrong.message

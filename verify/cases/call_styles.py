@@ -37,18 +37,20 @@ AXES: dict[str, dict[str, str]] = {
     "calls": {"between": "a call with other values of the same shapes before the backward pass"},
     "tuning": {
         "timed": "autotuned kernels that are timed first, on the same tensors",
-        "chosen": "the last configuration of autotuned kernels, chosen before",
+        "chosen": "autotuned kernels of which another configuration than the first was chosen before",
     },
     "mode": {
         "no_grad": "torch.no_grad", "inference": "torch.inference_mode", "checkpoint": "torch.utils.checkpoint",
     },
     "types": {"fp32_gates": "gates in fp32 beside bf16"},
+    "history": {"varied": "calls that differ from it in one thing each, before and after"},
 }  # fmt: skip
 """Axis -> word -> what it stands for."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
-ALONE = ("types", "tuning")
-"""Axes whose words are crossed with no other: types need a budget, which is dear, and tuning is of kernels that few have."""
+ALONE = ("types", "tuning", "history")
+"""Axes whose words are crossed with no other: types need a budget and a history is many calls, which is dear, and tuning is of
+kernels that few have."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
 """Words that say something of a rule that has one of these gates."""
 _OF_GRADIENTS = ("gradients asked", "pulled", "backward")

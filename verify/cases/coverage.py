@@ -10,6 +10,7 @@ from ...specs.problem import Problem
 SIZES: dict[str, Callable[[Problem], bool]] = {
     "K = V = 128": lambda problem: problem.K == problem.V == 128,
     "K or V in 73..255": lambda problem: any(73 <= size <= 255 and size != 128 for size in (problem.K, problem.V)),
+    "K = V = 256": lambda problem: problem.K == problem.V == 256,
     **{f"HV / H = {group}": lambda problem, group=group: group * problem.H == problem.HV for group in (1, 2, 3, 4)},
     "B x HV > 16": lambda problem: problem.B * problem.HV > 16,
     "> 64 sequences": lambda problem: len(problem.sequences) > 64,

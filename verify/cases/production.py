@@ -35,13 +35,18 @@ SHAPES: dict[str, Shape] = {
         ),
         Shape(
             name="rounded",
-            about="the same head dimension, in 16 bits and with rounding that shows",
-            fields={"T": 70, "K": 128, "V": 128, "qk_l2norm": True, "gate_in_kernel": True, "seed": 27},
+            about="the same head dimension, in 16 bits and with rounding that shows, and keys of zeros",
+            fields={"T": 70, "K": 128, "V": 128, "qk_l2norm": True, "gate_in_kernel": True, "regime": "zero_keys", "seed": 27},
         ),
         Shape(
             name="wide",
             about="head dimensions between the usual ones, more than one tile of each, three value heads a key head",
             fields={"T": 17, "H": 1, "HV": 3, "K": 100, "V": 200, "seed": 22},
+        ),
+        Shape(
+            name="widest",
+            about="the largest head dimension",
+            fields={"T": 3, "K": 256, "V": 256, "seed": 28},
         ),
         Shape(
             name="rows",

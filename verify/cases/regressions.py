@@ -23,6 +23,7 @@ REGRESSIONS: dict[str, dict[str, Any]] = {
     "every gate at -11, a single block": {"T": 16, "K": 16, "V": 16, "regime": "strong", "seed": 1},
     "every gate at -20": {"T": 48, "K": 16, "V": 16, "regime": "strong", "seed": 8},
     "nearly collinear keys": {"T": 70, "K": 16, "V": 16, "regime": "collinear", "seed": 11},
+    "zero keys, normalised": {"T": 9, "K": 16, "V": 16, "qk_l2norm": True, "regime": "zero_keys", "seed": 12},
     "nothing at all": {"T": 0, "K": 16, "V": 16},
 }  # fmt: skip
 """Name -> fields of the problem that differ from the defaults."""

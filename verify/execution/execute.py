@@ -216,6 +216,8 @@ def raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
     kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
     if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around
         kind = "memory"
+    if "where a GPU takes at most" in text:  # a grid, in the words of the interpreter
+        kind = "launch"
     return KernelRaised(f"{kernel.name} raised in its {direction} pass: {type(error).__name__}: {text[:300]}", kind)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,10 +86,11 @@ def run(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]
         leaves[name] = leaves["q"] if name == "k" and "q_is_k" in chosen else made[name].detach().requires_grad_()
     if "q_is_k" in chosen:
         leaves["k"] = leaves["q"]
-    answers, before = [], Contents.of(made)
-    with _mode(chosen, gradients), _tuning(chosen):
+    before = Contents.of(made)
+
+    def once() -> list[Answer]:
         forward = Answer(outputs=_forward(kernel, case, leaves, chosen))
-        answers.append(Answer(outputs={name: x.detach().clone() for name, x in forward.outputs.items()}))
+        answers = [Answer(outputs={name: x.detach().clone() for name, x in forward.outputs.items()})]
         if "between" in chosen:
             _forward(kernel, case, others, ())
             kept = {name: x.detach().clone() for name, x in forward.outputs.items()}
@@ -100,6 +101,10 @@ def run(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]
                     kernel, case, made, leaves, forward.outputs, asked, last="twice" not in chosen or turn == 1
                 )
                 answers.append(Answer(outputs=found, said=" of a second backward pass" if turn else ""))
+        return answers
+
+    with _mode(chosen, gradients):
+        answers = _as_tuned(chosen, once)
     before.require_unchanged(kernel, made)
     return answers
 
@@ -149,10 +154,18 @@ def _mode(chosen: Sequence[str], gradients: bool) -> Iterator[None]:
         yield
 
 
-def _tuning(chosen: Sequence[str]) -> AbstractContextManager[None]:
+def _as_tuned(chosen: Sequence[str], once: Callable[[], list[Answer]]) -> list[Answer]:
+    """The answers of a call, or of one for every configuration of the kernels that are tuned but the first."""
+    if "timed" not in chosen and "chosen" not in chosen:
+        return once()
     from ..interpreter.tuned import tuning
 
-    return next((tuning(word) for word in ("timed", "chosen") if word in chosen), nullcontext())
+    with tuning("timed" if "timed" in chosen else "chosen") as now:
+        answers = once()
+    for place in range(1, now.most - 1):
+        with tuning("chosen", place):
+            answers += [replace(one, said=f" {one.said} (configuration {place + 1})") for one in once()]
+    return answers
 
 
 def _laid_out(made: Tensors, chosen: Sequence[str]) -> Tensors:

@@ -1,8 +1,9 @@
 """`@triton.autotune` where there is no GPU to time on.
 
-A tuned kernel runs with the first of its configurations: warps and pipeline stages mean nothing here. While `tuning` lasts it
-runs as it may on a GPU. Its first call runs several configurations on the very same tensors, between the hooks that are to
-undo that, before the one that won; a later call runs the winner alone, and no hooks.
+A tuned kernel runs with the first of the configurations that pruning leaves: warps and pipeline stages mean nothing here. While
+`tuning` lasts it runs as it may on a GPU. Its first call runs several configurations on the very same tensors, between the hooks
+that are to undo that, before the one that won; a later call runs the winner alone, and no hooks. Any of those that are left may
+win; configurations that differ in warps and stages alone are one here.
 """
 
 from __future__ import annotations
@@ -10,23 +11,36 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
 How = Literal["timed", "chosen"]
 
-_how: ContextVar[How | None] = ContextVar("how", default=None)
+
+@dataclass(slots=True, kw_only=True)
+class Tuning:
+    """How tuned kernels run. place: of the configuration that was chosen, among those of each kernel, in turn. most: of the
+    kernels that ran meanwhile, how many configurations the one has that has most."""
+
+    how: How
+    place: int = -1
+    most: int = 0
+
+
+_now: ContextVar[Tuning | None] = ContextVar("tuning", default=None)
 
 
 @contextlib.contextmanager
-def tuning(how: How) -> Iterator[None]:
+def tuning(how: How, place: int = -1) -> Iterator[Tuning]:
     """Calls of tuned kernels are first calls, which time the first and the last of the configurations that pruning leaves and
-    choose the last; or later ones, for which it has been chosen."""
-    token = _how.set(how)
+    choose the last; or later ones, for which the one at `place` has been chosen."""
+    now = Tuning(how=how, place=place)
+    token = _now.set(now)
     try:
-        yield
+        yield now
     finally:
-        _how.reset(token)
+        _now.reset(token)
 
 
 def install() -> None:
@@ -38,25 +52,48 @@ def install() -> None:
     original = Autotuner.run
 
     def run(tuner: Any, *args: Any, **kwargs: Any) -> Any:
-        # With a single configuration Triton asks no benchmark.
-        alone = tuner.configs[:1]
-        if _how.get() == "timed" and len(tuner.configs) > 1:
+        now = _now.get()
+        if now is not None and now.how == "timed" and len(tuner.configs) > 1:
             with _ends_timed(tuner):
                 return original(tuner, *args, **kwargs)
-        if _how.get() == "chosen":
-            tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
-            alone = list(tuner.prune_configs(kwargs))[-1:]
-        with _having(tuner, configs=alone):
+        left = _different(_left(tuner, args, kwargs))
+        chosen = left[0]
+        if now is not None and now.how == "chosen":
+            now.most = max(now.most, len(left))
+            chosen = left[now.place % len(left)]
+        # With a single configuration Triton asks no benchmark.
+        with _having(tuner, configs=[chosen]):
             return original(tuner, *args, **kwargs)
 
     Autotuner.run = run  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _left(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The configurations that pruning leaves; all of them where it asks for a GPU that is not there."""
+    tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
+    return _pruned(tuner.configs, tuner.prune_configs, kwargs) if len(tuner.configs) > 1 else tuner.configs
+
+
+def _pruned(configs: list[Any], prune: Callable[[Any], Any], kwargs: dict[str, Any]) -> list[Any]:
+    try:
+        return list(prune(kwargs))
+    except (RuntimeError, AssertionError):  # torch and Triton, of a driver
+        return configs
+
+
+def _different(configs: list[Any]) -> list[Any]:
+    """Configurations that are different programs here: of those that are not, the first."""
+    found: dict[Any, Any] = {}
+    for one in configs:
+        found.setdefault(tuple(sorted(one.kwargs.items())), one)
+    return list(found.values())
 
 
 def _ends_timed(tuner: Any) -> contextlib.AbstractContextManager[None]:
     prune, calls = tuner.prune_configs, count()
 
     def ends(kwargs: Any) -> list[Any]:
-        left = list(prune(kwargs))
+        left = _pruned(tuner.configs, prune, kwargs)
         return [left[0], left[-1]]
 
     def bench(call: Callable[[], Any], quantiles: Any = None) -> list[float]:

@@ -13,6 +13,7 @@ from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import solve
 from ..cases.call_styles import meaning, words
 from ..cases.case import Case
+from ..cases.variations import varied
 from ..execution import styled
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
@@ -30,10 +31,22 @@ def check(case: Case, harness: Harness) -> Outcome:
     """By equality in exact arithmetic. Types that are mixed, and functions that exact arithmetic has no word for, by budget."""
     if "fp32_gates" in words(case.style):
         return _within_budget(case, harness)
+    if "varied" in words(case.style):
+        return _one_after_the_other(case, harness)
     try:
         return _equal(case, harness)
     except Unsupported:
         return _within_budget(case, harness)
+
+
+def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
+    """What a kernel keeps of a call must not be taken for what another one needs that differs from it in one thing."""
+    for problem in varied(case.problem, lambda one: harness.kernel.accepts(one) is True):
+        found = check(replace(case, problem=problem, style=""), harness)
+        if found.status != "held":
+            among = f"one of {meaning(case.style)}, {problem.token}, "
+            return replace(found, message=f"{among}{found.message}", place=None, expected=None, got=None)
+    return held()
 
 
 def _equal(case: Case, harness: Harness) -> Outcome:

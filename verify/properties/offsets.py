@@ -1,5 +1,6 @@
 """No offset is kept in 32 bits: on tensors of more than 2^31 elements the last program of every launch stays in bounds. And no
-number of tokens is too large: past all powers of two up to 2^17 their last one is written as it is in a short sequence.
+number of tokens is too large: past all powers of two up to 2^17 their last one is written as it is in a short sequence; nor is a
+number of sequences, more than the second axis of a grid has programs.
 
 Only that program runs, on memory that is reserved and never filled, so a call of tens of gigabytes costs a few pages.
 """
@@ -19,9 +20,12 @@ _SEQUENCES, _TOKENS, _WIDE, _NARROW = 32768, 640, 128, 8
 _SHORT, _LONG = 577, 2**17 + 577
 """Tokens of one sequence: the last block of tokens is the same in both, whatever its size up to 512."""
 
+_ROWS = 70_000
+"""Sequences of one token: more than two of the three axes of a grid have programs."""
+
 _EVERY = 4
-"""One case of so many is asked for a limit of tokens, by its seed: their sizes are this property's own. The simplest case of
-a cell, which has seed 0, always is."""
+"""One case of so many is asked for a limit of tokens or of rows, by its seed: their sizes are this property's own. The simplest
+case of a cell, which has seed 0, always is."""
 
 
 def check(case: Case, harness: Harness) -> Outcome:
@@ -38,12 +42,26 @@ def check(case: Case, harness: Harness) -> Outcome:
                 kind="memory",
                 message=f"with K={K}, V={V} and {_SEQUENCES} x {_TOKENS} tokens: {found[0]}",
             )
-    return _in_one_sequence(case, harness)
+    if case.problem.seed % _EVERY:
+        return held()
+    of_tokens = _in_one_sequence(case, harness)
+    return _in_many_rows(case, harness) if of_tokens.status == "held" else of_tokens
+
+
+def _in_many_rows(case: Case, harness: Harness) -> Outcome:
+    problem = case.problem
+    many = replace(problem, B=_ROWS, T=1, lengths=None, H=1, HV=1, K=_NARROW, V=_NARROW, gate_heads="value", strided=False,
+                   gate_in_kernel=False)  # fmt: skip
+    if harness.kernel.accepts(many) is not True:
+        return held()
+    if found := harness.offsets(replace(case, problem=many)):
+        return Outcome(
+            status="failed", kind="memory", message=f"with {_ROWS} sequences: {found[0]}", cause="grid limit"
+        )
+    return held()
 
 
 def _in_one_sequence(case: Case, harness: Harness) -> Outcome:
-    if case.problem.seed % _EVERY:
-        return held()
     short, long = (replace(case, problem=_of_tokens(case.problem, T)) for T in (_SHORT, _LONG))
     if any(harness.kernel.accepts(one.problem) is not True for one in (short, long)):
         return held()
@@ -73,7 +91,7 @@ def applies(kernel: object, problem: Problem) -> str | None:
 
 OFFSETS = Property(
     name="offsets",
-    says="tensors of more than 2^31 elements are addressed in 64 bits, and no number of tokens is too large",
+    says="tensors of more than 2^31 elements are addressed in 64 bits, and no number of tokens or sequences is too large",
     arithmetic="bounds",
     kind="memory",
     catches=("32-bit offset", "grid limit", "limit of tokens"),

@@ -3,8 +3,8 @@
 `prepare` must run before anything of theirs is imported. It changes what stands between a package and the interpreter,
 never a kernel:
 
-1. Autotuning needs a GPU to time on (`interpreter.tuned`). A tuned kernel runs with the first of its configurations, and in
-   one call style as if it were timed, with the last.
+1. Autotuning needs a GPU to time on (`interpreter.tuned`). A tuned kernel runs with the first configuration that pruning leaves,
+   and in call styles of its own as if it were timed, and with each of the others.
 2. Their fp32 products are IEEE products (TRITON_F32_DEFAULT=ieee, a setting that users have, too). By default Triton takes
    TF32, whose rounding would hide what is wrong in fp32; a product that asks for a precision by name keeps it.
 3. FLA says on import, once per process, that there is no GPU.
