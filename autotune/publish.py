@@ -16,7 +16,7 @@ from ..results.schema.record import Record, record_to_line
 from ..results.schema.strict import TableError
 from ..results.schema.table import EVERYWHERE, Table, dumps
 from ..specs.gpus import Gpu
-from ..verify.report.plural import counted
+from ..verify.verdicts.plural import counted
 from .check import check_table
 from .records.ledger import Ledger
 from .timing.device import Device

@@ -16,7 +16,7 @@ from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
 from ..verify.process.pool import Workers
-from ..verify.report.plural import counted
+from ..verify.verdicts.plural import counted
 from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.prune import Pruned, prune

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...verify.report.plural import counted
+from ...verify.verdicts.plural import counted
 from .tune import FlaOutcome, refusal
 
 SCHEMA = 1

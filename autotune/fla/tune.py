@@ -19,7 +19,7 @@ from ...results.files.packaged import packaged
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
 from ...verify.process.pool import Failure, Workers
-from ...verify.report.plural import counted
+from ...verify.verdicts.plural import counted
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS, failed

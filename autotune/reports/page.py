@@ -16,7 +16,7 @@ from ...results.schema.record import Compiled, Gated, Measured, Record, Rejected
 from ...results.schema.table import Table
 from ...specs.gpus import gpu as find_gpu
 from ...verify.report.page import render
-from ...verify.report.plural import counted
+from ...verify.verdicts.plural import counted
 from ..records.ledger import Ledger
 from ..space.points import Family
 from . import analysis, plots

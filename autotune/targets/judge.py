@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ...verify.process.pool import Failure, Workers
-from ...verify.report.plural import counted
+from ...verify.verdicts.plural import counted
 from ..fla.calls import LaunchChoice
 from ..gates.running import SCHEDULES, SECONDS
 from .call import TargetCall, function_of, judged, kernel_of

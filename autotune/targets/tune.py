@@ -16,7 +16,7 @@ from ...results.schema.target_table import Offer, TargetEntry, TargetTable, dump
 from ...specs.gpus import Gpu
 from ...specs.problem import DType
 from ...verify.process.pool import Failure, Workers, one_thread
-from ...verify.report.plural import counted
+from ...verify.verdicts.plural import counted
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.prune import too_large

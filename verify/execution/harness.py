@@ -22,6 +22,7 @@ from ..process.lost_device import noticed
 from ..ptx.schedules import QUICK, Schedule
 from ..ptx.verdict import Verdict
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
+from ..verdicts.plural import counted
 from . import execute, styled
 from .compiled import is_compiled, launched
 
@@ -293,5 +294,5 @@ def _require_in_bounds(faults: Sequence[Any]) -> None:
     would be something else the next time. Raises KernelRaised."""
     if faults:
         first = faults[0]
-        message = f"{len(faults)} forbidden accesses; the first: {first}"
+        message = f"{counted(len(faults), 'forbidden access')}; the first: {first}"
         raise KernelRaised(message, "memory", cause=f"{first.fault} at {first.file}:{first.line}")

@@ -7,6 +7,7 @@ from ...specs.problem import Problem
 from ..cases.case import Case
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome, held
+from ..verdicts.plural import counted
 from .base import Property
 
 
@@ -19,7 +20,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     run = harness.bounds(case, generate(case.problem))
     if run.faults:
         first = run.faults[0]
-        message = f"{len(run.faults)} forbidden accesses; the first: {first}"
+        message = f"{counted(len(run.faults), 'forbidden access')}; the first: {first}"
         cause = f"{first.fault} at {first.file}:{first.line}"
     elif run.unwritten:
         name, count = next(iter(run.unwritten.items()))
@@ -38,7 +39,9 @@ def _of_empty_sequences(problem: Problem, name: str, count: int) -> str:
     """What is left of a state where no token was, if that is what is missing."""
     empty = sum(length == 0 for _, _, length in problem.sequences)
     states = empty * problem.HV * problem.K * problem.V
-    return f": as many as the final states of {empty} empty sequences hold" if name == "ht" and count == states else ""
+    if name != "ht" or count != states:
+        return ""
+    return f": as many as {counted(empty, 'empty sequence')} would leave in the final state"
 
 
 MEMORY = Property(

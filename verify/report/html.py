@@ -10,6 +10,7 @@ from ...specs.rule import NAMED
 from ..execution.ratios import order
 from ..properties import NAMES
 from ..verdicts.document import Document
+from ..verdicts.plural import counted
 from ..verdicts.verdict import Verdict, replay_line
 from .page import render
 from .text import BAD, alike, coverage, details, headline, notes
@@ -80,7 +81,7 @@ def _matrix(verdicts: Sequence[Verdict], anchors: Mapping[int, str]) -> dict[str
         words = [headline(verdict)]
         if verdict.worst_ratio is not None:
             words.append(f"worst error {verdict.worst_ratio:.3g} of its budget")
-        words.append(f"{verdict.problems} problems")
+        words.append(counted(verdict.problems, "problem"))
         square = Square(
             status=verdict.status,
             text=_GLYPHS[verdict.status],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..verdicts.document import Document
+from ..verdicts.plural import counted
 from ..verdicts.verdict import Verdict, replay_line
 from .text import BAD, reason
 
@@ -23,7 +24,7 @@ def markdown(document: Document) -> Iterator[str]:
         status: sum(v.status == status for v in verdicts) for status in ("held", "failed", "error", "unsupported")
     }
     yield ", ".join(f"{count} {status}" for status, count in counts.items() if count) + (
-        f"; {sum(verdict.problems for verdict in verdicts)} problems in {document.seconds:.0f} s"
+        f"; {counted(sum(verdict.problems for verdict in verdicts), 'problem')} in {document.seconds:.0f} s"
     )
     yield from _found(failed)
     yield from _listed("Held", [v for v in verdicts if v.status == "held" and v.kernel != "oracle"])

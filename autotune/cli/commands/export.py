@@ -57,7 +57,7 @@ def export(
     from ....results.digests.kernels import kernel_digest, record_kernel
     from ....results.export.python import to_python
     from ....results.export.t4 import to_t4
-    from ....verify.report.plural import counted
+    from ....verify.verdicts.plural import counted
 
     with errors():
         ledger = ledger_of(target, source)
@@ -86,7 +86,7 @@ def export(
 
 
 def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
-    from ....verify.report.plural import counted
+    from ....verify.verdicts.plural import counted
     from ...fla.tune import export as fla_files
 
     with errors():
@@ -103,7 +103,7 @@ def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
 
 def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, out: Path) -> NoReturn:
     from ....results.export.target import to_fla_folder, to_python, to_t4
-    from ....verify.report.plural import counted
+    from ....verify.verdicts.plural import counted
     from ...records.ledger import default_out
     from ...targets import triton_cache
     from ...targets.tune import read_target_table

@@ -6,7 +6,7 @@ from gla_walk.kernel import gla_walk_kernel
 
 def test_it_is_gated_linear_attention(deltaproof):
     """`deltaproof` is a fixture: the package brings a pytest plugin. Without `properties` it judges all."""
-    deltaproof.check("gla-walk", rule="gla", properties=["equality", "memory"])
+    deltaproof.check("gla-walk", rule="gla", properties=["equality", "memory", "offsets"])
 
 
 def test_the_table_is_for_the_kernel_as_it_is():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from ...verdicts.plural import counted
 from ..options import FAILED, USAGE, JsonOption, stderr, stdout, usage, write
 
 if TYPE_CHECKING:
@@ -72,8 +73,8 @@ def launch(
         usage(f"{what}: {error or 'not enough memory'}")
     faults = sum(len(verdict.faults) for verdict in verdicts)
     stdout.print(
-        f"{len(verdicts)} launches on {device}, {sum(v.seconds for v in verdicts):.1f} s in the engine: "
-        + (f"{faults} faults" if faults else "no fault" if verdicts else "nothing was launched")
+        f"{counted(len(verdicts), 'launch')} on {device}, {sum(v.seconds for v in verdicts):.1f} s in the engine: "
+        + (counted(faults, "fault") if faults else "no fault" if verdicts else "nothing was launched")
     )
     if json_path is not None:
         write(json_path, document(device, verdicts))
@@ -106,7 +107,7 @@ def document(device: str, verdicts: list[Verdict]) -> dict[str, Any]:
 def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
     verdicts.append(verdict)
     if verdict.faults:
-        stdout.print(Text(f"{verdict.kernel}: {len(verdict.faults)} faults", style="bold red"))
+        stdout.print(Text(f"{verdict.kernel}: {counted(len(verdict.faults), 'fault')}", style="bold red"))
     else:
         stdout.print(f"{verdict.kernel}: nothing found")
     for finding in [*verdict.faults, *(verdict.notes if notes else ())]:
@@ -145,7 +146,7 @@ def _static(path: Path) -> None:
         stdout.print(Text(("note: " if finding.note else "") + str(finding)), soft_wrap=True)
     faults = [finding for finding in findings if not finding.note]
     stdout.print(
-        f"{path.name}: {f'{len(faults)} faults by' if faults else 'no fault by'} the static rules; {assembled}",
+        f"{path.name}: {counted(len(faults), 'fault') + ' by' if faults else 'no fault by'} the static rules; {assembled}",
         soft_wrap=True,
     )
     if refused:

@@ -6,7 +6,7 @@ nothing was timed.
 
 GPU = "h100-sxm"
 SOURCES = {
-    "gla_walk_kernel": "02aa56ef40995b0d785bae3239ddea4652fe36302f8dd98c9693dd73fc043f0f",
+    "gla_walk_kernel": "79374ce1a6f923611c256cc13d2939a44e4fbe098348d2d082980258f5a7182c",
 }
 """Digest of each kernel that the configurations are for (`cache_key` of a Triton function)."""
 
