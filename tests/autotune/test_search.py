@@ -122,7 +122,7 @@ def test_a_study_can_be_rebuilt_from_what_was_timed():
 
 def test_a_timing_whose_trial_another_worker_ended_is_kept():
     study = Study(SPACE, seed=1)
-    for end in (study.infeasible, study.repeated, lambda trial: study.tell(trial, timed(2.0))):
+    for end in (study.repeated, lambda trial: study.tell(trial, timed(2.0))):
         trial, _ = study.ask()
         study.optuna.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         end(trial)
