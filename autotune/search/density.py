@@ -1,7 +1,7 @@
 """Which configuration to try next, by two densities over the feasible ones: of the good that were tried, and of the rest.
 
-A tree-structured Parzen estimator with categorical parameters, as Optuna's multivariate one, that draws among what is feasible and
-untried only. Its cost does not depend on the size of the space.
+A tree-structured Parzen estimator with categorical parameters, as Optuna's multivariate one, that draws only among what is
+feasible and untried. Its cost does not depend on the size of the space.
 """
 
 from __future__ import annotations
