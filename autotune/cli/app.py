@@ -37,6 +37,8 @@ Examples:
 
   autotune report --gpu H100               what was rejected, and why
 
+  autotune --gpu H100 --target m:function  your own @triton.autotune kernels
+
 Exit codes: 0 done, and everything in the table passed the gate; 1 something failed; 2 bad usage; 130 interrupted.
 """
 

@@ -48,7 +48,7 @@ def _few(jobs: int) -> int:
 ProfileName = StrEnum("ProfileName", list(profiles.PROFILES))
 MERGE = ProfileName("merge")
 CORES = os.cpu_count() or 1
-TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {' or '.join(FORMS)}.")]
+TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {', '.join(FORMS[:-1])} or {FORMS[-1]}.")]
 KernelOption = Annotated[
     list[str] | None, typer.Option("--kernel", help="Only kernels that this pattern matches; may be repeated.")
 ]
@@ -56,16 +56,23 @@ MOST_JOBS = max(16, 4 * CORES)
 """More processes than this only take memory from each other."""
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.", callback=_few)]
 LARGEST_SEED = 2**31 - 1
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Draw others.")]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Draws other problems or faults than the default.")
+]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the report here.", dir_okay=False, callback=proven)
+    Path | None, typer.Option("--json", help="Write the report to this file, as JSON.", dir_okay=False, callback=proven)
 ]
 HtmlOption = Annotated[
     Path | None,
-    typer.Option("--html", help="Write one self-contained page here.", dir_okay=False, callback=proven),
+    typer.Option(
+        "--html", help="Write the report to this file, as one self-contained page.", dir_okay=False, callback=proven
+    ),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option("--junit", help="Write JUnit XML here, for CI.", dir_okay=False, callback=proven)
+    Path | None,
+    typer.Option(
+        "--junit", help="Write the report to this file, as JUnit XML for CI.", dir_okay=False, callback=proven
+    ),
 ]
 DeviceOption = Annotated[
     Device,

@@ -71,7 +71,7 @@ def count_bytes(
     device: DeviceOption = Device.interpreter,
     json_path: JsonOption = None,
 ) -> None:
-    """Count what a call reads and writes: different bytes per launch, and all that its programs ask for.
+    """Count the bytes that a call reads and writes: distinct bytes per launch, and all that its programs ask for.
 
     With --device sm_90, what the compiled programs do: sectors of global memory and their use, wavefronts of shared memory
     against the ideal, products, and trips of loops.

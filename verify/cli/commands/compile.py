@@ -47,7 +47,7 @@ Examples:
 
   verify compile --gpu all --all         every choice and GPU: hours
 
-Exit codes: 0 everything compiles, fits and is assembled rightly, 1 something does not, 2 bad usage, 130 interrupted.
+Exit codes: 0 everything compiles, fits and is assembled correctly, 1 something does not, 2 bad usage, 130 interrupted.
 """
 
 
