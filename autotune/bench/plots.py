@@ -29,6 +29,26 @@ def plot_search(result: Mapping[str, Any]) -> str:
     return _svg(figure)
 
 
+def plot_published(result: Mapping[str, Any]) -> str:
+    """Predicted over published milliseconds of every call, a colour per GPU."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    ends: list[float] = []
+    for name, one in result["gpus"].items():
+        measured, predicted = ([row[column] for row in one["rows"]] for column in ("measured", "predicted"))
+        axes.plot(measured, predicted, ".", label=name)
+        ends += [*measured, *predicted]
+    if ends:
+        axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="0.5", lw=1)
+        axes.legend(fontsize="small")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("published, ms")
+    axes.set_ylabel("predicted, ms")
+    axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
 def _svg(figure: Figure) -> str:
     out = io.StringIO()
     with rc_context({"svg.hashsalt": "deltaproof"}):

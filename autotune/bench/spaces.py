@@ -53,7 +53,7 @@ def read_spaces(path: Path) -> dict[str, Recorded]:
         if not any(time < math.inf for time in times.values()):
             raise ValueError("nothing in it ran")
         space = Space(parameters=parameters, feasible=tuple(sorted(times, key=_order(parameters))))
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zlib.error, RecursionError) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zlib.error, RecursionError) as error:
         raise TableError(f"{path}: not a recorded landscape ({' '.join(str(error).split())[:200]})") from None
     return {path.name.removesuffix(".gz").removesuffix(".json"): Recorded(space=space, times=times)}
 

@@ -1,7 +1,7 @@
 """Which configuration to try next, by two densities over the feasible ones: of the good that were tried, and of the rest.
 
-A tree-structured Parzen estimator with categorical parameters, as Optuna's multivariate one, that draws only among what is
-feasible and untried. Its cost does not depend on the size of the space.
+A tree-structured Parzen estimator with categorical parameters, as Optuna's multivariate one, that draws only among feasible
+and untried ones. Its cost does not depend on the size of the space.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ DRAWS = 64
 """Feasible draws from the density of the good, of which the most promising is proposed."""
 GOOD, MOST_GOOD = 0.2, 25
 """Share of what was tried that counts as good, and how many at most."""
-ROUNDS = 8
-"""Of drawing, before the untried are scored as they come."""
-LEFT = 4096
-"""Untried configurations that are scored then, at most."""
+ROUNDS = 4
+"""Of drawing, after which so few are feasible, or left, that it is drawn among some of these instead."""
+LEFT = 1024
+"""Untried configurations that are drawn among then, at most."""
 
 
 class Grid:
@@ -105,7 +105,10 @@ def promising(grid: Grid, ranked: Sequence[int], taken: np.ndarray, rng: np.rand
     left = np.flatnonzero(~taken)
     if not len(left):
         return None
-    return _best(left[rng.permutation(len(left))[:LEFT]], grid, good, rest)
+    left = left[rng.permutation(len(left))[:LEFT]]
+    # The largest of these are drawn as the density has it, without putting back.
+    lots = good.log(grid.rows[left]) + rng.gumbel(size=len(left))
+    return _best(left[np.argsort(-lots, kind="stable")[:DRAWS]], grid, good, rest)
 
 
 def _best(numbers: np.ndarray, grid: Grid, good: Density, rest: Density) -> int:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 import random
+import time
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from deltaproof.autotune.bench.bench_search import bench
 from deltaproof.autotune.bench.contestants import OURS as METHODS
 from deltaproof.autotune.bench.contestants import timed
-from deltaproof.autotune.compile.stage import Progress
+from deltaproof.autotune.search.density import Grid
 from deltaproof.autotune.search.propose import Trials, search
 from deltaproof.autotune.search.study import Config, Space, Study, Timing
-from deltaproof.results.schema.strict import TableError
 
 PARAMETERS = {
     "block": (16, 32, 64, 128),
@@ -72,6 +72,48 @@ def test_the_best_is_found_with_a_third_of_the_space():
     for seed in range(3):
         trials = search(SPACE, tried(48), seed=seed)
         assert trials.milliseconds(trials.best) == 1.0
+
+
+def test_what_it_is_told_to_begin_with_comes_first_and_may_be_left():
+    first = [EVERY[-1], EVERY[7]]
+    trials = search(SPACE, tried(48), seed=0, first=first)
+    assert list(trials.timings)[:2] == first
+    assert trials.milliseconds(trials.best) == 1.0
+
+
+def test_what_was_tried_outside_is_neither_tried_again_nor_learnt_from():
+    known = {config: timed(0.001) for config in EVERY[:5]}
+    alone = search(SPACE, tried(40, timings=dict(known), outside=set(known)), seed=0)
+    lied = {config: timed(9.0) for config in EVERY[:5]}
+    other = search(SPACE, tried(40, timings=dict(lied), outside=set(lied)), seed=0)
+    assert list(alone.timings) == list(other.timings)
+
+
+@pytest.mark.parametrize("some", [[], EVERY[:1], EVERY[:3]], ids=len)
+def test_tiny_spaces_are_tried_whole(some: list[Config]):
+    assert set(search(Space(parameters=PARAMETERS, feasible=some), tried(40), seed=0).timings) == set(some)
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=20, deadline=None)
+def test_only_feasible_configurations_are_found_whatever_is_drawn(seed: int):
+    rng = np.random.default_rng(seed)
+    grid = Grid(SPACE)
+    rows = rng.integers(0, grid.sizes, size=(200, len(grid.sizes)))
+    values = [list(some) for some in PARAMETERS.values()]
+    wanted = {tuple(column[place] for column, place in zip(values, row, strict=True)) for row in rows.tolist()}
+    assert {EVERY[number] for number in grid.find(rows)} == wanted & set(EVERY)
+
+
+def test_a_proposal_among_twenty_thousand_takes_less_than_five_milliseconds():
+    parameters = {name: tuple(range(10)) for name in "abcdefgh"}
+    rng = random.Random(0)
+    feasible = list({tuple(rng.randrange(10) for _ in parameters) for _ in range(20_000)})
+    space = Space(parameters=parameters, feasible=feasible)
+    began = time.process_time()
+    search(space, tried(200, lambda config: 1.0 + sum(map(float, config))), seed=0)  # pyright: ignore[reportArgumentType]
+    # A fifth of a second is for the space itself; the clock stands still while others run.
+    assert time.process_time() - began < 0.2 + 200 * 0.005
 
 
 def test_everything_may_fail():
@@ -137,38 +179,3 @@ def test_what_is_stopped_early_is_pruned_and_keeps_its_samples():
     (kept,) = study.optuna.trials
     assert kept.state.name == "PRUNED"
     assert kept.intermediate_values == {0: 3.0, 1: 3.1}
-
-
-def write_landscape(path: Path) -> None:
-    rng = random.Random(0)
-    rows = {}
-    for config in EVERY:
-        time = milliseconds(config)
-        row = dict(zip(PARAMETERS, config, strict=True)) | {
-            "time": time + rng.random() / 100 if time < math.inf else "failed"
-        }
-        rows[",".join(map(str, config))] = row
-    names = list(PARAMETERS)
-    text = json.dumps({"tune_params_keys": names, "tune_params": PARAMETERS, "cache": rows})
-    with gzip.open(path, "wt") as file:
-        file.write(text[:-2])
-
-
-def test_bench_replays_landscapes(tmp_path: Path):
-    write_landscape(tmp_path / "made_up.json.gz")
-    result = bench(tmp_path, seeds=1, budget=50, jobs=2, progress=Progress())
-    assert set(result["landscapes"]) == {"made_up"}
-    assert set(result["mean"]) == set(METHODS)
-    for method in METHODS:
-        row = result["landscapes"]["made_up"][method]
-        assert set(row) == {"50", "n"}
-        assert 0 < row["50"] <= 1
-    assert result["mean"]["deltaproof"]["50"] > 0.9
-
-
-def test_bench_says_what_is_wrong_with_a_folder(tmp_path: Path):
-    with pytest.raises(TableError, match="no landscapes"):
-        bench(tmp_path, seeds=1, budget=50, jobs=1, progress=Progress())
-    (tmp_path / "bad.json.gz").write_bytes(b"not gzip")
-    with pytest.raises(TableError, match="not a recorded landscape"):
-        bench(tmp_path, seeds=1, budget=50, jobs=1, progress=Progress())
