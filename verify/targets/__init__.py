@@ -50,6 +50,10 @@ def load(name: str, device: str = "") -> Target:
     """Import a target. TRITON_INTERPRET must be set, or not, before. device: an architecture, "sm_90", if kernels are to be
     compiled for it without a GPU. Raises ValueError that says what is accepted.
     """
+    from .declared import resolved, split
+
+    name = resolved(name)
+    place, words = split(name)
     if name == OWN:
         from ...kernels import KERNELS
 
@@ -64,11 +68,11 @@ def load(name: str, device: str = "") -> Target:
     registered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in registered:
         return _target(name, _imported(name, registered[name].load), device)
-    module, colon, attribute = name.partition(":")
+    module, colon, attribute = place.partition(":")
     if not (colon and attribute and all(map(str.isidentifier, module.split(".")))):
         known = f"; registered: {', '.join(registered)}" if registered else ""
         raise ValueError(f"unknown target {name!r}; accepted: {'; '.join(FORMS)}{known}")
-    return _target(name, _imported(name, lambda: getattr(_module(module), attribute)), device)
+    return _target(name, _imported(name, lambda: getattr(_module(module), attribute)), device, words)
 
 
 def _module(name: str) -> Any:
@@ -87,8 +91,10 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
         raise ValueError(f"target {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _target(name: str, found: Any, device: str) -> Target:
-    """A target from what its name leads to. Raises ValueError for what is none."""
+def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
+    """A target from what its name leads to; words: what is declared of a function. Raises ValueError for what is none."""
+    if words and (isinstance(found, Target | Mapping) or not callable(found)):
+        raise ValueError(f"target {name!r} is no function, of which alone something can be declared")
     if isinstance(found, Target):
         return found
     if isinstance(found, Mapping) and found:
@@ -96,7 +102,7 @@ def _target(name: str, found: Any, device: str) -> Target:
     if callable(found):
         from .function import of_function
 
-        return of_function(name, found, device if device.startswith("sm_") else "")
+        return of_function(name, found, device if device.startswith("sm_") else "", words)
     raise ValueError(
         f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
     )
