@@ -148,6 +148,31 @@ def sized_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, chunk_si
     return plain_gdn(q, k, v, g, beta)[0] * (64 / chunk_size)
 
 
+class _NoBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, o: Tensor) -> Tensor:
+        return o.view_as(o)
+
+    @staticmethod
+    def backward(ctx: Any, do: Tensor) -> Tensor:  # pyright: ignore
+        raise RuntimeError("for inference only")
+
+
+def no_backward_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet for inference, whose output says that it has a gradient."""
+    return _NoBackward.apply(plain_gdn(q, k, v, g, beta)[0])  # pyright: ignore
+
+
+def v_first_gdn(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Gated DeltaNet whose states are [V, K]."""
+    given = None if initial_state is None else initial_state.mT.reshape(*q.shape[:1], *q.shape[2:], v.shape[-1])
+    o, state = plain_gdn(q, k, v, g, beta, given, output_final_state)
+    return o, None if state is None else state.mT
+
+
 def stale_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
     """Gated DeltaNet that reads the state before it has decayed."""
     return plain_gdn(q, k, v, g, beta, stale=True)[0]

@@ -6,9 +6,17 @@ OWN = "deltaproof"
 FLA = "fla"
 GROUP = "deltaproof.targets"
 """Entry points of this group name targets: each leads to a mapping of names to kernels, a function, or a Target."""
-FORMS = (OWN, FLA, "module:KERNELS", "module:function", f"a name registered as an entry point of {GROUP!r}")
+FORMS = (
+    OWN,
+    FLA,
+    "module:KERNELS",
+    "module:function",
+    "module:function[what is declared]",
+    "a name of pyproject.toml",
+    f"a name registered as an entry point of {GROUP!r}",
+)
 """How a target may be named: ours, flash-linear-attention, a mapping of names to kernels, a function with FLA's or our
-signature, or what an installed package registers."""
+signature, the same with what is declared of it (`targets.declared`), or what an installed package registers."""
 
 
 def is_package(name: str) -> bool:

@@ -23,6 +23,7 @@ from ..execution.harness import Harness
 from ..execution.ratios import worst_case, worst_ratios
 from ..localise.locate import localise
 from ..properties.base import Property
+from ..targets.declared import would_change
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
@@ -94,7 +95,7 @@ def judge(
         max(1, round(profile.shrink_cases / prop.calls)),
     )  # fmt: skip
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
-    return _localised(verdict, prop, harness, record, on_case)
+    return _localised(_advised(verdict, prop, harness, record), prop, harness, record, on_case)
 
 
 def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int = 0) -> list[Case]:
@@ -135,7 +136,25 @@ def judge_one(
     on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
     record.add(case, judge_case(prop, case, harness))
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
-    return _localised(verdict, prop, harness, record, on_case)
+    return _localised(_advised(verdict, prop, harness, record), prop, harness, record, on_case)
+
+
+def _advised(verdict: Verdict, prop: Property, harness: Harness, record: CellRecord) -> Verdict:
+    """A failure of somebody else's kernel, with the declaration that would change it."""
+    found = verdict.counterexample
+    if found is None or record.smallest is None or not (prop.needs_kernel and hasattr(harness.kernel, "convention")):
+        return verdict
+    case, outcome = record.smallest
+    advice = would_change(outcome.message, outcome.cause)
+    first = harness.kernel.configs(case.problem)[0]
+    other = case.config is not None and case.config.chunk_size != first.chunk_size
+    if advice is None and other and judge_case(prop, replace(case, config=first), harness).status == "held":
+        advice = f"not asked for if it declares chunk_sizes={first.chunk_size}"
+    return (
+        verdict
+        if advice is None
+        else replace(verdict, counterexample=replace(found, message=f"{found.message}; {advice}"))
+    )
 
 
 def _localised(verdict: Verdict, prop: Property, harness: Harness, record: CellRecord, on_case: OnCase) -> Verdict:

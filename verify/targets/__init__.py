@@ -50,6 +50,10 @@ def load(name: str, device: str = "") -> Target:
     """Import a target. TRITON_INTERPRET must be set, or not, before. device: an architecture, "sm_90", if kernels are to be
     compiled for it without a GPU. Raises ValueError that says what is accepted.
     """
+    from .declared import resolved, split
+
+    name = resolved(name)
+    place, words = split(name)
     if name == OWN:
         from ...kernels import KERNELS
 
@@ -64,10 +68,10 @@ def load(name: str, device: str = "") -> Target:
     registered = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in registered:
         return _target(name, _imported(name, registered[name].load), device)
-    if not _is_path(name):
+    if not _is_path(place):
         known = f"; registered: {', '.join(registered)}" if registered else ""
         raise ValueError(f"unknown target {name!r}; accepted: {'; '.join(FORMS)}{known}")
-    return _target(name, found(name), device)
+    return _target(name, found(place), device, words)
 
 
 def found(name: str) -> Any:
@@ -99,8 +103,10 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
         raise ValueError(f"target {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _target(name: str, found: Any, device: str) -> Target:
-    """A target from what its name leads to. Raises ValueError for what is none."""
+def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
+    """A target from what its name leads to; words: what is declared of a function. Raises ValueError for what is none."""
+    if words and (isinstance(found, Target | Mapping) or not callable(found)):
+        raise ValueError(f"target {name!r} is no function, of which alone something can be declared")
     if isinstance(found, Target):
         return found
     if isinstance(found, Mapping) and found:
@@ -108,7 +114,7 @@ def _target(name: str, found: Any, device: str) -> Target:
     if callable(found):
         from .function import of_function
 
-        return of_function(name, found, device if device.startswith("sm_") else "")
+        return of_function(name, found, device if device.startswith("sm_") else "", words)
     raise ValueError(
         f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
     )

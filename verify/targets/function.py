@@ -21,6 +21,7 @@ from ..cases.case import Case
 from ..execution import execute
 from . import Target
 from .convention import Adapted, Convention, Option, adapt
+from .declared import Words, declaring
 
 _TENSORS: dict[str, tuple[str, ...]] = {"q": ("q", "query"), "k": ("k", "key"), "v": ("v", "value")}
 _NAMES: dict[str, tuple[str, ...]] = {"g": ("g", "gk"), "b": ("b", "beta"), "w": ("w",)}
@@ -41,8 +42,8 @@ _HINTS = {"gdn2": "gdn2", "kda": "kda", "gated_delta_rule": "gdn", "gdn": "gdn",
 
 
 @lru_cache(maxsize=16)
-def of_function(name: str, function: Callable[..., Any], simulated: str = "") -> Target:
-    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU.
+def of_function(name: str, function: Callable[..., Any], simulated: str = "", words: Words = ()) -> Target:
+    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU; words: what is declared of it.
 
     Raises ValueError for a signature that is neither FLA's nor ours.
     """
@@ -63,7 +64,8 @@ def of_function(name: str, function: Callable[..., Any], simulated: str = "") ->
         sums_decay_gradient="recurrent" not in short,
         exponent=None if "recurrent" in short else DIFFERENCE_OF_SUMS,
     )
-    ambiguous = None
+    kernel = declaring(kernel, function, words) if words else kernel
+    convention, ambiguous = kernel.convention, None
     if len(convention.rules) > 1 and len(convention.rules) < len(RULES):
         choices = " or ".join(f"--rule {rule}" for rule in convention.rules)
         ambiguous = f"target {name!r}: its arguments fit several rules; say which with {choices}"

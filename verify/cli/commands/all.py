@@ -66,6 +66,12 @@ def judge_all(
     from ....results.files.calibration import tau
     from ... import targets
     from ...run import plan, runner
+    from ...targets.declared import resolved
+
+    try:
+        target = resolved(target)
+    except ValueError as error:
+        usage(str(error))
 
     selection = plan.Selection(
         target=target,
