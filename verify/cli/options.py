@@ -56,9 +56,7 @@ MOST_JOBS = max(16, 4 * CORES)
 """More processes than this only take memory from each other."""
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.", callback=_few)]
 LARGEST_SEED = 2**31 - 1
-SeedOption = Annotated[
-    int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Draws other problems or faults than the default.")
-]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of what is drawn.")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write the report to this file, as JSON.", dir_okay=False, callback=proven)
 ]
