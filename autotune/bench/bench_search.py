@@ -19,8 +19,8 @@ from rich.table import Table
 from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
 from ..compile.stage import Progress
-from .contestants import contestants
-from .spaces import SUFFIXES, read_spaces
+from .contestants import TOLD, contestants
+from .spaces import SUFFIXES, Recorded, read_spaces
 
 SCHEMA = 2
 BUDGETS = (25, 50, 100, 200)
@@ -88,8 +88,15 @@ def replay(path: Path, names: tuple[str, ...], method: str, budget: int, seed: i
     rows = []
     for name in names:
         recorded = spaces[name]
-        tried = search(recorded, min(budget, len(recorded.times)), seed)
-        rows.append(judged([recorded.times[config] for config in tried], recorded.optimum, budget))
+
+        def run(most: int, recorded: Recorded = recorded) -> tuple[list[float], int]:
+            tried = search(recorded, min(most, len(recorded.times)), seed)
+            return judged([recorded.times[config] for config in tried], recorded.optimum, budget)
+
+        scores, evaluations = run(budget)
+        if method in TOLD:
+            scores = [run(point)[0][place] for place, point in enumerate(points(budget))]
+        rows.append((scores, evaluations))
     scores, evaluations = zip(*rows, strict=True)
     return [statistics.mean(column) for column in zip(*scores, strict=True)], statistics.mean(evaluations)
 

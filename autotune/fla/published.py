@@ -104,7 +104,13 @@ def _published(row: Mapping[str, str]) -> Published:
         lengths = tuple(map(int, row["sequences"].split("+")))
     heads = int(row["h_qk"]), int(row["h_v"])
     time = float(row["fla_ms"])
-    if not (0 < time < math.inf and min(*lengths, *heads) > 0 and sum(lengths) < 1 << 31 and max(heads) < 1 << 16):
+    if not (
+        lengths
+        and 0 < time < math.inf
+        and min(*lengths, *heads) > 0
+        and sum(lengths) < 1 << 31
+        and max(heads) < 1 << 16
+    ):
         raise ValueError(f"{dict(row)} is no call")
     return Published(gpu=row["gpu"], lengths=lengths, key_heads=heads[0], value_heads=heads[1], milliseconds=time)
 

@@ -1,45 +1,40 @@
-"""The search: which configuration to try next, so that the best of however many trials is nearly the best of all.
+"""The search: which configuration to try next, so that the best of few trials is nearly the best of all.
 
-It may be stopped at any time, and does not ask for its budget. In turn: what it is told to begin with; a start far apart; then
-what two densities over the feasible configurations find promising. Small spaces are tried whole, the likeliest first. Known good
-configurations that others found belong outside: inside, they trap the model.
+Small spaces are tried whole. Otherwise, in turn: a random start; Optuna's multivariate TPE with every parameter categorical, what
+cannot be or fails told through `set_constraint`, what was tried before not told again; for large budgets a genetic tail; and
+last the neighbours of the best. Known good configurations belong outside: inside, they trap the model.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from .density import Grid, promising
 from .study import Config, Space, Study, Timing
 
 USELESS_ASKS = 10
-"""After so many infeasible or repeated proposals in a row, plain TPE is given a feasible configuration instead."""
+"""After so many infeasible or repeated proposals in a row, a feasible configuration is drawn instead."""
 START = 10
-"""Configurations far apart that are tried before the model speaks."""
-AMONG = 300
-"""Of so many drawn, the farthest from those before it is the next of the start."""
+"""Feasible configurations drawn before the model speaks: drawn from all, most would be infeasible and teach it little."""
+TPE_TRIALS = 120
+"""Trials after which the model has said what it knows, and recombining good configurations finds more."""
+POLISH = 0.15
+"""Share of the budget kept for the neighbours of the best."""
+POPULATION = 20
 
 
 @dataclass(slots=True, kw_only=True)
 class Trials:
     """What was tried, in order. Stops the search when the budget is spent.
 
-    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`. outside: what was
-    tried for other reasons than that a search proposed it, and is not learnt from.
+    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`.
     """
 
     measure: Callable[[Config], Timing]
     budget: int
     timings: dict[Config, Timing] = field(default_factory=dict)
     running: set[Config] = field(default_factory=set)
-    outside: set[Config] = field(default_factory=set)
-
-    def refresh(self) -> None:
-        """Learn what others found."""
 
     def run(self, config: Config) -> Timing | None:
         """The timing of a configuration, from memory where it is known; None if another worker is at it.
@@ -73,45 +68,25 @@ class BudgetExhausted(Exception):
     """The budget is spent, or there is nothing left to try."""
 
 
-def search(
-    space: Space, trials: Trials, *, seed: int, study: Callable[[], Study] | None = None, first: Sequence[Config] = ()
-) -> Trials:
+def search(space: Space, trials: Trials, *, seed: int, study: Callable[[], Study] | None = None) -> Trials:
     """Try at most `trials.budget` configurations.
 
-    study: where trials are kept for others to see; it is asked for only if there is anything to search. first: what is tried
-    before all else, the likeliest first.
+    study: where the model's trials are kept, in memory by default; it is asked for only if a model is needed.
     """
-    rng, grid = np.random.default_rng(seed), Grid(space)
-    log = study() if study and space.feasible else None
-    start = [*(grid.number[config] for config in first), *grid.apart(START, rng, AMONG)] if space.feasible else []
+    rng, budget = random.Random(seed), trials.budget
     try:
-        while len(trials.timings) < len(grid.configs):
-            trials.refresh()
-            number = _next(grid, trials, start, rng)
-            if number is None:
-                break
-            config = grid.configs[number]
-            timing = trials.run(config)
-            if timing and log:
-                log.fill({config: timing})
+        if len(space.feasible) <= budget:
+            for config in space.feasible:
+                trials.run(config)
+            return trials
+        polish = round(budget * POLISH)
+        _model(study() if study else Study(space, seed=seed), space, trials, rng, min(TPE_TRIALS, budget - polish))
+        _recombine(space, trials, rng, budget - polish)
+        _polish(space, trials)
+        _recombine(space, trials, rng, budget)
     except BudgetExhausted:
         pass
     return trials
-
-
-def _next(grid: Grid, trials: Trials, start: list[int], rng: np.random.Generator) -> int | None:
-    """The number of what is to be tried now; None if nothing is left."""
-    taken = np.zeros(len(grid.configs), dtype=bool)
-    taken[[grid.number[config] for config in (*trials.timings, *trials.running) if config in grid.number]] = True
-    while start:
-        if not taken[number := start.pop(0)]:
-            return number
-    known = [config for config in trials.timings if config in grid.number and config not in trials.outside]
-    ranked = [grid.number[config] for config in sorted(known, key=trials.milliseconds)]
-    if not ranked:
-        left = np.flatnonzero(~taken)
-        return int(rng.choice(left)) if len(left) else None
-    return promising(grid, ranked, taken, rng)
 
 
 def draw(space: Space, trials: Trials, *, seed: int) -> Trials:
@@ -124,7 +99,7 @@ def draw(space: Space, trials: Trials, *, seed: int) -> Trials:
 def plain(space: Space, trials: Trials, *, seed: int) -> Trials:
     """Optuna as it comes: categorical parameters, and every proposal that is of no use told as failed."""
     rng, feasible = random.Random(seed), set(space.feasible)
-    study = Study(space, seed=seed)
+    study = Study(space, seed=seed, candidates=24)
     wasted = 0
     while trials.begun < trials.budget:
         trial, config = study.ask()
@@ -142,6 +117,68 @@ def plain(space: Space, trials: Trials, *, seed: int) -> Trials:
         else:
             study.repeated(trial)
     return trials
+
+
+def _model(study: Study, space: Space, trials: Trials, rng: random.Random, until: int) -> None:
+    """Multivariate TPE until so many configurations have been tried."""
+    feasible, useless = set(space.feasible), 0
+    if not study.started:
+        for config in rng.sample(list(space.feasible), min(START, len(space.feasible))):
+            study.next(config)
+    while trials.begun < until:
+        trial, config = study.ask()
+        try:
+            timing = trials.run(config) if config in feasible and trials.new(config) else None
+        except BaseException:
+            study.repeated(trial)
+            raise
+        if timing:
+            study.tell(trial, timing)
+            useless = 0
+            continue
+        if config in feasible:
+            study.repeated(trial)
+        else:
+            study.infeasible(trial)
+        useless += 1
+        if useless == USELESS_ASKS:
+            study.next(_untried(space, trials, rng))
+            useless = 0
+
+
+def _recombine(space: Space, trials: Trials, rng: random.Random, until: int) -> None:
+    """Cross and mutate the best until so many configurations have been tried."""
+    feasible = set(space.feasible)
+    while trials.begun < until:
+        best = sorted(trials.timings, key=trials.milliseconds)[:POPULATION]
+        child = next((child for child in _children(space, best, trials, rng) if child in feasible), None)
+        trials.run(child or _untried(space, trials, rng))
+
+
+def _children(space: Space, best: list[Config], trials: Trials, rng: random.Random):
+    """Up to a hundred new ones, each of two of the best."""
+    for _ in range(100 if best else 0):
+        mother, father = (min(rng.sample(best, min(2, len(best))), key=trials.milliseconds) for _ in range(2))
+        child = tuple(
+            rng.choice(values) if rng.random() < 1 / len(space.parameters) else rng.choice(genes)
+            for values, genes in zip(space.parameters.values(), zip(mother, father, strict=True), strict=True)
+        )
+        if trials.new(child):
+            yield child
+
+
+def _polish(space: Space, trials: Trials) -> None:
+    """Try the neighbours of the best, and start over from whatever is better."""
+    feasible, done = set(space.feasible), None
+    while trials.timings and done != trials.best:
+        done = trials.best
+        for config in space.neighbours(done):
+            if (
+                config in feasible
+                and (timing := trials.run(config))
+                and timing.milliseconds < trials.milliseconds(done)
+            ):
+                break
 
 
 def _untried(space: Space, trials: Trials, rng: random.Random) -> Config:

@@ -48,12 +48,17 @@ class Space:
         yield from (config for _, _, config in sorted(found, key=lambda item: item[:2]))
 
 
+CANDIDATES = 64
+"""Draws of which the model proposes the best. Optuna's 24 find less in few trials; its best of all would trap itself."""
+
+
 class Study:
     """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
 
     name: of the study, to which a digest of the parameters is added, since Optuna refuses a study whose values have changed.
-    retry: wraps what is asked of a storage that may be away for a while. A proposal that is of no use is told as failed, what
-    fails on the device as infeasible.
+    retry: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
+    what cannot be and what fails as infeasible, what was tried before as failed, since the time of the best, told again and
+    again, would draw the model to it alone.
     """
 
     def __init__(
@@ -63,10 +68,11 @@ class Study:
         seed: int,
         storage: optuna.storages.BaseStorage | None = None,
         name: str | None = None,
+        candidates: int = CANDIDATES,
         retry: Callable[[Callable[[], Any]], Any] = lambda do: do(),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed)
+        sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed, n_ei_candidates=candidates)
         self._space, self._retry = space, retry
         self._running: int | None = None
         self._choices = [_choices(values) for values in space.parameters.values()]
@@ -100,6 +106,11 @@ class Study:
     def next(self, config: Config) -> None:
         """Let the next proposal be this one."""
         self._retry(lambda: self.optuna.enqueue_trial(self._places(config)))
+
+    def infeasible(self, trial: optuna.Trial) -> None:
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self._constrain(trial, 1.0)
+        self._end(trial, math.inf)
 
     def repeated(self, trial: optuna.Trial) -> None:
         self._end(trial, state=TrialState.FAIL)
@@ -135,6 +146,11 @@ class Study:
             if tuple(sorted(params.items())) in there:
                 continue
             self._add(params, distributions, timing)
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was proposed or told before."""
+        return bool(self._trials())
 
     def heartbeat(self) -> None:
         """A sign of life for the trial that is under way."""

@@ -92,15 +92,12 @@ class TuningJob:
         study: list[Study] = []
 
         def open_study() -> Study:
-            study.append(self._study(space, trials))
+            study.append(self._study(space, trials, group))
             return study[0]
 
         with group.alive(lambda: study[0].heartbeat() if study else None), finals.alive():
             self._time_portfolio(trials)
-            trials.outside = {point for config in self.portfolio if (point := trials.point(config))}
-            # Every worker's proposals should be its own.
-            own = crc32(group.owner.encode()) * (plan.storage.name != "memory")
-            search(space, trials, seed=plan.seed + own, study=open_study)
+            search(space, trials, seed=plan.seed, study=open_study)
             if time.monotonic() > plan.deadline or finals.acquire(FINALS) != "mine":
                 return False
             try:
@@ -135,14 +132,15 @@ class TuningJob:
         except BudgetExhausted:
             pass
 
-    def _study(self, space: Space, trials: SharedTrials) -> Study:
+    def _study(self, space: Space, trials: SharedTrials, group: LeaseGroup) -> Study:
         storage = self.plan.storage
         shared = storage.name != "memory"
+        # Every worker's proposals should be its own.
+        seed = (self.plan.seed + crc32(group.owner.encode()) * shared) % 2**32
         name = self.plan.bench.group_name(self.family, self.size)
-        study = Study(
-            space, seed=self.plan.seed, storage=storage.studies if shared else None, name=name, retry=storage.retry
-        )
-        study.fill({point: timing for point, timing in trials.timings.items() if point not in trials.outside})
+        study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
+        outside = {trials.point(config) for config in self.portfolio}
+        study.fill({point: timing for point, timing in trials.timings.items() if point not in outside})
         return study
 
     def _finals(self, trials: SharedTrials) -> list[Record]:

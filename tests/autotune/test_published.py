@@ -95,8 +95,8 @@ GOOD = HEADER + "H200,forward,m,1x64,2,8,0.1,,0.9\n"
     "text",
     [
         "", HEADER, GOOD.replace("0.9", "soon"), GOOD.replace("0.9", "-1"), GOOD.replace("0.9", "inf"),
-        GOOD.replace("1x64", "0x64"), GOOD.replace("1x64", "many"), GOOD.replace(",fla_ms", ""),
-        GOOD.replace(",2,8,", ",2,0,"), GOOD[: GOOD.rindex(",")],
+        GOOD.replace("1x64", "0x64"),
+        GOOD.replace("1x64", "many"), GOOD.replace(",fla_ms", ""), GOOD.replace(",2,8,", ",2,0,"), GOOD[: GOOD.rindex(",")],
     ],
 )  # fmt: skip
 def test_what_holds_no_times_is_one_line_and_exit_2(text: str, tmp_path: Path):
@@ -105,6 +105,7 @@ def test_what_holds_no_times_is_one_line_and_exit_2(text: str, tmp_path: Path):
     result = CliRunner().invoke(app, ["bench-model", "--published", str(path), "-j", "1"])
     assert result.exit_code == 2, result.output
     assert len(result.stderr.strip().splitlines()) == 1
+    assert "no published times" in result.stderr
 
 
 def test_without_the_package_or_anything_to_judge_by_it_says_so(tmp_path: Path, monkeypatch):

@@ -52,7 +52,7 @@ def bench_model(
         print_bench_model(stdout, found)
     if published is not None:
         print_published(stdout, found)
-    if json_path is not None:
-        write(json_path, json.dumps(found, indent=1) + "\n")
     if plot is not None:
         write(plot, plot_published(found))
+    if json_path is not None:
+        write(json_path, json.dumps(found, indent=1) + "\n")
