@@ -148,12 +148,12 @@ def gated_delta_rule(
     if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
         raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
     op, operator = _INLINE[variant] if variant in _INLINE else _OPERATORS[variant]
-    options = {"l2norm": use_qk_l2norm_in_kernel, "gate": use_gate_in_kernel}
     if config is not None:
         launch = config.token
     else:
-        states = initial_state is not None or output_final_state
-        launch = choose_config(op, shape, q, variant=named, packed=cu_seqlens is not None, states=states, **options)
+        options = {"l2norm": use_qk_l2norm_in_kernel, "gate": use_gate_in_kernel}
+        options["states"] = initial_state is not None or output_final_state
+        launch = choose_config(op, shape, q, variant=named, packed=cu_seqlens is not None, **options)
         if torch.compiler.is_compiling() and (op == "chunk_train" or variant_of(launch) == "packed"):
             launch = marked(launch, **options)
     if named is None and op == "chunk_fwd" and (variant := variant_of(launch)) in _INLINE:

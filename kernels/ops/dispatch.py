@@ -16,7 +16,7 @@ from ...results.schema.gpus import identify
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.rule import RULES
 from ..arguments.checks import CallShape
-from ..configs.launch_config import variant_of
+from ..configs.launch_config import chunk_size_of, variant_of
 
 if TYPE_CHECKING:
     from ...results import Answer
@@ -35,11 +35,13 @@ def choose_config(
     states: bool,
     l2norm: bool,
     gate: bool,
+    chunk_size: int | None = None,
 ) -> str:
     """Token of the configuration for a call of `op`. Served is what was verified and timed, or, untimed (tier C),
     what was run without a fault as this Triton compiles it.
 
-    variant: the one that the call names, if it does: what was tuned for another says nothing of it.
+    variant: the one that the call names, if it does: what was tuned for another says nothing of it. chunk_size: the only one that
+    will do, if there is one.
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
     """
@@ -66,6 +68,12 @@ def choose_config(
     )
     if op == "chunk_fwd" and variant not in (None, variant_of(answer.config)):
         _say(f"{op} {rule} on {gpu}: {default} ({variant} was asked for, and {answer.config} is the best)", miss=False)
+        return default
+    if chunk_size not in (None, chunk_size_of(answer.config)):
+        _say(
+            f"{op} {rule} on {gpu}: {default} (traced with chunks of {chunk_size}, and {answer.config} is the best)",
+            miss=False,
+        )
         return default
     config = default if answer.tier == "default" else answer.config
     loss = "" if answer.expected_loss is None else f", expected to cost {answer.expected_loss:.0%}"

@@ -37,8 +37,8 @@ parse_config = lru_cache(maxsize=1024)(LaunchConfig.parse)
 """Configurations travel as text; every call of an operator reads one."""
 
 
-def _call(config: str, *, final: bool = False, **arguments: Any) -> Call:
-    return Call(config=parse_config(resolved(config, final=final, **arguments)), **arguments)
+def _call(config: str, **arguments: Any) -> Call:
+    return Call(config=parse_config(resolved(config, **arguments)), **arguments)
 
 
 def _empty_states(v: Tensor, k: Tensor, sequences: int) -> Tensor:
@@ -54,7 +54,7 @@ def _inference(name: str, run: Callable[..., tuple[Tensor, Tensor]], *more: str)
     """An operator that gives (o, ht) and has no backward; `run` takes a `Call` and `final`."""
 
     def body(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor]:
-        return run(_call(final=final, **arguments), final=final)
+        return run(_call(**arguments), final=final)
 
     return Operator(name, f"({', '.join((_CALL, *more))}, bool final) -> (Tensor, Tensor)", body, _fake_inference)
 
@@ -71,7 +71,7 @@ chunk_packed = _inference("chunk_packed", infer_packed, _RAW)
 
 def _train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
-    return staged.forward(_call(final=final, **arguments), final=final)
+    return staged.forward(_call(**arguments), final=final)
 
 
 def _fake_train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

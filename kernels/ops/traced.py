@@ -15,34 +15,34 @@ from ..configs.launch_config import chunk_size_of, variant_of
 from .dispatch import choose_config
 
 MARK = ",served"
+# By `arguments.shapes.NONE`, `SCALAR` and `CHANNEL`.
 _TIES: tuple[Tie, ...] = ("none", "scalar", "channel")
 _WRITES: tuple[Literal["tied", "scalar", "channel"], ...] = ("tied", "scalar", "channel")
 
 
-def marked(default: str, *, l2norm: bool, gate: bool) -> str:
-    """The token of a configuration that is looked up when the call runs. l2norm, gate: whether a first stage has done these."""
-    return default + MARK + "+l2norm" * l2norm + "+gate" * gate
+def marked(default: str, *, states: bool, l2norm: bool, gate: bool) -> str:
+    """The token of a configuration that is looked up when the call runs, with what the look-up asks of the call."""
+    return default + MARK + "+states" * states + "+l2norm" * l2norm + "+gate" * gate
 
 
-def resolved(config: str, *, final: bool, **arguments: Any) -> str:
+def resolved(config: str, **arguments: Any) -> str:
     """The token itself, or what is served for a marked one: the default again where shapes that were traced would change."""
     default, mark, options = config.partition(MARK)
     if not mark:
         return config
-    op = "chunk_fwd" if variant_of(default) == "packed" else "chunk_train"
-    found = choose_config(
-        op,
+    variant = variant_of(default)
+    return choose_config(
+        "chunk_fwd" if variant == "packed" else "chunk_train",
         _shape(**arguments),
         arguments["q"],
-        variant=None,
+        variant="packed" if variant == "packed" else None,
         packed=arguments["cu_seqlens"] is not None,
-        states=arguments["h0"] is not None or final,
+        states="states" in options,
         l2norm="l2norm" in options,
         gate="gate" in options,
+        # Training keeps the scores of its chunks from the forward pass to the backward.
+        chunk_size=None if variant == "packed" else chunk_size_of(default),
     )
-    # Training keeps the scores of its chunks from the forward pass to the backward.
-    alike = op == "chunk_fwd" or chunk_size_of(found) == chunk_size_of(default)
-    return found if alike and variant_of(found) == variant_of(default) else default
 
 
 def _shape(

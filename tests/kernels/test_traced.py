@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import triton
 
 from deltaproof.kernels import gated_delta_rule
 from deltaproof.kernels.ops import dispatch, library
+from deltaproof.kernels.ops import traced as traced_calls
 from deltaproof.results import Key, TableEntry, forget
 from deltaproof.results.digests.kernels import kernel_digest
 from deltaproof.results.schema.default import default_config
@@ -81,9 +83,27 @@ def test_a_traced_call_runs_under_the_entry_of_its_gpu(parsed: list[str], varian
         parsed.clear()
 
 
-def test_training_keeps_the_chunk_that_was_traced(parsed: list[str], tmp_path: Path):
+def test_training_keeps_the_chunk_that_was_traced_and_says_so(
+    parsed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     write(tmp_path, {"chunk_train": "c16"})
     forget()
+    monkeypatch.setenv("DELTAPROOF_LOG", "dispatch")
+    dispatch._say.cache_clear()
     traced = torch.compile(gated_delta_rule, backend="aot_eager", fullgraph=True)
-    run(traced, "staged", 40)
+    with caplog.at_level(logging.INFO, logger="deltaproof.dispatch"):
+        run(traced, "staged", 40)
     assert set(parsed) == {default_config("chunk_train", "bf16", 16)}
+    assert "traced with chunks of 32, and c16 is the best" in caplog.text
+
+
+def test_both_passes_of_training_ask_the_same(parsed: list[str], monkeypatch: pytest.MonkeyPatch):
+    asked: list[bool] = []
+    choose = dispatch.choose_config
+    monkeypatch.setattr(traced_calls, "choose_config", lambda *a, **k: (asked.append(k["states"]), choose(*a, **k))[1])
+    traced = torch.compile(gated_delta_rule, backend="aot_eager", fullgraph=True)
+    data = inputs(40, grad=True)
+    o, state = traced(*data, variant="staged", output_final_state=True)
+    assert state is not None
+    torch.autograd.grad(o.float().sum() + state.sum(), data)
+    assert asked == [True, True]
