@@ -28,7 +28,7 @@ class Problem:
     B, T: sequences and tokens per sequence. With `lengths` the batch is packed: B is 1 and T is their sum.
     H, HV: key heads and value heads; HV is a multiple of H. K, V: head dimensions.
     dtype: of q, k, v, b, w and o; g and the states are always fp32.
-    regime: name of an input generator (`specs.regimes.REGIMES`). seed: of that generator.
+    regime: name of an input generator (`specs.inputs.regimes.REGIMES`). seed: of that generator.
     lengths: tokens of each packed sequence (zeros allowed), or None for a plain batch.
     initial_state: pass one. final_state: ask for one, and send a gradient into it.
     gate_heads: g and b have one row per "value" head (HV of them) or per "key" head (H).

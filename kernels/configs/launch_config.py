@@ -25,7 +25,7 @@ _ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
 
 
 def kernel_of(op: str, token: str) -> str:
-    """Name in `kernels.variants.KERNELS` of what runs `op` under the configuration of this token."""
+    """Name in `kernels.registry.KERNELS` of what runs `op` under the configuration of this token."""
     return _ONLY.get(op) or f"{op}/{variant_of(token)}"
 
 
@@ -44,7 +44,9 @@ class Tile:
         for name in ("block", "num_warps", "num_stages"):
             value = getattr(self, name)
             if value < 1 or (name != "num_stages" and value & (value - 1)):
-                raise ValueError(f"{name}={value} is not a positive power of two")
+                raise ValueError(
+                    f"{name}={value}; accepted: {'1 or more' if name == 'num_stages' else 'a power of two'}"
+                )
         if self.block < 16:
             raise ValueError(f"block={self.block}: tensor cores need at least 16 columns")
 

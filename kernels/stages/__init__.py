@@ -1,4 +1,4 @@
-"""The stages of the chunkwise form, one file each: a Triton kernel and the function that launches it.
+"""The stages, one file each: a Triton kernel and the function that launches it; `device` has what kernels share.
 
 Notation, as in Gated DeltaNet-2 (arXiv 2605.22791, Appendix A and B), for one chunk of C rows and one value head:
 

@@ -52,7 +52,7 @@ _STORED = "kernels.json"
 def kernel_digest(key: Key, config: str) -> str:
     """The digest of the kernels that a configuration launches for a key; "" for an op that there is not.
 
-    config: a token of `kernels.config.LaunchConfig`; "-" for every variant of the op. Raises TableError if a source is
+    config: a token of `kernels.LaunchConfig`; "-" for every variant of the op. Raises TableError if a source is
     missing or is not Python.
     """
     return _digest(key.op, key.rule, key.options, config)

@@ -23,7 +23,7 @@ interpreter alone, the device gate being still owed by both; not at all yet; or 
 class TableEntry:
     """What to launch for a key.
 
-    config: a token of `kernels.config.LaunchConfig`. kernel: digest of the kernel sources it was made for.
+    config: a token of `kernels.LaunchConfig`. kernel: digest of the kernel sources it was made for.
     gate, verdict: where it was verified, and the digest of that record ("" while owed).
     measurement: digest of the record with the raw samples, "" if it was never timed; A and B have one.
     triton, driver: versions it was compiled with and timed under ("" if there was no driver).

@@ -38,7 +38,7 @@ class TableIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What to launch. config: a token of `kernels.config.LaunchConfig`.
+    """What to launch. config: a token of `kernels.LaunchConfig`.
 
     tier: of the entry for this very call, so one that was timed elsewhere counts as B; "default" where there is no
     entry.

@@ -1,6 +1,6 @@
 """The arithmetic that the rule is written over.
 
-`specs.recurrence` states the rule once, in terms of `+ - *`, sums and the few functions below. A `Numbers` supplies
+`specs.oracle.recurrence` states the rule once, in terms of `+ - *`, sums and the few functions below. A `Numbers` supplies
 them, so that the same text runs in float64, in 60-digit arithmetic, in rigorous balls, in a finite field, or with
 simulated rounding.
 

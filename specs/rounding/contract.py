@@ -50,9 +50,9 @@ FORGETS_ALL = 104.0
 class PrecisionContract:
     """The rounding that an implementation declares, site by site (`numbers.Site` says what each site is).
 
-    chunk: tokens per chunk of a chunkwise implementation, whose intermediates are those of `specs.chunkwise`; None for
-    one that goes token by token, as `specs.recurrence` does.
-    sums_decay_gradient: dg is allowed what a difference of sums loses (`specs.decay_gradient`); never for a kernel of ours.
+    chunk: tokens per chunk of a chunkwise implementation, whose intermediates are those of `specs.oracle.chunkwise`; None for
+    one that goes token by token, as `specs.oracle.recurrence` does.
+    sums_decay_gradient: dg is allowed what a difference of sums loses (`specs.rounding.decay_gradient`); never for our kernels.
     """
 
     name: str
@@ -71,9 +71,9 @@ class PrecisionContract:
 
 
 def _chunkwise(name: DType, dtype: Rounding) -> PrecisionContract:
-    # Operands are what `specs.chunkwise` feeds to its contractions: decayed queries, erase keys and keys, Aqk, A, X and R. A
-    # kernel may keep others of the same contractions instead, if it rounds no more often on the way from inputs to outputs:
-    # `chunk_fwd/packed` rounds Aqk A and A^T Kt (`specs.stages.operands`), and has no R to round. Its budget is this one.
+    # Operands are what `specs.oracle.chunkwise` feeds to its contractions: decayed queries, erase keys and keys, Aqk, A, X and R.
+    # A kernel may keep others of the same contractions instead, if it rounds no more often on the way from inputs to outputs:
+    # `chunk_fwd/packed` rounds Aqk A and A^T Kt (`specs.oracle.stages.operands`), and has no R to round. Its budget is this one.
     # Inputs arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed
     # in fp32; fp32 means ieee products. Decays, their gradients and the state are fp32 throughout.
     return PrecisionContract(

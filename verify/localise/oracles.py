@@ -1,4 +1,4 @@
-"""What each of our Triton stages must leave behind for the very tensors that it was launched with (`specs.stages`).
+"""What each of our Triton stages must leave behind for the very tensors that it was launched with (`specs.oracle.stages`).
 
 An oracle reads the arguments of one launch and gives the expected contents of the tensors that the kernel writes, by argument
 name; what a launch leaves alone (an output it was not asked for, rows of the table past the last chunk) is not there.

@@ -153,7 +153,7 @@ class Adapted(Kernel):
 
     convention: how it is called. discards_unwritten: it loads elements that nothing has written and then discards them;
     since they hold NaN while it is judged, its results show whether it does. sums_decay_gradient: dg is a difference of
-    sums, and is allowed what that loses (`specs.decay_gradient`). fp32_operand: what its products make of fp32 operands,
+    sums, and is allowed what that loses (`specs.rounding.decay_gradient`). fp32_operand: what its products make of fp32 operands,
     where they are not exact. exponent: what its sums of log-decays lose, where that is more than the sums themselves cost.
     """
 

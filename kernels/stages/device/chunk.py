@@ -35,7 +35,7 @@ def chunk_scores(q, k, g, b, A_log, dt_bias, start, rows, row, i_hv, scale, eps,
                  NORMALISE: tl.constexpr, RAW: tl.constexpr):  # fmt: skip
     """Aqk (lower, scaled) [C, C], and -T as `blockwise_inverse` takes it: near [C / 16, 16, 16] and far [C, C]. All fp32.
 
-    -T is 0 for a rule that erases nothing.
+    -T is not to be read for a rule that erases nothing.
     """
     C: tl.constexpr = row.shape[0]
     i_h = i_hv // (HV // H)

@@ -28,10 +28,9 @@ def in_block(products, level: tl.constexpr):
 
 @triton.jit
 def neighbours(totals, alike: tl.constexpr):
-    """Totals [S, BK] of segments of `alike` rows of a tuple, as factors of the segment behind each, and of that before each.
+    """Of totals [S, BK] of segments of `alike` rows of a tuple: the total before each, and the total behind each.
 
-    Of two neighbours, the later is given the total of the earlier in the first result, the earlier that of the later in the
-    second; what is left is 1.
+    Of two neighbours, the later one has the earlier before it, and the earlier one the later behind it; else 1.
     """
     S: tl.constexpr = totals.shape[0]
     BK: tl.constexpr = totals.shape[1]

@@ -187,7 +187,7 @@ def stack(rows):
 
 @triton.jit
 def unstack(tile):
-    """[16 * S, BK] as a tuple of 16 tensors [S, BK]: the inverse of `dyadic.stack`."""
+    """[16 * S, BK] as a tuple of 16 tensors [S, BK]: the inverse of `stack`."""
     S: tl.constexpr = tile.shape[0] // 16
     return parted(tl.permute(tl.reshape(tile, (S, 16, tile.shape[1])), (1, 0, 2)))
 
