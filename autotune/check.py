@@ -25,6 +25,8 @@ def check_table(
         return [f"{made}, and are never served: {mend}"], False
     if table != derived:
         return [f"{ledger.table_name} does not match its records: run `autotune --gpu {gpu.slug}`"], False
+    if not table.entries:
+        return [f"{ledger.table_name} has no entries: run `autotune --gpu {gpu.slug}`"], False
     lines = [f"{len(table.entries)} entries match their records and the current kernels"]
     if left := sum(row.count for row in table.left):
         lines.append(f"partial: a budget left {left} points uncompiled; `autotune --gpu {gpu.slug}` goes on")

@@ -51,15 +51,16 @@ def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progre
     wanted = {
         (family, config) for family, config in wanted if config.variant in tuned_variants(family.op, family.dtype)
     }
-    before = {point_of(record): record for record in ledger.records if isinstance(record, Compiled) and record.program}
-    points = {point: before.get(point) for family, config in wanted for point in points_of(family, config)}
-    known = [point for point, record in points.items() if record]
+    before = {subject: _programs(*subject, ledger.records) for subject in wanted}
+    known = list(dict.fromkeys(point for programs in before.values() for point in programs))
     with Workers(jobs, process.start) as workers:
         now = compile_points(known, gpu.arch, workers, cache, progress=progress).found
     left = []
     for family, config in sorted(wanted, key=lambda one: (one[0], one[1].token)):
-        stages = points_of(family, config)
-        differences = [line for point in stages if (line := _difference(point, points[point], now.get(point)))]
+        then = before[family, config]
+        differences = [
+            line for point in points_of(family, config) if (line := _difference(point, then.get(point), now.get(point)))
+        ]
         if differences:
             left.append(f"{family} {config.token}: {'; '.join(differences)}")
         else:
@@ -74,6 +75,21 @@ def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progre
 def stale_entries(table: Table) -> list[TableEntry]:
     """The entries that were made for other kernels than there are."""
     return [entry for entry in table.entries if kernel_digest(entry.key, entry.config) != entry.kernel]
+
+
+def _programs(family: Family, config: LaunchConfig, records: Sequence[Record]) -> dict[Point, Compiled]:
+    """The programs that a configuration was ranked and judged by: what was compiled before the last that was said of it.
+
+    A run of the edited kernels that was interrupted may have compiled them since.
+    """
+    said = [
+        index for index, one in enumerate(records)
+        if not _stage(one) and family_of(one.key) == family and one.config == config.token
+    ]  # fmt: skip
+    points = set(points_of(family, config))
+    before = records[: said[-1]] if said else ()
+    compiled = {point_of(one): one for one in before if isinstance(one, Compiled) and one.program}
+    return {point: record for point, record in compiled.items() if point in points}
 
 
 def _difference(point: Point, then: Compiled | None, now: Compilation | None) -> str:

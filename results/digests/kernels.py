@@ -75,7 +75,12 @@ def _digest(op: str, rule: str, options: tuple[str, ...], config: str) -> str:
         stages |= {stage for option in options for stage in FIRST_STAGES[op].get(option, ())}
     if op == FOLDED[0] and rule in FOLDED[1]:
         stages.add("fold")
-    return digest_of(sorted(stage_digests()[stage] for stage in stages)) if stages else ""
+    digests = stage_digests()
+    if missing := sorted(stages - digests.keys()):
+        raise TableError(
+            f"no kernel is named {missing[0]}_kernel, which {op} launches; accepted: a function <stage>_kernel a stage"
+        )
+    return digest_of(sorted(digests[stage] for stage in stages)) if stages else ""
 
 
 @cache
@@ -123,8 +128,8 @@ def _kernel_files(folder: Path) -> list[Path]:
 
 
 def _bytes_digest(paths: Iterable[Path]) -> str:
-    """Of files by what is in them, wherever they lie: a shortcut that may miss, and then costs the parsing."""
-    each = sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    """Of files by what is in them and where they lie: a shortcut that may miss, and then costs the parsing."""
+    each = [f"{path.relative_to(_SOURCES)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
     return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
 
 

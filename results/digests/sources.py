@@ -58,8 +58,13 @@ class Module:
                 else []
             )
             for target in targets:
-                if isinstance(target, ast.Name) and isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+                if not isinstance(node, ast.Assign | ast.AnnAssign) or not node.value:
+                    continue
+                if isinstance(target, ast.Name):
                     found[target.id] = node.value
+                elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = zip(target.elts, node.value.elts, strict=False)
+                    found |= {name.id: value for name, value in pairs if isinstance(name, ast.Name)}
         return found
 
     @cached_property
@@ -179,6 +184,8 @@ class Scope:
             return [*self.function(node), ["named", self.locals.get(node.name, node.name)]]
         if isinstance(node, ast.Name):
             return self._name(node.id)
+        if isinstance(node, ast.Attribute) and (reached := self._attribute(node)):
+            return reached
         if isinstance(node, ast.Call):
             return self._call(node)
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -194,6 +201,15 @@ class Scope:
                 parts = [(name, value) for name, value in parts if name != "simple"]
             return [type(node).__name__, *([name, self.form(value)] for name, value in parts if name != "ctx")]
         return repr(node)
+
+    def _attribute(self, node: ast.Attribute) -> Any:
+        """What is reached through the name of a module of the package, as if it had been imported by its own name."""
+        if self.sources is None or not isinstance(node.value, ast.Name) or node.value.id in self.locals:
+            return None
+        origin = self.module.origins.get(node.value.id)
+        if origin is None or origin.name or self.module.binds(node.value.id):
+            return None
+        return ["reached", self.sources.digest(origin.path, node.attr)]
 
     def _name(self, name: str) -> Any:
         if name in self.locals:

@@ -17,8 +17,10 @@ SOURCES = {
     "walk.py": '''"""A docstring."""
 import triton
 import triton.language as tl
+from .deep import parts
 from .deep.parts import LIMIT, double
 
+TIMES = tl.constexpr(parts.MANY)
 ROWS = tl.constexpr(16)
 
 
@@ -28,7 +30,7 @@ def walk_kernel(x, y, length, C: tl.constexpr):
     row = tl.arange(0, C)
     value = tl.load(x + row, mask=row < length)
     for index in range(0, LIMIT, C):
-        value = value * index
+        value = value * index + parts.added(value) * TIMES
     tl.store(y + row, double(value, by=ROWS), mask=row < length)
 
 
@@ -41,12 +43,18 @@ def walk(x, y):
 import triton.language as tl
 
 LIMIT = tl.constexpr(64)
+FEW, MANY = 2, 8
 
 
 @triton.jit
 def double(value, by):
     """Not counted."""
     return 2 * value + by
+
+
+@triton.jit
+def added(value):
+    return value + 1
 ''',
 }
 
@@ -77,10 +85,10 @@ def moved(folder: Path) -> None:
 def helper_moved(folder: Path) -> None:
     """A helper of a helper goes to a file of its own, and what called it beside it imports it."""
     text = (folder / "deep" / "parts.py").read_text()
-    start = text.index("@triton.jit\ndef double")
+    start, end = (text.index(f"@triton.jit\ndef {name}") for name in ("double", "added"))
     head = "import triton\nimport triton.language as tl\n\n\n"
-    (folder / "deep" / "doubling.py").write_text(head + text[start:])
-    (folder / "deep" / "parts.py").write_text("from .doubling import double\n" + text[:start])
+    (folder / "deep" / "doubling.py").write_text(head + text[start:end])
+    (folder / "deep" / "parts.py").write_text("from .doubling import double\n" + text[:start] + text[end:])
 
 
 NOTHING: dict[str, Callable[[Path], None]] = {
@@ -104,6 +112,8 @@ NOTHING: dict[str, Callable[[Path], None]] = {
 SOMETHING: dict[str, Callable[[Path], None]] = {
     "an operand": lambda f: edited(f, "walk.py", ("value * index", "value + index")),
     "an operand of a helper": lambda f: edited(f, "deep/parts.py", ("2 * value", "3 * value")),
+    "a function that is reached through its module": lambda f: edited(f, "deep/parts.py", ("value + 1", "value + 2")),
+    "one of several constants, reached through their module": lambda f: edited(f, "deep/parts.py", ("2, 8", "2, 4")),
     "a constant elsewhere": lambda f: edited(f, "deep/parts.py", ("(64)", "(32)")),
     "a constant here": lambda f: edited(f, "walk.py", ("(16)\n", "(32)\n")),
     "two locals swapped in use": lambda f: edited(f, "walk.py", ("mask=row < length)\n    for", "mask=length < row)\n    for")),
