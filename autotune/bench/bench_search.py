@@ -51,12 +51,12 @@ def bench(
 
     Raises TableError for a folder without landscapes, one that cannot be read, or a method that cannot run here.
     """
+    known = contestants()
+    if unknown := [name for name in methods if name not in known]:
+        raise TableError(f"--method {ascii(unknown[0])[:60]} cannot run here; accepted: {', '.join(known)}")
     paths = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIXES))
     if not paths:
         raise TableError(f"{folder}: no landscapes ({', '.join(f'*{suffix}' for suffix in SUFFIXES)}) there")
-    known = contestants()
-    if unknown := [name for name in methods if name not in known]:
-        raise TableError(f"method {unknown[0]!r} cannot run here; accepted: {', '.join(known)}")
     methods = list(dict.fromkeys(methods or known))
     drawn = {path: _evenly(list(read_spaces(path)), problems) for path in paths}
     tasks = [

@@ -41,9 +41,9 @@ def sources() -> dict[str, Source]:
 @pytest.mark.parametrize(
     ("function", "before", "stages", "chance"),
     [
-        ("scores_kernel", "s_qk * scale", {"scores"}, 1 / 3),
+        ("chunk_scores", "s_qk * scale", {"scores"}, 1 / 3),
         ("states_kernel", "scale * tl.dot(query, operand, input_precision='ieee')", {"states"}, 1 / 3),
-        ("operands_kernel", "y * tl.exp(after)", {"operands"}, 1 / 3),
+        ("decays_of_rows", "up *= factors[j]", {"operands"}, 1 / 3),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_scored(

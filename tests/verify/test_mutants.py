@@ -58,7 +58,7 @@ TOKENS_KERNEL = next(name for name in SOURCES if name.endswith(":tokens_kernel")
 KNOWN = next(
     mutant
     for mutant in MUTANTS
-    if (mutant.function, mutant.operator, mutant.before) == (TOKENS_KERNEL, "factor", "y[:, None] * z[None, :]")
+    if (mutant.function, mutant.operator, mutant.before) == (TOKENS_KERNEL, "factor", "key[:, None] * write[None, :]")
 )
 """The outer product of the write, without one of its factors."""
 

@@ -6,7 +6,7 @@ nothing was timed.
 
 GPU = "h100-sxm"
 SOURCES = {
-    "gla_walk_kernel": "79374ce1a6f923611c256cc13d2939a44e4fbe098348d2d082980258f5a7182c",
+    "gla_walk_kernel": "9e563e24416fe109f31263c24d31f2d8806b514899e2383ebd148a609ea1d5ef",
 }
 """Digest of each kernel that the configurations are for (`cache_key` of a Triton function)."""
 

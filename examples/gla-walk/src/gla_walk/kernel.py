@@ -11,8 +11,9 @@ CONFIGS = [triton.Config({"BLOCK_V": block}, num_warps=warps) for block in (16, 
 def gla_walk_kernel(
     q, k, v, g, o, scale, T, H, K: tl.constexpr, V: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr
 ):
-    batch, head = (tl.program_id(1) // H).to(tl.int64), tl.program_id(1) % H
-    i, j = tl.arange(0, BLOCK_K), tl.program_id(0) * BLOCK_V + tl.arange(0, BLOCK_V)
+    # Sequences times heads along x, the one axis that may be longer than 65,535.
+    batch, head = (tl.program_id(0) // H).to(tl.int64), tl.program_id(0) % H
+    i, j = tl.arange(0, BLOCK_K), tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
     state = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
     for t in range(T):
         row = (batch * T + t) * H + head

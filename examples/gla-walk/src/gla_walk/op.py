@@ -20,7 +20,7 @@ def gla_walk(q, k, v, g, scale=None):
         use_table(torch.cuda.get_device_name(q.device))
 
     def grid(meta):
-        return triton.cdiv(V, meta["BLOCK_V"]), B * H
+        return B * H, triton.cdiv(V, meta["BLOCK_V"])
 
     scale = K**-0.5 if scale is None else scale
     gla_walk_kernel[grid](q, k, v, g, o, scale, T, H, K, V, triton.next_power_of_2(K))
