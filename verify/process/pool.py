@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, TimeoutError
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -60,6 +61,7 @@ class Workers:
         self._scratch = tempfile.TemporaryDirectory(prefix="deltaproof-", ignore_cleanup_errors=True)
         self._pool: ProcessPool | None = None
         self._width = 0
+        self._others: set[Any] = set()
         self._before = dict(os.environ)
 
     def __enter__(self) -> Workers:
@@ -171,6 +173,7 @@ class Workers:
 
     def _started(self) -> ProcessPool:
         if self._pool is None:
+            self._others = set(multiprocessing.active_children())
             self._pool = ProcessPool(
                 max_workers=self._width,
                 max_tasks=_TASKS,
@@ -182,9 +185,22 @@ class Workers:
 
     def _stop(self) -> None:
         if self._pool is not None:
+            # Before what a process that is only starting waits for is gone, and once more, for one that was started since.
+            self._kill()
             self._pool.stop()
             self._pool.join()
+            self._kill()
             self._pool = None
+
+    def _kill(self) -> None:
+        """End the processes of the pool and what they have started; nothing that they do is wanted any more."""
+        for process in {*multiprocessing.active_children()} - self._others:
+            number = process.pid or 0
+            with suppress(ProcessLookupError):
+                if number and os.getpgid(number) == number:
+                    os.killpg(number, signal.SIGKILL)
+            process.kill()
+            process.join()
 
 
 def one_thread() -> None:
