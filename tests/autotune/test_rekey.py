@@ -10,6 +10,7 @@ import pytest
 
 from deltaproof.autotune import gate as compiled_gate
 from deltaproof.autotune import rekey, tune
+from deltaproof.autotune.check import check_table
 from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import Progress
 from deltaproof.autotune.gates import interpreter as gate
@@ -18,6 +19,7 @@ from deltaproof.autotune.rekey import stale_entries
 from deltaproof.kernels.configs.launch_config import variant_of
 from deltaproof.results.digests import kernels as kernel_digest
 from deltaproof.results.schema.gpus import resolve
+from deltaproof.results.schema.record import Compiled
 from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all
@@ -106,3 +108,24 @@ def test_without_a_record_of_the_program_nothing_is_carried_over(edited: Path, m
     outcome = carry_over(edited, monkeypatch, other_program=False)
     assert outcome.stale and not outcome.carried
     assert all("no record of its program" in line for line in outcome.left)
+
+
+def test_what_an_interrupted_run_compiled_since_is_not_what_was_judged(edited: Path, monkeypatch: pytest.MonkeyPatch):
+    ledger = Ledger(edited, resolve("h100"))
+    since = [
+        replace(one, kernel="ee" * 8, program="dd" * 16)
+        for one in ledger.records
+        if isinstance(one, Compiled) and one.stage == STAGE
+    ]
+    assert since
+    ledger.add(since)
+    outcome = carry_over(edited, monkeypatch, other_program=True)
+    assert outcome.stale and not outcome.carried
+    assert all("another program" in line for line in outcome.left)
+
+
+def test_a_table_without_entries_does_not_hold(tmp_path: Path):
+    ledger = Ledger(tmp_path, resolve("l40s"))
+    assert not ledger.write_table().entries
+    lines, holds = check_table(ledger, gpu("l40s"), lambda _: None, forced=False, jobs=1)
+    assert not holds and "has no entries: run `autotune --gpu l40s`" in lines[0]
