@@ -10,6 +10,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ..process.signals import remembered
+
 INTERRUPTED = 130
 _LONG = re.compile(r"\S{200,}")
 
@@ -49,7 +51,8 @@ class OneLineGroup(TyperGroup):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
-            code = super().main(args, prog_name, standalone_mode=False, **extra)
+            with remembered():
+                code = super().main(args, prog_name, standalone_mode=False, **extra)
         except (typer.Abort, KeyboardInterrupt):
             _exit(INTERRUPTED)
         except _ClickError as error:

@@ -7,6 +7,7 @@ and in a library's critical section it leaves a lock behind. So the handler only
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -14,6 +15,31 @@ from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _asked = False
+_struck = False
+
+
+@contextmanager
+def remembered() -> Iterator[None]:
+    """Within, a Ctrl-C that strikes before a run can note it raises, and is remembered: what is being imported may swallow it."""
+    global _struck
+
+    def strike(number: int, frame: Any) -> None:
+        global _struck
+        _struck = True
+        raise KeyboardInterrupt
+
+    if (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        or threading.current_thread() is not threading.main_thread()
+    ):
+        yield
+        return
+    _struck = False
+    signal.signal(signal.SIGINT, strike)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
@@ -27,6 +53,8 @@ def interruptible() -> Iterator[None]:
             raise KeyboardInterrupt
         _asked = True
 
+    if _struck:
+        raise KeyboardInterrupt
     _asked = False
     before = {number: signal.signal(number, take_note) for number in _SIGNALS}
     try:
