@@ -20,9 +20,8 @@ from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
 from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
-from ..compile.binary import Compilation
 from ..compile.cache import Cache
-from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS, failed
+from ..compile.stage import PLAN_SECONDS
 from ..compile.toolchain import triton_version
 from ..records.ledger import default_out
 from ..tune import Hooks
@@ -30,6 +29,7 @@ from . import compile as compiling
 from . import fake_device, gate
 from .cache_keys import CacheKeyGroup, Place, cache_key_groups
 from .calls import OPS, calls
+from .compile_tasks import compile_tasks
 from .gate_cache import AnswerCache
 from .select import Judge, Refusal, Selection, select
 
@@ -87,25 +87,7 @@ def tune_fla(
             hooks.progress.step(str(some[index]))
         hooks.say(f"FLA {_version()}: {counted(len(keys), 'kernel')} of {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
-        found: dict[str, Compilation] = {}
-        waiting: dict[str, compiling.CompileTask] = {}
-        # Every kernel's first configurations before any kernel's last, in case a budget ends.
-        for task in sorted(tasks, key=lambda task: (task.place, task)):
-            known = found.get(task.name) or store.get(task.name)
-            if known:
-                found[task.name] = known
-            else:
-                waiting.setdefault(task.name, task)
-        cached, order = len(found), list(waiting.values())
-        hooks.progress.begin("compiling", len(order))
-        for index, result in workers.run(
-            compiling.compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
-        ):
-            if isinstance(result, Failure):
-                result = failed(result, COMPILE_SECONDS)
-            store.put(order[index].name, result)
-            found[order[index].name] = result
-            hooks.progress.step(f"{order[index].call} {order[index].kernel}")
+        found, cached = compile_tasks(compiling.compile_task, tasks, gpu, workers, store, deadline, hooks)
     made, rejected, left = cache_key_groups(gpu, tasks, keys, found)
     package = fake_device.where()
     assert package is not None

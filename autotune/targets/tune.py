@@ -20,12 +20,13 @@ from ...verify.verdicts.plural import counted
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.prune import too_large
-from ..compile.stage import COMPILE_SECONDS, PLAN_SECONDS, failed
+from ..compile.stage import PLAN_SECONDS
 from ..compile.toolchain import triton_version
 from ..fla import fake_device
 from ..fla.cache_keys import CacheKeyGroup, Place, cache_key_groups, score
 from ..fla.calls import LaunchChoice
 from ..fla.compile import CompileTask, compile_of, tasks_of
+from ..fla.compile_tasks import compile_tasks
 from ..fla.tune import facts
 from ..gates.running import can_run
 from ..tune import Hooks
@@ -99,7 +100,7 @@ def tune_target(
             raise TableError(f"{target} launches no kernel with @triton.autotune and more than one configuration")
         hooks.say(f"{target}: {counted(len(sources), 'autotuned kernel')} in {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
-        found, cached = _compiled(tasks, gpu, workers, store, deadline, hooks)
+        found, cached = compile_tasks(compile_task, tasks, gpu, workers, store, deadline, hooks)
     groups, rejected, left = cache_key_groups(gpu, tasks, keys, found)
     selection = _selected(groups, tasks, gpu, jobs, hooks)
     path = out / "targets" / gpu.slug / f"{file_name(target)}.json"
@@ -168,32 +169,6 @@ def _one(workers: Workers, task: Any, arguments: tuple[Any, ...]) -> tuple[list[
     if isinstance(result, str):
         raise TableError(result)
     return result
-
-
-def _compiled(
-    tasks: Sequence[CompileTask], gpu: Gpu, workers: Workers, store: Cache, deadline: float, hooks: Hooks
-) -> tuple[dict[str, Compilation], int]:
-    """(what each program came to, how many were known before)."""
-    found: dict[str, Compilation] = {}
-    waiting: dict[str, CompileTask] = {}
-    # Every kernel's first configurations before any kernel's last, in case a budget ends.
-    for task in sorted(tasks, key=lambda task: (task.place, task.call, task.kernel, task.order)):
-        known = found.get(task.name) or store.get(task.name)
-        if known:
-            found[task.name] = known
-        else:
-            waiting.setdefault(task.name, task)
-    cached, order = len(found), list(waiting.values())
-    hooks.progress.begin("compiling", len(order))
-    for index, result in workers.run(
-        compile_task, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
-    ):
-        if isinstance(result, Failure):
-            result = failed(result, COMPILE_SECONDS)
-        store.put(order[index].name, result)
-        found[order[index].name] = result
-        hooks.progress.step(f"{order[index].call} {order[index].kernel}")
-    return found, cached
 
 
 def _selected(
