@@ -20,16 +20,22 @@ def chunk_size_of(token: str) -> int:
     return int(token.partition(",")[0].removeprefix("c"))
 
 
+def group_of(token: str) -> int:
+    """The chunks per group that the token of a configuration names, 0 for none: by text alone, too."""
+    return next((int(setting[6:]) for setting in token.split(",") if setting.startswith("group=")), 0)
+
+
 _ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
 """Ops that one kernel runs under any configuration."""
 
 
 def kernel_of(op: str, token: str) -> str:
     """Name in `kernels.registry.KERNELS` of what runs `op` under the configuration of this token."""
-    return _ONLY.get(op) or f"{op}/{variant_of(token)}"
+    return _ONLY.get(op) or f"{op}/{'grouped' if group_of(token) else variant_of(token)}"
 
 
 LONGEST_TOKEN = 400
+LONGEST_GROUP = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,7 @@ class LaunchConfig:
     """One point of the tuning space.
 
     variant: of inference; a call that names its variant does not ask for it. chunk_size: tokens per chunk, 16 to 128.
+    group: of the packed variant, chunks per group where sequences are split into groups that are walked at once; 0 for none.
     solver: precision of the products that invert I + T.
     scores, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
     `block` tiles K in scores, output and input_grads' K loop, and V in states, state_grads and score_grads.
@@ -72,6 +79,7 @@ class LaunchConfig:
 
     variant: Variant = "split"
     chunk_size: int = 64
+    group: int = 0
     solver: Solver = "ieee"
     scores: Tile = Tile()
     states: Tile = Tile()
@@ -88,14 +96,23 @@ class LaunchConfig:
             raise ValueError(f"variant={self.variant!r}; accepted: split, packed, fused")
         if self.chunk_size not in (16, 32, 64, 128):
             raise ValueError(f"chunk_size={self.chunk_size}; accepted: 16, 32, 64, 128")
+        if self.group and (self.group & (self.group - 1) or not 0 < self.group <= LONGEST_GROUP):
+            raise ValueError(f"group={self.group}; accepted: 0, or a power of two up to {LONGEST_GROUP}")
+        if self.group and self.variant != "packed":
+            raise ValueError(f"group={self.group} with variant={self.variant}; accepted: groups of the packed variant alone")
         if self.solver not in ("ieee", "tf32x3", "tf32"):
             raise ValueError(f"solver={self.solver!r}; accepted: ieee, tf32x3, tf32")
         tiles = {name: getattr(self, name) for name in STAGES}
         parts = [f"c{self.chunk_size}", "" if self.variant == "split" else f"variant={self.variant}"]
-        parts += ["" if self.solver == "ieee" else f"solver={self.solver}"]
+        parts += [f"group={self.group}" if self.group else "", "" if self.solver == "ieee" else f"solver={self.solver}"]
         parts += [f"{name}={tile.token}" for name, tile in tiles.items() if tile != Tile()]
         # Stored, so that a traced call only reads a string.
         object.__setattr__(self, "token", ",".join(filter(None, parts)))
+
+    @property
+    def group_tokens(self) -> int:
+        """Tokens per group; 0 where sequences are not split."""
+        return self.chunk_size * self.group
 
     @classmethod
     def parse(cls, token: str) -> LaunchConfig:
@@ -109,6 +126,8 @@ class LaunchConfig:
                 name, _, value = setting.partition("=")
                 if name in ("variant", "solver"):
                     values[name] = value
+                elif name == "group":
+                    values[name] = int(value)
                 elif name in STAGES:
                     block, warps, depth = map(int, value.split("x"))
                     values[name] = Tile(block=block, num_warps=warps, num_stages=depth)

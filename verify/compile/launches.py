@@ -41,11 +41,11 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
             for launch in op_launches(op, *call, config, sizes, bare=bare)  # pyright: ignore[reportArgumentType]
         ]
     # What these fuse into their one kernel, normalisation and the gate's activation, makes two programs of each.
-    if variant in ("fused", "packed"):
+    if variant in ("fused", "packed", "grouped"):
         return [
             launch
             for fused in (False, True)
-            for launch in inference_launches(variant, *call, config, normalise=fused, raw=fused, sizes=sizes)  # pyright: ignore[reportArgumentType]
+            for launch in inference_launches(config.variant if variant == "grouped" else variant, *call, config, normalise=fused, raw=fused, sizes=sizes)  # pyright: ignore[reportArgumentType]
         ]
     if variant in ("pool", "pool_v_first"):
         tile = TILE if config.states == Tile() else config.states
