@@ -90,17 +90,16 @@ def group_maps(call: LaunchArguments) -> dict[str, Array]:
 
 
 def group_starts(call: LaunchArguments) -> dict[str, Array]:
-    """The state before each group, and after each sequence; states before groups of no tokens stay as they were."""
+    """The state before each group, and after each sequence. Numbers without tokens have the last of these states."""
     found, numbers, sizes, L = Collected(call.numbers), call.numbers, call.scalars, call.scalars["L"]
-    for index in range(call.tensors["starts"].shape[-4]):
-        found.state("starts", index, call.state("starts", index))
     for n, (first, end) in enumerate(_bounds(call)):
         S = call.state("h0", n) if sizes["INITIAL"] else call.no_state()
         groups = -(-(end - first) // L)
         group = first // L + n if _packed(call) else n * groups
-        for i in range(group, group + groups):
+        behind = end // L + n + 1 if _packed(call) else group + groups
+        for i in range(group, behind):
             found.state("starts", i, S)
-            if sizes["FINAL"] or i + 1 < group + groups:
+            if i + 1 < group + groups + sizes["FINAL"]:
                 S = stages.joined(call.state("maps", i), S, numbers)
         if sizes["FINAL"]:
             found.state("ht", n, S)
@@ -189,6 +188,8 @@ def _bounds(call: LaunchArguments) -> list[tuple[int, int]]:
         count = call.scalars["sequences"]
     elif call.scalars.get("FINAL"):
         count = call.tensors["ht"].shape[-4]
+    elif "starts" in call.tensors:
+        count = call.tensors["starts"].shape[-4] // max(1, -(-length // call.scalars["L"]))
     else:
         count = call.tensors["q" if "q" in call.tensors else "v"].shape[-3] // max(1, length)
     return [(length * n, length * (n + 1)) for n in range(count)]

@@ -139,11 +139,13 @@ def group_starts_kernel(
     column = tl.program_id(1) * BV + tl.arange(0, BV)
     (state,) = load_state(h0, i_nh * K * V, column, K, V, KP, KP, BV, INITIAL)
     first, end = sequence(cu_seqlens, i_n, length, PACKED)
-    group = first // L + i_n if PACKED else i_n * tl.cdiv(length, L)
     groups = tl.cdiv(end - first, L).to(tl.int32)
+    group = first // L + i_n if PACKED else i_n * groups
+    numbers = (end // L + i_n + 1 - group).to(tl.int32) if PACKED else groups
     inside = (channel[:, None] < K) & (column[None, :] < V)
     # What follows the last group is asked for only as the final state.
-    for i in tl.range(0, groups if FINAL else groups - 1):
+    steps = groups if FINAL else tl.maximum(groups - 1, 0)
+    for i in tl.range(0, steps):
         cell = (group + i) * HV + i_hv
         store_state((state,), starts, cell * K * V, column, K, V, KP, KP)
         written = maps + cell * K * W
@@ -161,10 +163,11 @@ def group_starts_kernel(
                 before = starts + cell * K * V + part[:, None] * V + column[None, :]
                 after = tl.dot(moved, tl.load(before, mask=known, other=0.0), after, input_precision="ieee")
             state = after
+    # Numbers without tokens are walked as well, and want a state.
+    for i in tl.range(steps, numbers):
+        store_state((state,), starts, ((group + i) * HV + i_hv) * K * V, column, K, V, KP, KP)
     if FINAL:
         store_state((state,), ht, i_nh * K * V, column, K, V, KP, KP)
-    elif groups > 0:
-        store_state((state,), starts, ((group + groups - 1) * HV + i_hv) * K * V, column, K, V, KP, KP)
 
 
 def infer_grouped(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
