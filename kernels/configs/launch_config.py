@@ -61,7 +61,7 @@ class Tile:
         return f"{self.block}x{self.num_warps}x{self.num_stages}"
 
 
-STAGES = ("scores", "states", "output", "score_grads", "state_grads", "input_grads")
+STAGES = ("scores", "maps", "states", "output", "score_grads", "state_grads", "input_grads")
 """Names of the stages, in the order in which they run: fields of a LaunchConfig."""
 
 
@@ -72,9 +72,9 @@ class LaunchConfig:
     variant: of inference; a call that names its variant does not ask for it. chunk_size: tokens per chunk, 16 to 128.
     group: of the packed variant, chunks per group where sequences are split into groups that are walked at once; 0 for none.
     solver: precision of the products that invert I + T.
-    scores, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
-    `block` tiles K in scores, output and input_grads' K loop, and V in states, state_grads and score_grads.
-    The packed variant reads scores and states; the fused one reads states, and of scores the block.
+    scores, maps, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
+    `block` tiles K in scores, output and input_grads' K loop, and V in maps, states, state_grads and score_grads.
+    The packed variant reads scores and states, and maps where it has groups; the fused one reads states, and of scores the block.
     """
 
     variant: Variant = "split"
@@ -82,6 +82,7 @@ class LaunchConfig:
     group: int = 0
     solver: Solver = "ieee"
     scores: Tile = Tile()
+    maps: Tile = Tile()
     states: Tile = Tile()
     output: Tile = Tile()
     score_grads: Tile = Tile()
@@ -99,7 +100,9 @@ class LaunchConfig:
         if self.group and (self.group & (self.group - 1) or not 0 < self.group <= LONGEST_GROUP):
             raise ValueError(f"group={self.group}; accepted: 0, or a power of two up to {LONGEST_GROUP}")
         if self.group and self.variant != "packed":
-            raise ValueError(f"group={self.group} with variant={self.variant}; accepted: groups of the packed variant alone")
+            raise ValueError(
+                f"group={self.group} with variant={self.variant}; accepted: groups of the packed variant alone"
+            )
         if self.solver not in ("ieee", "tf32x3", "tf32"):
             raise ValueError(f"solver={self.solver!r}; accepted: ieee, tf32x3, tf32")
         tiles = {name: getattr(self, name) for name in STAGES}

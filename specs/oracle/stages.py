@@ -62,8 +62,8 @@ class Decayed(NamedTuple):
 class Operands(NamedTuple):
     """What a walk multiplies, chunk by chunk: Qbar, -Ebar, A^T Kt [..., HV, C, K], Aqk A [..., HV, C, C], and the chunk's decay.
 
-    erasers is None without an erase gate, where A is the identity; queries and pairs where no outputs are read. Where one scalar gate b erases and writes, Ebar has no b and
-    A is A diag(b) instead.
+    erasers is None without an erase gate, where A is the identity, queries and pairs where no outputs are read. Where one
+    scalar gate b erases and writes, Ebar has no b and A is A diag(b) instead.
     """
 
     queries: Array | None

@@ -42,10 +42,11 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
         ]
     # What these fuse into their one kernel, normalisation and the gate's activation, makes two programs of each.
     if variant in ("fused", "packed", "grouped"):
+        variant = "packed" if variant == "grouped" else variant
         return [
             launch
             for fused in (False, True)
-            for launch in inference_launches(config.variant if variant == "grouped" else variant, *call, config, normalise=fused, raw=fused, sizes=sizes)  # pyright: ignore[reportArgumentType]
+            for launch in inference_launches(variant, *call, config, normalise=fused, raw=fused, sizes=sizes)  # pyright: ignore[reportArgumentType]
         ]
     if variant in ("pool", "pool_v_first"):
         tile = TILE if config.states == Tile() else config.states

@@ -20,13 +20,9 @@ import triton.language as tl
 from ...arguments.call import Call
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
+from ...configs.space import JOINED_COLUMNS, JOINED_ELEMENTS, SPACES
 from ..device.chunk import load_state, sequence, store_state
 from .packed import Walked, chunk_of_slot, infer_packed, load_ahead, load_operand, packed_scores, packed_walk
-
-COLUMNS = 8
-"""Of the state, of a program that takes it from group to group: few, so that there are programs."""
-MULTIPLIED = 4096
-"""Elements of M that it multiplies at once: three times as many lie in shared memory, also of the smallest."""
 
 
 @triton.jit(do_not_specialize=["sequences"])
@@ -184,7 +180,7 @@ def infer_grouped(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tenso
 
 def group_bounds(call: Call) -> Call:
     """The call on the same tokens whose sequences are the groups."""
-    L = call.config.group_tokens
+    L, tile = call.config.group_tokens, SPACES["group_bounds"].only
     packed = call.cu_seqlens is not None
     count = call.shapes.tokens // L + call.sequences if packed else call.sequences * triton.cdiv(call.length, L)
     bounds = torch.empty(count + 1, dtype=torch.int64, device=call.q.device)
@@ -195,13 +191,14 @@ def group_bounds(call: Call) -> Call:
         length=call.length,
         L=L,
         PACKED=packed,
+        **launch_options(tile.num_warps, tile.num_stages),
     )
     return replace(call, cu_seqlens=bounds, sequences=count)
 
 
 def group_maps(groups: Call, walked: Walked, *, least: int) -> torch.Tensor:
     """[groups, HV, K, V + K] fp32: B and M of every group of at least so many tokens; [..., V + 1] where nothing is erased."""
-    shapes, tile = groups.shapes, groups.config.states
+    shapes, tile = groups.shapes, groups.config.maps
     width = shapes.V + (shapes.K if shapes.ERASE else 1)
     maps = groups.v.new_empty(groups.sequences, shapes.HV, shapes.K, width, dtype=torch.float32)
     block = min(tile.block, shapes.V_block)
@@ -226,10 +223,10 @@ def group_maps(groups: Call, walked: Walked, *, least: int) -> torch.Tensor:
 
 def group_starts(call: Call, maps: torch.Tensor, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(starts, ht): states before the groups [groups, HV, K, V] and after the sequences, fp32; ht is empty unless `final`."""
-    shapes = call.shapes
+    shapes, tile = call.shapes, SPACES["group_starts"].only
     starts = maps.new_empty(maps.shape[0], shapes.HV, shapes.K, shapes.V)
     ht = maps.new_empty(call.sequences if final else 0, shapes.HV, shapes.K, shapes.V)
-    group_starts_kernel[(call.sequences * shapes.HV, triton.cdiv(shapes.V, COLUMNS))](
+    group_starts_kernel[(call.sequences * shapes.HV, triton.cdiv(shapes.V, JOINED_COLUMNS))](
         maps=maps,
         h0=call.h0,
         starts=starts,
@@ -239,12 +236,12 @@ def group_starts(call: Call, maps: torch.Tensor, *, final: bool) -> tuple[torch.
         L=call.config.group_tokens,
         W=maps.shape[-1],
         KP=shapes.K_block,
-        BK=min(MULTIPLIED // shapes.K_block, shapes.K_block),
-        BV=COLUMNS,
+        BK=min(JOINED_ELEMENTS // shapes.K_block, shapes.K_block),
+        BV=JOINED_COLUMNS,
         PACKED=call.cu_seqlens is not None,
         INITIAL=call.h0 is not None,
         FINAL=final,
-        **launch_options(4, 3),
+        **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("HV", "K", "V", "ERASE"),
     )
     return starts, ht
