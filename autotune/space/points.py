@@ -72,8 +72,8 @@ class Point:
     @property
     def distance(self) -> int:
         """Doublings away from the safe default: what is near it is compiled first, in case a budget ends."""
-        default, tile = self.family.default, self.tile
-        base = SPACES[self.stage].tile_of(default)
+        default, tile, space = self.family.default, self.tile, SPACES[self.stage]
+        base = space.tile_of(default)
         doublings = (
             (self.chunk_size, default.chunk_size),
             (tile.block, base.block),
@@ -81,7 +81,7 @@ class Point:
             (tile.num_stages, base.num_stages),
         )
         far = sum(abs(here.bit_length() - there.bit_length()) for here, there in doublings)
-        return far + (self.variant != default.variant)
+        return far + (space not in op_stages(self.family.op, default.variant, grouped=bool(default.group)))
 
     def __str__(self) -> str:
         return f"{self.family} {self.stage} {self.config.token}"
