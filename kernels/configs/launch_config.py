@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
@@ -116,6 +116,16 @@ class LaunchConfig:
     def group_tokens(self) -> int:
         """Tokens per group; 0 where sequences are not split."""
         return self.chunk_size * self.group
+
+    @property
+    def run_tokens(self) -> int:
+        """Tokens that follow one another in one program before anything begins anew: of a group, else of a chunk."""
+        return self.group_tokens or self.chunk_size
+
+    @property
+    def shortest(self) -> LaunchConfig:
+        """The same programs, over groups of no more than two chunks: few tokens then show what a group does."""
+        return replace(self, group=min(self.group, 2)) if self.group > 2 else self
 
     @classmethod
     def parse(cls, token: str) -> LaunchConfig:
