@@ -1,8 +1,9 @@
 """The gate: is what a configuration stands for right? In the interpreter before it is served untimed, on the device before it is
 timed.
 
-Variant, chunk size, groups and solver change what is computed; tiles change what is read and written when. The interpreter sees both.
-It sees groups of two chunks for those of any size, which are the same programs. Warps, pipelining and the compiler it cannot see: the on-device gate stays pending, and the entry says so.
+Variant, chunk size, groups and solver change what is computed; tiles change what is read and written when. The interpreter
+sees both, of groups in groups of two chunks, which are the same programs. Warps, pipelining and the compiler it cannot see: the
+on-device gate stays pending, and the entry says so.
 """
 
 from __future__ import annotations
