@@ -75,7 +75,7 @@ def group_maps(call: LaunchArguments) -> dict[str, Array]:
     K, V, more = sizes["K"], sizes["V"], sizes["W"] - sizes["V"]
     start = np.concatenate([np.zeros((K, V)), np.eye(K) if sizes["ERASE"] else np.ones((K, 1))], 1)
     for n, spans in enumerate(_slots(call)):
-        if sum(span.rows for _, span in spans) < sizes["least"]:
+        if sum(span.rows for _, span in spans) <= sizes["skipped"]:
             found.state("maps", n, call.state("maps", n))
             continue
         S = call.no_state()[..., :1, :1] * 0.0 + numbers.array(start[None])

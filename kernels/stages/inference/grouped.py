@@ -43,7 +43,7 @@ def group_bounds_kernel(
     tl.store(bounds + group + 1, start + rows)
 
 
-@triton.jit(do_not_specialize=["least"])
+@triton.jit(do_not_specialize=["skipped"])
 def group_maps_kernel(
     erasers,  # [slots, HV, C, K]: -Ebar
     writers,  # [slots, HV, C, K]: A^T Kt
@@ -52,7 +52,7 @@ def group_maps_kernel(
     w,  # [tokens, HV] or [tokens, HV, V]
     maps,  # [groups, HV, K, W]: B, then M or its diagonal
     cu_seqlens,  # [groups + 1]
-    least,
+    skipped,
     HV: tl.constexpr,
     K: tl.constexpr,
     V: tl.constexpr,
@@ -64,13 +64,13 @@ def group_maps_kernel(
     ERASE: tl.constexpr,
     WRITE: tl.constexpr,
 ):
-    # One program: one (group, value head), BV columns of [B | M], all chunks in turn; nothing for groups of fewer than `least`
+    # One program: one (group, value head), BV columns of [B | M], all chunks in turn; nothing for groups of up to `skipped`
     # tokens.
     i_gh = tl.program_id(0).to(tl.int64)
     i_g = i_gh // HV
     i_hv = i_gh % HV
     first, end = sequence(cu_seqlens, i_g, 0, True)
-    if end - first < least:
+    if end - first <= skipped:
         return
     row = tl.arange(0, C)
     channel = tl.arange(0, KP)
@@ -172,7 +172,8 @@ def infer_grouped(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tenso
         return infer_packed(call, final=final)
     groups = group_bounds(call)
     walked = packed_scores(groups)
-    maps = group_maps(groups, walked, least=1 if final else call.config.group_tokens)
+    # A group that is not full is the last of its sequence, and makes nothing but the final state.
+    maps = group_maps(groups, walked, skipped=0 if final else call.config.group_tokens - 1)
     starts, ht = group_starts(call, maps, final=final)
     o, _ = packed_walk(replace(groups, h0=starts), walked, final=False)
     return o, ht
@@ -196,8 +197,8 @@ def group_bounds(call: Call) -> Call:
     return replace(call, cu_seqlens=bounds, sequences=count)
 
 
-def group_maps(groups: Call, walked: Walked, *, least: int) -> torch.Tensor:
-    """[groups, HV, K, V + K] fp32: B and M of every group of at least so many tokens; [..., V + 1] where nothing is erased."""
+def group_maps(groups: Call, walked: Walked, *, skipped: int) -> torch.Tensor:
+    """[groups, HV, K, V + K] fp32: B and M of every group of more than `skipped` tokens; [..., V + 1] where nothing is erased."""
     shapes, tile = groups.shapes, groups.config.maps
     width = shapes.V + (shapes.K if shapes.ERASE else 1)
     maps = groups.v.new_empty(groups.sequences, shapes.HV, shapes.K, width, dtype=torch.float32)
@@ -210,7 +211,7 @@ def group_maps(groups: Call, walked: Walked, *, least: int) -> torch.Tensor:
         w=groups.w,
         maps=maps,
         cu_seqlens=groups.cu_seqlens,
-        least=least,
+        skipped=skipped,
         W=width,
         C=groups.config.chunk_size,
         KP=shapes.K_block,
