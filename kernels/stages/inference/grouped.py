@@ -90,6 +90,11 @@ def group_maps_kernel(
         value, gate, kept = load_ahead(
             v, w, total, start + C, end, cell + HV, i_hv, row, column, channel, HV, K, V, DECAY, WRITE
         )
+        # The state may be as large as M is small: in fp16, that has few exponents, M must not lose what meets a large state.
+        scaled: tl.constexpr = ERASE != NONE and v.dtype.element_ty == tl.float16
+        if scaled:
+            power = tl.where(column < V, 1.0, towards_one(tl.max(tl.abs(state), 0)))[None, :]
+            state *= power
         if ERASE != NONE:
             operand = state.to(v.dtype.element_ty)
             x = tl.dot(load_operand(erasers, cell, row, channel, K), operand, input_precision="ieee")
@@ -103,7 +108,16 @@ def group_maps_kernel(
             state *= kept_now
         key = tl.trans(load_operand(writers, cell, row, channel, K))
         state = tl.dot(key, x, state, input_precision="ieee")
+        if scaled:
+            state *= 1.0 / power
     store_state((state,), maps, i_gh * K * W, column, K, W, KP, KP)
+
+
+@triton.jit
+def towards_one(x):
+    """The powers of two that take numbers from 0 up to between 1 and 2, as far as they and their reciprocals are normal."""
+    exponent = tl.minimum(tl.maximum(x.to(tl.int32, bitcast=True) >> 23, 1), 253)
+    return ((254 - exponent) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit
