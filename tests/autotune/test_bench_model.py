@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from deltaproof.autotune.bench.bench_model import bench_model
+from deltaproof.autotune.bench.cost_model import bench_model
 from deltaproof.autotune.bench.gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
 from deltaproof.autotune.bench.landscape import read_landscape
 from deltaproof.autotune.cli.app import app

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.autotune.bench.bench_search import OURS, Runs, bench, judged, summary
 from deltaproof.autotune.bench.contestants import contestants
+from deltaproof.autotune.bench.searches import OURS, Runs, bench, judged, summary
 from deltaproof.autotune.bench.spaces import read_spaces
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.stage import Progress
