@@ -119,7 +119,7 @@ def measured() -> dict[str, Any]:
     [
         ("estimated", {"config": "c64,nonsense=1"}, "nonsense"),
         ("estimated", {"config": "64"}, "is written 'c64'"),
-        ("estimated", {"config": "-"}, "not a launch configuration"),
+        ("estimated", {"config": "-"}, "not the token of a launch configuration"),
         ("estimated", {"rule": "made_up"}, "'made_up'"),
         ("estimated", {"milliseconds": 0}, "0 ms"),
         ("gated", {"config": "c64,scores=1x1x1"}, "at least 16"),
