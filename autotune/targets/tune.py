@@ -148,7 +148,7 @@ def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[
         sources = {
             site.kernel: next(iter(site.launches.values())).kernel.cache_key for site in sites(call)
         }  # fmt: skip
-    except Exception as error:  # whatever somebody else's function may raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
         return f"its launches cannot be noted: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     for kernel, _, some in keys:
         for value in (value for key in some for value in key):

@@ -129,7 +129,7 @@ class LaunchConfig:
                     block, warps, depth = map(int, tile.groups())
                     values[name] = Tile(block=block, num_warps=warps, num_stages=depth)
                 else:
-                    raise ValueError(f"{setting} is not block x warps x depth, as {name}=64x4x2")
+                    raise ValueError(f"{setting!r} is not block x warps x depth, as {name}=64x4x2")
             return cls(**values)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
             raise ValueError(

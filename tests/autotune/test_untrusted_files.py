@@ -118,7 +118,8 @@ def measured() -> dict[str, Any]:
     ("kind", "fields", "said"),
     [
         ("estimated", {"config": "c64,nonsense=1"}, "nonsense"),
-        ("estimated", {"config": "64"}, "is written 'c64'"),
+        ("estimated", {"config": "64"}, "it begins with the chunk size"),
+        ("estimated", {"config": "c64,states=32x8x1"}, "is written 'c64'"),
         ("estimated", {"config": "-"}, "not the token of a launch configuration"),
         ("estimated", {"rule": "made_up"}, "'made_up'"),
         ("estimated", {"milliseconds": 0}, "0 ms"),

@@ -73,6 +73,8 @@ def resolved(name: str, folder: Path | None = None) -> str:
         return name
     if not isinstance(found, Mapping) or not isinstance(found.get("target"), str):
         raise ValueError(f"[tool.deltaproof.targets.{name}] has no target; expected target = 'module:function'")
+    if not found["target"] or set("[]") & set(found["target"]):
+        raise ValueError(f"[tool.deltaproof.targets.{name}] has target {found['target']!r}; expected 'module:function'")
     words = [f"{word}={_written(value)}" for word, value in found.items() if word != "target"]
     whole = f"{found['target']}[{','.join(words)}]" if words else found["target"]
     split(whole)

@@ -175,7 +175,7 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
         else:
             o, _ = kernel.run(**execute.arguments(case, leaves))
             backward = _has_backward(o, leaves)
-    except Exception:
+    except (Exception, SystemExit):
         return _Seen(differentiable=True, launches=True)
     return _Seen(
         differentiable=backward,
