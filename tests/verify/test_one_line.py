@@ -110,6 +110,15 @@ def test_a_file_that_is_no_report_is_one_line(app: typer.Typer, command: list[st
     assert "deep.json" in done.stderr
 
 
+def test_a_disk_without_room_for_what_is_printed_is_one_line():
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".import")}
+    command = [sys.executable, "-m", "deltaproof.verify", "list"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "verify: No space left on device: what was to be printed is lost\n"
+
+
 def test_help_and_no_arguments_are_still_answered_in_full():
     assert "verify replay" in CliRunner().invoke(verify, ["--help"]).stdout
     alone = CliRunner().invoke(verify, [])
