@@ -14,6 +14,7 @@ from deltaproof.results.schema.default import default_config
 from deltaproof.results.schema.gpus import Resources
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import Left, Refused
+from deltaproof.results.serve.expected_loss import expected
 from deltaproof.results.serve.lookup import _ANSWERS, lookup
 from deltaproof.specs.rule import RULES
 
@@ -48,6 +49,19 @@ def test_else_the_nearest_one_within_the_bound(make, places, ask):
     assert ask(tokens=512).source == "default"
     assert ask(tokens=4096, heads=64).source == "nearest"
     assert ask(tokens=4096, heads=128).source == "default"
+
+
+@pytest.mark.parametrize("predicted", [0.0, 0.1, 0.5, 3.0])
+def test_what_was_only_predicted_is_never_said_to_cost_nothing(make, places, ask, predicted: float):
+    """The loss that a lookup tells of an untimed entry is the recorded one of choices that were predicted to cost as much."""
+    losses = {"neighbour_loss": predicted, "default_loss": predicted}
+    places(make.entry("C", config="c32", gate="compiled", triton="3.7.1", passed_under=("3.7.1",), **losses))
+    own, near = ask(), ask(tokens=16384)
+    assert (own.source, near.source) == ("exact", "nearest")
+    assert 0 < own.expected_loss <= near.expected_loss
+    assert near.expected_loss == expected(predicted) == ask(min_tier="A").expected_loss
+    places(make.entry(config="c32", neighbour_loss=predicted))
+    assert (ask().expected_loss, ask(tokens=16384).expected_loss) == (0.0, predicted)
 
 
 def test_an_option_is_a_step_too(make, places, ask):

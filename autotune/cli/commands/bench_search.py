@@ -28,8 +28,8 @@ def bench_search(
     ] = None,
 ) -> None:
     """Replay recorded timings and compare our search with others, as fractions of the optimum."""
-    from ...bench.bench_search import bench, print_bench
     from ...bench.plots import plot_search
+    from ...bench.searches import bench, print_bench
 
     with errors(), progress() as hooks:
         result = bench(

@@ -21,7 +21,7 @@ def gate(
     from collections import Counter
 
     from ...compile.toolchain import triton_version
-    from ...gate import gate_table
+    from ...gate_table import gate_table
 
     target = gpu_of(gpu)
     with errors(), progress() as hooks:
