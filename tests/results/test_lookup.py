@@ -78,7 +78,7 @@ def test_what_was_only_seen_by_the_interpreter_must_be_asked_for(make, places, a
     anything = ask(min_gate="interpreter")
     assert (anything.config, anything.tier) == ("c32", "C")
     refused = ask(min_tier="A")
-    assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", 0.5)
+    assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", expected(0.5))
     assert "2 below tier A" in refused.reason
     assert "; min_tier='B' would serve c16; " in refused.reason
     places(make.entry("C", config="c32"), make.entry("C", config="c16", tokens=4096))
