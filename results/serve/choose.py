@@ -140,7 +140,7 @@ def choose(
             config=entry.config,
             tier="portfolio",
             source="portfolio",
-            reason=f"{asked}: no entry{_why(skipped)}; this one is safe on every GPU",
+            reason=f"{asked}: no entry{_why(skipped)}; this one fits every known GPU",
             entry=entry,
             expected_loss=_loss_at(entry, 1),
         )

@@ -54,6 +54,7 @@ REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
         (autotune, ["--nope"], ["autotune", "--nope"]),
         (autotune, ["--gpu"], ["--gpu"]),
         (autotune, ["--gpu", "H100", "--mode", "guess"], ["guess", "measure"]),
+        (autotune, ["--gpu", "H100", "--budget", "0"], ["--budget", "more than 0"]),
         (autotune, ["report"], ["autotune report", "--gpu"]),
         (autotune, ["space", "--dim", "wide"], ["--dim"]),
         (autotune, ["export", "--to", "x", "--gpu", "H100", "--out", "out"], ["fla", "t4"]),
