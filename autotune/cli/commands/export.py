@@ -43,7 +43,13 @@ def export(
     gpu: GpuOption,
     out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False, callback=possible)],
     source: Annotated[
-        Path | None, typer.Option("--from", help="Folder of tables and records.", exists=True, file_okay=False)
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of the table, as --out of the run that made it; by default yours, then what ships.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     kernels: ExportedOption = Target.deltaproof.value,
 ) -> None:
