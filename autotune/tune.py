@@ -230,8 +230,8 @@ def _gate(
         if time.monotonic() > deadline:
             break
     failed = [answer for answer in answers if not answer.held]
-    hooks.say(f"interpreter gate: {len(answers) - len(failed)} of {len(asked)} checks passed "
-              f"({len(asked) - len(waiting)} cached); on-device gate pending")  # fmt: skip
+    hooks.say(f"in the interpreter: {len(answers) - len(failed)} of {len(asked)} checks passed "
+              f"({len(asked) - len(waiting)} known before)")  # fmt: skip
     for answer in failed:
         hooks.warn(f"gate: {_words(answer.question)}: {answer.detail}")
     return answers

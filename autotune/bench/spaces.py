@@ -55,7 +55,7 @@ def read_spaces(path: Path) -> dict[str, Recorded]:
             raise ValueError("nothing in it ran")
         space = Space(parameters=parameters, feasible=tuple(sorted(times, key=_order(parameters))))
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zlib.error, RecursionError) as error:
-        raise TableError(f"{path}: not a recorded landscape ({' '.join(str(error).split())[:200]})") from None
+        raise TableError(f"{path}: not a recorded landscape ({_why(error)})") from None
     return {path.name.removesuffix(".gz").removesuffix(".json"): Recorded(space=space, times=times, samples=samples)}
 
 
@@ -77,6 +77,20 @@ def _json(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError:
         # A recording that was not closed properly lacks its last brackets.
         return json.loads(text + "}}")
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a recording: Python's own words say nothing of a file but where its text breaks off."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case KeyError():
+            return f"no field {str(error.args[0])!r:.60}"
+        case IndexError() | TypeError() | AttributeError():
+            return "it has neither the fields of Kernel Tuner's cache nor those of T4"
+        case UnicodeDecodeError():
+            return "it is not UTF-8 text"
+    return " ".join(str(error).split())[:200]
 
 
 _Read = tuple[dict[str, tuple[object, ...]], dict[Config, float], dict[Config, tuple[float, ...]]]

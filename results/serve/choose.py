@@ -140,7 +140,7 @@ def choose(
             config=entry.config,
             tier="portfolio",
             source="portfolio",
-            reason=f"{asked}: no entry{_why(skipped)}; this one is safe on every GPU",
+            reason=f"{asked}: no entry{_why(skipped)}; this one fits every known GPU",
             entry=entry,
             expected_loss=_loss_at(entry, 1),
         )
@@ -212,9 +212,12 @@ def _gated(query: Query, entry: TableEntry) -> bool:
     """Whether an entry that was never timed has passed the gate that is asked for."""
     if entry.gate == "device" or query.min_gate == "interpreter":
         return True
-    # An entry for every GPU is of no architecture, and its programs were run for none.
-    compiled = query.min_gate == "compiled" and entry.tier != "portfolio"
-    return compiled and entry.gate == "compiled" and (query.triton or entry.triton) in entry.passed_under
+    if query.min_gate != "compiled" or entry.gate != "compiled":
+        return False
+    if entry.tier == "portfolio":
+        # It was compiled with no one Triton, and for the architectures that it names.
+        return query.gpu.arch in entry.passed_on and (not query.triton or query.triton in entry.passed_under)
+    return (query.triton or entry.triton) in entry.passed_under
 
 
 def _ungated(query: Query) -> str:

@@ -67,7 +67,7 @@ def test_what_was_only_predicted_is_never_said_to_cost_nothing(make, places, ask
 def test_an_option_is_a_step_too(make, places, ask):
     places(make.entry(config="c32"), make.entry(config="c16", options=("varlen", "state")))
     assert ask(varlen=True, state=True).config == "c16"
-    assert ask(gate=True).config == "c32"
+    assert ask(gate_in_kernel=True).config == "c32"
     assert ask(varlen=True, state=True, l2norm=True).config == "c16"
 
 
@@ -173,6 +173,14 @@ def test_else_what_is_safe_everywhere(make, places, ask):
     places(make.entry("portfolio", config="c32"), gpu=None)
     assert ask().source == "default"
     assert ask(min_gate="interpreter").source == "portfolio"
+
+
+def test_what_is_safe_everywhere_is_served_where_its_programs_ran(make, places, ask):
+    ran = {"gate": "compiled", "passed_under": ("3.7.1",), "passed_on": ("sm_80", "sm_90")}
+    places(make.entry("portfolio", config="c32", **ran), gpu=None)
+    assert ask().source == ask(triton="3.7.1").source == ask(gpu="A100").source == "portfolio"
+    assert ask(triton="3.8.0").source == ask(gpu="L40S").source == ask(min_gate="device").source == "default"
+    assert ask(gpu="L40S", min_gate="interpreter").source == "portfolio"
 
 
 def test_batch_and_length_can_be_ignored(make, places, ask):

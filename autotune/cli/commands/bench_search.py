@@ -19,7 +19,9 @@ def bench_search(
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs of every method on every landscape.")] = 30,
     first: Annotated[int, typer.Option("--first-seed", min=0, max=1_000_000, help="Seed of the first run.")] = 1000,
     budget: Annotated[int, typer.Option(min=25, max=100_000, help="Evaluations of a run.")] = 200,
-    problems: Annotated[int, typer.Option(min=1, max=100_000, help="Of a file with many, so many are drawn.")] = 20,
+    problems: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many problems to draw of a file that has more.")
+    ] = 20,
     method: Annotated[list[str] | None, typer.Option("--method", help="All that can run here by default.")] = None,
     jobs: JobsOption = CORES,
     json_path: JsonOption = None,
