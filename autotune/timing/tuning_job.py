@@ -216,8 +216,10 @@ def candidates(
         cost = {
             point: float(estimate(point, binary, gpu, tokens, heads, group)[0]) for point, binary in of_family.items()
         }
+        # In groups there is a tile more to combine, for every size of them.
+        most = TILES[family.op] // 2 if group else TILES[family.op]
         for stages in whole(family, of_family, group):
-            likely = [sorted(points, key=cost.__getitem__)[: TILES[family.op]] for points in stages.values()]
+            likely = [sorted(points, key=cost.__getitem__)[:most] for points in stages.values()]
             for config in filter(allowed, (config_of(some, group) for some in product(*likely))):
                 settings = (config.variant, config.chunk_size, config.group)
                 configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
