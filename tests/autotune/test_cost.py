@@ -12,6 +12,7 @@ from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.model.cost import estimate, occupancy
 from deltaproof.autotune.model.ranking import RUNS, rank, sizes
 from deltaproof.autotune.space.points import Family, enumerate_points
+from deltaproof.kernels.configs.launch_config import Variant
 from deltaproof.kernels.configs.space import GROUPS, OP_STAGES, op_stages
 from deltaproof.kernels.launches.instructions import CLASSES
 from deltaproof.results.schema.instructions import Instructions, Loop
@@ -107,7 +108,8 @@ def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
     assert few[0].config.token == "c64"
     tokens, heads = (np.array(column) for column in zip(*sizes(), strict=True))
     best = np.full(len(sizes()), np.inf)
-    cuts = [(variant, 0) for variant in OP_STAGES[FAMILY.op]] + [("packed", group) for group in GROUPS]
+    cuts: list[tuple[Variant, int]] = [(variant, 0) for variant in OP_STAGES[FAMILY.op]]
+    cuts += [("packed", group) for group in GROUPS]
     for (variant, group), chunk in product(cuts, (32, 64)):
         stages = [
             [
