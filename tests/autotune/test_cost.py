@@ -10,7 +10,7 @@ import pytest
 
 from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.model.cost import estimate, occupancy
-from deltaproof.autotune.model.ranking import RUNS, rank, sizes
+from deltaproof.autotune.model.ranking import RUNS, rank, sizes, whole
 from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.kernels.configs.launch_config import Variant
 from deltaproof.kernels.configs.space import GROUPS, OP_STAGES, op_stages
@@ -109,7 +109,7 @@ def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
     tokens, heads = (np.array(column) for column in zip(*sizes(), strict=True))
     best = np.full(len(sizes()), np.inf)
     cuts: list[tuple[Variant, int]] = [(variant, 0) for variant in OP_STAGES[FAMILY.op]]
-    cuts += [("packed", group) for group in GROUPS]
+    cuts.extend(("packed", group) for group in GROUPS)
     for (variant, group), chunk in product(cuts, (32, 64)):
         stages = [
             [
@@ -129,3 +129,23 @@ def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
 def test_ranking_needs_every_stage():
     kept = {point: compile_one(point) for point in enumerate_points(FAMILY, H100.arch)[0] if point.stage == "states"}
     assert rank(FAMILY, kept, H100) == []
+
+
+def test_groups_pay_where_heads_are_few():
+    family = replace(FAMILY, dtype="bf16")
+    kept = prune({point: compile_one(point) for point in enumerate_points(family, H100.arch)[0]}, H100.arch).survivors
+    tokens, heads = np.array([32768, 32768, 1024]), np.array([1, 256, 1])
+
+    def best(group: int) -> np.ndarray:
+        times = {point: estimate(point, binary, H100, tokens, heads, group) for point, binary in kept.items()}
+        wholes = whole(family, kept, group)
+        return np.min(
+            [
+                sum(np.min([times[point] for point in points], axis=0) for points in stages.values())
+                for stages in wholes
+            ],
+            axis=0,
+        )
+
+    faster = np.min([best(group) for group in GROUPS], axis=0) < best(0)
+    assert faster.tolist() == [True, False, False]
