@@ -16,6 +16,7 @@ import triton.language as tl
 from deltaproof.kernels import KERNELS, Kernel
 
 STAGED, SPLIT, TOKENS = KERNELS["chunk_train/staged"], KERNELS["chunk_fwd/split"], KERNELS["recurrent/tokens"]
+TORCH = KERNELS["chunk_train/torch"]
 
 
 def spoil(kernel: Kernel, change: Callable[..., Any], name: str = "test/wrong") -> Kernel:

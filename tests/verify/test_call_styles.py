@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import pytest
+import torch
 
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
@@ -35,7 +37,7 @@ from tests.helpers.wrong_kernels import (
     PRUNED,
     SPLIT,
     STAGED,
-    TOKENS,
+    TORCH,
     UNPRUNED,
     on_gradient,
     on_output,
@@ -148,6 +150,101 @@ def test_an_autotuned_kernel_is_run_as_its_first_and_later_calls_run_it(change, 
         assert outcome.status == ("failed" if style in wrong else "held"), style
 
 
+class _Asked(torch.autograd.Function):
+    """The identity of several tensors, whose gradients are those of `change(gradients, which of them are asked for)`."""
+
+    @staticmethod
+    def forward(ctx: Any, change: Callable[..., Any], *tensors: torch.Tensor) -> Any:
+        ctx.change = change
+        return tuple(x.view_as(x) for x in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:  # pyright: ignore
+        return (None, *ctx.change(gradients, ctx.needs_input_grad[1:]))
+
+
+def _asked(change: Callable[..., Any]) -> Callable[..., Any]:
+    def run(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        names = [name for name in ("v", "b", "A_log") if arguments[name] is not None]
+        through = _Asked.apply(change, *(arguments[name] for name in names))
+        return right(**{**arguments, **dict(zip(names, through, strict=True))})
+
+    return run
+
+
+@pytest.mark.parametrize("place", range(3), ids=["v", "b", "A_log"])
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "alone"])
+def test_every_input_is_frozen_alone_and_asked_alone(place: int, frozen: bool):
+    def change(gradients: Any, asked: Any) -> Any:
+        others = [other for index, other in enumerate(asked) if index != place]
+        seen = all(others) and not asked[place] if frozen else asked[place] and not any(others)
+        return tuple(2 * x for x in gradients) if seen else gradients
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    for kernel, expected in ((spoil(TORCH, _asked(change)), "failed"), (TORCH, "held")):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style="each_alone")
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
+
+
+def _of_this_thread() -> Callable[..., Any]:
+    known = threading.local()
+    known.ready = True
+    return on_output(lambda o, _: o if getattr(known, "ready", False) else 2 * o)
+
+
+def _backward_elsewhere() -> Callable[..., Any]:
+    """A gradient that is right in the thread of the forward pass only."""
+    known = threading.local()
+
+    def run(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        known.ready = True
+        return on_gradient("v", lambda d: d if getattr(known, "ready", False) else 2 * d)(right, arguments)
+
+    return run
+
+
+_FIRST: dict[Any, torch.Tensor] = {}
+
+
+def _made_in_the_first_mode(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Keeps a tensor of its first call, which no later one can save for a backward pass if gradients were off altogether."""
+    one = _FIRST.setdefault(arguments["q"].shape, torch.ones(()))
+    return right(**{**arguments, "q": arguments["q"] * one})
+
+
+@pytest.mark.parametrize(
+    ("style", "change"),
+    [
+        ("threads", _of_this_thread()),
+        ("threads", _backward_elsewhere()),
+        ("autocast", on_output(lambda o, _: 2 * o if torch.is_autocast_enabled("cpu") else o)),
+        ("fp64_default", on_output(lambda o, _: o + torch.zeros(o.shape))),
+        ("varied", _made_in_the_first_mode),
+    ],
+    ids=["threads", "backward in a thread", "autocast", "default dtype", "inference first"],
+)
+def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[..., Any]):
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    for kernel, expected in ((spoil(TORCH, change), "failed"), (TORCH, "held")):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
+
+
+@pytest.mark.parametrize("style", ["autocast", "fp64_default"])
+def test_what_a_function_refuses_is_no_failure(style: str):
+    def refuses(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        if torch.is_autocast_enabled("cpu") or torch.get_default_dtype() != torch.float32:
+            raise RuntimeError("expected scalar type Float")
+        return right(**arguments)
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = spoil(TORCH, refuses)
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+    outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+    assert outcome.status == "inapplicable"
+    assert "refuses" in outcome.message
+
+
 def _boundaries(arguments: dict[str, Any]) -> Any:
     """Kept by how many there are, and by where the last one is."""
     found = arguments["cu_seqlens"]
@@ -159,7 +256,12 @@ def _scale(arguments: dict[str, Any]) -> Any:
     return "scale", arguments["q"].shape[-1]
 
 
-@pytest.mark.parametrize("of", [_boundaries, _scale])
+def _rates(arguments: dict[str, Any]) -> Any:
+    """Kept by how many there are."""
+    return "A_log", None if arguments["A_log"] is None else arguments["A_log"].shape
+
+
+@pytest.mark.parametrize("of", [_boundaries, _scale, _rates])
 def test_what_is_kept_of_one_call_is_not_taken_for_another(of: Callable[[dict[str, Any]], Any]):
     kept: dict[Any, Any] = {}
 
@@ -169,6 +271,6 @@ def test_what_is_kept_of_one_call_is_not_taken_for_another(of: Callable[[dict[st
         return right(**{**arguments, name: taken})
 
     problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
-    for kernel, expected in ((spoil(TOKENS, stale), "failed"), (TOKENS, "held")):
+    for kernel, expected in ((spoil(TORCH, stale), "failed"), (TORCH, "held")):
         case = Case(problem=problem, config=kernel.configs(problem)[0], style="varied")
-        assert judge_case(load("call_styles"), case, Harness(kernel=kernel)).status == expected
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected

@@ -44,16 +44,22 @@ AXES: dict[str, dict[str, str]] = {
     },
     "types": {"fp32_gates": "gates in fp32 beside bf16"},
     "history": {"varied": "calls that differ from it in one thing each, before and after"},
+    "each": {"each_alone": "gradients of one input at a time, and of all but one"},
+    "surroundings": {
+        "threads": "a thread of its own for each pass",
+        "autocast": "torch.autocast in bf16",
+        "fp64_default": "fp64 as the default dtype of torch",
+    },
 }  # fmt: skip
 """Axis -> word -> what it stands for."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
-ALONE = ("types", "tuning", "history")
-"""Axes whose words are crossed with no other: types need a budget and a history is many calls, which is dear, and tuning is of
-kernels that few have."""
+ALONE = ("types", "tuning", "history", "each", "surroundings")
+"""Axes whose words are crossed with no other: some need a budget or many calls, which is dear, and tuning is of kernels that few
+have."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
 """Words that say something of a rule that has one of these gates."""
-_OF_GRADIENTS = ("gradients asked", "pulled", "backward")
+_OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each")
 
 
 def words(style: str) -> tuple[str, ...]:
@@ -84,7 +90,7 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
     if gradients:
         full = {axis: ["", *known] for axis, known in axes.items() if axis not in ALONE}
         rows = [*_rows({**full, "mode": ["", "checkpoint"]}), *rows]
-    return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes[axis]))))
+    return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes.get(axis, ())))))
 
 
 def shared(among: Sequence[str], gradients: bool = True) -> dict[str, str]:

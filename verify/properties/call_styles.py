@@ -11,14 +11,15 @@ from ...specs.arithmetic.field import FIELD, FieldArray, constant
 from ...specs.budget import budget
 from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import solve
-from ..cases.call_styles import meaning, words
+from ..cases.call_styles import AXES, meaning, words
 from ..cases.case import Case
-from ..cases.variations import varied
+from ..cases.variations import shortened, varied
 from ..execution import styled
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.execute import as_numpy, payloads
 from ..execution.harness import Harness, field_inputs
+from ..execution.surroundings import REFUSABLE
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held, place
 from .base import Property
 from .error import worst_row
@@ -27,12 +28,28 @@ _SALT = 7
 """Draws the values of the call in between."""
 
 
+_BY_BUDGET = frozenset(("fp32_gates", "each_alone", *REFUSABLE))
+"""Words that mean other types, or many calls: whoever takes one for another is far off."""
+
+
 def check(case: Case, harness: Harness) -> Outcome:
     """By equality in exact arithmetic. Types that are mixed, and functions that exact arithmetic has no word for, by budget."""
-    if "fp32_gates" in words(case.style):
-        return _within_budget(case, harness)
-    if "varied" in words(case.style):
+    chosen = set(words(case.style))
+    if "varied" in chosen:
         return _one_after_the_other(case, harness)
+    if chosen & {"each_alone", *AXES["surroundings"]}:
+        case = shortened(case, harness.kernel)
+    if "threads" in chosen:
+        # What is kept by thread is made by the first one.
+        plain = _judged(replace(case, style=""), harness)
+        if plain.status != "held":
+            return plain
+    return _judged(case, harness)
+
+
+def _judged(case: Case, harness: Harness) -> Outcome:
+    if _BY_BUDGET & set(words(case.style)):
+        return _within_budget(case, harness)
     try:
         return _equal(case, harness)
     except Unsupported:
@@ -41,10 +58,10 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
     """What a kernel keeps of a call must not be taken for what another one needs that differs from it in one thing."""
-    for problem in varied(case.problem, lambda one: harness.kernel.accepts(one) is True):
-        found = check(replace(case, problem=problem, style=""), harness)
+    for one in varied(case, harness.kernel):
+        found = _within_budget(one, harness)
         if found.status != "held":
-            among = f"one of {meaning(case.style)}, {problem.token}, "
+            among = f"one of {meaning(case.style)}, {one.problem.token} in {one.config_token}, "
             return replace(found, message=f"{among}{found.message}", place=None, expected=None, got=None)
     return held()
 
@@ -62,9 +79,12 @@ def _equal(case: Case, harness: Harness) -> Outcome:
 
 def _within_budget(case: Case, harness: Harness) -> Outcome:
     problem = case.problem
-    if "fp32_gates" in words(case.style):
+    chosen = set(words(case.style))
+    if {"fp32_gates", "autocast"} & chosen:
         problem = replace(problem, dtype="bf16")
-        if harness.kernel.accepts(problem) is not True or not {"b", "w"} & set(problem.rule.gates):
+        if harness.kernel.accepts(problem) is not True:
+            raise Inapplicable("takes no inputs of 16 bits")
+        if "fp32_gates" in chosen and not {"b", "w"} & set(problem.rule.gates):
             raise Inapplicable("has no gates beside inputs of 16 bits")
         case = replace(case, problem=problem)
     inputs = styled.posed(case, generate(problem), np.ones_like)
@@ -79,8 +99,10 @@ def _within_budget(case: Case, harness: Harness) -> Outcome:
     try:
         answers = harness.styled(case, inputs, others, exact=False)
     except KernelRaised as error:
-        if error.kind == "contract" and "fp32_gates" in words(case.style):
+        if error.kind == "contract" and "fp32_gates" in chosen:
             raise Inapplicable("refuses gates in fp32 beside inputs of 16 bits") from None
+        if "raised in its" in str(error) and REFUSABLE & chosen:
+            raise Inapplicable(f"refuses a call with {meaning(case.style)}") from None
         raise
     for answer in answers:
         worst = worst_row(as_numpy(answer.outputs), allowed)

@@ -53,8 +53,13 @@ def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> lis
     count, start = min(profile.styles, len(mine)), cell.seed(0)
     # Spread over the lattice, whose first rows hold most words.
     taken = [mine[(start + index * len(mine) // count) % len(mine)] for index in range(count)]
+    whole = production.small(NAMED[cell.rule], lambda one: _takes(kernel, prop, one), gated=True) or problem
     return [
-        Case(problem=replace(problem, seed=index), config=_config(kernel, problem, index), style=style)
+        Case(
+            problem=replace((problem, whole)[index % 2], seed=index),
+            config=_config(kernel, problem, index),
+            style=style,
+        )
         for index, style in enumerate(taken)
     ]
 
