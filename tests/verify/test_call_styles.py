@@ -39,6 +39,7 @@ from tests.helpers.wrong_kernels import (
     STAGED,
     TORCH,
     UNPRUNED,
+    by_channels,
     on_gradient,
     on_output,
     second_configuration,
@@ -148,6 +149,26 @@ def test_an_autotuned_kernel_is_run_as_its_first_and_later_calls_run_it(change, 
     for style in ("", "timed", "chosen", "timed"):  # whatever ran before it in this process
         outcome = judge_case(load("call_styles"), replace(case, style=style), harness)
         assert outcome.status == ("failed" if style in wrong else "held"), style
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (by_channels(key=["V"]), set()),
+        (by_channels(key=[]), {"varied"}),
+        # Timed, the configuration for many channels has run on the same tensors before.
+        (by_channels(key=["V"], pruned=False), {"chosen", "varied"}),
+    ],
+    ids=["right", "key without a size that matters", "configuration for few channels"],
+)
+def test_a_configuration_is_chosen_for_calls_that_it_fits(change: Callable[..., Any], wrong: set[str]):
+    tuning.install()
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = replace(spoil(TORCH, change), op="chunk_fwd", differentiable=False)
+    for style in ("timed", "chosen", "varied"):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+        outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+        assert outcome.status == ("failed" if style in wrong else "held"), (style, outcome)
 
 
 class _Asked(torch.autograd.Function):

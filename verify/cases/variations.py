@@ -8,8 +8,10 @@ from typing import Any
 
 from .case import Case
 
-_TOKENS = 7
-"""At most: calls are many, and what is kept of one hardly depends on them."""
+_TOKENS, _MORE_TOKENS = 7, 40
+"""At most: calls are many, and what is kept of one hardly depends on them; but for one call of them."""
+WIDE = 128
+"""Channels of the widest call, more than most tiles have."""
 
 
 def varied(case: Case, kernel: Any) -> Iterator[Case]:
@@ -28,7 +30,8 @@ def varied(case: Case, kernel: Any) -> Iterator[Case]:
         {"dtype": "bf16"},
         {"lengths": None},
         {"lengths": None, "B": 2},
-        {"lengths": None, "T": problem.T + 4},
+        {"lengths": None, "T": _MORE_TOKENS},
+        {"lengths": None, "K": WIDE, "V": WIDE, "HV": problem.H, "gate_heads": "value"},
     )
     yield replace(first, style="inference")
     yield first
@@ -44,6 +47,13 @@ def varied(case: Case, kernel: Any) -> Iterator[Case]:
 def shortened(case: Case, kernel: Any) -> Case:
     """The case on few tokens, with all that a kernel takes of what has gradients."""
     return replace(_first(case, kernel), style=case.style)
+
+
+def widened(case: Case, kernel: Any) -> Case | None:
+    """The case with many channels and few tokens, if it is taken."""
+    first = _first(case, kernel)
+    problem = replace(first.problem, K=WIDE, V=WIDE, HV=first.problem.H, gate_heads="value")
+    return replace(case, problem=problem) if kernel.accepts(problem) is True else None
 
 
 def _first(case: Case, kernel: Any) -> Case:

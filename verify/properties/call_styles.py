@@ -13,13 +13,14 @@ from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import solve
 from ..cases.call_styles import AXES, meaning, words
 from ..cases.case import Case
-from ..cases.variations import shortened, varied
+from ..cases.variations import shortened, varied, widened
 from ..execution import styled
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.execute import as_numpy, payloads
 from ..execution.harness import Harness, field_inputs
 from ..execution.surroundings import REFUSABLE
+from ..interpreter.tuned import tuning
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held, place
 from .base import Property
 from .error import worst_row
@@ -37,6 +38,8 @@ def check(case: Case, harness: Harness) -> Outcome:
     chosen = set(words(case.style))
     if "varied" in chosen:
         return _one_after_the_other(case, harness)
+    if chosen & {*AXES["tuning"]}:
+        return _in_every_configuration(case, harness)
     if chosen & {"each_alone", *AXES["surroundings"]}:
         case = shortened(case, harness.kernel)
     if "threads" in chosen:
@@ -58,12 +61,24 @@ def _judged(case: Case, harness: Harness) -> Outcome:
 
 def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
     """What a kernel keeps of a call must not be taken for what another one needs that differs from it in one thing."""
-    for one in varied(case, harness.kernel):
-        found = _within_budget(one, harness)
-        if found.status != "held":
-            among = f"one of {meaning(case.style)}, {one.problem.token} in {one.config_token}, "
-            return replace(found, message=f"{among}{found.message}", place=None, expected=None, got=None)
+    for turn in (-1, 0):
+        with tuning("remembered", turn) as now:
+            for one in varied(case, harness.kernel):
+                found = _within_budget(one, harness)
+                if found.status != "held":
+                    among = f"one of {meaning(case.style)}, {one.problem.token} in {one.config_token}, "
+                    return replace(found, message=f"{among}{found.message}", place=None, expected=None, got=None)
+        if now.most < 2:
+            break  # nothing is tuned that could be remembered
     return held()
+
+
+def _in_every_configuration(case: Case, harness: Harness) -> Outcome:
+    """With few channels, and then with more than the tiles of some configurations have."""
+    with tuning("usual") as now:
+        found = _judged(case, harness)
+    wide = widened(case, harness.kernel) if now.most > 1 else None
+    return found if wide is None or found.status != "held" else _judged(wide, harness)
 
 
 def _equal(case: Case, harness: Harness) -> Outcome:
