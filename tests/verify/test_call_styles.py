@@ -251,6 +251,30 @@ def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[
         assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
 
 
+def _squared(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Right, with a number for every two tokens: more than a machine has for many."""
+    T = arguments["q"].shape[1]
+    torch.empty(T, T).fill_diagonal_(0)
+    return right(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda right, arguments: right(**arguments), "held"),
+        (on_output(lambda o, _: torch.cat([o[:, :65536], 0 * o[:, 65536:]], 1)), "failed"),
+        (_squared, "inapplicable"),
+    ],
+    ids=["right", "a limit", "too large"],
+)
+def test_functions_without_kernels_are_asked_for_many_tokens(change: Callable[..., Any], expected: str):
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = spoil(TORCH, change)
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style="endless")
+    outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+    assert outcome.status == expected, outcome
+
+
 @pytest.mark.parametrize("style", ["autocast", "fp64_default"])
 def test_what_a_function_refuses_is_no_failure(style: str):
     def refuses(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:

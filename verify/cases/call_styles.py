@@ -50,11 +50,12 @@ AXES: dict[str, dict[str, str]] = {
         "autocast": "torch.autocast in bf16",
         "fp64_default": "fp64 as the default dtype of torch",
     },
+    "size": {"endless": "more than 65,536 tokens"},
 }  # fmt: skip
 """Axis -> word -> what it stands for."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
-ALONE = ("types", "tuning", "history", "each", "surroundings")
+ALONE = ("types", "tuning", "history", "each", "surroundings", "size")
 """Axes whose words are crossed with no other: some need a budget or many calls, which is dear, and tuning is of kernels that few
 have."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}

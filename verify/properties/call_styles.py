@@ -14,7 +14,7 @@ from ...specs.oracle.recurrence import solve
 from ..cases.call_styles import AXES, meaning, words
 from ..cases.case import Case
 from ..cases.variations import shortened, varied, widened
-from ..execution import styled
+from ..execution import endless, styled
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.execute import as_numpy, payloads
@@ -38,6 +38,8 @@ def check(case: Case, harness: Harness) -> Outcome:
     chosen = set(words(case.style))
     if "varied" in chosen:
         return _one_after_the_other(case, harness)
+    if "endless" in chosen:
+        return _at_the_end_of_many(case, harness)
     if chosen & {*AXES["tuning"]}:
         return _in_every_configuration(case, harness)
     if chosen & {"each_alone", *AXES["surroundings"]}:
@@ -71,6 +73,21 @@ def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
         if now.most < 2:
             break  # nothing is tuned that could be remembered
     return held()
+
+
+def _at_the_end_of_many(case: Case, harness: Harness) -> Outcome:
+    """What comes last of many tokens, and needs nothing of what was before, is as it were alone."""
+    few, inputs = endless.period(case, harness.kernel)
+    outputs = endless.last_of_many(harness.kernel, few, inputs)
+    allowed = budget(few.problem, inputs, contract_of(harness.kernel, few))
+    worst = worst_row(outputs, allowed)
+    if worst is None or worst.ratio <= harness.tau:
+        return held()
+    return Outcome(
+        status="failed", kind="structure", cause="limit of tokens",
+        message=f"with {meaning(case.style)} the last ones, for which no other counts, are not what they are alone: "
+        f"{worst.tensor} is {worst.ratio:.3g} sigma off",
+    )  # fmt: skip
 
 
 def _in_every_configuration(case: Case, harness: Harness) -> Outcome:
