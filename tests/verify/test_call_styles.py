@@ -109,7 +109,7 @@ def test_a_failure_shrinks_to_the_word_that_it_needs():
         passes.clear()
         return on_gradient("v", second)(right, arguments)
 
-    kernel = spoil(STAGED, wrong)
+    kernel = spoil(TORCH, wrong)
     profile = replace(PROFILES["quick"], styles=25)
     cell = Cell(target="deltaproof", kernel=kernel.name, rule="gdn", property="call_styles")
     verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), profile)
@@ -240,9 +240,19 @@ def _made_in_the_first_mode(right: Callable[..., Any], arguments: dict[str, Any]
         ("threads", _backward_elsewhere()),
         ("autocast", on_output(lambda o, _: 2 * o if torch.is_autocast_enabled("cpu") else o)),
         ("fp64_default", on_output(lambda o, _: o + torch.zeros(o.shape))),
+        ("compiled", on_output(lambda o, _: 2 * o if torch.compiler.is_compiling() else o)),
+        ("second", on_gradient("v", lambda d: 2 * d - d.detach())),
         ("varied", _made_in_the_first_mode),
     ],
-    ids=["threads", "backward in a thread", "autocast", "default dtype", "inference first"],
+    ids=[
+        "threads",
+        "backward in a thread",
+        "autocast",
+        "default dtype",
+        "compiled",
+        "second derivative",
+        "inference first",
+    ],
 )
 def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[..., Any]):
     problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
@@ -273,6 +283,24 @@ def test_functions_without_kernels_are_asked_for_many_tokens(change: Callable[..
     case = Case(problem=problem, config=kernel.configs(problem)[0], style="endless")
     outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
     assert outcome.status == expected, outcome
+
+
+def test_who_can_be_derived_once_refuses_a_second_derivative():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, d: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+            return d.clone()
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = spoil(TORCH, lambda right, arguments: right(**{**arguments, "v": Once.apply(arguments["v"])}))
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style="second")
+    outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+    assert outcome.status == "inapplicable", outcome
 
 
 @pytest.mark.parametrize("style", ["autocast", "fp64_default"])

@@ -49,18 +49,22 @@ AXES: dict[str, dict[str, str]] = {
         "threads": "a thread of its own for each pass",
         "autocast": "torch.autocast in bf16",
         "fp64_default": "fp64 as the default dtype of torch",
+        "compiled": "torch.compile",
     },
+    "derivative": {"second": "gradients of gradients"},
     "size": {"endless": "more than 65,536 tokens"},
 }  # fmt: skip
 """Axis -> word -> what it stands for."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
-ALONE = ("types", "tuning", "history", "each", "surroundings", "size")
+ALONE = ("types", "tuning", "history", "each", "surroundings", "size", "derivative")
 """Axes whose words are crossed with no other: some need a budget or many calls, which is dear, and tuning is of kernels that few
 have."""
+_OWN_SIZES = ("each", "surroundings", "size", "derivative")
+"""Axes whose words say what the problem is."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
 """Words that say something of a rule that has one of these gates."""
-_OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each")
+_OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each", "derivative")
 
 
 def words(style: str) -> tuple[str, ...]:
@@ -80,10 +84,11 @@ def meaning(style: str) -> str:
 
 @lru_cache
 def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
-    """Rows in which all pairs of words meet; or each word alone, the plain call first."""
+    """Rows in which all pairs of words meet; or each word alone that a drawn problem matters to, the plain call first."""
     axes = {axis: known for axis, known in AXES.items() if gradients or axis not in _OF_GRADIENTS}
     if single:
-        return ("", *(word for known in axes.values() for word in known if gradients or word != "checkpoint"))
+        drawn = (word for axis, known in axes.items() if axis not in _OWN_SIZES for word in known)
+        return ("", *(word for word in drawn if gradients or word != "checkpoint"))
     # What takes no gradients has none to vary.
     forward = {axis: list(known) for axis, known in axes.items() if axis not in (*_OF_GRADIENTS, *ALONE)}
     forward["mode"] = [*([] if gradients else [""]), *sorted(FORWARD_ONLY)]

@@ -1,4 +1,4 @@
-"""Calls of more than 2^16 tokens, where no interpreter is in between: the same few tokens over and over, each time from nothing."""
+"""Calls of more than 2^16 tokens, where no interpreter is in between: the same few over and over, each time from nothing."""
 
 from __future__ import annotations
 

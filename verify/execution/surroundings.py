@@ -1,4 +1,4 @@
-"""What may stand around a call and is none of its arguments: another thread, torch's autocast, another default dtype."""
+"""What may stand around a call and is none of its arguments: a thread, autocast, another default dtype, torch's compiler."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode, _push_mode
 
 T = TypeVar("T")
 
-REFUSABLE = frozenset(("autocast", "fp64_default"))
+REFUSABLE = frozenset(("autocast", "fp64_default", "compiled"))
 """Words of call styles that a function need not take: it is right in them, or it raises."""
 
 
@@ -28,6 +29,11 @@ def surrounded(chosen: Sequence[str]) -> Iterator[None]:
             stack.callback(torch.set_default_dtype, before)
             torch.set_default_dtype(torch.float64)
         yield
+
+
+def compiled(kernel: Any) -> Any:
+    """The kernel, traced by torch's compiler when it is called; what is traced runs as it would without."""
+    return replace(kernel, run=torch.compile(kernel.run, backend="eager", dynamic=False))
 
 
 def in_a_thread(call: Callable[[], T], chosen: Sequence[str]) -> T:

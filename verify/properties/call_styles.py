@@ -14,12 +14,12 @@ from ...specs.oracle.recurrence import solve
 from ..cases.call_styles import AXES, meaning, words
 from ..cases.case import Case
 from ..cases.variations import shortened, varied, widened
-from ..execution import endless, styled
+from ..execution import endless, second_derivative, styled
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.execute import as_numpy, payloads
 from ..execution.harness import Harness, field_inputs
-from ..execution.surroundings import REFUSABLE
+from ..execution.surroundings import REFUSABLE, compiled
 from ..interpreter.tuned import tuning
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held, place
 from .base import Property
@@ -40,10 +40,16 @@ def check(case: Case, harness: Harness) -> Outcome:
         return _one_after_the_other(case, harness)
     if "endless" in chosen:
         return _at_the_end_of_many(case, harness)
+    if "second" in chosen:
+        return _derived_twice(case, harness)
     if chosen & {*AXES["tuning"]}:
         return _in_every_configuration(case, harness)
     if chosen & {"each_alone", *AXES["surroundings"]}:
         case = shortened(case, harness.kernel)
+    if "compiled" in chosen:
+        if harness.kernel.needs_triton:
+            raise Inapplicable("its kernels run in an interpreter, which no compiler traces")
+        return _judged(case, harness.with_kernel(compiled(harness.kernel)))
     if "threads" in chosen:
         # What is kept by thread is made by the first one.
         plain = _judged(replace(case, style=""), harness)
@@ -73,6 +79,18 @@ def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
         if now.most < 2:
             break  # nothing is tuned that could be remembered
     return held()
+
+
+def _derived_twice(case: Case, harness: Harness) -> Outcome:
+    few = replace(case, problem=second_derivative.small(case.problem), style="")
+    harness.require(few.problem)
+    name = harness.watched(lambda: second_derivative.wrong(harness.kernel, few, generate(few.problem)))
+    if name is None:
+        return held()
+    return Outcome(
+        status="failed", kind="structure", cause="second derivative",
+        message=f"{meaning(case.style)} are given, and are wrong: differentiated again by {name}",
+    )  # fmt: skip
 
 
 def _at_the_end_of_many(case: Case, harness: Harness) -> Outcome:
