@@ -17,11 +17,13 @@ from ...specs.rule import NAMED, Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """fields: of the problem, where they are not the defaults. rules: those that it is for, where a kernel takes several."""
+    """fields: of the problem, where they are not the defaults. rules: those that it is for, where a kernel takes several.
+    chunks: of which it has so many, of every size that a kernel has, and a tail."""
 
     name: str
     about: str
     fields: dict[str, Any]
+    chunks: int = 0
     rules: Callable[[Rule], bool] = field(default=lambda rule: True)
 
 
@@ -63,6 +65,12 @@ SHAPES: dict[str, Shape] = {
             name="sequences",
             about="a packed batch of more than a hundred and twenty-eight sequences",
             fields={"T": 99, "lengths": (0, 1, 0, 2) * 33, "K": 4, "V": 4, "seed": 25},
+        ),
+        Shape(
+            name="chunks",
+            about="two chunks of every size and a tail",
+            fields={"K": 8, "V": 8, "seed": 29},
+            chunks=2,
         ),
         Shape(
             name="long",

@@ -25,6 +25,7 @@ def varied(case: Case, kernel: Any) -> Iterator[Case]:
         {"K": problem.V, "V": problem.K},
         {"H": problem.HV, "gate_heads": "value"} if problem.H != problem.HV else {"HV": 2 * problem.HV},
         {"initial_state": not problem.initial_state},
+        {"initial_state": not problem.initial_state},
         {"qk_l2norm": not problem.qk_l2norm},
         {"gate_in_kernel": False},
         {"dtype": "bf16"},
