@@ -24,8 +24,9 @@ from ..ptx.schedules import QUICK, Schedule
 from ..ptx.verdict import Verdict
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from ..verdicts.plural import counted
-from . import execute, styled
+from . import execute
 from .compiled import is_compiled, launched
+from .styles import styled
 
 T = TypeVar("T")
 

@@ -14,12 +14,12 @@ from ...specs.oracle.recurrence import solve
 from ..cases.call_styles import AXES, meaning, words
 from ..cases.case import Case
 from ..cases.variations import shortened, varied, widened
-from ..execution import endless, second_derivative, styled
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.execute import as_numpy, payloads
 from ..execution.harness import Harness, field_inputs
-from ..execution.surroundings import REFUSABLE, compiled
+from ..execution.styles import endless, second_derivative, styled
+from ..execution.styles.surroundings import REFUSABLE, compiled
 from ..interpreter.tuned import tuning
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held, place
 from .base import Property

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from ...specs.inputs.make import Inputs
-from ...specs.problem import Problem
-from ..cases.case import Case
-from ..verdicts.outcome import Inapplicable
-from .execute import GRADIENTS, Tensors, arguments, tensors
+from ....specs.inputs.make import Inputs
+from ....specs.problem import Problem
+from ...cases.case import Case
+from ...verdicts.outcome import Inapplicable
+from ..execute import GRADIENTS, Tensors, arguments, tensors
 
 _STRUCTURE = 1e-3
 """Of a gradient's norm: far above what fp32 loses on a few tokens, and far below a term that is missing."""

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from ...specs.inputs.make import Inputs
-from ..cases.call_styles import FORWARD_ONLY, words
-from ..cases.case import Case
-from ..cases.rearrange import STATES, TOKEN_WISE
-from ..verdicts.outcome import KernelRaised
-from .execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
+from ....specs.inputs.make import Inputs
+from ...cases.call_styles import FORWARD_ONLY, words
+from ...cases.case import Case
+from ...cases.rearrange import STATES, TOKEN_WISE
+from ...verdicts.outcome import KernelRaised
+from ..execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
 from .surroundings import REFUSABLE, in_a_thread, surrounded
 
 _FROZEN = {
@@ -183,7 +183,7 @@ def _as_tuned(chosen: Sequence[str], once: Callable[[], list[Answer]]) -> list[A
     """The answers of a call, or of one for every configuration of the kernels that are tuned but the first."""
     if "timed" not in chosen and "chosen" not in chosen:
         return once()
-    from ..interpreter.tuned import tuning
+    from ...interpreter.tuned import tuning
 
     with tuning("timed" if "timed" in chosen else "chosen") as now:
         answers = once()

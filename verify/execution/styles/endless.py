@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.inputs.make import Inputs, generate
-from ...specs.problem import Problem
-from ..cases.case import Case
-from ..cases.rearrange import take_tokens
-from ..verdicts.outcome import Inapplicable
-from . import execute
+from ....specs.inputs.make import Inputs, generate
+from ....specs.problem import Problem
+from ...cases.case import Case
+from ...cases.rearrange import take_tokens
+from ...verdicts.outcome import Inapplicable
+from .. import execute
 
 _PERIOD, _TIMES = 192, 343
 """Tokens, and how often they come: the last time is past 2^16 from its first token on."""
