@@ -31,7 +31,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX_URL ?=
 ARGS ?=
-JOBS ?= 2
+# One more than there are cores: many tests wait for a child.
+JOBS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 1)))
 RESULTS_TAR ?=
 RESULTS_FROM ?=
 
@@ -62,7 +63,7 @@ verify: setup
 	$(BIN)/verify all $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

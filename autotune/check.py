@@ -39,7 +39,7 @@ def check_table(
         return lines, True
     some = canaries(table)
     made = ", ".join(sorted({entry.triton for entry in other or table.entries}))
-    lines.append(f"made with Triton {made}; here is {triton_version()}: {len(some)} canaries are re-tested")
+    lines.append(f"made with Triton {made}; here is {triton_version()}: {len(some)} of them are re-tested")
     if device:
         with bench_of(gpu, device, lambda record: ledger.add([record])) as bench:
             verdict = retime(some, ledger.records, bench)
@@ -49,12 +49,12 @@ def check_table(
         verdict = recompile(some, ledger.records, gpu, compile_here(gpu.arch, jobs))
     lines += verdict.lines
     if verdict.dead:
-        lines.append(f"{verdict.dead} of {len(some)} canaries no longer run: run `autotune --gpu {gpu.slug}`")
+        lines.append(f"{verdict.dead} of {len(some)} re-tested entries no longer run: run `autotune --gpu {gpu.slug}`")
     elif verdict.changed:
         lines.append(
-            f"{verdict.changed} of {len(some)} canaries changed: `autotune --gpu {gpu.slug}` tunes anew"
+            f"{verdict.changed} of {len(some)} re-tested entries changed: `autotune --gpu {gpu.slug}` tunes anew"
             + ("" if device else "; what they cost now only the GPU can tell")
         )
     else:
-        lines.append(f"{verdict.same} of {len(some)} canaries unchanged")
+        lines.append(f"{verdict.same} of {len(some)} re-tested entries unchanged")
     return lines, not verdict.dead

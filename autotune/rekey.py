@@ -23,7 +23,7 @@ from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.stage import Progress, compile_points
 from .compile.toolchain import triton_version
-from .gate import ranked_by
+from .gate_table import ranked_by
 from .records.ledger import Ledger
 from .space.points import Family, Point, family_of, point_of, points_of
 

@@ -21,11 +21,11 @@ from .compile.binary import Compilation
 from .compile.cache import Cache
 from .compile.prune import Pruned, prune
 from .compile.stage import COMPILE_SECONDS, CompiledPoints, Progress, compile_points
-from .gate import judged
+from .gate_table import judged
 from .gates import interpreter as gate
 from .gates.running import can_run
 from .model.ranking import Ranked, rank, sizes
-from .records import to_records
+from .records import findings
 from .records.ledger import Ledger
 from .space.points import Family, Point, StageCount, enumerate_points, families
 from .storage import jobs
@@ -109,7 +109,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     )
 
     def keep(point: Point, compilation: Compilation) -> None:
-        ledger.add([to_records.compiled(point, compilation)])
+        ledger.add([findings.compiled(point, compilation)])
 
     cache = Cache(folder=request.cache, warn=hooks.warn)
     with Workers(request.jobs, process.start) as workers:
@@ -120,14 +120,14 @@ def tune(request: Request, hooks: Hooks) -> Report:
         )  # fmt: skip
     hooks.say(_spent(compiled, request.jobs))
     pruned = prune(compiled.found, arch)
-    ledger.add(to_records.rejected(pruned, compiled.found))
-    ledger.add(to_records.unexplored(wanted, compiled.left, ledger.records))
+    ledger.add(findings.rejected(pruned, compiled.found))
+    ledger.add(findings.unexplored(wanted, compiled.left, ledger.records))
     hooks.say(_describe_pruned(pruned))
     ranked = {}
     for family in wanted:
         ranked[family] = rank(family, pruned.survivors, target)
         if ranked[family] or family not in compiled.left:
-            ledger.add(to_records.ranking(family, ranked[family]))
+            ledger.add(findings.ranking(family, ranked[family]))
     ledger.add(
         judged([(family, one.config) for family, few in ranked.items() for one in few], compiled.found, request.gpu)
     )
@@ -205,7 +205,7 @@ def _gate(
     """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
-    names = {question: to_records.evidence(question, sources) for question in asked}
+    names = {question: findings.evidence(question, sources) for question in asked}
     unknown, known = set(names.values()), {}
     for record in ledger.verdicts():
         if not unknown:
@@ -224,14 +224,14 @@ def _gate(
     hooks.progress.begin("verifying", len(waiting))
     for answer in gate.ask(waiting, request.jobs):
         question = answer.question
-        ledger.add([to_records.judged(answer, sources)])
+        ledger.add([findings.judged(answer, sources)])
         answers.append(answer)
         hooks.progress.step(_words(question))
         if time.monotonic() > deadline:
             break
     failed = [answer for answer in answers if not answer.held]
-    hooks.say(f"interpreter gate: {len(answers) - len(failed)} of {len(asked)} checks passed "
-              f"({len(asked) - len(waiting)} cached); on-device gate pending")  # fmt: skip
+    hooks.say(f"in the interpreter: {len(answers) - len(failed)} of {len(asked)} checks passed "
+              f"({len(asked) - len(waiting)} known before)")  # fmt: skip
     for answer in failed:
         hooks.warn(f"gate: {_words(answer.question)}: {answer.detail}")
     return answers

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
-from .arguments.axes import check_flags
+from .arguments.axes import check_flags, dense, sort_of
 from .arguments.checks import CallShape, check, check_contents, facts, may_read, read, recall, remember, shape_of
 from .configs.launch_config import LaunchConfig, Tile
 from .ops import library, operator
@@ -132,10 +132,8 @@ def _check_slots(slots: list[int] | None, states: int) -> None:
 
 def _check_places(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], N: int, q: Tensor) -> None:
     """The part that looks at no values."""
-    tensor = isinstance(states, Tensor)
-    if not tensor or states.dtype != torch.float32 or states.layout != torch.strided:
-        found = (states.dtype if states.layout == torch.strided else states.layout) if tensor else type(states).__name__
-        raise TypeError(f"states is {found}; accepted: a float32 tensor")
+    if not dense(states) or states.dtype != torch.float32:
+        raise TypeError(f"states is {sort_of(states)}; accepted: a dense float32 tensor")
     accepted = f"[S, {', '.join(map(str, sizes))}]" + (f" with S = {N}, or slots" if slots is None else "")
     if states.dim() != 4 or tuple(states.shape[1:]) != sizes or (slots is None and states.shape[0] != N):
         raise ValueError(f"states has shape {list(states.shape)}; accepted: {accepted}")
@@ -147,10 +145,8 @@ def _check_places(states: Tensor, slots: Tensor | None, sizes: tuple[int, ...], 
         raise ValueError(f"states is on {states.device}; accepted: {q.device}, where q is")
     if slots is None:
         return
-    tensor = isinstance(slots, Tensor)
-    if not tensor or slots.dtype not in (torch.int32, torch.int64) or slots.layout != torch.strided:
-        found = (slots.dtype if slots.layout == torch.strided else slots.layout) if tensor else type(slots).__name__
-        raise TypeError(f"slots is {found}; accepted: an int32 or int64 tensor, or None")
+    if not dense(slots) or slots.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"slots is {sort_of(slots)}; accepted: a dense int32 or int64 tensor, or None")
     if slots.shape != (N,):
         raise ValueError(f"slots has shape {list(slots.shape)}; accepted: [{N}], one for each sequence")
     if slots.device != q.device:

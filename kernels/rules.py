@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .api import gated_delta_rule
+from .arguments.axes import dense, sort_of
 
 Tensor = torch.Tensor
 Result = tuple[Tensor, Tensor | None]
@@ -49,8 +50,8 @@ def linear(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Result:
 
 def _rank(gate: Tensor, rank: int, name: str) -> Tensor:
     """Raises TypeError for no tensor, ValueError for a gate of another rank: a tie is a property of the rule, not of the data."""
-    if not isinstance(gate, Tensor):
-        raise TypeError(f"{name} is a {type(gate).__name__}; accepted: a torch.Tensor")
+    if not dense(gate):
+        raise TypeError(f"{name} is {sort_of(gate)}; accepted: a dense tensor")
     if gate.dim() != rank:
         accepted = "[B, T, heads]" if rank == 3 else "[B, T, heads, channels]"
         raise ValueError(f"{name} has shape {tuple(gate.shape)}; this rule takes {accepted}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import accumulate
+from math import isfinite
 from typing import Literal
 
 from .rule import NAMED, RULES, Rule
@@ -69,6 +70,8 @@ class Problem:
             raise ValueError(
                 f"packed lengths {self.lengths} need B=1 and T={sum(self.lengths)}, not B={self.B}, T={self.T}"
             )
+        if self.scale is not None and not isfinite(self.scale):
+            raise ValueError(f"scale={self.scale} must be a finite number")
         if self.gate_in_kernel and self.rule.decay == "none":
             raise ValueError(f"rule {self.rule.name} has no decay gate to activate")
 
@@ -119,8 +122,10 @@ class Problem:
             raise ValueError(f"unknown rule {part['rule']!r:.200} in {token!r:.200}; known: {', '.join(NAMED)}")
         if part["dtype"] not in ("fp32", "bf16", "fp16"):
             raise ValueError(f"unknown dtype {part['dtype']!r:.200} in {token!r:.200}; known: fp32, bf16, fp16")
-        options = {name: value for name, _, value in (option.partition("=") for option in part["options"].split("+"))}
-        options.pop("", None)
+        words = [option.partition("=") for option in part["options"].split("+") if option]
+        options = {name: value for name, _, value in words}
+        if len(options) < len(words):
+            raise ValueError(f"an option is there twice in {token!r:.200}")
         known = {"lengths", "no_h0", "no_ht", "key_gates", "strided", "l2norm", "raw_gate", "scale"}
         if unknown := set(options) - known:
             raise ValueError(

@@ -10,8 +10,8 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,11 @@ _MOST = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A space with the milliseconds of every feasible configuration; inf for what failed."""
+    """A space with the milliseconds of every feasible configuration; inf for what failed. samples: repeats, where recorded."""
 
     space: Space
     times: Mapping[Config, float]
+    samples: Mapping[Config, Sequence[float]] = field(default_factory=dict)
 
     @property
     def optimum(self) -> float:
@@ -49,13 +50,13 @@ def read_spaces(path: Path) -> dict[str, Recorded]:
         }
     try:
         content = _json(path)
-        parameters, times = _t4(content) if "results" in content else _cache(content)
+        parameters, times, samples = _t4(content) if "results" in content else _cache(content)
         if not any(time < math.inf for time in times.values()):
             raise ValueError("nothing in it ran")
         space = Space(parameters=parameters, feasible=tuple(sorted(times, key=_order(parameters))))
     except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, zlib.error, RecursionError) as error:
-        raise TableError(f"{path}: not a recorded landscape ({' '.join(str(error).split())[:200]})") from None
-    return {path.name.removesuffix(".gz").removesuffix(".json"): Recorded(space=space, times=times)}
+        raise TableError(f"{path}: not a recorded landscape ({_why(error)})") from None
+    return {path.name.removesuffix(".gz").removesuffix(".json"): Recorded(space=space, times=times, samples=samples)}
 
 
 def _products(times: Mapping[GemmConfig, float]) -> Recorded:
@@ -78,14 +79,35 @@ def _json(path: Path) -> dict[str, Any]:
         return json.loads(text + "}}")
 
 
-def _cache(content: dict[str, Any]) -> tuple[dict[str, tuple[object, ...]], dict[Config, float]]:
+def _why(error: Exception) -> str:
+    """What is wrong with a recording: Python's own words say nothing of a file but where its text breaks off."""
+    match error:
+        case RecursionError():
+            return "it is nested too deeply"
+        case KeyError():
+            return f"no field {str(error.args[0])!r:.60}"
+        case IndexError() | TypeError() | AttributeError():
+            return "it has neither the fields of Kernel Tuner's cache nor those of T4"
+        case UnicodeDecodeError():
+            return "it is not UTF-8 text"
+    return " ".join(str(error).split())[:200]
+
+
+_Read = tuple[dict[str, tuple[object, ...]], dict[Config, float], dict[Config, tuple[float, ...]]]
+"""Values of each parameter; the time, and the repeats, of each configuration."""
+
+
+def _cache(content: dict[str, Any]) -> _Read:
     """Kernel Tuner's cache: what is feasible is in it, and what failed has a text for a time."""
     names = list(content["tune_params_keys"])
-    times = {tuple(row[name] for name in names): _time(row["time"]) for row in content["cache"].values()}
-    return {name: tuple(content["tune_params"][name]) for name in names}, times
+    rows = {tuple(row[name] for name in names): row for row in content["cache"].values()}
+    times = {config: _time(row["time"]) for config, row in rows.items()}
+    ran = {config: row for config, row in rows.items() if times[config] < math.inf}
+    samples = {config: tuple(map(_time, row["times"])) for config, row in ran.items() if row.get("times")}
+    return {name: tuple(content["tune_params"][name]) for name in names}, times, samples
 
 
-def _t4(content: dict[str, Any]) -> tuple[dict[str, tuple[object, ...]], dict[Config, float]]:
+def _t4(content: dict[str, Any]) -> _Read:
     rows = [row for row in content["results"] if row["invalidity"] != "constraints"]
     names = list(rows[0]["configuration"])
     times = {}
@@ -95,7 +117,7 @@ def _t4(content: dict[str, Any]) -> tuple[dict[str, tuple[object, ...]], dict[Co
         times[tuple(row["configuration"][name] for name in names)] = (
             _time(of[row["objectives"][0]]) if held else math.inf
         )
-    return {name: tuple(_sorted({config[place] for config in times})) for place, name in enumerate(names)}, times
+    return {name: tuple(_sorted({config[place] for config in times})) for place, name in enumerate(names)}, times, {}
 
 
 def _time(value: object) -> float:

@@ -48,19 +48,19 @@ app = typer.Typer(
 )  # fmt: skip
 
 app.callback(invoke_without_command=True)(tune_all)
-app.command("worker")(worker)
-app.command("space")(space)
-app.command("report")(report)
-app.command("gpus")(gpus)
-app.command("check")(check)
-app.command("gate")(gate)
-app.command("defaults")(defaults)
-app.command("rekey")(rekey)
-app.command("publish")(publish)
-app.command("export")(export)
-app.command("import")(import_results)
-app.command("bench-search")(bench_search)
-app.command("bench-model")(bench_model)
+app.command("worker", short_help="Measure here for a run that others began.")(worker)
+app.command("space", short_help="How large the search space is.")(space)
+app.command("report", short_help="What was kept and rejected, and why; and a page.")(report)
+app.command("gpus", short_help="The GPUs that are known, and how to add one.")(gpus)
+app.command("check", short_help="Does a table still hold?")(check)
+app.command("gate", short_help="Run what was ranked as compiled, and reject faults.")(gate)
+app.command("defaults", short_help="Judge what is launched without a table.")(defaults)
+app.command("rekey", short_help="After an edit of a kernel, keep what is the same.")(rekey)
+app.command("publish", short_help="Move a table into results/ of a checkout.")(publish)
+app.command("export", short_help="Write a table in the format of another program.")(export)
+app.command("import", short_help="Show a T4 file of any tuner.")(import_results)
+app.command("bench-search", short_help="Compare our search with others.")(bench_search)
+app.command("bench-model", short_help="Compare the cost model with recorded times.")(bench_model)
 
 
 def main() -> None:

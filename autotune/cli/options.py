@@ -108,7 +108,9 @@ OutOption = Annotated[
 BudgetOption = Annotated[
     str | None,
     typer.Option(
-        "--budget", help="Time for compiling and measuring, e.g. 90s, 30m, 2h; verifying and writing come on top."
+        "--budget",
+        help="Time for compiling and measuring, e.g. 90s, 30m, 2h. What was begun is finished; counting what there is to "
+        "compile, verifying and writing come on top: minutes, however short the budget.",
     ),
 ]
 
@@ -179,6 +181,8 @@ def seconds_of(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if match is None:
         usage(f"--budget {text!r}; expected e.g. 90s, 30m or 2h")
+    if not float(match[1]):
+        usage(f"--budget {text!r}; expected more than 0")
     seconds = float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
     if seconds > LONGEST_BUDGET:
         usage(f"--budget {text!r}; at most {LONGEST_BUDGET // 3600}h is accepted")

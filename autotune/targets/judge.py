@@ -54,7 +54,7 @@ def judge(question: Question) -> Answer:
     """Compile and run one call. In a process without TRITON_INTERPRET."""
     try:
         return _judged(question)
-    except Exception as error:  # whatever somebody else's function, or the compiler, may raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's function, or the compiler, may raise
         detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Answer(question=question, held=None, detail=detail)
 

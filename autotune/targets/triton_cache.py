@@ -96,7 +96,7 @@ def _calls(
             for call in (of_words(table.target, words) for words in table.calls):
                 for one in (call, *siblings(call)):
                     make(one)
-    except Exception as error:  # whatever somebody else's function may raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return {name: list(some) for name, some in found.items()}
 

@@ -13,6 +13,7 @@ from typing import Any
 from ...results.files.atomic import replace
 from ...results.schema.strict import TableError
 from ...results.schema.target_table import Offer, TargetEntry, TargetTable, dumps, file_name, loads
+from ...results.schema.text_files import read_text
 from ...specs.gpus import Gpu
 from ...specs.problem import DType
 from ...verify.process.pool import Failure, Workers, one_thread
@@ -124,7 +125,7 @@ def read_target_table(folder: Path, gpu: Gpu, target: str) -> TargetTable:
     path = folder / "targets" / gpu.slug / f"{file_name(target)}.json"
     if not path.is_file():
         raise TableError(f"no table {path}; run `autotune --gpu {gpu.slug} --target {target}` first")
-    return loads(path.read_text(encoding="utf-8"), str(path))
+    return loads(read_text(path), str(path))
 
 
 def described(
@@ -147,7 +148,7 @@ def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[
         sources = {
             site.kernel: next(iter(site.launches.values())).kernel.cache_key for site in sites(call)
         }  # fmt: skip
-    except Exception as error:  # whatever somebody else's function may raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
         return f"its launches cannot be noted: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     for kernel, _, some in keys:
         for value in (value for key in some for value in key):
@@ -246,7 +247,7 @@ def _kept(
     """Entries of an earlier run that nothing contradicts, for other keys and of sources that stand, and its calls."""
     if not path.is_file():
         return [], ()
-    known = loads(path.read_text(encoding="utf-8"), str(path))
+    known = loads(read_text(path), str(path))
     if known.target != target or known.triton != triton_version():
         return [], ()
     new = {(entry.kernel, key) for entry in entries for key in entry.keys}

@@ -32,7 +32,8 @@ from .device import FINALS_PROTOCOL, PROTOCOL, CallSizes, Timed
 from .shared_trials import Bench, DeviceGate, SharedTrials, records_of
 
 FINALISTS = 8
-ROUNDS = 3
+ROUNDS = 5
+"""Of the finals. With these, the choice loses less than half a percent on every recording that it was tried on."""
 FINALS = "finalists"
 """The one task of comparing them."""
 TILES = {"chunk_fwd": 6, "chunk_train": 3}

@@ -9,6 +9,24 @@ import torch
 from torch import Tensor
 
 
+def dense(x: Any) -> bool:
+    """Whether it is a tensor with sizes and strides: neither sparse nor nested."""
+    return isinstance(x, Tensor) and x.layout == torch.strided and not x.is_nested
+
+
+def sort_of(x: Any) -> str:
+    """What an argument is, for an error about it: the dtype of a dense tensor, or what else it is."""
+    if dense(x):
+        return str(x.dtype).removeprefix("torch.")
+    return (
+        "nested"
+        if isinstance(x, Tensor) and x.is_nested
+        else str(x.layout)
+        if isinstance(x, Tensor)
+        else type(x).__name__
+    )
+
+
 def check_axes(**arguments: tuple[Any, str]) -> None:
     """Each argument with its axes, "B T H K"; an axis of one name has one size. The first is what devices are held against.
 
@@ -23,9 +41,8 @@ def check_axes(**arguments: tuple[Any, str]) -> None:
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} is a {type(x).__name__}; accepted: a tensor {_shown(forms)}")
-        if x.layout != torch.strided or not x.dtype.is_floating_point:
-            found = f"{str(x.dtype).removeprefix('torch.')} in layout {x.layout}"
-            raise TypeError(f"{name} is {found}; accepted: dense floating-point numbers")
+        if not dense(x) or not x.dtype.is_floating_point:
+            raise TypeError(f"{name} is {sort_of(x)}; accepted: dense floating-point numbers")
         device = x.device if device is None else device
         if x.device != device:
             raise ValueError(f"{name} is on {x.device}; accepted: {device}, where {next(iter(arguments))} is")

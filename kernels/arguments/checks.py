@@ -20,6 +20,8 @@ from typing import Any, Literal, NoReturn, TypeVar
 import torch
 from torch import Tensor
 
+from .axes import dense, sort_of
+
 MAX_HEAD_DIM = 256
 """Largest K and V: what the kernels hold of a row at once."""
 
@@ -96,7 +98,7 @@ def facts(*tensors: Tensor | None) -> tuple[Any, ...] | None:
         return None
     try:
         return tuple([None if x is None else (x.shape, x.dtype, x.device, x.layout) for x in tensors])
-    except AttributeError:
+    except (AttributeError, RuntimeError):  # a nested tensor has no shape
         return None
 
 
@@ -199,8 +201,8 @@ def _check_tensors(**tensors: Tensor | None) -> None:
         required = name in ("q", "k", "v")
         if not isinstance(x, Tensor) and (required or x is not None):
             raise TypeError(f"{name} is a {type(x).__name__}; accepted: a torch.Tensor{'' if required else ' or None'}")
-        if isinstance(x, Tensor) and x.layout != torch.strided:
-            raise TypeError(f"{name} has layout {x.layout}; accepted: dense tensors")
+        if x is not None and not dense(x):
+            raise TypeError(f"{name} is {sort_of(x)}; accepted: dense tensors")
 
 
 def _check_dtypes(q: Tensor, allow_fp64: bool, **tensors: Tensor | None) -> None:
@@ -280,8 +282,8 @@ def check_boundaries(
             continue
         if not isinstance(x, Tensor):
             raise TypeError(f"{name} is a {type(x).__name__}; accepted: an int32 or int64 tensor, or None")
-        if x.dtype not in (torch.int32, torch.int64) or x.layout != torch.strided:
-            raise TypeError(f"{name} has dtype {_short(x.dtype)}; accepted: int32 or int64, not sparse")
+        if x.dtype not in (torch.int32, torch.int64) or not dense(x):
+            raise TypeError(f"{name} is {sort_of(x)}; accepted: a dense int32 or int64 tensor")
         if x.dim() != 1 or x.shape[0] < 2:
             _refuse(name, x, "[N + 1], for N >= 1 sequences")
         if x.device != place:

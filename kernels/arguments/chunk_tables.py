@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..configs.space import CHUNK_SIZES
+from .axes import dense, sort_of
 from .layout import Layout, make_layout
 
 
@@ -47,12 +48,8 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
 
     Raises TypeError and ValueError: one line that names the argument, what it is and what is accepted.
     """
-    tensor = isinstance(cu_seqlens, Tensor)
-    if not tensor or cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.layout != torch.strided:
-        found = type(cu_seqlens).__name__
-        if tensor:
-            found = cu_seqlens.dtype if cu_seqlens.layout == torch.strided else cu_seqlens.layout
-        raise TypeError(f"cu_seqlens is {found}; accepted: an int32 or int64 tensor")
+    if not dense(cu_seqlens) or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"cu_seqlens is {sort_of(cu_seqlens)}; accepted: a dense int32 or int64 tensor")
     if cu_seqlens.dim() != 1 or cu_seqlens.shape[0] < 2:
         raise ValueError(f"cu_seqlens has shape {list(cu_seqlens.shape)}; accepted: [N + 1], for N >= 1 sequences")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:

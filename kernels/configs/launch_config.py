@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
 Variant = Literal["split", "packed", "fused"]
@@ -29,7 +30,12 @@ def kernel_of(op: str, token: str) -> str:
     return _ONLY.get(op) or f"{op}/{variant_of(token)}"
 
 
+_CHOICES = {"variant": get_args(Variant), "chunk_size": (16, 32, 64, 128), "solver": get_args(Solver)}
+LARGEST = 2**20
+"""Of any number of a tile: none that a GPU could launch comes near it."""
 LONGEST_TOKEN = 400
+_CHUNK = re.compile(r"c([1-9]\d{0,3})", re.ASCII)
+_TILE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,3})x([1-9]\d{0,3})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +49,9 @@ class Tile:
     def __post_init__(self) -> None:
         for name in ("block", "num_warps", "num_stages"):
             value = getattr(self, name)
-            if value < 1 or (name != "num_stages" and value & (value - 1)):
-                raise ValueError(
-                    f"{name}={value}; accepted: {'1 or more' if name == 'num_stages' else 'a power of two'}"
-                )
+            if type(value) is not int or not 1 <= value <= LARGEST or (name != "num_stages" and value & (value - 1)):
+                accepted = "1 or more" if name == "num_stages" else "a power of two"
+                raise ValueError(f"{name}={value!a:.60}; accepted: {accepted}, at most {LARGEST}")
         if self.block < 16:
             raise ValueError(f"block={self.block}: tensor cores need at least 16 columns")
 
@@ -84,13 +89,14 @@ class LaunchConfig:
     """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then whatever differs from the default."""
 
     def __post_init__(self) -> None:
-        if self.variant not in ("split", "packed", "fused"):
-            raise ValueError(f"variant={self.variant!r}; accepted: split, packed, fused")
-        if self.chunk_size not in (16, 32, 64, 128):
-            raise ValueError(f"chunk_size={self.chunk_size}; accepted: 16, 32, 64, 128")
-        if self.solver not in ("ieee", "tf32x3", "tf32"):
-            raise ValueError(f"solver={self.solver!r}; accepted: ieee, tf32x3, tf32")
+        for name, accepted in _CHOICES.items():
+            value = getattr(self, name)
+            if type(value) is not type(accepted[0]) or value not in accepted:
+                raise ValueError(f"{name}={value!a:.60}; accepted: {', '.join(map(str, accepted))}")
         tiles = {name: getattr(self, name) for name in STAGES}
+        for name, tile in tiles.items():
+            if not isinstance(tile, Tile):
+                raise TypeError(f"{name}={tile!a:.60}; accepted: a Tile")
         parts = [f"c{self.chunk_size}", "" if self.variant == "split" else f"variant={self.variant}"]
         parts += ["" if self.solver == "ieee" else f"solver={self.solver}"]
         parts += [f"{name}={tile.token}" for name, tile in tiles.items() if tile != Tile()]
@@ -100,22 +106,32 @@ class LaunchConfig:
     @classmethod
     def parse(cls, token: str) -> LaunchConfig:
         """Read a `token` back. Raises ValueError for anything else."""
+        if not isinstance(token, str):
+            raise TypeError(
+                f"token is a {type(token).__name__}; accepted: a launch configuration, e.g. 'c64,states=64x4x2'"
+            )
         if len(token) > LONGEST_TOKEN:
-            raise ValueError(f"not a launch configuration: {token!r:.100}, of {len(token)} characters")
+            raise ValueError(f"not the token of a launch configuration: {token!r:.100}, of {len(token)} characters")
         chunk, *settings = token.split(",")
         try:
-            values: dict[str, object] = {"chunk_size": int(chunk.removeprefix("c"))}
+            if not (size := _CHUNK.fullmatch(chunk)):
+                raise ValueError("it begins with the chunk size, as c64")
+            values: dict[str, object] = {"chunk_size": int(size[1])}
             for setting in settings:
                 name, _, value = setting.partition("=")
+                if name in values:
+                    raise ValueError(f"{name} is there twice")
                 if name in ("variant", "solver"):
                     values[name] = value
-                elif name in STAGES:
-                    block, warps, depth = map(int, value.split("x"))
+                elif name not in STAGES:
+                    raise ValueError(f"no setting {name!r}")
+                elif tile := _TILE.fullmatch(value):
+                    block, warps, depth = map(int, tile.groups())
                     values[name] = Tile(block=block, num_warps=warps, num_stages=depth)
                 else:
-                    raise ValueError(f"no setting {name!r}")
+                    raise ValueError(f"{setting!r} is not block x warps x depth, as {name}=64x4x2")
             return cls(**values)  # pyright: ignore[reportArgumentType]
         except ValueError as error:
             raise ValueError(
-                f"not a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'"
+                f"not the token of a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'"
             ) from None

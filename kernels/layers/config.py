@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ..arguments.checks import MAX_HEAD_DIM
+
 GateActivation = Literal["silu", "sigmoid", "none"]
 LARGEST_SIZE = 2**24
 """Of anything that is counted, so that a slip of the keyboard does not ask for all memory."""
@@ -48,6 +50,9 @@ class MixerConfig:
                 raise ValueError(f"{name} is {getattr(self, name)!a:.60}; accepted: at least 1, a whole number")
         if self.value_heads % self.num_heads:
             raise ValueError(f"num_v_heads is {self.value_heads}; accepted: a multiple of num_heads = {self.num_heads}")
+        for name, size in (("head_dim", self.head_dim), ("head_v_dim", self.value_channels)):
+            if size > MAX_HEAD_DIM:
+                raise ValueError(f"{name} is {size}; accepted: at most {MAX_HEAD_DIM}")
         if type(self.conv_size) is not int or not 0 <= self.conv_size <= LARGEST_SIZE:
             raise ValueError(
                 f"conv_size is {self.conv_size!a:.60}; accepted: a number of taps, or 0 for no convolution"

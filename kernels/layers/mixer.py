@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..api import gated_delta_rule
-from ..arguments.axes import check_state
+from ..arguments.axes import check_state, dense, sort_of
 from ..arguments.checks import check_boundaries, check_contents
 from .cache import MixerCache, Windows
 from .config import GateActivation, MixerConfig
@@ -100,14 +100,18 @@ class Mixer(nn.Module):
     def _run(
         self, x: Tensor, cache: MixerCache | None, mask: Tensor | None, cu_seqlens: Tensor | None, *, keep: bool
     ) -> tuple[Tensor, MixerCache | None]:
-        if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.layout != torch.strided:
-            found = f"{x.dtype}, {x.layout}" if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"x is {found}; accepted: a dense floating-point tensor")
+        if not dense(x) or not x.dtype.is_floating_point:
+            raise TypeError(f"x is {sort_of(x)}; accepted: a dense floating-point tensor")
         if x.device != self.o_proj.weight.device:
             raise ValueError(f"x is on {x.device}; accepted: {self.o_proj.weight.device}, where the layer is")
         check_state("cache", cache, MixerCache)
         if x.dim() != 3 or x.shape[2] != self.config.hidden_size:
             raise ValueError(f"x has shape {list(x.shape)}; accepted: [B, T, {self.config.hidden_size}]")
+        weights = self.o_proj.weight.dtype
+        if x.dtype != weights and weights.is_floating_point and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(
+                f"x is {sort_of(x)}; accepted: the layer's {sort_of(self.o_proj.weight)}, or any under autocast"
+            )
         check_boundaries(cu_seqlens, None, x.shape[0], x.device)
         check_contents(None, None, cu_seqlens, None, x.shape[1], check_values=None)
         if cache is not None and cache.sequences != x.shape[0]:

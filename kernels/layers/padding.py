@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arguments.axes import dense, sort_of
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Packing:
@@ -26,9 +28,8 @@ def make_packing(mask: Tensor, batch: int, length: int) -> Packing:
 
     Padding may be anywhere. Raises TypeError and ValueError for what is no such mask.
     """
-    if not isinstance(mask, Tensor) or mask.dtype.is_complex or mask.layout != torch.strided:
-        found = f"{mask.dtype}, {mask.layout}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"mask is {found}; accepted: a tensor of booleans or numbers")
+    if not dense(mask) or mask.dtype.is_complex:
+        raise TypeError(f"mask is {sort_of(mask)}; accepted: a dense tensor of booleans or numbers")
     if mask.is_meta:
         raise ValueError("mask is on meta; accepted: a mask with contents, which say where the tokens are")
     if mask.dim() != 2 or mask.shape[0] != batch or mask.shape[1] < length:

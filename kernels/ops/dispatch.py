@@ -63,7 +63,7 @@ def choose_config(
         varlen=packed,
         state=states,
         l2norm=l2norm,
-        gate=gate,
+        gate_in_kernel=gate,
         triton=triton.__version__,
     )
     if op == "chunk_fwd" and variant not in (None, variant_of(answer.config)):

@@ -54,6 +54,7 @@ def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[s
     if not choices:
         return None
     worst, _, config, need = min(choices, key=lambda choice: choice[:3])
+    passed_under, passed_on = _passed(config, places)
     gates = [evidence.gate(key, config, costs[config].record.triton) for _, evidence, key, costs in places]
     gate, verdict = max(gates, key=lambda gate: ("device", "compiled", "interpreter", "owed").index(gate[0]))
     return TableEntry(
@@ -65,7 +66,20 @@ def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[s
         verdict=verdict,
         resources=need,
         neighbour_loss=worst,
+        passed_under=passed_under,
+        passed_on=passed_on,
     )
+
+
+def _passed(config: str, places: list[_Place]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Versions of Triton and architectures: what each version makes of a configuration for each of them was run, and passed."""
+    ran: dict[str, set[str]] = {}
+    for gpu, evidence, key, _ in places:
+        under = set(evidence.passed_under(key, config))
+        ran[gpu.arch] = ran.get(gpu.arch, under) & under
+    ran = {arch: versions for arch, versions in ran.items() if versions}
+    everywhere = set.intersection(*ran.values()) if ran else set()
+    return tuple(sorted(everywhere)), tuple(sorted(ran)) if everywhere else ()
 
 
 def _is_nvidia(gpu: Gpu) -> bool:

@@ -35,8 +35,10 @@ class Cost:
 Kernels = Callable[[Key, str], str]
 """The digest of the kernels that a configuration launches for a key, as `kernel_digest` gives it."""
 
-TIE = 0.01
-"""Times this close, as a fraction, are the same time: the configuration with the fewest registers is taken."""
+TIE = 0.005
+"""Measured times this close, as a fraction, are the same time: the configuration with the fewest registers is taken."""
+PREDICTED_TIE = 0.01
+"""And predicted ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,8 @@ def weigh(records: Iterable[Record], kernels: Kernels) -> Evidence:
 def fastest(costs: Mapping[str, Cost]) -> Cost:
     """The best of one or more costs; of those that tie with it, the one with the fewest registers."""
     least = min(cost.milliseconds for cost in costs.values())
-    tied = (cost for cost in costs.values() if cost.milliseconds <= least * (1 + TIE))
+    tie = TIE if all(isinstance(cost.record, Measured) for cost in costs.values()) else PREDICTED_TIE
+    tied = (cost for cost in costs.values() if cost.milliseconds <= least * (1 + tie))
     return min(tied, key=lambda cost: (cost.resources.registers, cost.milliseconds, cost.config))
 
 

@@ -27,7 +27,8 @@ class TableEntry:
     gate, verdict: where it was verified, and the digest of that record ("" while owed).
     measurement: digest of the record with the raw samples, "" if it was never timed; A and B have one.
     triton, driver: versions it was compiled with and timed under ("" if there was no driver).
-    passed_under: versions of Triton whose programs of it passed the gate on compiled code.
+    passed_under: versions of Triton whose programs of it passed the gate on compiled code. passed_on: of what is safe everywhere,
+    the architectures that these programs were compiled for.
     milliseconds: the whole op, median of the samples, or for C what the cost model predicts; None if unknown.
     neighbour_loss: extra time, as a fraction, of using this configuration one bucket away instead of the best one
     there.
@@ -50,6 +51,7 @@ class TableEntry:
     neighbour_loss: float | None = None
     default_loss: float | None = None
     passed_under: tuple[str, ...] = ()
+    passed_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         key = self.key
@@ -63,6 +65,10 @@ class TableEntry:
         if self.tier in ("A", "B") and self.gate not in ("device", "failed"):
             raise ValueError(
                 f"tier {self.tier!r} with gate {self.gate!r}: what was timed was verified on the device first"
+            )
+        if self.passed_on and self.tier != "portfolio":
+            raise ValueError(
+                f"tier {self.tier!r} with passed_on {self.passed_on!r}: what is for one GPU is of its architecture"
             )
         if (self.gate == "owed") == bool(self.verdict):
             raise ValueError(f"gate {self.gate!r} with verdict {self.verdict!r}: there is a verdict unless it is owed")
@@ -83,7 +89,8 @@ def entry_to_json(entry: TableEntry) -> dict[str, Any]:
         "neighbour_loss": entry.neighbour_loss,
         "default_loss": entry.default_loss,
     }
-    return line | {"passed_under": list(entry.passed_under)} if entry.passed_under else line
+    passed = {"passed_under": list(entry.passed_under), "passed_on": list(entry.passed_on)}
+    return line | {name: found for name, found in passed.items() if found}
 
 
 def entry_from_json(fields: Fields) -> TableEntry:
@@ -102,8 +109,9 @@ def entry_from_json(fields: Fields) -> TableEntry:
         "milliseconds": fields.number_or_null("milliseconds"),
         "neighbour_loss": fields.number_or_null("neighbour_loss"),
         "default_loss": fields.number_or_null("default_loss"),
-        # Tables from before the gate on compiled code do not have it.
+        # Left out where there are none, as in tables from before the gate on compiled code.
         "passed_under": fields.texts("passed_under", NAME) if "passed_under" in fields.names else (),
+        "passed_on": fields.texts("passed_on", NAME) if "passed_on" in fields.names else (),
     }
     fields.end()
     return fields.made(TableEntry, key=key, **values)

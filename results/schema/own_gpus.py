@@ -17,7 +17,9 @@ def read_own(path: Path) -> list[Fields]:
 
     try:
         document = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise TableError(f"{path}: nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
         raise TableError(f"{path}: not valid TOML: {error}") from None
     if unknown := sorted(set(document) - {"gpus", "architectures", "sources"}):
         raise TableError(f"{path}: unknown table [{unknown[0]}]; accepted: gpus, architectures, sources")

@@ -39,7 +39,9 @@ def parse(text: str, where: str) -> Any:
 
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise TableError(f"{where}: nested too deeply") from None
+    except ValueError as error:
         raise TableError(f"{where}: not valid JSON: {error}") from None
 
 

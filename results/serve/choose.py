@@ -12,6 +12,7 @@ from ..schema.entry import TIERS, TableEntry, Tier
 from ..schema.gpus import Gpu, excess
 from ..schema.key import Key
 from ..schema.table import Table
+from .expected_loss import expected
 
 MinGate = Literal["interpreter", "compiled", "device"]
 """The least that an entry of tier C must have passed."""
@@ -43,7 +44,8 @@ class Answer:
     tier: of the entry for this very call, so one that was timed elsewhere counts as B; "default" where there is no
     entry.
     source: which step found it. reason: that in a sentence. entry: None for the default.
-    expected_loss: extra time, as a fraction, against the best configuration, where that is known.
+    expected_loss: extra time, as a fraction, against the best configuration, where that is known: as timed or, of an entry that
+    never was, as `expected_loss.expected` makes of what was predicted.
     left: points that a budget left uncompiled where the entry was chosen: something better may be among them.
     """
 
@@ -118,8 +120,7 @@ def choose(
             + _partly(left),
             entry=entry,
             left=left,
-            # What was measured is the loss one step away.
-            expected_loss=(None if left else 0.0) if not distance else entry.neighbour_loss if distance == 1 else None,
+            expected_loss=None if left and not distance else _loss_at(entry, distance),
         )
     related = list(_usable(query, relatives(), refused, skipped, same_gpu=False))
     if related:
@@ -139,9 +140,9 @@ def choose(
             config=entry.config,
             tier="portfolio",
             source="portfolio",
-            reason=f"{asked}: no entry{_why(skipped)}; this one is safe on every GPU",
+            reason=f"{asked}: no entry{_why(skipped)}; this one fits every known GPU",
             entry=entry,
-            expected_loss=entry.neighbour_loss,
+            expected_loss=_loss_at(entry, 1),
         )
     return Answer(
         config=default_config(query.key.op, query.key.dtype, query.key.K),
@@ -203,8 +204,7 @@ def _tier(query: Query, entry: TableEntry, *, same_gpu: bool) -> Tier:
 
 def _trusted(query: Query, entry: TableEntry, *, same_gpu: bool) -> bool:
     if entry.tier == "portfolio":
-        # What is safe everywhere ran somewhere; otherwise it is a tier C entry by another name.
-        return entry.gate == "device" or query.min_tier == "C"
+        return _timed(entry) or query.min_tier == "C"
     return TIERS.index(_tier(query, entry, same_gpu=same_gpu)) <= TIERS.index(query.min_tier)
 
 
@@ -212,9 +212,12 @@ def _gated(query: Query, entry: TableEntry) -> bool:
     """Whether an entry that was never timed has passed the gate that is asked for."""
     if entry.gate == "device" or query.min_gate == "interpreter":
         return True
-    # An entry for every GPU is of no architecture, and its programs were run for none.
-    compiled = query.min_gate == "compiled" and entry.tier != "portfolio"
-    return compiled and entry.gate == "compiled" and (query.triton or entry.triton) in entry.passed_under
+    if query.min_gate != "compiled" or entry.gate != "compiled":
+        return False
+    if entry.tier == "portfolio":
+        # It was compiled with no one Triton, and for the architectures that it names.
+        return query.gpu.arch in entry.passed_on and (not query.triton or query.triton in entry.passed_under)
+    return (query.triton or entry.triton) in entry.passed_under
 
 
 def _ungated(query: Query) -> str:
@@ -224,10 +227,21 @@ def _ungated(query: Query) -> str:
     return f"not verified as compiled{under}"
 
 
+def _loss_at(entry: TableEntry, distance: int) -> float | None:
+    """What an entry costs so many steps away from its bucket, as it was timed or predicted; None where neither is known."""
+    loss = 0.0 if not distance else entry.neighbour_loss if distance == 1 else None
+    return loss if _timed(entry) else expected(loss)
+
+
+def _timed(entry: TableEntry) -> bool:
+    """Whether its losses are of times. What is safe everywhere was timed where it was judged on a device."""
+    return entry.tier == "A" or (entry.tier == "portfolio" and entry.gate == "device")
+
+
 def _default_loss(query: Query, index: TableIndex) -> float | None:
     """What the nearest entry, of whatever tier, knows of the loss of the safe default."""
     known = [
-        (steps(entry.key, query.key), entry.default_loss)
+        (steps(entry.key, query.key), entry.default_loss if _timed(entry) else expected(entry.default_loss))
         for _, entry in index.entries.get(_subject(query.key), ())
         if entry.kernel == _kernel(query, entry.config) and entry.default_loss is not None
     ]

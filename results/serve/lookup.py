@@ -29,7 +29,7 @@ def lookup(
     varlen: bool = False,
     state: bool = False,
     l2norm: bool = False,
-    gate: bool = False,
+    gate_in_kernel: bool = False,
     min_tier: Literal["A", "B", "C"] = "C",
     min_gate: Literal["interpreter", "compiled", "device"] = "compiled",
     triton: str | None = None,
@@ -43,10 +43,11 @@ def lookup(
     tokens: of the longest sequence. heads: sequences times value heads. Both None: the answer ignores batch and length.
     gpu: a slug ("h100-sxm"), a name that a device gives itself, or an architecture ("sm_90"); the safe default for any
     other. varlen: packed sequences. state: with an initial state.
-    l2norm, gate: q and k are normalised, the decay gate is activated, in the op.
+    l2norm, gate_in_kernel: q and k are normalised, the decay gate is activated, in the op (options "l2norm" and "gate" of a key).
     min_tier: A, B or C; C was only compiled for this GPU, and never timed on one.
-    min_gate: what an entry of tier C must have passed: "compiled", its programs ran without a fault on a CPU, as the caller's
-    Triton makes them (the entry's own where triton is None); "device"; or "interpreter", which knows nothing of the compiler.
+    min_gate: the check that an entry of tier C must have passed (no gate of a model): "compiled", its programs ran without a
+    fault on a CPU, as the caller's Triton makes them (the entry's own where triton is None); "device"; or "interpreter", which
+    knows nothing of the compiler.
     triton, driver: versions in use; entries timed under others count as tier B.
     kernel_digest: of the kernels that will be launched, if these are not the ones of this package.
     tables: a folder or file to look into first; then DELTAPROOF_TABLES, the user's tables and those that ship.
@@ -58,9 +59,9 @@ def lookup(
     """
     # What is seldom given makes the key longer, and with it a hit slower.
     query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, min_gate, triton, driver)
-    plain = varlen is False and state is False and l2norm is False and gate is False
+    plain = varlen is False and state is False and l2norm is False and gate_in_kernel is False
     if not plain or kernel_digest is not None or tables is not None:
-        query = (*query, varlen, state, l2norm, gate, kernel_digest, tables)
+        query = (*query, varlen, state, l2norm, gate_in_kernel, kernel_digest, tables)
     try:
         return _ANSWERS[query]
     except (KeyError, TypeError):  # TypeError: what cannot be hashed makes no sense, and answer_query says which it is

@@ -42,7 +42,7 @@ def answer_query(
     varlen: bool = False,
     state: bool = False,
     l2norm: bool = False,
-    gate: bool = False,
+    gate_in_kernel: bool = False,
     kernel_digest: str | None = None,
     tables: str | os.PathLike[str] | None = None,
 ) -> Answer:
@@ -56,7 +56,8 @@ def answer_query(
             continue
         if type(size) is not int or not least <= size <= LARGEST_BUCKET:
             raise ValueError(f"{name}={size!r}; accepted: integers of {least} or more, {LARGEST_BUCKET} at most")
-    for name, chosen in (("varlen", varlen), ("state", state), ("l2norm", l2norm), ("gate", gate)):
+    flags = {"varlen": varlen, "state": state, "l2norm": l2norm, "gate_in_kernel": gate_in_kernel}
+    for name, chosen in flags.items():
         if type(chosen) is not bool:
             raise ValueError(f"{name}={chosen!r}; accepted: True or False")
     for name, version in (("triton", triton), ("driver", driver)):
@@ -72,14 +73,13 @@ def answer_query(
         if rule not in RULES:
             raise ValueError(f"rule={rule!r}; accepted: {', '.join(RULES)}, or any other with its kernel_digest")
     device = _device(gpu)
-    wanted = (varlen, state, l2norm, gate)
     key = Key(
         op=op,
         rule=rule,
         dtype=dtype,
         K=K,
         V=V,
-        options=tuple(name for name, chosen in zip(OPTIONS, wanted, strict=True) if chosen),
+        options=tuple(name for name, chosen in zip(OPTIONS, flags.values(), strict=True) if chosen),
         tokens=bucket(REFERENCE[0] if tokens is None else tokens),
         heads=bucket(REFERENCE[1] if heads is None else heads),
     )

@@ -17,7 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from deltaproof.autotune.bench.bench_model import bench_model
+from deltaproof.autotune.bench.cost_model import bench_model
 from deltaproof.autotune.bench.gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
 from deltaproof.autotune.bench.landscape import read_landscape
 from deltaproof.autotune.cli.app import app
@@ -115,6 +115,8 @@ def test_the_model_chooses_well_on_the_sample(sample: Path, cache: Cache):
     assert model["top3"] >= 0.985
     assert model["rank_correlation"] >= 0.9
     assert 0.7 < model["predicted_over_measured"] < 1.4
+    for loss in scores["losses"].values():
+        assert loss["real"] < loss["expected"] + 0.05 and loss["within"] > 0.8
     for other in (scores["random"], scores["best_fixed"]):
         assert other["worst_tenth"] <= other["first"] <= other["top3"] <= 1
         assert model["evaluations"] <= other["evaluations"]

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.autotune.bench.bench_search import OURS, Runs, bench, judged, summary
+from deltaproof.autotune.bench.choice import choices
 from deltaproof.autotune.bench.contestants import contestants
+from deltaproof.autotune.bench.searches import OURS, Runs, bench, judged, summary
 from deltaproof.autotune.bench.spaces import read_spaces
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.stage import Progress
@@ -168,3 +169,27 @@ def test_the_command_writes_json_and_a_plot(folder: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert set(json.loads(out.read_text())["landscapes"]) == {"made_up"}
     assert plot.read_text().startswith("<?xml")
+
+
+def with_repeats(noise: float) -> dict:
+    """The same landscape, each time recorded 16 times, by a normal distribution that wide."""
+    content = cache()
+    chance = random.Random(0)
+    for row in content["cache"].values():
+        if isinstance(row["time"], float):
+            row["times"] = [row["time"] * chance.gauss(1, noise) for _ in range(16)]
+    return content
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_the_finals_lose_less_than_half_a_percent_whatever_the_noise(tmp_path: Path, noise: float):
+    path = tmp_path / "noisy.json"
+    path.write_text(json.dumps(with_repeats(noise)))
+    (losses,) = choices(path, range(4)).values()
+    assert losses["finals"]["mean"] < 0.005
+    if noise:
+        assert losses["finals"]["mean"] < losses["one sample"]["mean"]
+
+
+def test_of_a_recording_without_repeats_no_choice_is_judged(folder: Path):
+    assert choices(folder / "made_up.json.gz", range(2)) == {}

@@ -132,7 +132,7 @@ def test_on_the_gpu_times_only_warn(timed: Ledger, monkeypatch: pytest.MonkeyPat
     lines, holds = checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)
     assert holds
     assert any("c32: 5 ms, +400.0% of what it was" in line for line in lines)
-    assert "1 of 1 canaries changed" in lines[-1]
+    assert "1 of 1 re-tested entries changed" in lines[-1]
     assert answers(timed) == before
     now["c32"] = 1.01
     assert "unchanged" in checking.check_table(timed, H100, lambda target: DEVICE, forced=False, jobs=1)[0][-1]

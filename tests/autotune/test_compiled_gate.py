@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.autotune import gate as compiled_gate
+from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates import running
-from deltaproof.autotune.records import ledger, to_records
+from deltaproof.autotune.records import findings, ledger
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated
 from deltaproof.specs.gpus import gpu
@@ -104,7 +104,7 @@ def test_another_triton_adds_its_verdicts_and_takes_none_away(tmp_path: Path, mo
     )
 
     def gated_under(version: str, *failing: str):
-        for module in (compiled_gate, to_records):
+        for module in (compiled_gate, findings):
             monkeypatch.setattr(module, "triton_version", lambda: version)
         monkeypatch.setattr(
             compiled_gate,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.autotune import gate as compiled_gate
+from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import rekey, tune
 from deltaproof.autotune.check import check_table
 from deltaproof.autotune.compile.cache import Cache

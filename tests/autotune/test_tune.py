@@ -13,7 +13,7 @@ from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.stage import CompiledPoints
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.records import to_records
+from deltaproof.autotune.records import findings
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.reports.page import page
 from deltaproof.autotune.space.points import breadth_first, points_of
@@ -119,7 +119,7 @@ def test_the_table_is_that_of_the_last_run_whatever_came_before(run, tmp_path: P
 
     before = first.table_path.read_bytes()
     with monkeypatch.context() as another:
-        another.setattr(to_records, "triton_version", lambda: "99.0")
+        another.setattr(findings, "triton_version", lambda: "99.0")
         another.setattr(tune, "compile_points", compile_less)
         second = tune.tune(first.request, tune.Hooks())
         assert not second.failed

@@ -118,8 +118,9 @@ def measured() -> dict[str, Any]:
     ("kind", "fields", "said"),
     [
         ("estimated", {"config": "c64,nonsense=1"}, "nonsense"),
-        ("estimated", {"config": "64"}, "is written 'c64'"),
-        ("estimated", {"config": "-"}, "not a launch configuration"),
+        ("estimated", {"config": "64"}, "it begins with the chunk size"),
+        ("estimated", {"config": "c64,states=32x8x1"}, "is written 'c64'"),
+        ("estimated", {"config": "-"}, "not the token of a launch configuration"),
         ("estimated", {"rule": "made_up"}, "'made_up'"),
         ("estimated", {"milliseconds": 0}, "0 ms"),
         ("gated", {"config": "c64,scores=1x1x1"}, "at least 16"),

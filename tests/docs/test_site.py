@@ -51,6 +51,12 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_is_installed_from_where_it_is_not(page: Path):
+    """No package index has deltaproof: a page installs it from a clone or an address."""
+    assert not re.search(r"pip install (-\S+ )*deltaproof(?! @)", page.read_text())
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path):
     text = re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
     for target in re.findall(r"\]\(([^)\s]+)\)", text):

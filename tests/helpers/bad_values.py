@@ -48,6 +48,7 @@ def bad_tensors(right: Tensor) -> Iterator[tuple[str, Any]]:
     yield "int8", right.to(torch.int8)
     yield "on meta", right.to("meta")
     yield "sparse", right.to_sparse()
+    yield "nested", torch.nested.nested_tensor([right])
     yield "numpy", right.detach().numpy()
     yield "a list", right.tolist()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from deltaproof.kernels import chunk_indices, decode, fla_names, gated_delta_rule, relatives, rules
+from deltaproof.kernels import LaunchConfig, Tile, chunk_indices, decode, fla_names, gated_delta_rule, relatives, rules
 from deltaproof.kernels.layers import Carve, GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, MixerConfig
 from deltaproof.results import lookup
 from tests.helpers.bad_values import bad_arguments
@@ -64,6 +64,9 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         lookup,
         {"op": "chunk_fwd", "rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"},
     ),
+    "Tile": (Tile, {"block": 32}),
+    "LaunchConfig": (LaunchConfig, {"chunk_size": 64}),
+    "LaunchConfig.parse": (LaunchConfig.parse, {"token": "c64,states=64x4x2"}),
     "MixerConfig": (MixerConfig, {"hidden_size": 8, "num_heads": 2, "head_dim": 4}),
     **{kind.__name__: (kind, {"config": MixerConfig(hidden_size=8, num_heads=2, head_dim=4)})
        for kind in (GatedDeltaNet2, KimiDeltaAttention, GatedDeltaNet, Carve)},

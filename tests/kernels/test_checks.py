@@ -113,7 +113,11 @@ def positive(x: torch.Tensor) -> torch.Tensor:
 BAD: dict[str, tuple[Callable[[], dict[str, Any]], type[Exception], str]] = {
     "list": (lambda: spoiled("q", torch.Tensor.tolist), TypeError, r"q is a list; accepted: a torch.Tensor"),
     "gate list": (lambda: spoiled("b", torch.Tensor.tolist), TypeError, r"b is a list; accepted: .* or None"),
-    "sparse": (lambda: spoiled("v", torch.Tensor.to_sparse), TypeError, r"v has layout"),
+    "sparse": (
+        lambda: spoiled("v", torch.Tensor.to_sparse),
+        TypeError,
+        r"v is torch.sparse_coo; accepted: dense tensors",
+    ),
     "integers": (lambda: spoiled("q", torch.Tensor.int), TypeError, r"q has dtype int32; accepted: float32, bfloat16"),
     "fp64": (lambda: spoiled("q", torch.Tensor.double), TypeError, r"q has dtype float64"),
     "mixed dtypes": (lambda: spoiled("k", torch.Tensor.bfloat16), TypeError, r"k has dtype bfloat16.*float32"),
@@ -153,7 +157,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], type[Exception], str]] = {
     "cu_seqlens float": (
         lambda: spoiled("cu_seqlens", lambda x: x.float(), lambda: packed(0, 2, 5)),
         TypeError,
-        r"cu_seqlens has dtype float32; accepted: int32 or int64",
+        r"cu_seqlens is float32; accepted: a dense int32 or int64",
     ),
     "cu_seqlens empty": (lambda: packed(0), ValueError, r"cu_seqlens has shape \[1\]; accepted: \[N \+ 1\]"),
     "cu_seqlens start": (

@@ -228,6 +228,9 @@ def test_the_output_gate_can_be_left_out_or_changed():
         (lambda: KimiDeltaAttention(MixerConfig(**SMALL), lower_bound=1.0), "lower_bound is 1.0; accepted: a negative"),
         (lambda: Carve(MixerConfig(**SMALL), rank=0), "rank is 0"),
         (lambda: build("gdn")(torch.zeros(1, 2, 5)), r"x has shape \[1, 2, 5\]; accepted: \[B, T, 12\]"),
+        (lambda: build("gdn")(inputs().half()), "x is float16; accepted: the layer's float64, or any under autocast"),
+        (lambda: MixerConfig(head_dim=300), "head_dim is 300; accepted: at most 256"),
+        (lambda: MixerConfig(head_dim=256, head_v_dim=512), "head_v_dim is 512; accepted: at most 256"),
         (lambda: build("gdn")(inputs(), mask=torch.ones(2, 4)), r"mask has shape \[2, 4\]; accepted: \[2, 11\]"),
         (lambda: build("gdn")(inputs(), cu_seqlens=torch.tensor([0, 11])), "cu_seqlens is given for a batch of 2 rows"),
         (
@@ -242,7 +245,7 @@ def test_the_output_gate_can_be_left_out_or_changed():
     ],
 )
 def test_bad_input_is_refused_in_one_line(wrong, says: str):
-    with pytest.raises(ValueError, match=says) as error:
+    with pytest.raises((ValueError, TypeError), match=says) as error:
         wrong()
     assert "\n" not in str(error.value)
 

@@ -31,19 +31,23 @@ def test_the_module_answers_as_lookup_does(make, places):
         make.entry("B", config="c64", heads=64, options=("varlen",)),
         make.entry("A", config="c128", tokens=64, gate="failed"),
         make.entry("C", config="c32,solver=tf32x3", op="chunk_train"),
+        make.entry(
+            "C", config="c64,states=16x4x2", op="recurrent", gate="compiled", triton="3.7.1", passed_under=("3.7.1",)
+        ),
     ]
     folder = places(*entries)
     exported = module(to_python(make_table(resolve("H100"), entries)))
     assert (exported["GPU"], exported["ARCH"]) == ("h100-sxm", "sm_90")
     grid = product(
         ("chunk_fwd", "chunk_train", "recurrent"), (("bf16", 128), ("fp32", 128), ("fp32", 256)),
-        (0, 1, 64, 100, 1000, 3000, 8192, 100_000), (1, 16, 64), (False, True), ("A", "B", "C"),
+        (0, 64, 1000, 3000, 8192, 100_000), (1, 16, 64), (False, True),
+        ({}, {"min_tier": "A"}, {"min_tier": "B"}, {"min_gate": "interpreter"}, {"triton": "3.7.1"}, {"triton": "3.9.0"}),
     )  # fmt: skip
-    for op, (dtype, K), tokens, heads, varlen, tier in grid:
-        call = {"rule": "gdn2", "dtype": dtype, "K": K, "V": 128, "tokens": tokens, "heads": heads, "min_tier": tier}
-        ours = lookup(
-            op, **call, min_gate="interpreter", gpu="h100", varlen=varlen, kernel_digest=make.KERNEL, tables=folder
-        )
+    for op, (dtype, K), tokens, heads, varlen, asked in grid:
+        call = {"rule": "gdn2", "dtype": dtype, "K": K, "V": 128, "tokens": tokens, "heads": heads, **asked}
+        ours = lookup(op, **call, gpu="h100", varlen=varlen, kernel_digest=make.KERNEL, tables=folder)
+        if ours.tier == "B" and asked.get("triton"):
+            continue  # what was timed under another version is no longer A to us; the module does not know
         theirs = exported["lookup"](op, **call, options=("varlen",) if varlen else ())
         assert theirs == (ours.config, ours.tier)
     with pytest.raises(ValueError, match="min_tier"):

@@ -14,6 +14,7 @@ from deltaproof.results.schema.default import default_config
 from deltaproof.results.schema.gpus import Resources
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import Left, Refused
+from deltaproof.results.serve.expected_loss import expected
 from deltaproof.results.serve.lookup import _ANSWERS, lookup
 from deltaproof.specs.rule import RULES
 
@@ -50,10 +51,23 @@ def test_else_the_nearest_one_within_the_bound(make, places, ask):
     assert ask(tokens=4096, heads=128).source == "default"
 
 
+@pytest.mark.parametrize("predicted", [0.0, 0.1, 0.5, 3.0])
+def test_what_was_only_predicted_is_never_said_to_cost_nothing(make, places, ask, predicted: float):
+    """The loss that a lookup tells of an untimed entry is the recorded one of choices that were predicted to cost as much."""
+    losses = {"neighbour_loss": predicted, "default_loss": predicted}
+    places(make.entry("C", config="c32", gate="compiled", triton="3.7.1", passed_under=("3.7.1",), **losses))
+    own, near = ask(), ask(tokens=16384)
+    assert (own.source, near.source) == ("exact", "nearest")
+    assert 0 < own.expected_loss <= near.expected_loss
+    assert near.expected_loss == expected(predicted) == ask(min_tier="A").expected_loss
+    places(make.entry(config="c32", neighbour_loss=predicted))
+    assert (ask().expected_loss, ask(tokens=16384).expected_loss) == (0.0, predicted)
+
+
 def test_an_option_is_a_step_too(make, places, ask):
     places(make.entry(config="c32"), make.entry(config="c16", options=("varlen", "state")))
     assert ask(varlen=True, state=True).config == "c16"
-    assert ask(gate=True).config == "c32"
+    assert ask(gate_in_kernel=True).config == "c32"
     assert ask(varlen=True, state=True, l2norm=True).config == "c16"
 
 
@@ -64,7 +78,7 @@ def test_what_was_only_seen_by_the_interpreter_must_be_asked_for(make, places, a
     anything = ask(min_gate="interpreter")
     assert (anything.config, anything.tier) == ("c32", "C")
     refused = ask(min_tier="A")
-    assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", 0.5)
+    assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", expected(0.5))
     assert "2 below tier A" in refused.reason
     assert "; min_tier='B' would serve c16; " in refused.reason
     places(make.entry("C", config="c32"), make.entry("C", config="c16", tokens=4096))
@@ -159,6 +173,14 @@ def test_else_what_is_safe_everywhere(make, places, ask):
     places(make.entry("portfolio", config="c32"), gpu=None)
     assert ask().source == "default"
     assert ask(min_gate="interpreter").source == "portfolio"
+
+
+def test_what_is_safe_everywhere_is_served_where_its_programs_ran(make, places, ask):
+    ran = {"gate": "compiled", "passed_under": ("3.7.1",), "passed_on": ("sm_80", "sm_90")}
+    places(make.entry("portfolio", config="c32", **ran), gpu=None)
+    assert ask().source == ask(triton="3.7.1").source == ask(gpu="A100").source == "portfolio"
+    assert ask(triton="3.8.0").source == ask(gpu="L40S").source == ask(min_gate="device").source == "default"
+    assert ask(gpu="L40S", min_gate="interpreter").source == "portfolio"
 
 
 def test_batch_and_length_can_be_ignored(make, places, ask):

@@ -156,7 +156,7 @@ def test_null_is_no_number_of_resources(text: str):
         (lambda text: text.replace("null", "1e999"), "a number of 0 or more"),
         (lambda text: text.replace("null", "9" * 5000), "digits"),
         (lambda text: text + "{}", "Extra data"),
-        (lambda text: "[" * 100_000, "recursion"),
+        (lambda text: "[" * 100_000, "nested too deeply"),
         (lambda text: "null", "expected an object"),
         (lambda text: "", "Expecting value"),
         (lambda text: "import os; os.abort()", "Expecting value"),

@@ -60,7 +60,9 @@ def test_a_rule_that_arguments_leave_open_may_be_declared():
         ("fast", "'fast' cannot be declared; accepted: forward_only"),
         ("recurrent=maybe", "accepted: yes, no"),
         ("dtypes=fp8", "dtypes has 'fp8'; accepted: fp32, bf16, fp16"),
-        ("max_channels=none", "a number of at least 1"),
+        ("max_channels=none", "a whole number from 1 to 999999"),
+        (f"min_channels={'9' * 5000}", "a whole number from 1 to 999999"),
+        ("recurrent=no,recurrent", "recurrent is declared twice"),
         ("chunk_sizes=64", "has no argument chunk_size"),
     ],
 )

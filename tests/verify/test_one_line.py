@@ -54,6 +54,7 @@ REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
         (autotune, ["--nope"], ["autotune", "--nope"]),
         (autotune, ["--gpu"], ["--gpu"]),
         (autotune, ["--gpu", "H100", "--mode", "guess"], ["guess", "measure"]),
+        (autotune, ["--gpu", "H100", "--budget", "0"], ["--budget", "more than 0"]),
         (autotune, ["report"], ["autotune report", "--gpu"]),
         (autotune, ["space", "--dim", "wide"], ["--dim"]),
         (autotune, ["export", "--to", "x", "--gpu", "H100", "--out", "out"], ["fla", "t4"]),
@@ -108,6 +109,15 @@ def test_a_file_that_is_no_report_is_one_line(app: typer.Typer, command: list[st
     assert done.exit_code == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "deep.json" in done.stderr
+
+
+def test_a_disk_without_room_for_what_is_printed_is_one_line():
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".import")}
+    command = [sys.executable, "-m", "deltaproof.verify", "list"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "verify: No space left on device: what was to be printed is lost\n"
 
 
 def test_help_and_no_arguments_are_still_answered_in_full():

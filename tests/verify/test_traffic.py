@@ -75,7 +75,7 @@ def test_a_step_of_training_moves_no_more_than_written_down(tmp_path: Path):
         (("--rule", "nonsense"), "unknown rule 'nonsense'"),
         (("--dtype", "fp8"), "--dtype is 'fp8'"),
         (("--options", "fast"), "--options is 'fast'"),
-        (("--config", "x64"), "not a launch configuration"),
+        (("--config", "x64"), "not the token of a launch configuration"),
         (("--kernel", "nothing"), "nothing to count"),
         (("--target", "nobody"), "unknown target 'nobody'"),
     ],

@@ -52,17 +52,17 @@ def every(version: VersionOption = False) -> None:
     """Options that stand before a subcommand."""
 
 
-app.command("all", epilog=EXAMPLES)(judge_all)
-app.command("list")(list_everything)
-app.command("replay")(replay)
-app.command("report")(report)
-app.command("calibrate")(calibrate)
-app.command("mutants")(mutants)
-app.command("explain")(explain)
-app.command("bytes", epilog=BYTES_EXAMPLES)(count_bytes)
-app.command("claims")(claims)
-app.command("compile", epilog=COMPILE_EXAMPLES)(compile_all)
-app.command("launch", epilog=LAUNCH_EXAMPLES)(launch)
+app.command("all", short_help="Judge every kernel by every property.", epilog=EXAMPLES)(judge_all)
+app.command("list", short_help="What there is to judge, and to judge it by.")(list_everything)
+app.command("replay", short_help="Run one case again, or a report's counterexamples.")(replay)
+app.command("report", short_help="Show a JSON report again, in any format.")(report)
+app.command("calibrate", short_help="Set or check the threshold of error budgets.")(calibrate)
+app.command("mutants", short_help="Plant faults, and see what finds them.")(mutants)
+app.command("explain", short_help="Where a problem's error budget comes from.")(explain)
+app.command("bytes", short_help="Count what kernels read and write.", epilog=BYTES_EXAMPLES)(count_bytes)
+app.command("claims", short_help="Run the papers' claims as experiments.")(claims)
+app.command("compile", short_help="Compile for GPUs that are not here.", epilog=COMPILE_EXAMPLES)(compile_all)
+app.command("launch", short_help="Run any Triton code as compiled, on the CPU.", epilog=LAUNCH_EXAMPLES)(launch)
 
 
 def main() -> None:

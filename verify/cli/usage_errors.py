@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -12,7 +14,9 @@ from typer.core import TyperGroup
 
 from ..process.signals import remembered
 
-INTERRUPTED = 130
+FAILED, INTERRUPTED = 1, 130
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Of a disk that standard output goes to."""
 _LONG = re.compile(r"\S{200,}")
 
 
@@ -64,6 +68,12 @@ class OneLineGroup(TyperGroup):
                 message = one_line(error.format_message()).rstrip(".").replace(": Value error, ", ": ")
                 print(f"{command}: {message}; see {command} --help", file=sys.stderr)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            with suppress(OSError):
+                print(f"{prog_name or self.name}: {error.strerror}: what was to be printed is lost", file=sys.stderr)
+            _exit(FAILED)
         # A command that raises Exit gives its code here, one that returns gives None.
         _exit(code if isinstance(code, int) else 0)
 

@@ -12,6 +12,7 @@ from ...kernels.configs.launch_config import LaunchConfig, kernel_of
 from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
 from ...kernels.registry import KERNELS
 from ...results.schema.default import default_config
+from ...results.schema.table import EVERYWHERE
 from ...results.serve.search_path import find_tables
 from ...specs.gpus import Architecture
 from ...specs.problem import Problem
@@ -99,7 +100,7 @@ def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
 def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
     """What the tables of a GPU serve for these subjects. Raises TableError for a table that is damaged."""
     served: dict[tuple[str, str, str, int, int], set[str]] = {}
-    for table in find_tables(slug):
+    for table in (*find_tables(slug), *find_tables(EVERYWHERE)):
         for entry in table.entries:
             key = entry.key
             kernel = kernel_of(key.op, entry.config)

@@ -88,7 +88,7 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
     with torch.set_grad_enabled(gradients):
         try:
             o, ht = kernel.run(**arguments(case, leaves))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise raised(kernel, "forward", error) from error
         outputs = {"o": o} | ({} if ht is None else {"ht": ht})
         check_forward(kernel, case.problem, made, outputs)
@@ -104,7 +104,7 @@ def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
                     [gradient for _, gradient in flowing],
                     allow_unused=True,
                 ) if flowing else [None] * len(wanted)  # fmt: skip
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise raised(kernel, "backward", error) from error
             for name, gradient in zip(wanted, pulled, strict=True):
                 if gradient is None and _is_zero(case.problem, name):
@@ -211,7 +211,7 @@ def _is_zero(problem: Problem, name: str) -> bool:
     return alone and (name in ("g", "A_log", "dt_bias") or (name == "b" and problem.rule.write != "tied"))
 
 
-def raised(kernel: Any, direction: str, error: Exception) -> KernelRaised:
+def raised(kernel: Any, direction: str, error: BaseException) -> KernelRaised:
     text = " ".join(str(error).split())
     kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
     if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around

@@ -43,7 +43,9 @@ def prepare(kernels: Mapping[str, Any], choice: MutantChoice) -> DrawnMutants:
     stages = sorted({mutant.stage for mutant in points})
     for stage in choice.stages:
         if stage not in stages:
-            raise ValueError(f"no stage {stage!r}; there are {', '.join(stages)}")
+            raise ValueError(
+                f"unknown stage {stage!r}; known: {', '.join(stages) or 'none, since no Triton kernel ran'}"
+            )
     points = [
         mutant
         for mutant in points

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
 from ...results.files.packaged import packaged
-from ...results.schema.table import Table, loads
+from ...results.schema.table import EVERYWHERE, Table, loads
 from ...specs.problem import Problem
 from ...specs.rule import NAMED, Rule
 from ..cases.case import Case
@@ -64,11 +64,13 @@ def _of(
 
 @lru_cache(maxsize=4)
 def served_configs(device: str) -> dict[tuple[str, str], dict[int, tuple[LaunchConfig, ...]]]:
-    """(kernel, rule) -> head dimension -> configurations in the packaged tables of this architecture, the most served first."""
+    """(kernel, rule) -> head dimension -> configurations that packaged tables serve on this architecture, most served first."""
     counts: dict[tuple[str, str], dict[int, Counter[str]]] = {}
     for table in _tables(device):
         for entry in table.entries:
             key = entry.key
+            if device not in (table.arch, *entry.passed_on):
+                continue
             where = counts.setdefault((kernel_of(key.op, entry.config), key.rule), {})
             if key.K == key.V:
                 where.setdefault(key.K, Counter())[entry.config] += 1
@@ -93,5 +95,6 @@ def _tables(device: str) -> tuple[Table, ...]:
     return tuple(
         table
         for path in sorted(packaged("tables").iterdir(), key=lambda path: path.name)
-        if path.name.endswith(".json") and (table := loads(path.read_text(encoding="utf-8"), path.name)).arch == device
+        if path.name.endswith(".json")
+        and ((table := loads(path.read_text(encoding="utf-8"), path.name)).arch == device or table.gpu == EVERYWHERE)
     )

@@ -40,7 +40,7 @@ def run(task: CellTask) -> Verdict:
     except DeviceLost:
         # At once, as destructors may hang; what the cell died of is said by the case on disk.
         os._exit(EXIT_CODE)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "error")
 
 

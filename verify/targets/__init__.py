@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -99,7 +99,7 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
         return find()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"target {name!r} cannot be imported: {error}") from None
-    except Exception as error:  # whatever a module of somebody else raises
+    except (Exception, SystemExit) as error:  # whatever a module of somebody else raises
         raise ValueError(f"target {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -108,8 +108,10 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
     if words and (isinstance(found, Target | Mapping) or not callable(found)):
         raise ValueError(f"target {name!r} is no function, of which alone something can be declared")
     if isinstance(found, Target):
+        _check(name, found.kernels)
         return found
-    if isinstance(found, Mapping) and found:
+    if isinstance(found, Mapping):
+        _check(name, found)
         return Target(name=name, kernels=found)
     if callable(found):
         from .function import of_function
@@ -118,3 +120,20 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
     raise ValueError(
         f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
     )
+
+
+def _check(name: str, kernels: Any) -> None:
+    """Raises ValueError for what is no mapping of names to kernels."""
+    from ...kernels.registry import Kernel
+
+    wanted = [one.name for one in fields(Kernel)]
+    if not isinstance(kernels, Mapping) or not kernels:
+        raise ValueError(f"target {name!r} holds no kernel; accepted: a mapping of names to kernels")
+    for key, kernel in kernels.items():
+        if not isinstance(key, str):
+            raise ValueError(f"target {name!r} names a kernel {key!r}; accepted: text")
+        if missing := [word for word in wanted if not hasattr(kernel, word)]:
+            raise ValueError(
+                f"target {name!r}: {key!r} is a {type(kernel).__name__} without {', '.join(missing)}; accepted: a Kernel, "
+                "or what `adapt` makes of a function"
+            )

@@ -44,6 +44,9 @@ LISTS: dict[str, tuple[str, ...]] = {
 NUMBERS = ("min_channels", "max_channels")
 """Words that may be declared: what is so or is not ("=no"), lists ("=bf16+fp16"), and numbers."""
 
+_TABLES = ("tool", "deltaproof", "targets")
+"""The way to the targets of a pyproject.toml."""
+
 _CONVENTION = ("state_v_first", "grouped_heads", "key_gates", "infinite_decay")
 _FORM = re.compile(r"(?P<target>[^\[\]]+?)(\[(?P<words>[^\[\]]*)\])?")
 
@@ -57,14 +60,21 @@ def resolved(name: str, folder: Path | None = None) -> str:
     if ":" in name or not path.is_file():
         return name
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        found: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} cannot be read: it is nested too deeply") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from None
-    found = table.get("tool", {}).get("deltaproof", {}).get("targets", {}).get(name)
-    if found is None:
+    for depth, word in enumerate(_TABLES):
+        found = found.get(word, {})
+        if not isinstance(found, Mapping):
+            raise ValueError(f"{path.name}: {'.'.join(_TABLES[: depth + 1])} is {found!r:.60}, expected a table")
+    if (found := found.get(name)) is None:
         return name
     if not isinstance(found, Mapping) or not isinstance(found.get("target"), str):
         raise ValueError(f"[tool.deltaproof.targets.{name}] has no target; expected target = 'module:function'")
+    if not found["target"] or set("[]") & set(found["target"]):
+        raise ValueError(f"[tool.deltaproof.targets.{name}] has target {found['target']!r}; expected 'module:function'")
     words = [f"{word}={_written(value)}" for word, value in found.items() if word != "target"]
     whole = f"{found['target']}[{','.join(words)}]" if words else found["target"]
     split(whole)
@@ -80,9 +90,11 @@ def split(name: str) -> tuple[str, Words]:
         )
     parts = [part.strip() for part in (match["words"] or "").split(",") if part.strip()]
     words = tuple((word.strip(), value.strip()) for word, _, value in (part.partition("=") for part in parts))
-    for word, value in words:
+    for place, (word, value) in enumerate(words):
         if (wrong := _wrong(word, value)) is not None:
             raise ValueError(f"target {name!r}: {wrong}")
+        if word in dict(words[:place]):
+            raise ValueError(f"target {name!r}: {word} is declared twice")
     return match["target"], words
 
 
@@ -134,7 +146,8 @@ def _wrong(word: str, value: str) -> str | None:
         strange = [one for one in value.split("+") if one not in LISTS[word]]
         return f"{word} has {strange[0]!r}; accepted: {', '.join(LISTS[word])}, joined by +" if strange else None
     if word in NUMBERS:
-        return None if value.isdecimal() and int(value) else f"{word} is {value!r}; accepted: a number of at least 1"
+        good = re.fullmatch(r"[1-9]\d{0,5}", value, re.ASCII)
+        return None if good else f"{word} is {value!r}; accepted: a whole number from 1 to 999999"
     return f"{word!r} cannot be declared; accepted: {', '.join((*FLAGS, *LISTS, *NUMBERS))}"
 
 

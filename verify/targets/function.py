@@ -78,6 +78,10 @@ def read(name: str, function: Callable[..., Any]) -> Convention:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise ValueError(f"target {name!r} has no signature that could be read") from None
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ValueError(
+            f"target {name!r} returns no tensor, but a coroutine or a generator; accepted: a plain function"
+        )
     known = set().union(*_TENSORS.values(), *_NAMES.values(), *_ARGUMENTS.values())
     named = {k: p for k, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     required = [k for k, p in named.items() if p.default is p.empty]
@@ -171,7 +175,7 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
         else:
             o, _ = kernel.run(**execute.arguments(case, leaves))
             backward = _has_backward(o, leaves)
-    except Exception:
+    except (Exception, SystemExit):
         return _Seen(differentiable=True, launches=True)
     return _Seen(
         differentiable=backward,

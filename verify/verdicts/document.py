@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
+from ...results.schema.strict import parse
+from ...results.schema.text_files import read_text
 from .strict import number, typed
 from .verdict import Status, Verdict
 
@@ -96,10 +97,7 @@ def _commit() -> str:
 
 def read_document(path: Path) -> Document:
     """A document. Raises ValueError that says what is wrong with the file."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"cannot read a report from {path}: {error}") from None
+    content = parse(read_text(path, piped=True), str(path))
     if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, Mapping) else None
         raise ValueError(f"{path} is not a report of schema {SCHEMA} (its schema is {found!r})")

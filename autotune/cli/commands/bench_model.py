@@ -32,7 +32,7 @@ def bench_model(
 ) -> None:
     """Compile what was recorded, predict its times, and say how good the model's choice would have been."""
     from ....results.schema.strict import TableError
-    from ...bench.bench_model import bench_model, print_bench_model
+    from ...bench.cost_model import bench_model, print_bench_model
     from ...bench.plots import plot_published
     from ...compile.cache import Cache, default_folder
     from ...fla.published import bench_published, print_published

@@ -19,7 +19,9 @@ def bench_search(
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Runs of every method on every landscape.")] = 30,
     first: Annotated[int, typer.Option("--first-seed", min=0, max=1_000_000, help="Seed of the first run.")] = 1000,
     budget: Annotated[int, typer.Option(min=25, max=100_000, help="Evaluations of a run.")] = 200,
-    problems: Annotated[int, typer.Option(min=1, max=100_000, help="Of a file with many, so many are drawn.")] = 20,
+    problems: Annotated[
+        int, typer.Option(min=1, max=100_000, help="How many problems to draw of a file that has more.")
+    ] = 20,
     method: Annotated[list[str] | None, typer.Option("--method", help="All that can run here by default.")] = None,
     jobs: JobsOption = CORES,
     json_path: JsonOption = None,
@@ -28,8 +30,8 @@ def bench_search(
     ] = None,
 ) -> None:
     """Replay recorded timings and compare our search with others, as fractions of the optimum."""
-    from ...bench.bench_search import bench, print_bench
     from ...bench.plots import plot_search
+    from ...bench.searches import bench, print_bench
 
     with errors(), progress() as hooks:
         result = bench(

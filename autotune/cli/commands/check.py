@@ -14,7 +14,7 @@ def check(
     gpu: GpuOption,
     out: OutOption = None,
     canaries: Annotated[
-        bool, typer.Option("--canaries", help="Re-test canaries even if Triton and the driver have not changed.")
+        bool, typer.Option("--canaries", help="Re-test a few entries even if Triton and the driver have not changed.")
     ] = False,
     jobs: JobsOption = CORES,
 ) -> None:

@@ -14,7 +14,6 @@ from ..options import (
     DTYPES,
     TUNED_RULES,
     DimOption,
-    DtypeOption,
     RuleOption,
     errors,
     possible,
@@ -27,7 +26,9 @@ from ..options import (
 
 def defaults(
     rule: RuleOption = None,
-    dtype: DtypeOption = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="bf16, fp16 and fp32 by default; may be repeated.")
+    ] = None,
     dim: DimOption = None,
     arch: Annotated[
         list[str] | None, typer.Option("--arch", help="sm_80, sm_86, sm_89, sm_90 by default; may be repeated.")
@@ -46,7 +47,7 @@ def defaults(
     """Judge what is launched where nothing better is known: every rule, element type and head dimension.
 
     Every program is compiled and its machine code searched for what the assembler did wrong; those for bf16, K = 128, sm_80 and
-    sm_90 are run. With another Triton on PYTHONPATH it is that one's default that is judged.
+    sm_90 are run. With another Triton on PYTHONPATH, its programs are judged.
     """
     from ....verify.compile.run import CompiledStore
     from ....verify.ptx.architectures import ARCHITECTURES, architecture

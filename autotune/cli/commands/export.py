@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -26,6 +27,9 @@ from ..options import (
     write,
 )
 
+if TYPE_CHECKING:
+    from ....results.schema.entry import TableEntry
+
 
 def export(
     to: Annotated[
@@ -39,7 +43,13 @@ def export(
     gpu: GpuOption,
     out: Annotated[Path, typer.Option("--out", help="The folder to write into.", file_okay=False, callback=possible)],
     source: Annotated[
-        Path | None, typer.Option("--from", help="Folder of tables and records.", exists=True, file_okay=False)
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of the table, as --out of the run that made it; by default yours, then what ships.",
+            exists=True,
+            file_okay=False,
+        ),
     ] = None,
     kernels: ExportedOption = Target.deltaproof.value,
 ) -> None:
@@ -72,7 +82,9 @@ def export(
         if not entries:
             stderr.print(f"autotune: nothing to export in {ledger.table_path}", soft_wrap=True, markup=False)
             raise typer.Exit(FAILED)
+        told = ""
         if to is Format.python:
+            told = _served(entries)
             files = {f"{target.slug.replace('-', '_')}.py": to_python(replace(written, entries=entries))}
         else:
             records = [record for record in ledger.records if record.kernel == record_kernel(record)]
@@ -82,7 +94,20 @@ def export(
             }
         for name, text in files.items():
             write(out / name, text)
-    stdout.print(f"{counted(len(files), 'file')} in {out}", soft_wrap=True, markup=False)
+    stdout.print(f"{counted(len(files), 'file')} in {out}{told}", soft_wrap=True, markup=False)
+
+
+def _served(entries: Sequence[TableEntry]) -> str:
+    """What a module serves, since its user will not see the table."""
+    from ....results.export.python import passed
+    from ....verify.verdicts.plural import counted
+
+    told = f": {counted(len(entries), 'entry')}"
+    if untimed := [entry for entry in entries if entry.tier == "C"]:
+        told += f", {len(untimed)} of them never timed (tier C)"
+    if held := sum(passed(entry) == () for entry in untimed):
+        told += f"; {held} did not run as compiled, and are served only with min_gate='interpreter'"
+    return told
 
 
 def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:

@@ -16,12 +16,12 @@ def gate(
     """Compile the configurations that a GPU's records rank, run them on the CPU, reject faults, and write the table again.
 
     Programs for sm_80 to sm_90 are run; those for other architectures are only searched for known hazards. With another Triton
-    on PYTHONPATH it is that one's programs that are judged, and its verdicts are added to those of the others.
+    on PYTHONPATH, its programs are judged, and its verdicts are added to those of the others.
     """
     from collections import Counter
 
     from ...compile.toolchain import triton_version
-    from ...gate import gate_table
+    from ...gate_table import gate_table
 
     target = gpu_of(gpu)
     with errors(), progress() as hooks:

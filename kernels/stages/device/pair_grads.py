@@ -37,8 +37,6 @@ def load_near(daqk, dt, start, rows, head, C: tl.constexpr, HV: tl.constexpr, le
     own = upper // (1 << level) == column // (1 << level) + 1
     first = tl.arange(0, S)[:, None, None] * 16
     inside = own & (first + upper < rows)
-    if EVERY:
-        inside = inside & (upper // (1 << level) % 2 == 1)
     at = (start * HV + head) * C + ((first + upper) * (HV * C) + first + column)
     weights = tl.load(daqk + at, mask=inside & (sink < 8), other=0.0)
     if ERASE != NONE:

@@ -57,7 +57,7 @@ def count_bytes(
     backward: Annotated[
         bool, typer.Option("--backward", help="Forward and backward, of kernels that have both.")
     ] = False,
-    tokens: Annotated[int, typer.Option(min=1, max=MOST, help="Tokens per sequence.")] = 256,
+    tokens: Annotated[int | None, typer.Option(min=1, max=MOST, help="Tokens per sequence; 256 by default.")] = None,
     batch: Annotated[int, typer.Option(min=1, max=MOST, help="Sequences.")] = 1,
     heads: Annotated[int, typer.Option(min=1, max=MOST, help="Heads of q, k and v.")] = 1,
     channels: Annotated[int, typer.Option(min=1, max=256, help="K and V.")] = 128,
@@ -77,7 +77,9 @@ def count_bytes(
     against the ideal, products, and trips of loops.
     """
     if device is Device.cuda:
-        usage("--device cuda: counted are the interpreter's accesses, or those of compiled code, on the CPU")
+        usage("--device cuda: bytes are counted on the CPU alone; accepted: interpreter, sm_80, sm_86, sm_89, sm_90")
+    if decode and tokens not in (None, 1):
+        usage(f"--tokens {tokens}: with --decode a sequence has one token")
     rules = chosen("rule", rule or ["gdn2", "kda", "gdn"], RULES)
     if dtype not in ("bf16", "fp16", "fp32"):
         usage(f"--dtype is {dtype!r}; accepted: bf16, fp16, fp32")
@@ -116,7 +118,7 @@ def count_bytes(
             rule=RULES[name],
             dtype=dtype,
             B=batch,
-            T=1 if decode else tokens,
+            T=1 if decode else tokens or 256,
             H=heads,
             HV=heads,
             K=channels,

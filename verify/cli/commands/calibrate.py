@@ -50,7 +50,7 @@ def calibrate(
         typer.Option(help="Write here, not to results/calibration.json.", dir_okay=False, callback=proven),
     ] = None,
 ) -> None:
-    """Measure the error of known-good kernels in units of sigma, and derive tau from it, or check it."""
+    """Measure how far kernels known to be right are off, and set or check tau by that, the threshold of all error budgets."""
     place = prepare(Device.interpreter)
 
     from ....results.files import calibration
@@ -91,7 +91,7 @@ def calibrate(
     record = summarise(measured, environment(place), seed)
     if not math.isfinite(record["max"]):
         stderr.print(
-            f"verify: not known-good, so no measure for others: {record['worst']}", soft_wrap=True, markup=False
+            f"verify: not known to be right, so no measure for others: {record['worst']}", soft_wrap=True, markup=False
         )
         raise typer.Exit(1)
     calibration.write(record, path)

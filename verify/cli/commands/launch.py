@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from ....results.schema.strict import TableError
+from ....results.schema.text_files import read_text
 from ...verdicts.plural import counted
 from ..options import FAILED, USAGE, JsonOption, stderr, stdout, usage, write
+from ..usage_errors import one_line
 
 if TYPE_CHECKING:
     from ...ptx.verdict import Verdict
@@ -62,25 +66,32 @@ def launch(
     from ...ptx.library import library
 
     verdicts: list[Verdict] = []
+    raised = ""
     try:
         library()
         judge_call(
             lambda: _found(what)(), arch, (*ALL, *random_schedules(orders)), each=lambda v: _shown(v, verdicts, notes)
         )
-    except (NoCompiler, PtxError) as error:
+    except NoCompiler as error:
         usage(str(error))
-    except MemoryError as error:
-        usage(f"{what}: {error or 'not enough memory'}")
+    except (PtxError, MemoryError) as error:
+        raised = f"{what}: {error or 'not enough memory'}"
+    except typer.Exit:
+        raise
+    except (Exception, SystemExit) as error:  # whatever somebody else's code raises, or Triton on its account
+        raised = f"{what} raised {_in_words(error)}"
+    if not verdicts:
+        usage(raised or f"{what} launched no kernel")
     faults = sum(len(verdict.faults) for verdict in verdicts)
     stdout.print(
         f"{counted(len(verdicts), 'launch')} on {device}, {sum(v.seconds for v in verdicts):.1f} s in the engine: "
-        + (counted(faults, "fault") if faults else "no fault" if verdicts else "nothing was launched")
+        + (counted(faults, "fault") if faults else "no fault")
     )
     if json_path is not None:
         write(json_path, document(device, verdicts))
-    if not verdicts:
-        usage(f"{what} launched no kernel")
-    raise typer.Exit(FAILED if faults else 0)
+    if raised:
+        stderr.print(f"verify: {one_line(raised)}", soft_wrap=True, markup=False)
+    raise typer.Exit(FAILED if faults else USAGE if raised else 0)
 
 
 def document(device: str, verdicts: list[Verdict]) -> dict[str, Any]:
@@ -130,10 +141,10 @@ def _static(path: Path) -> None:
     from ...ptx.static.text import lint
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, piped=True)
         findings = lint(text)
-    except (OSError, UnicodeDecodeError) as error:
-        usage(f"cannot read {path}: {getattr(error, 'strerror', None) or 'it is no text'}")
+    except TableError as error:
+        usage(str(error))
     except PtxError as error:
         usage(f"{path}: {error}")
     try:
@@ -165,17 +176,26 @@ def _found(what: str) -> Callable[[], object]:
         else:
             sys.path.insert(0, os.getcwd())
             module = importlib.import_module(module_name)
-    except ImportError as error:
-        usage(f"cannot import {module_name}: {error}")
+    except (Exception, SystemExit) as error:  # whatever a module of somebody else raises
+        usage(f"cannot import {module_name}: {error if isinstance(error, ImportError) else _in_words(error)}")
     found = getattr(module, name, None)
     if not callable(found):
         usage(f"{module_name} has no function {name!r}")
     return found
 
 
+def _in_words(error: BaseException) -> str:
+    """An error of somebody else's code, and the last line of theirs on the way to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = str(Path(__file__).resolve().parents[3])
+    theirs = [one for one in frames if "site-packages" not in one.filename and not one.filename.startswith((ours, "<"))]
+    where = f", at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
 def _script(path: Path) -> Any:
     if not path.is_file():
-        usage(f"there is no file {path}")
+        raise ImportError(f"there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -62,6 +62,11 @@ def replay(
             check_problem(case.case.problem)
             known("property", [case.prop], PROPERTIES)
             known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else kernels_of(name, place))
+            accepted = (
+                True if case.prop == "oracle" else kernels_of(name, place)[case.kernel].accepts(case.case.problem)
+            )
+            if accepted is not True:
+                usage(f"{case.kernel} does not take {case.case.problem.token}: {accepted or 'it gives no reason'}")
             if not plan.runs_on(load(case.prop), place):
                 usage(f"{case.prop} cannot be judged with --device {place}")
         threshold = tau()

@@ -138,7 +138,7 @@ def _forward(kernel: Any, case: Case, leaves: Tensors, chosen: Sequence[str]) ->
         else:
             with surrounded(chosen):
                 o, ht = kernel.run(**call)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise raised(kernel, "forward", error) from error
     outputs = {"o": o} | ({} if ht is None else {"ht": ht})
     if "ht" in outputs and REFUSABLE & set(chosen):
@@ -163,7 +163,7 @@ def _backward(
             [output for output, _ in flowing], [leaves[name] for name in names], [gradient for _, gradient in flowing],
             allow_unused=True, retain_graph=not last,
         )  # fmt: skip
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise raised(kernel, "backward", error) from error
     found = {}
     for name, gradient in zip(names, pulled, strict=True):

@@ -22,7 +22,7 @@ from .compile.cache import Cache, default_folder
 from .compile.stage import Progress, compile_points
 from .compile.toolchain import triton_version
 from .gates.running import RunQuestion, ask_run, can_run, engine
-from .records import to_records
+from .records import findings
 from .records.ledger import Ledger
 from .space.points import Family, Point, family_of, points_of
 
@@ -54,7 +54,7 @@ def judged(served: Iterable[Served], found: Mapping[Point, Compilation], gpu: Gp
         stages = {point.stage: found.get(point) for point in points_of(family, config)}
         programs = {stage: binary for stage, binary in stages.items() if binary and binary.outcome == "compiled"}
         if len(programs) == len(stages):
-            records.append(to_records.judged_as_compiled(family, config, programs))
+            records.append(findings.judged_as_compiled(family, config, programs))
     return records
 
 
@@ -84,9 +84,7 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ga
         found = compile_points(points, gpu.arch, workers, Cache(folder=default_folder()), progress=progress).found
     # What another Triton's programs need is of no use to a ranking that it did not make.
     if triton_version() in {record.triton for record in ledger.records if isinstance(record, Estimated)}:
-        ledger.add(
-            to_records.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled"
-        )
+        ledger.add(findings.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled")
     records = judged(served, found, gpu)
     ledger.add(records)
     broken = [f"{point}: {binary.outcome} {binary.detail}" for point, binary in found.items() if not binary.code]
@@ -119,7 +117,7 @@ def _run(served: Sequence[Served], assembler: str, ledger: Ledger, gpu: Gpu, job
     names: dict[RunQuestion, str] = {}
     for family, config in served:
         question = RunQuestion(family=family, config=config, arch=arch)
-        names[question] = to_records.evidence_of_run(question, engine())
+        names[question] = findings.evidence_of_run(question, engine())
     wanted = set(names.values())
     known = {one.evidence: one for one in ledger.verdicts() if one.evidence in wanted}
     done.records = [known[name] for name in names.values() if name in known]
@@ -136,7 +134,7 @@ def _run(served: Sequence[Served], assembler: str, ledger: Ledger, gpu: Gpu, job
         if answer.held is None:
             done.broken.append(f"{answer.question}: {answer.detail}")
         else:
-            record = to_records.judged_by_running(answer, names[answer.question], assembler)
+            record = findings.judged_by_running(answer, names[answer.question], assembler)
             ledger.add([record])
             done.records.append(record)
         progress.step(str(answer.question))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 from ...results.schema.strict import TableError
+from ...results.serve.expected_loss import expected
 from ...specs.gpus import Gpu
 from ...specs.gpus import gpu as find_gpu
 from ..compile.binary import Compilation
@@ -36,6 +38,7 @@ COLUMNS = {
 """What is said of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means over
 problems; the others, rank correlation and predicted over measured time, are medians."""
 
+WHOSE = {"own": "the problem itself", "near": "one a bucket away"}
 NEAR = 0.95
 """Share of the optimum that counts as there."""
 
@@ -80,8 +83,48 @@ def judge(recording: Recording, binaries: Mapping[GemmProgram, Compilation], gpu
                 if max(time, predictions[problem][config]) < math.inf
             ),
         },
+        "losses": losses_of(problems, predictions),
         "random": _random(list(problems.values())),
         "best_fixed": _chosen(problems, lambda problem: fixed) if fixed else None,
+    }
+
+
+def losses_of(
+    problems: Mapping[GemmProblem, Times], predictions: Mapping[GemmProblem, Times]
+) -> dict[str, dict[str, float]]:
+    """What a lookup says that a choice costs, beside what it did: of a problem's own choice, and of one a bucket away.
+
+    Mean extra time as a fraction: predicted by the model, expected as `results.serve` has it, and real. within: the share of the
+    choices that cost at most 0.1 more than was expected.
+    """
+    own, near = [], []
+    for problem, other in product(problems, repeat=2):
+        config = min(predictions[other], key=predictions[other].__getitem__)
+        here = predictions[problem].get(config, math.inf)
+        if here < math.inf and problems[problem][config] < math.inf:
+            predicted = here / min(predictions[problem].values()) - 1
+            real = problems[problem][config] / min(problems[problem].values()) - 1
+            if problem == other:
+                own.append((predicted, expected(predicted), real))
+            elif _a_bucket_apart(problem, other):
+                near.append((predicted, expected(predicted), real))
+    return {name: _calibration(rows) for name, rows in (("own", own), ("near", near)) if rows}
+
+
+def _a_bucket_apart(one: GemmProblem, other: GemmProblem) -> bool:
+    apart = sum(abs(math.log2(getattr(one, side) / getattr(other, side))) for side in ("M", "N", "K"))
+    return 0.5 <= apart <= 1.5
+
+
+def _calibration(rows: Sequence[tuple[float, float, float]]) -> dict[str, float]:
+    predicted, told, real = zip(*rows, strict=True)
+    within = _mean(cost <= word + 0.1 for word, cost in zip(told, real, strict=True))
+    return {
+        "n": len(rows),
+        "predicted": _mean(predicted),
+        "expected": _mean(told),
+        "real": _mean(real),
+        "within": within,
     }
 
 
@@ -112,6 +155,13 @@ def print_bench_model(console: Console, result: Mapping[str, Any]) -> None:
                 cells = (f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS)
                 table.add_row(name, choice.replace("_", " "), *cells)
     console.print(table)
+    for name, row in result["sets"].items():
+        for whose, loss in row["losses"].items():
+            console.print(
+                f"{name}: the choice for {WHOSE[whose]} is predicted to cost {loss['predicted']:.1%}, a lookup says "
+                f"{loss['expected']:.1%}, it cost {loss['real']:.1%}; {loss['within']:.0%} of {loss['n']} cost at most 10% more "
+                "than that"
+            )
     console.print(
         "first, worst 10th, top 3: the optimum's time over that of the first choice, over problems, over the worst tenth of "
         "them, and over the best of three choices; to 95%: choices until one is that close to the optimum, mean; "

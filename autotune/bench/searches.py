@@ -19,10 +19,11 @@ from rich.table import Table
 from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
 from ..compile.stage import Progress
+from .choice import Loss, choices
 from .contestants import TOLD, contestants
 from .spaces import SUFFIXES, Recorded, read_spaces
 
-SCHEMA = 2
+SCHEMA = 3
 BUDGETS = (25, 50, 100, 200)
 NEAR = 0.95
 """Share of the optimum that counts as there."""
@@ -75,7 +76,12 @@ def bench(
             found.setdefault((path, method), []).append(outcome)
             progress.step(f"{path.name} {method}")
     runs = {path.name.partition(".")[0]: {method: _runs(found[path, method]) for method in methods} for path in paths}
-    return {"schema": SCHEMA, "seeds": [first, seeds], "budget": budget} | summary(runs, points(budget))
+    choice = {name: losses for path in paths for name, losses in choices(path, range(first, first + seeds)).items()}
+    return (
+        {"schema": SCHEMA, "seeds": [first, seeds], "budget": budget}
+        | summary(runs, points(budget))
+        | {"choice": choice}
+    )
 
 
 def points(budget: int) -> tuple[int, ...]:
@@ -174,6 +180,20 @@ def print_bench(console: Console, result: Mapping[str, Any]) -> None:
     console.print(
         "at n: the optimum's time over that of the best of n evaluations, means over seeds; "
         f"to {NEAR:.0%}: evaluations until a time that close to the optimum, the budget and one where there was none"
+    )
+    if result["choice"]:
+        print_choice(console, result["choice"])
+
+
+def print_choice(console: Console, choice: Mapping[str, Mapping[str, Loss]]) -> None:
+    """What is lost by the last choice, in percent: one row per landscape with repeats."""
+    ways = list(next(iter(choice.values())))
+    table = Table("choice among those tried", *ways, header_style="bold", box=SIMPLE_HEAD)
+    for name, losses in choice.items():
+        table.add_row(name, *(f"{100 * losses[way]['mean']:.2f}%" for way in ways))
+    console.print(table)
+    console.print(
+        "the time of what is chosen over that of the best tried, less 1; times are drawn from the recorded repeats"
     )
 
 
