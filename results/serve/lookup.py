@@ -43,7 +43,7 @@ def lookup(
     rule: gdn2, kda, gdn, ...
     dtype: fp32, bf16 or fp16.
     K, V: head dimensions.
-    tokens, heads: tokens of the longest sequence, and sequences times value heads. Both None: the answer ignores batch and length.
+    tokens, heads: tokens of the longest sequence; sequences times value heads. Both None: the answer ignores batch and length.
     gpu: a slug ("h100-sxm"), a name that a device gives itself, or an architecture ("sm_90"); the safe default for any other.
     varlen, state: packed sequences; with an initial state.
     l2norm, gate_in_kernel: q and k are normalised, the decay gate is activated, in the op (options "l2norm" and "gate" of a key).
