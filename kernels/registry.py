@@ -52,6 +52,12 @@ def _chunk_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
     return tuple(_tiled(chunk_size, block) for chunk_size in sizes for block in (Tile().block, 16, 128))
 
 
+def _grouped_configs(problem: Problem) -> tuple[LaunchConfig, ...]:
+    """The same in groups of one chunk or two, so that few tokens make several."""
+    configs = enumerate(_chunk_configs(problem))
+    return tuple(replace(config, variant="packed", group=1 + index % 2) for index, config in configs)
+
+
 def _default_config(problem: Problem) -> tuple[LaunchConfig, ...]:
     return (LaunchConfig(), LaunchConfig(states=Tile(block=16)))
 
@@ -80,6 +86,7 @@ KERNELS: dict[str, Kernel] = {
         _kernel("chunk_train", "staged", _chunk_configs),
         _kernel("chunk_fwd", "split", _chunk_configs),
         _kernel("chunk_fwd", "packed", _chunk_configs),
+        replace(_kernel("chunk_fwd", "packed", _grouped_configs), name="chunk_fwd/grouped"),
         _kernel("chunk_fwd", "fused", _chunk_configs),
         _kernel("recurrent", "tokens", _default_config),
         replace(_kernel("recurrent", "pool", _default_config), run=decode_from),

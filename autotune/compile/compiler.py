@@ -15,6 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from ...kernels.launches.instructions import read as read_instructions
@@ -106,13 +107,15 @@ def _launches(point: Point) -> list[Launch]:
 
 
 def _by_stage(family: Family, config: LaunchConfig) -> dict[str, list[Launch]]:
-    """What a call with states and one without launch, by stage, each program once."""
+    """What a call with states and one without launch, by stage, each program once; the same in groups, where there are any."""
+    from ...kernels.configs.space import GROUPS
     from ...kernels.launches.record import VARIANTS, inference_launches, op_launches
     from ...specs.rule import RULES
 
-    call = (RULES[family.rule], family.dtype, family.K, family.V, config)
+    configs = [config, *([replace(config, group=GROUPS[0])] if config.variant == "packed" else [])]
     found: dict[str, dict[str, Launch]] = defaultdict(dict)
-    for bare in (False, True):
+    for one, bare in product(configs, (False, True)):
+        call = (RULES[family.rule], family.dtype, family.K, family.V, one)
         launches = (
             inference_launches(config.variant, *call, states=not bare, packed=not bare)  # pyright: ignore[reportArgumentType]
             if config.variant in VARIANTS

@@ -1,8 +1,9 @@
 """The gate: is what a configuration stands for right? In the interpreter before it is served untimed, on the device before it is
 timed.
 
-Variant, chunk size and solver change what is computed; tiles change what is read and written when. The interpreter sees both.
-Warps, pipelining and the compiler it cannot see: the on-device gate stays pending, and the entry says so.
+Variant, chunk size, groups and solver change what is computed; tiles change what is read and written when. The interpreter
+sees both, of groups in groups of two chunks, which are the same programs. Warps, pipelining and the compiler it cannot see: the
+on-device gate stays pending, and the entry says so.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Subject = tuple[str, str, str, int, int, str]
 class GateQuestion:
     """Is what these configurations stand for right?
 
-    With K = V = 0: do they, which share variant, chunk size and solver, compute what the rule says in this dtype?
+    With K = V = 0: do they, which share variant, chunk size, group and solver, compute what the rule says in this dtype?
     With the head dimensions of a call: does the one configuration that will be served to it reach every element, and no other?
     """
 
@@ -51,11 +52,18 @@ class GateQuestion:
 
     @property
     def token(self) -> str:
-        """Of the configuration; of variant, chunk size and solver alone where that is what is asked about."""
+        """Of the configuration; of variant, chunk size, group and solver alone where that is what is asked about."""
         first = self.configs[0]
         if self.K:
             return first.token
-        return LaunchConfig(variant=first.variant, chunk_size=first.chunk_size, solver=first.solver).token
+        return LaunchConfig(
+            variant=first.variant, chunk_size=first.chunk_size, group=first.group, solver=first.solver
+        ).token
+
+    @property
+    def judged(self) -> tuple[LaunchConfig, ...]:
+        """The configurations as they are run here."""
+        return tuple(config.shortest for config in self.configs)
 
     @property
     def subject(self) -> Subject:
@@ -161,17 +169,17 @@ def _arithmetic(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """Equality over two chunks and a tail, and the error budget in hard regimes; configurations in turn."""
     from ...verify.cases.case import Case
 
-    problem = _problem(question, T=2 * question.configs[0].chunk_size + 1)
+    problem = _problem(question, T=2 * question.judged[0].run_tokens + 1)
     asked = [("equality", replace(problem, dtype="fp32")), *(("error", one) for one in _hard(question))]
     for index, (prop, one) in enumerate(asked):
-        yield prop, Case(problem=one, config=question.configs[index % len(question.configs)])
+        yield prop, Case(problem=one, config=question.judged[index % len(question.judged)])
 
 
 def _placement(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """Equality, then addresses and races, on a packed batch with an empty sequence, one token, and a chunk and a bit."""
     from ...verify.cases.case import Case
 
-    (config,) = question.configs
+    (config,) = question.judged
     ragged = replace(_ragged(question), K=question.K, V=question.V)
     yield "equality", Case(problem=replace(ragged, dtype="fp32"), config=config)
     yield "memory", Case(problem=ragged, config=config)
@@ -182,10 +190,10 @@ def _compiled(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     error budgets, as served and in hard regimes."""
     from ...verify.cases.case import Case
 
-    (config,) = question.configs
+    (config,) = question.judged
     served = {"K": question.K, "V": question.V}
-    many = _problem(question, T=8 * config.chunk_size + 1, B=4, H=4, HV=8, **served)
-    near = _problem(question, T=config.chunk_size + 5, **served)
+    many = _problem(question, T=8 * config.run_tokens + 1, B=4, H=4, HV=8, **served)
+    near = _problem(question, T=config.run_tokens + 5, **served)
     asked = [
         ("memory", replace(_ragged(question), **served)),
         ("determinism", replace(_ragged(question), **served)),
@@ -202,13 +210,13 @@ def _hard(question: GateQuestion) -> list[Problem]:
     from ...specs.rule import RULES
     from ...verify.cases.strategies import regimes_of
 
-    problem = _problem(question, T=question.configs[0].chunk_size + 5)
+    problem = _problem(question, T=question.judged[0].run_tokens + 5)
     has = regimes_of(RULES[question.rule])
     return [replace(problem, regime=name) for name in REGIMES if name in has]
 
 
 def _ragged(question: GateQuestion) -> Problem:
-    chunk = question.configs[0].chunk_size
+    chunk = question.judged[0].run_tokens
     lengths = (0, 1, chunk + 3)
     return _problem(question, T=sum(lengths), lengths=lengths)
 

@@ -137,7 +137,7 @@ def _run(question: RunQuestion, problem: Problem) -> _Run:
     from ...verify.ptx.launch import judging
 
     kernel = KERNELS[question.kernel]
-    case = Case(problem=problem, config=question.config)
+    case = Case(problem=problem, config=question.config.shortest)
     made = execute.tensors(problem, generate(problem))
     with judging(question.arch, SCHEDULES, passed=_passed(question.arch, problem)) as verdicts:
         outputs = execute.run(kernel, case, made, gradients=kernel.differentiable)
@@ -180,11 +180,12 @@ def problems(question: RunQuestion) -> tuple[Problem, ...]:
     family = question.family
     usual: dict[str, Any] = {"rule": RULES[family.rule], "dtype": family.dtype, "K": family.K, "V": family.V}
     usual |= {"H": HEADS, "HV": HEADS}
-    lengths = (SHORT, 0, question.config.chunk_size + TAIL)
+    whole = question.config.shortest.run_tokens
+    lengths = (SHORT, 0, whole + TAIL)
     raw = RULES[family.rule].decay != "none"
     bare: dict[str, Any] = {"initial_state": False, "final_state": False}
     return (
-        Problem(**usual, **bare, T=2 * question.config.chunk_size + TAIL),
+        Problem(**usual, **bare, T=2 * whole + TAIL),
         Problem(**usual, T=sum(lengths), lengths=lengths, qk_l2norm=True, gate_in_kernel=raw),
     )
 

@@ -44,13 +44,17 @@ def occupancy(binary: Compilation, arch: Architecture) -> int:
     return min(by_registers, by_shared, arch.warps_per_sm // warps, arch.blocks_per_sm)
 
 
-def estimate(point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, heads: np.ndarray) -> np.ndarray:
+def estimate(
+    point: Point, binary: Compilation, gpu: Gpu, tokens: np.ndarray, heads: np.ndarray, group: int = 0
+) -> np.ndarray:
     """Milliseconds [sizes] of one run of a stage, for sequences of `tokens` and `heads` = sequences x value heads, both [sizes].
+
+    group: chunks per group, where sequences are split into groups.
 
     Raises ValueError for a binary that cannot be launched.
     """
     return milliseconds(
-        op_counts(point, tokens, heads),
+        op_counts(point, tokens, heads, group),
         binary,
         gpu,
         num_stages=point.tile.num_stages,

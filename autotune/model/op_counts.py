@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...kernels.configs.launch_config import Tile
+from ...kernels.configs.space import JOINED_COLUMNS, JOINED_ELEMENTS
 from ...specs.rule import RULES, Rule
 from ..space.points import Point
 
@@ -26,7 +27,7 @@ class OpCounts:
 
     programs, steps: [sizes], of the whole stage. products: flops on tensor cores; solver: of the solver's products.
     chain: products that wait for each other. exchanges: over the rows. elements: of gated tiles.
-    own: bytes that no other program touches; shared: bytes that others read too.
+    own: bytes that no other program touches, or [sizes] of them; shared: bytes that others read too.
     serial: whether the longest loop of the program goes over the steps. trips: of each of its other loops.
     """
 
@@ -35,7 +36,7 @@ class OpCounts:
     products: float
     chain: int
     elements: float
-    own: float
+    own: float | np.ndarray
     shared: float = 0.0
     solver: float = 0.0
     exchanges: int = 0
@@ -50,6 +51,7 @@ class _Sizes:
     point: Point
     tokens: np.ndarray
     heads: np.ndarray
+    group: int
 
     @property
     def rule(self) -> Rule:
@@ -74,6 +76,16 @@ class _Sizes:
     @property
     def chunks(self) -> np.ndarray:
         return -(-self.tokens // self.C)
+
+    @property
+    def runs(self) -> np.ndarray:
+        """Of chunks that are walked at once, per head: groups, or the whole sequence."""
+        return -(-self.chunks // self.group) if self.group else np.ones_like(self.chunks)
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Chunks that follow one another."""
+        return np.minimum(self.chunks, self.group) if self.group else self.chunks
 
     @property
     def size(self) -> int:
@@ -106,9 +118,9 @@ class _Sizes:
         return self.K if self.rule.decay == "channel" else 1
 
 
-def op_counts(point: Point, tokens: np.ndarray, heads: np.ndarray) -> OpCounts:
-    """The counts of a point for calls of these sizes."""
-    return _COUNTS[point.stage](_Sizes(point, tokens, heads))
+def op_counts(point: Point, tokens: np.ndarray, heads: np.ndarray, group: int = 0) -> OpCounts:
+    """The counts of a point for calls of these sizes, whose sequences are split into groups of so many chunks, if any."""
+    return _COUNTS[point.stage](_Sizes(point, tokens, heads, group))
 
 
 def _scores(s: _Sizes) -> OpCounts:
@@ -136,8 +148,8 @@ def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, decay
     decayed: of queries, erase keys and keys, how many it reads.
     """
     return OpCounts(
-        programs=s.heads * s.blocks(s.V),
-        steps=s.chunks,
+        programs=s.heads * s.runs * s.blocks(s.V),
+        steps=s.steps,
         products=products,
         chain=chain,
         exchanges=2,
@@ -177,7 +189,46 @@ def _packed_walk(s: _Sizes) -> OpCounts:
     # Nothing is gated on the way, and of the two products with scores there is one.
     walk = _states(s)
     products = 2.0 * s.C * s.block(s.V) * (s.K * (2 + s.erases) + s.C)
-    return replace(walk, products=products, chain=1 + s.erases, elements=0.0, shared=float(_operands(s)))
+    # A group begins with a state from memory.
+    own = walk.own + FP32 * s.K * s.block(s.V) / s.steps if s.group else walk.own
+    return replace(walk, products=products, chain=1 + s.erases, elements=0.0, own=own, shared=float(_operands(s)))
+
+
+def _group_bounds(s: _Sizes) -> OpCounts:
+    # Every group at least has one; how many heads share it, nobody knows here.
+    one = np.ones_like(s.tokens)
+    return OpCounts(programs=s.runs, steps=one, products=0.0, chain=0, elements=0.0, own=2.0 * FP32)
+
+
+def _mapped(s: _Sizes) -> int:
+    """Columns of [B | M]; of a diagonal M there is one."""
+    return s.V + (s.K if s.erases else 1)
+
+
+def _group_maps(s: _Sizes) -> OpCounts:
+    # Outputs are left to the walk; of its columns only V read anything of their own.
+    C, K, block = s.C, s.K, s.block(s.V)
+    reads = s.per_value / _mapped(s) * C * block
+    products = 2.0 * C * block * K * (1 + s.erases)
+    walk = _walk(s, products, 1 + s.erases, 0, reads, 1 + s.erases)
+    own = reads + FP32 * K * block / s.steps
+    return replace(walk, programs=s.heads * s.runs * s.blocks(_mapped(s)), own=own)
+
+
+def _group_starts(s: _Sizes) -> OpCounts:
+    K, more = s.K, _mapped(s) - s.V
+    return OpCounts(
+        programs=s.heads * -(-s.V // JOINED_COLUMNS),
+        steps=s.runs,
+        products=2.0 * K * JOINED_COLUMNS * more,
+        chain=1 + s.erases,
+        exchanges=s.erases,
+        elements=float(K * JOINED_COLUMNS),
+        own=2.0 * FP32 * K * JOINED_COLUMNS,
+        shared=float(FP32 * K * more),
+        serial=True,
+        trips=-(-K * K // JOINED_ELEMENTS),
+    )
 
 
 def _fused(s: _Sizes) -> OpCounts:
@@ -259,5 +310,8 @@ _COUNTS: dict[str, Callable[[_Sizes], OpCounts]] = {
     "input_grads": _input_grads,
     "packed_scores": _packed_scores,
     "packed_walk": _packed_walk,
+    "group_bounds": _group_bounds,
+    "group_maps": _group_maps,
+    "group_starts": _group_starts,
     "fused": _fused,
 }

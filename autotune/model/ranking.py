@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 
 from ...kernels.configs.launch_config import LaunchConfig, Variant
-from ...kernels.configs.space import op_stages
+from ...kernels.configs.space import op_stages, tuned_groups
 from ...results.schema.gpus import Resources
 from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
@@ -52,20 +52,22 @@ def rank(family: Family, survivors: Mapping[Point, Compilation], gpu: Gpu) -> li
     """
     grid = sizes()
     tokens, heads = (np.array(column) for column in zip(*grid, strict=True))
-    times = {
-        point: estimate(point, binary, gpu, tokens, heads) * RUNS[family.op].get(point.stage, 1)
-        for point, binary in survivors.items()
-        if point.family == family
-    }
+    own = {point: binary for point, binary in survivors.items() if point.family == family}
     totals: dict[LaunchConfig, np.ndarray] = {}
-    for stages in whole(family, times):
-        best = {stage: np.argmin([times[point] for point in points], axis=0) for stage, points in stages.items()}
-        for size in range(len(grid)):
-            chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
-            totals.setdefault(config_of(chosen.values()), sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
-    members = points_of(family, family.default)
-    if all(point in times for point in members):
-        totals.setdefault(family.default, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
+    for group in tuned_groups(family.op):
+        times = {
+            point: estimate(point, binary, gpu, tokens, heads, group) * RUNS[family.op].get(point.stage, 1)
+            for point, binary in own.items()
+        }
+        for stages in whole(family, times, group):
+            best = {stage: np.argmin([times[point] for point in points], axis=0) for stage, points in stages.items()}
+            for size in range(len(grid)):
+                chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
+                config = config_of(chosen.values(), group)
+                totals.setdefault(config, sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
+        members = points_of(family, family.default)
+        if not group and all(point in times for point in members):
+            totals.setdefault(family.default, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
     found = []
     for config in _few(totals, family.default):
         milliseconds = {size: float(f"{time:.5g}") for size, time in zip(grid, totals[config], strict=True)}
@@ -84,15 +86,18 @@ def compiled(family: Family, config: LaunchConfig, points: Container[Point]) -> 
     return all(point in points for point in points_of(family, config))
 
 
-def whole(family: Family, points: Mapping[Point, object]) -> list[dict[str, list[Point]]]:
-    """Points by stage, for every variant and chunk size that has some in every stage."""
+def whole(family: Family, points: Mapping[Point, object], group: int = 0) -> list[dict[str, list[Point]]]:
+    """Points by stage, for every variant and chunk size that has some in every stage, and with `group` has groups."""
     by_setting: dict[tuple[Variant, int], dict[str, list[Point]]] = defaultdict(lambda: defaultdict(list))
     for point in sorted(points, key=lambda point: point.config.token):
         by_setting[point.variant, point.chunk_size][point.stage].append(point)
     complete = []
     for variant, chunk_size in sorted(by_setting):
+        if group and variant != "packed":
+            continue
         stages = {
-            space.stage: by_setting[variant, chunk_size].get(space.stage) for space in op_stages(family.op, variant)
+            space.stage: by_setting[variant, chunk_size].get(space.stage)
+            for space in op_stages(family.op, variant, grouped=bool(group))
         }
         if all(stages.values()):
             complete.append(stages)

@@ -115,6 +115,7 @@ def config_importance(records: Iterable[Measured]) -> dict[str, dict[str, float]
         parameters: dict[str, object] = {
             "variant": config.variant,
             "chunk size": config.chunk_size,
+            "group": config.group,
         }
         for stage in op_tiles(record.key.op):
             tile = getattr(config, stage)
@@ -139,7 +140,7 @@ def roofline(entry: TableEntry, gpu: Gpu) -> float:
     flops = 0.0
     for point in points_of(family, config):
         # Blocks of a dimension that are done by several programs repeat what they share; the roofline does not.
-        job = op_counts(replace(point, tile=replace(point.tile, block=256)), tokens, heads)
+        job = op_counts(replace(point, tile=replace(point.tile, block=256)), tokens, heads, config.group)
         flops += float((job.products * job.programs * job.steps)[0]) * RUNS[family.op].get(point.stage, 1)
     peak = gpu.fp32_tflops if family.dtype == "fp32" else gpu.bf16_tflops
     moved = entry.key.tokens * entry.key.heads * _bytes(family)

@@ -55,7 +55,8 @@ class Point:
     @property
     def config(self) -> LaunchConfig:
         """The configuration that has this tile in this stage and defaults elsewhere."""
-        tiles = {SPACES[self.stage].tile: self.tile}
+        field = SPACES[self.stage].tile
+        tiles = {field: self.tile} if field else {}
         return LaunchConfig(variant=self.variant, chunk_size=self.chunk_size, **tiles)  # pyright: ignore[reportArgumentType]
 
     @property
@@ -71,8 +72,8 @@ class Point:
     @property
     def distance(self) -> int:
         """Doublings away from the safe default: what is near it is compiled first, in case a budget ends."""
-        default, tile = self.family.default, self.tile
-        base = getattr(default, SPACES[self.stage].tile)
+        default, tile, space = self.family.default, self.tile, SPACES[self.stage]
+        base = space.tile_of(default)
         doublings = (
             (self.chunk_size, default.chunk_size),
             (tile.block, base.block),
@@ -80,7 +81,7 @@ class Point:
             (tile.num_stages, base.num_stages),
         )
         far = sum(abs(here.bit_length() - there.bit_length()) for here, there in doublings)
-        return far + (self.variant != default.variant)
+        return far + (space not in op_stages(self.family.op, default.variant, grouped=bool(default.group)))
 
     def __str__(self) -> str:
         return f"{self.family} {self.stage} {self.config.token}"
@@ -110,7 +111,7 @@ def point_of(record: Compiled) -> Point:
     config = LaunchConfig.parse(record.config)
     return Point(
         family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size,
-        tile=getattr(config, SPACES[record.stage].tile),
+        tile=SPACES[record.stage].tile_of(config),
     )  # fmt: skip
 
 
@@ -126,7 +127,9 @@ def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], l
     """The feasible points of a family, stage by stage, and the counts of what was left out."""
     points, counts = [], []
     for space in (
-        space for variant in tuned_variants(family.op, family.dtype) for space in op_stages(family.op, variant)
+        space
+        for variant in tuned_variants(family.op, family.dtype)
+        for space in op_stages(family.op, variant, grouped=True)
     ):
         count = StageCount(family=family, stage=space.stage)
         for setting in space.settings(family.K, family.V, family.dtype, arch.backend, arch.warp):
@@ -154,17 +157,17 @@ def points_of(family: Family, config: LaunchConfig) -> list[Point]:
             family=family,
             stage=space.stage,
             chunk_size=config.chunk_size,
-            tile=getattr(config, space.tile),
+            tile=space.tile_of(config),
         )
-        for space in op_stages(family.op, config.variant)
+        for space in op_stages(family.op, config.variant, grouped=bool(config.group))
     ]
 
 
-def config_of(points: Iterable[Point]) -> LaunchConfig:
+def config_of(points: Iterable[Point], group: int = 0) -> LaunchConfig:
     """The configuration that is made of these points, whose variant and chunk size are one."""
     some = list(points)
-    tiles: dict[str, Tile] = {SPACES[point.stage].tile: point.tile for point in some}
-    return LaunchConfig(variant=some[0].variant, chunk_size=some[0].chunk_size, **tiles)  # pyright: ignore[reportArgumentType]
+    tiles: dict[str, Tile] = {field: point.tile for point in some if (field := SPACES[point.stage].tile)}
+    return LaunchConfig(variant=some[0].variant, chunk_size=some[0].chunk_size, group=group, **tiles)  # pyright: ignore[reportArgumentType]
 
 
 def breadth_first(points: Iterable[Point]) -> list[Point]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ...kernels.configs.launch_config import LaunchConfig
-from ...kernels.configs.space import OP_STAGES
+from ...kernels.configs.space import OP_STAGES, stage_names
 from ...results.digests.kernels import kernel_digest, record_kernel
 from ...results.schema.key import Key
 from ...results.schema.record import (
@@ -60,7 +60,7 @@ def _validate(record: Record) -> None:
     _validate_names(record.key, "c64" if of_all else record.config)
     match record:
         case Compiled() | Rejected():
-            stages = {stage for some in OP_STAGES[record.key.op].values() for stage in some}
+            stages = stage_names(record.key.op)
             if record.stage not in stages and (record.stage or isinstance(record, Compiled)):
                 raise ValueError(f"stage {record.stage!r}; {record.key.op} has {', '.join(sorted(stages))}")
             if isinstance(record, Compiled) and not (record.key.K and record.key.V and record.resources.threads):

@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from ...kernels.configs.launch_config import LaunchConfig
-from ...kernels.configs.space import op_tiles
+from ...kernels.configs.space import op_tiles, tuned_groups
 from ...results.evidence.weigh import Cost, fastest
 from ...results.schema.gpus import Resources
 from ...results.schema.key import Key
@@ -211,14 +211,19 @@ def candidates(
     """The search space at one size: per variant and chunk size the tiles of each stage that the cost model likes best."""
     tokens, heads = np.array([size.tokens]), np.array([size.heads])
     of_family = {point: binary for point, binary in survivors.items() if point.family == family}
-    cost = {point: float(estimate(point, binary, gpu, tokens, heads)[0]) for point, binary in of_family.items()}
     configs: dict[Config, LaunchConfig] = {}
-    for stages in whole(family, of_family):
-        likely = [sorted(points, key=lambda point: cost[point])[: TILES[family.op]] for points in stages.values()]
-        for config in filter(allowed, map(config_of, product(*likely))):
-            settings = (config.variant, config.chunk_size)
-            configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
-    names = ("variant", "chunk_size", *op_tiles(family.op))
+    for group in tuned_groups(family.op):
+        cost = {
+            point: float(estimate(point, binary, gpu, tokens, heads, group)[0]) for point, binary in of_family.items()
+        }
+        # In groups there is a tile more to combine, for every size of them.
+        most = TILES[family.op] // 2 if group else TILES[family.op]
+        for stages in whole(family, of_family, group):
+            likely = [sorted(points, key=cost.__getitem__)[:most] for points in stages.values()]
+            for config in filter(allowed, (config_of(some, group) for some in product(*likely))):
+                settings = (config.variant, config.chunk_size, config.group)
+                configs[(*settings, *(getattr(config, name).token for name in op_tiles(family.op)))] = config
+    names = ("variant", "chunk_size", "group", *op_tiles(family.op))
     columns = zip(*configs, strict=True) if configs else ((),) * len(names)
     parameters = {name: tuple(dict.fromkeys(column)) for name, column in zip(names, columns, strict=True)}
     return Space(parameters=parameters, feasible=tuple(configs)), configs

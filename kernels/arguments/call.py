@@ -54,8 +54,8 @@ class Call:
 
     @property
     def length(self) -> int:
-        """Tokens per sequence, where they are equally long."""
-        return self.q.shape[0] // max(self.sequences, 1)
+        """Tokens per sequence where they are equally long, else 0."""
+        return self.q.shape[0] // max(self.sequences, 1) if self.cu_seqlens is None else 0
 
     @property
     def boundaries(self) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
@@ -27,15 +27,21 @@ _ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
 
 def kernel_of(op: str, token: str) -> str:
     """Name in `kernels.registry.KERNELS` of what runs `op` under the configuration of this token."""
-    return _ONLY.get(op) or f"{op}/{variant_of(token)}"
+    return _ONLY.get(op) or f"{op}/{'grouped' if ',group=' in token else variant_of(token)}"
 
 
-_CHOICES = {"variant": get_args(Variant), "chunk_size": (16, 32, 64, 128), "solver": get_args(Solver)}
+_CHOICES = {
+    "variant": get_args(Variant),
+    "chunk_size": (16, 32, 64, 128),
+    "group": (0, *(1 << power for power in range(11))),
+    "solver": get_args(Solver),
+}
 LARGEST = 2**20
 """Of any number of a tile: none that a GPU could launch comes near it."""
 LONGEST_TOKEN = 400
 _CHUNK = re.compile(r"c([1-9]\d{0,3})", re.ASCII)
 _TILE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,3})x([1-9]\d{0,3})", re.ASCII)
+_GROUP = re.compile(r"[1-9]\d{0,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +66,7 @@ class Tile:
         return f"{self.block}x{self.num_warps}x{self.num_stages}"
 
 
-STAGES = ("scores", "states", "output", "score_grads", "state_grads", "input_grads")
+STAGES = ("scores", "maps", "states", "output", "score_grads", "state_grads", "input_grads")
 """Names of the stages, in the order in which they run: fields of a LaunchConfig."""
 
 
@@ -69,16 +75,19 @@ class LaunchConfig:
     """One point of the tuning space.
 
     variant: of inference; a call that names its variant does not ask for it. chunk_size: tokens per chunk, 16 to 128.
+    group: of the packed variant, chunks per group where sequences are split into groups that are walked at once; 0 for none.
     solver: precision of the products that invert I + T.
-    scores, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
-    `block` tiles K in scores, output and input_grads' K loop, and V in states, state_grads and score_grads.
-    The packed variant reads scores and states; the fused one reads states, and of scores the block.
+    scores, maps, states, output: forward stages. score_grads, state_grads, input_grads: backward stages.
+    `block` tiles K in scores, output and input_grads' K loop, and V in maps, states, state_grads and score_grads.
+    The packed variant reads scores and states, and maps where it has groups; the fused one reads states, and of scores the block.
     """
 
     variant: Variant = "split"
     chunk_size: int = 64
+    group: int = 0
     solver: Solver = "ieee"
     scores: Tile = Tile()
+    maps: Tile = Tile()
     states: Tile = Tile()
     output: Tile = Tile()
     score_grads: Tile = Tile()
@@ -93,15 +102,34 @@ class LaunchConfig:
             value = getattr(self, name)
             if type(value) is not type(accepted[0]) or value not in accepted:
                 raise ValueError(f"{name}={value!a:.60}; accepted: {', '.join(map(str, accepted))}")
+        if self.group and self.variant != "packed":
+            raise ValueError(
+                f"group={self.group} with variant={self.variant}; accepted: groups of the packed variant alone"
+            )
         tiles = {name: getattr(self, name) for name in STAGES}
         for name, tile in tiles.items():
             if not isinstance(tile, Tile):
                 raise TypeError(f"{name}={tile!a:.60}; accepted: a Tile")
         parts = [f"c{self.chunk_size}", "" if self.variant == "split" else f"variant={self.variant}"]
-        parts += ["" if self.solver == "ieee" else f"solver={self.solver}"]
+        parts += [f"group={self.group}" if self.group else "", "" if self.solver == "ieee" else f"solver={self.solver}"]
         parts += [f"{name}={tile.token}" for name, tile in tiles.items() if tile != Tile()]
         # Stored, so that a traced call only reads a string.
         object.__setattr__(self, "token", ",".join(filter(None, parts)))
+
+    @property
+    def group_tokens(self) -> int:
+        """Tokens per group; 0 where sequences are not split."""
+        return self.chunk_size * self.group
+
+    @property
+    def run_tokens(self) -> int:
+        """Tokens that follow one another in one program before anything begins anew: of a group, else of a chunk."""
+        return self.group_tokens or self.chunk_size
+
+    @property
+    def shortest(self) -> LaunchConfig:
+        """The same programs, over groups of no more than two chunks: few tokens then show what a group does."""
+        return replace(self, group=min(self.group, 2)) if self.group > 2 else self
 
     @classmethod
     def parse(cls, token: str) -> LaunchConfig:
@@ -123,6 +151,10 @@ class LaunchConfig:
                     raise ValueError(f"{name} is there twice")
                 if name in ("variant", "solver"):
                     values[name] = value
+                elif name == "group":
+                    if not _GROUP.fullmatch(value):
+                        raise ValueError(f"{setting!r} is not a number of chunks, as group=64")
+                    values[name] = int(value)
                 elif name not in STAGES:
                     raise ValueError(f"no setting {name!r}")
                 elif tile := _TILE.fullmatch(value):

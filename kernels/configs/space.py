@@ -12,7 +12,7 @@ from itertools import product
 from typing import Literal
 
 from ...specs.gpus import REGISTERS_PER_THREAD
-from .launch_config import Tile, Variant
+from .launch_config import LaunchConfig, Tile, Variant
 
 CHUNK_SIZES = (16, 32, 64, 128)
 SHORT = (16, 32, 64)
@@ -40,7 +40,8 @@ class Setting:
 class StageSpace:
     """What one stage varies.
 
-    stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig. variant: whose stage it is.
+    stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig, "" for a stage that is launched in one way.
+    variant: whose stage it is.
     live: fp32 numbers that one program holds at once, from the tiles in its kernel.
     cut: the dimensions that `block` cuts.
     steps: trips of the loop that `num_stages` pipelines; None where only the call knows. Depths beyond 2 are for the walk
@@ -58,6 +59,14 @@ class StageSpace:
     blocks: tuple[int, ...] = (32, 64, 128)
     num_warps: tuple[int, ...] = (2, 4, 8)
     num_stages: tuple[int, ...] = (1, 2)
+
+    @property
+    def only(self) -> Tile:
+        """Its first tile, or its only one."""
+        return Tile(block=self.blocks[0], num_warps=self.num_warps[0], num_stages=self.num_stages[0])
+
+    def tile_of(self, config: LaunchConfig) -> Tile:
+        return getattr(config, self.tile) if self.tile else self.only
 
     def settings(self, K: int, V: int, dtype: str, backend: str, warp: int) -> Iterator[Setting]:
         """Every combination, infeasible ones included, in a fixed order."""
@@ -123,11 +132,19 @@ def _packed_walk(s: Setting) -> int:
     return (_padded(s.K) + 2 * s.chunk_size) * _block(s.V, s)
 
 
+def _group_maps(s: Setting) -> int:
+    return (_padded(s.K) + s.chunk_size) * _block(s.V, s)
+
+
 def _fused(s: Setting) -> int:
     # The state stays while the inverse holds T, A and the two halves of an operand.
     return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
 
 
+JOINED_COLUMNS = 8
+"""Of the state, in a program that takes it from group to group: few, so that there are programs."""
+JOINED_ELEMENTS = 4096
+"""Of M, that it multiplies at once: three times as many lie in shared memory, also in the smallest."""
 WALK = (16, 32, 64, 128)
 """Walks are short of programs where there are few heads: narrow blocks make more of them."""
 
@@ -192,6 +209,42 @@ SPACES: dict[str, StageSpace] = {
             num_warps=(4, 8),
             num_stages=(1, 2, 3, 4),
         ),
+        # In groups of chunks: what is launched besides.
+        StageSpace(
+            stage="group_bounds",
+            variant="packed",
+            tile="",
+            live=lambda s: 0,
+            cut="V",
+            steps=lambda s: 1,
+            chunk_sizes=(32, 64),
+            blocks=(16,),
+            num_warps=(1,),
+            num_stages=(1,),
+        ),
+        StageSpace(
+            stage="group_maps",
+            variant="packed",
+            tile="maps",
+            live=_group_maps,
+            cut="V",
+            steps=lambda s: None,
+            chunk_sizes=(32, 64),
+            blocks=WALK,
+            num_warps=(4, 8),
+        ),
+        StageSpace(
+            stage="group_starts",
+            variant="packed",
+            tile="",
+            live=lambda s: _padded(s.K) * JOINED_COLUMNS,
+            cut="V",
+            steps=lambda s: None,
+            chunk_sizes=(32, 64),
+            blocks=(16,),
+            num_warps=(4,),
+            num_stages=(3,),
+        ),
         # Beyond 64 rows the scores of a chunk and the state do not fit beside each other.
         StageSpace(
             stage="fused",
@@ -218,21 +271,39 @@ OP_STAGES: dict[str, dict[Variant, tuple[str, ...]]] = {
 """The stages that each op tunes, by variant, in the order in which they run."""
 
 
+GROUPED = ("packed_scores", "group_bounds", "group_maps", "group_starts", "packed_walk")
+"""Those of inference in groups of chunks."""
+GROUPS = (32, 64, 128, 256)
+"""Chunks per group that are looked at: shorter ones leave more for the serial launch than the others save."""
+
+
+def tuned_groups(op: str) -> tuple[int, ...]:
+    """The sizes of groups that a tuner looks at, 0 for none among them."""
+    return (0, *GROUPS) if op == "chunk_fwd" else (0,)
+
+
 def tuned_variants(op: str, dtype: str) -> tuple[Variant, ...]:
     """The variants that a tuner looks at. In 16 bits `packed` issues a fraction of the instructions of the others, whatever
     their tiles: `make instructions` counts them."""
     return ("packed",) if op == "chunk_fwd" and dtype != "fp32" else tuple(OP_STAGES[op])
 
 
-def op_stages(op: str, variant: Variant) -> tuple[StageSpace, ...]:
+def op_stages(op: str, variant: Variant, *, grouped: bool = False) -> tuple[StageSpace, ...]:
     """The stages that an op runs under a configuration of this variant, in order; training has but one."""
     variants = OP_STAGES[op]
-    return tuple(SPACES[name] for name in variants.get(variant, variants["split"]))
+    names = GROUPED if grouped and variant == "packed" else variants.get(variant, variants["split"])
+    return tuple(SPACES[name] for name in names)
+
+
+def stage_names(op: str) -> tuple[str, ...]:
+    """All stages of an op, whatever the variant."""
+    grouped = GROUPED if "packed" in OP_STAGES[op] else ()
+    return tuple(dict.fromkeys(name for stages in (*OP_STAGES[op].values(), grouped) for name in stages))
 
 
 def op_tiles(op: str) -> tuple[str, ...]:
     """The fields of a configuration that hold the tiles of an op's stages, whatever the variant."""
-    return tuple(dict.fromkeys(SPACES[name].tile for stages in OP_STAGES[op].values() for name in stages))
+    return tuple(dict.fromkeys(tile for name in stage_names(op) if (tile := SPACES[name].tile)))
 
 
 def _wide(space: StageSpace, s: Setting) -> bool:

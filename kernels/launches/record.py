@@ -14,7 +14,7 @@ from ..arguments.call import Call
 from ..configs.launch_config import LaunchConfig, Tile
 from ..ops import staged
 from ..stages.inference.fused import infer_fused
-from ..stages.inference.packed import infer_packed
+from ..stages.inference.grouped import infer_grouped
 from ..stages.prologue.activate import activate, activate_grad
 from ..stages.prologue.normalise import l2norm, l2norm_grad
 from ..stages.recurrent.pool import walk_pool
@@ -22,7 +22,7 @@ from ..stages.recurrent.tokens import walk_tokens
 from .compile import Launch, record
 
 Run = Callable[..., object]
-VARIANTS: dict[str, Run] = {"fused": infer_fused, "packed": infer_packed}
+VARIANTS: dict[str, Run] = {"fused": infer_fused, "packed": infer_grouped}
 """Variants that read the inputs as the caller has them."""
 
 

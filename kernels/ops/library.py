@@ -20,7 +20,7 @@ from torch import Tensor
 from ..arguments.call import PER_TOKEN, Call
 from ..configs.launch_config import LaunchConfig, chunk_size_of
 from ..stages.inference.fused import infer_fused
-from ..stages.inference.packed import infer_packed
+from ..stages.inference.grouped import infer_grouped
 from ..stages.prologue import activate, normalise
 from ..stages.recurrent.pool import walk_pool
 from ..stages.recurrent.tokens import walk_tokens
@@ -66,7 +66,7 @@ def _walk_tokens(call: Call, *, final: bool) -> tuple[Tensor, Tensor]:
 chunk_fwd = _inference("chunk_fwd", staged.infer)
 recurrent = _inference("recurrent", _walk_tokens)
 chunk_fused = _inference("chunk_fused", infer_fused, _RAW)
-chunk_packed = _inference("chunk_packed", infer_packed, _RAW)
+chunk_packed = _inference("chunk_packed", infer_grouped, _RAW)
 
 
 def _train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

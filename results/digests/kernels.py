@@ -36,6 +36,9 @@ STAGES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 """Per op and variant, the stages that a call launches; the kernel of a stage is the function `<stage>_kernel`."""
 
+GROUPED = ("group_bounds", "group_maps", "group_starts")
+"""Stages that a call launches besides, if its configuration splits sequences into groups."""
+
 FOLDED = ("chunk_train", ("delta_rule", "gdn", "kda", "mamba2"))
 """Op and rules whose gradients are partial sums that `fold` adds up: those whose gates are tied."""
 
@@ -71,6 +74,8 @@ def _digest(op: str, rule: str, options: tuple[str, ...], config: str) -> str:
     named = next((part[8:] for part in config.split(",") if part.startswith("variant=")), "split")
     chosen = [named] if named in variants and config != "-" else list(variants)
     stages = {stage for variant in chosen for stage in variants[variant]}
+    if any(part.startswith("group=") for part in config.split(",")):
+        stages |= set(GROUPED)
     if "split" in chosen:
         stages |= {stage for option in options for stage in FIRST_STAGES[op].get(option, ())}
     if op == FOLDED[0] and rule in FOLDED[1]:

@@ -236,6 +236,8 @@ def _claims(key: Key, config: str) -> Iterator[_Claim]:
 
 
 def head_of(config: str) -> str:
-    """Variant, chunk size and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
+    """Variant, chunk size, groups and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
     chunk, *settings = config.split(",")
-    return ",".join([chunk, *(setting for setting in settings if setting.startswith(("variant=", "solver=")))])
+    return ",".join(
+        [chunk, *(setting for setting in settings if setting.startswith(("variant=", "group=", "solver=")))]
+    )

@@ -62,14 +62,14 @@ class Decayed(NamedTuple):
 class Operands(NamedTuple):
     """What a walk multiplies, chunk by chunk: Qbar, -Ebar, A^T Kt [..., HV, C, K], Aqk A [..., HV, C, C], and the chunk's decay.
 
-    erasers is None without an erase gate, where A is the identity. Where one scalar gate b erases and writes, Ebar has no b and
-    A is A diag(b) instead.
+    erasers is None without an erase gate, where A is the identity, queries and pairs where no outputs are read. Where one
+    scalar gate b erases and writes, Ebar has no b and A is A diag(b) instead.
     """
 
-    queries: Array
+    queries: Array | None
     erasers: Array | None
     writers: Array
-    pairs: Array
+    pairs: Array | None
     total: Array
 
 
@@ -155,11 +155,24 @@ def operands(chunk: Chunk, scale: float, numbers: Numbers) -> Operands:
 
 def step(given: Operands, z: Array, S: Array, scale: float, numbers: Numbers) -> tuple[Array, Array]:
     """(o, the state at the end) from `Operands`: X = z - Ebar S, o = scale Qbar S + (Aqk A) X, S_C = Gamma_C S + W^T X."""
-    operand = numbers.at("operand", S)
-    X = z if given.erasers is None else z + _matmul(given.erasers, operand, numbers)
+    queries, pairs = _given(given.queries, given.pairs)
+    X, after = carried(given, z, S, numbers)
+    read = _matmul(queries, numbers.at("operand", S), numbers) * numbers.constant(scale)
+    return read + _matmul(pairs, X, numbers), after
+
+
+def carried(given: Operands, z: Array, S: Array, numbers: Numbers) -> tuple[Array, Array]:
+    """(X, the state at the end), as `step`, whatever number of columns z and S have."""
+    X = z if given.erasers is None else z + _matmul(given.erasers, numbers.at("operand", S), numbers)
     X = numbers.at("operand", X)
-    o = _matmul(given.queries, operand, numbers) * numbers.constant(scale) + _matmul(given.pairs, X, numbers)
-    return o, numbers.at("state", _turn(given.total) * S + _matmul(_turn(given.writers), X, numbers))
+    return X, numbers.at("state", _turn(given.total) * S + _matmul(_turn(given.writers), X, numbers))
+
+
+def joined(maps: Array, S: Array, numbers: Numbers) -> Array:
+    """M S + B of [B | M], or of [B | the diagonal of M]."""
+    width = S.shape[-1]
+    B, M = maps[..., :width], maps[..., width:]
+    return numbers.at("state", (M * S if M.shape[-1] == 1 else _matmul(M, S, numbers)) + B)
 
 
 class StateGrads(NamedTuple):

@@ -74,6 +74,8 @@ def _chunkwise(name: DType, dtype: Rounding) -> PrecisionContract:
     # Operands are what `specs.oracle.chunkwise` feeds to its contractions: decayed queries, erase keys and keys, Aqk, A, X and R.
     # A kernel may keep others of the same contractions instead, if it rounds no more often on the way from inputs to outputs:
     # `chunk_fwd/packed` rounds Aqk A and A^T Kt (`specs.oracle.stages.operands`), and has no R to round. Its budget is this one.
+    # In groups of chunks it rounds what a group makes of the identity where it would round the state, once per chunk: as often on
+    # the way as one walk; its products with the states between groups are of fp32 operands. That budget is this one, too.
     # Inputs arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed
     # in fp32; fp32 means ieee products. Decays, their gradients and the state are fp32 throughout.
     return PrecisionContract(

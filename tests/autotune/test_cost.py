@@ -12,7 +12,8 @@ from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.model.cost import estimate, occupancy
 from deltaproof.autotune.model.ranking import RUNS, rank, sizes
 from deltaproof.autotune.space.points import Family, enumerate_points
-from deltaproof.kernels.configs.space import OP_STAGES
+from deltaproof.kernels.configs.launch_config import Variant
+from deltaproof.kernels.configs.space import GROUPS, OP_STAGES, op_stages
 from deltaproof.kernels.launches.instructions import CLASSES
 from deltaproof.results.schema.instructions import Instructions, Loop
 from deltaproof.specs.gpus import gpu, gpus
@@ -107,14 +108,16 @@ def test_ranking_finds_the_best_of_the_whole_product_at_every_size():
     assert few[0].config.token == "c64"
     tokens, heads = (np.array(column) for column in zip(*sizes(), strict=True))
     best = np.full(len(sizes()), np.inf)
-    for variant, chunk in product(OP_STAGES[FAMILY.op], (32, 64)):
+    cuts: list[tuple[Variant, int]] = [(variant, 0) for variant in OP_STAGES[FAMILY.op]]
+    cuts += [("packed", group) for group in GROUPS]
+    for (variant, group), chunk in product(cuts, (32, 64)):
         stages = [
             [
-                estimate(point, binary, H100, tokens, heads) * RUNS[FAMILY.op].get(stage, 1)
+                estimate(point, binary, H100, tokens, heads, group) * RUNS[FAMILY.op].get(space.stage, 1)
                 for point, binary in kept.items()
-                if (point.stage, point.chunk_size) == (stage, chunk)
+                if (point.stage, point.chunk_size) == (space.stage, chunk)
             ]
-            for stage in OP_STAGES[FAMILY.op][variant]
+            for space in op_stages(FAMILY.op, variant, grouped=bool(group))
         ]
         if all(stages):
             best = np.minimum(best, sum(np.min(times, axis=0) for times in stages))

@@ -44,7 +44,7 @@ WRITTEN = (FAMILY, CallSizes(tokens=0, heads=0))
 
 
 class Fake:
-    """A GPU on which chunks of 32 are wrong, chunks of 16 crash, and the rest takes what its states' tile says."""
+    """A GPU on which chunks of 32 are wrong, chunks of 16 crash, and the rest takes what its tiles and groups say."""
 
     def __init__(self) -> None:
         self.judged: set[LaunchConfig] = set()
@@ -71,6 +71,7 @@ class Fake:
         if config.chunk_size == 16:
             return TimingFailure(reason="crash", detail="made up")
         milliseconds = config.chunk_size / 64 + abs(math.log2(config.states.block / 64)) + 0.1 * config.scores.num_warps
+        milliseconds += 0.3 * (config.group > 0) + 0.01 * config.maps.num_warps
         return Timed(samples=(milliseconds * (self.hot if finals else 1),) * SAMPLES)
 
     def run(

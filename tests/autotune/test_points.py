@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from itertools import product
+from typing import Any, get_args
 
 import pytest
 
 from deltaproof.autotune.space.points import Point, breadth_first, config_of, enumerate_points, families, points_of
 from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, Variant
-from deltaproof.kernels.configs.space import CONSTRAINTS, OP_STAGES, SPACES, op_tiles, tuned_variants
+from deltaproof.kernels.configs.space import (
+    CONSTRAINTS,
+    OP_STAGES,
+    SPACES,
+    op_stages,
+    op_tiles,
+    stage_names,
+    tuned_groups,
+    tuned_variants,
+)
 from deltaproof.specs.gpus import gpu, gpus
 
 EVERY = families(OP_STAGES, ("gdn2", "gdn"), ("bf16", "fp32"), (32, 64, 100, 256))
 
 
 def test_spaces_cover_what_a_launch_configuration_holds():
-    assert {space.tile for space in SPACES.values()} == set(STAGES)
-    assert {name for stages in OP_STAGES.values() for names in stages.values() for name in names} == set(SPACES)
+    assert {space.tile for space in SPACES.values() if space.tile} == set(STAGES)
+    assert {name for op in OP_STAGES for name in stage_names(op)} == set(SPACES)
     assert set(OP_STAGES["chunk_fwd"]) == set(get_args(Variant))
 
 
@@ -26,7 +36,9 @@ def test_every_combination_is_a_point_or_counted_once(slug: str):
         points, counts = enumerate_points(family, gpu(slug).arch)
         assert len(points) == len(set(points)) == sum(count.left for count in counts)
         assert [count.stage for count in counts] == [
-            name for variant in tuned_variants(family.op, family.dtype) for name in OP_STAGES[family.op][variant]
+            space.stage
+            for variant in tuned_variants(family.op, family.dtype)
+            for space in op_stages(family.op, variant, grouped=True)
         ]
         assert all(count.left for count in counts)
         for count in counts:
@@ -50,15 +62,16 @@ def test_a_point_stands_for_one_launch_configuration():
     for point in points:
         assert LaunchConfig.parse(point.config.token) == point.config
         assert isinstance(point, Point)
-        assert getattr(point.config, SPACES[point.stage].tile) == point.tile
+        assert SPACES[point.stage].tile_of(point.config) == point.tile
         assert (point.config.variant, point.config.chunk_size) == (point.variant, point.chunk_size)
 
 
 def test_a_configuration_is_made_of_its_points():
     for family in EVERY:
-        for variant in OP_STAGES[family.op]:
-            tiles = dict.fromkeys(
-                op_tiles(family.op) if variant != "fused" else ["states"], Tile(block=64, num_warps=4)
-            )
-            config = LaunchConfig(variant=variant, chunk_size=32, **tiles)  # pyright: ignore[reportArgumentType]
-            assert config_of(points_of(family, config)) == config
+        for variant, group in product(OP_STAGES[family.op], tuned_groups(family.op)):
+            if group and variant != "packed":
+                continue
+            names = [tile for space in op_stages(family.op, variant, grouped=bool(group)) if (tile := space.tile)]
+            tiles: dict[str, Any] = dict.fromkeys(names, Tile(block=64, num_warps=4))
+            config = LaunchConfig(variant=variant, chunk_size=32, group=group, **tiles)
+            assert config_of(points_of(family, config), group) == config

@@ -75,7 +75,7 @@ def covering(work: Work) -> list[str]:
     found: list[tuple[int, int, str]] = []
     for (variant, _), stages in groups.items():
         names = [space.stage for space in op_stages(family.op, variant)]
-        if set(names) != set(stages):
+        if not set(names) <= set(stages):
             continue
         columns = []
         for name in names:

@@ -44,6 +44,13 @@ def launches(rule_name: str):
         for variant in VARIANTS
         for launch in inference_launches(variant, rule, "bf16", 128, 128, of[variant], normalise=True, raw=True)
     ]
+    # In groups two stages are the same programs as without.
+    grouped = LaunchConfig(variant="packed", chunk_size=64, group=16)
+    found += [
+        launch
+        for launch in inference_launches("packed", rule, "bf16", 128, 128, grouped)
+        if launch.name.startswith("group_")
+    ]
     for v_first in (False, True):
         found += decode_launches(rule, "bf16", 128, 128, TILE, v_first=v_first, raw=True)
     return found + first_stage_launches(rule, "bf16", 128)
@@ -68,6 +75,7 @@ def compile_rule(rule_name: str, arch: int) -> list[str]:
             "fused_kernel",
             "packed_scores_kernel",
             "packed_walk_kernel",
+            "group_maps_kernel",
         )
         assert bool(binary.tensor_core) == uses_dots, f"{launch.name} on sm_{arch}: tensor cores {binary.tensor_core}"
         if arch == 90 and launch.name in ("fused_kernel", "packed_scores_kernel", "packed_walk_kernel"):

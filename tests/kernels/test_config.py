@@ -1,10 +1,12 @@
 """Launch configurations: the token says everything, and nothing wrong can be built."""
 
+from typing import Any, Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile
+from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, chunk_size_of, kernel_of, variant_of
 
 tiles = st.builds(
     Tile,
@@ -12,8 +14,16 @@ tiles = st.builds(
     num_warps=st.sampled_from([1, 2, 4, 8, 16]),
     num_stages=st.integers(1, 5),
 )
+
+
+def config(variant: Literal["split", "packed", "fused"], group: int, **settings: Any) -> LaunchConfig:
+    return LaunchConfig(variant=variant, group=group if variant == "packed" else 0, **settings)
+
+
 configs = st.builds(
-    LaunchConfig,
+    config,
+    variant=st.sampled_from(["split", "packed", "fused"]),
+    group=st.sampled_from([0, 1, 2, 16, 1024]),
     chunk_size=st.sampled_from([16, 32, 64, 128]),
     solver=st.sampled_from(["ieee", "tf32x3", "tf32"]),
     **dict.fromkeys(STAGES, tiles),
@@ -23,6 +33,8 @@ configs = st.builds(
 @given(configs)
 def test_token_round_trip(config: LaunchConfig):
     assert LaunchConfig.parse(config.token) == config
+    assert (variant_of(config.token), chunk_size_of(config.token)) == (config.variant, config.chunk_size)
+    assert (kernel_of("chunk_fwd", config.token) == "chunk_fwd/grouped") == bool(config.group)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +52,13 @@ def test_token_round_trip(config: LaunchConfig):
         ("c64,states=+64x4x2", "is not block x warps x depth"),
         ("c64,states=64x4x2,states=64x4x2", "states is there twice"),
         ("c64,variant=packed,variant=fused", "variant is there twice"),
+        ("c64,variant=packed,group=48", "group=48"),
+        ("c64,variant=packed,group=2048", "group=2048"),
+        ("c64,variant=packed,group=-2", "is not a number of chunks"),
+        ("c64,variant=packed,group=0", "is not a number of chunks"),
+        ("c64,variant=packed,group=many", "is not a number of chunks"),
+        ("c64,variant=packed,group=2,group=2", "group is there twice"),
+        ("c64,group=16", "group=16 with variant=split"),
     ],
 )
 def test_bad_tokens_say_what_is_wrong(token: str, complaint: str):

@@ -36,9 +36,14 @@ GDN2 = Problem(rule=RULES["gdn2"], T=3, K=3, V=2, seed=3)
 
 
 def found(
-    prop: str, kernel: Kernel, problem: Problem, transform: Callable[..., Any] | None = None, seconds: float = 0.0
+    prop: str,
+    kernel: Kernel,
+    problem: Problem,
+    transform: Callable[..., Any] | None = None,
+    seconds: float = 0.0,
+    config: LaunchConfig = NARROW,
 ) -> Localised:
-    case = Case(problem=problem, config=NARROW)
+    case = Case(problem=problem, config=config)
     harness = Harness(kernel=kernel, kernels=KERNELS, tau=24.0, transform=transform)
 
     def check(other: Case) -> Any:
@@ -118,6 +123,22 @@ def test_a_fault_in_any_stage_is_named(stage: str):
 )
 def test_inference_kernels_have_stages_too(kernel: str, stage: str):
     assert found("equality", KERNELS[kernel], GDN2, double_stores(stage)).stage == stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "transform"),
+    [
+        *((stage, double_stores(stage)) for stage in ("group_bounds", "packed_scores", "packed_walk")),
+        ("group_maps", edit("group_maps_kernel", "1.0", "2.0")),
+        ("group_starts", edit("group_starts_kernel", "moved", "2 * moved")),
+    ],
+)
+def test_groups_have_stages_too(stage: str, transform: Callable[..., Any]):
+    grouped = replace(NARROW, variant="packed", group=1)
+    several = replace(GDN2, T=2 * grouped.group_tokens + 1)
+    located = found("equality", KERNELS["chunk_fwd/grouped"], several, transform, config=grouped)
+    assert located.stage == stage
+    assert "Wrong for their own inputs, too" not in located.story
 
 
 @pytest.mark.parametrize("rule", list(RULES))

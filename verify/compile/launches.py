@@ -41,7 +41,8 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
             for launch in op_launches(op, *call, config, sizes, bare=bare)  # pyright: ignore[reportArgumentType]
         ]
     # What these fuse into their one kernel, normalisation and the gate's activation, makes two programs of each.
-    if variant in ("fused", "packed"):
+    if variant in ("fused", "packed", "grouped"):
+        variant = "packed" if variant == "grouped" else variant
         return [
             launch
             for fused in (False, True)

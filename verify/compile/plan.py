@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from typing import Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
-from ...kernels.configs.space import CONSTRAINTS, OP_STAGES, StageSpace, op_stages
+from ...kernels.configs.space import CONSTRAINTS, GROUPS, OP_STAGES, StageSpace, op_stages
 from ...kernels.registry import KERNELS
 from ...results.schema.default import default_config
 from ...results.schema.table import EVERYWHERE
@@ -20,6 +20,8 @@ from ...specs.rule import RULES
 
 FIRST_STAGE = "first_stage"
 """The optional first stage, normalisation and activation: no kernel of its own, and nothing in it is tuned."""
+GROUPED_KERNEL = "chunk_fwd/grouped"
+_IN_GROUPS: dict[str, Any] = {"variant": "packed", "group": GROUPS[0]}
 MAIN_RULE, MAIN_DTYPE, MAIN_DIM = "gdn2", "bf16", 128
 OTHERS = (("fp16", 64), ("fp32", 256))
 DTYPES = ("bf16", "fp16", "fp32")
@@ -91,10 +93,13 @@ def subjects(
 def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
     """The safe default of every subject."""
     for subject in wanted:
-        yield Piece(subject=subject, config=default_config("", subject.dtype, subject.K))
-        served = default_config(subject.op, subject.dtype, subject.K)
-        if subject.kernel == "chunk_fwd/packed" and served != default_config("", subject.dtype, subject.K):
-            yield Piece(subject=subject, config=served)
+        tokens = [default_config("", subject.dtype, subject.K)]
+        if subject.kernel in ("chunk_fwd/packed", GROUPED_KERNEL):
+            tokens.append(default_config(subject.op, subject.dtype, subject.K))
+        if subject.kernel == GROUPED_KERNEL:
+            tokens = [replace(LaunchConfig.parse(token), **_IN_GROUPS).token for token in tokens]
+        for token in dict.fromkeys(tokens):
+            yield Piece(subject=subject, config=token)
 
 
 def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
@@ -128,8 +133,10 @@ def selectable_pieces(wanted: Iterable[Subject], arch: Architecture) -> Iterator
         for space in _spaces(subject):
             for setting in space.settings(subject.K, subject.V, subject.dtype, arch.backend, arch.warp):
                 if not any(constraint.broken(space, setting) for constraint in CONSTRAINTS):
-                    tile: dict[str, Any] = {space.tile: setting.tile}
-                    config = LaunchConfig(chunk_size=setting.chunk_size, **tile)
+                    given: dict[str, Any] = {space.tile: setting.tile} if space.tile else {}
+                    if subject.kernel == GROUPED_KERNEL:
+                        given |= _IN_GROUPS
+                    config = LaunchConfig(chunk_size=setting.chunk_size, **given)
                     yield Piece(subject=subject, config=config.token, stage=space.stage, why="selectable")
 
 
@@ -138,3 +145,5 @@ def _spaces(subject: Subject) -> Iterator[StageSpace]:
     for variant in OP_STAGES.get(subject.op, ()):
         if subject.kernel == kernel_of(subject.op, LaunchConfig(variant=variant).token):
             yield from op_stages(subject.op, variant)
+    if subject.kernel == GROUPED_KERNEL:
+        yield from op_stages(subject.op, "packed", grouped=True)

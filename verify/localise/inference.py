@@ -60,11 +60,58 @@ def packed_walk(call: LaunchArguments) -> dict[str, Array]:
     return found.result(states=("ht",))
 
 
+def group_bounds(call: LaunchArguments) -> dict[str, Array]:
+    """Where each group begins, and the end of the last; those without tokens begin at the end of their sequence."""
+    L, bounds = call.scalars["L"], [0]
+    for n, (first, end) in enumerate(_bounds(call)):
+        behind = end // L + n + 1 if _packed(call) else (n + 1) * -(-(end - first) // L)
+        bounds += [min(first + L * (i + 1), end) for i in range(behind + 1 - len(bounds))]
+    return {"bounds": np.array(bounds)}
+
+
+def group_maps(call: LaunchArguments) -> dict[str, Array]:
+    """What each group makes of no state and, with nothing to write, of the identity or a column of ones."""
+    found, numbers, sizes = Collected(call.numbers), call.numbers, call.scalars
+    K, V, more = sizes["K"], sizes["V"], sizes["W"] - sizes["V"]
+    start = np.concatenate([np.zeros((K, V)), np.eye(K) if sizes["ERASE"] else np.ones((K, 1))], 1)
+    for n, spans in enumerate(_slots(call)):
+        if sum(span.rows for _, span in spans) <= sizes["skipped"]:
+            found.state("maps", n, call.state("maps", n))
+            continue
+        S = call.no_state()[..., :1, :1] * 0.0 + numbers.array(start[None])
+        for slot, span in spans:
+            v, w = call.of_heads("v", span), call.of_heads("w", span)
+            assert v is not None
+            z = v if w is None else w * v
+            z = numbers.concatenate([z, z[..., :1] * numbers.array(np.zeros((1, 1, more)))], -1)
+            _, S = stages.carried(_operands(call, slot, span.rows), z, S, numbers)
+        found.state("maps", n, S)
+    return found.result(states=("maps",))
+
+
+def group_starts(call: LaunchArguments) -> dict[str, Array]:
+    """The state before each group, and after each sequence. Numbers without tokens have the last of these states."""
+    found, numbers, sizes, L = Collected(call.numbers), call.numbers, call.scalars, call.scalars["L"]
+    for n, (first, end) in enumerate(_bounds(call)):
+        S = call.state("h0", n) if sizes["INITIAL"] else call.no_state()
+        groups = -(-(end - first) // L)
+        group = first // L + n if _packed(call) else n * groups
+        behind = end // L + n + 1 if _packed(call) else group + groups
+        for i in range(group, behind):
+            found.state("starts", i, S)
+            if i + 1 < group + groups + sizes["FINAL"]:
+                S = stages.joined(call.state("maps", i), S, numbers)
+        if sizes["FINAL"]:
+            found.state("ht", n, S)
+    return found.result(states=("starts", "ht"))
+
+
 def _operands(call: LaunchArguments, slot: int, rows: int) -> stages.Operands:
     """What a slot holds of its chunk."""
 
-    def cell(name: str, columns: int | None = None) -> Array:
-        return call.tensors[name][..., slot, :, :rows, slice(columns)]
+    def cell(name: str, columns: int | None = None) -> Array | None:
+        x = call.tensors.get(name)
+        return None if x is None else x[..., slot, :, :rows, slice(columns)]
 
     total = call.tensors.get("total")
     if total is None:
@@ -73,8 +120,9 @@ def _operands(call: LaunchArguments, slot: int, rows: int) -> stages.Operands:
         total = total[..., slot, :, None, None]
     else:
         total = total[..., slot, :, None, :]
-    erasers = None if call.tensors.get("erasers") is None else cell("erasers")
-    return stages.Operands(cell("queries"), erasers, cell("writers"), cell("pairs", rows), total)
+    writers = cell("writers")
+    assert writers is not None
+    return stages.Operands(cell("queries"), cell("erasers"), writers, cell("pairs", rows), total)
 
 
 def _padded(x: Array, rows: int, columns: int, call: LaunchArguments) -> Array:
@@ -89,7 +137,7 @@ def _slots(call: LaunchArguments) -> Iterator[list[tuple[int, Span]]]:
     """The chunks of each sequence, and their slots."""
     width = call.scalars["C"]
     for n, spans in enumerate(_sequences(call)):
-        first = spans[0].start // width + n if call.scalars["PACKED"] and spans else n * len(spans)
+        first = spans[0].start // width + n if _packed(call) and spans else n * len(spans)
         yield [(first + i, span) for i, span in enumerate(spans)]
 
 
@@ -121,16 +169,30 @@ def _walk(call: LaunchArguments, scores: Callable[[Span], tuple[Array, Array | N
 
 def _sequences(call: LaunchArguments) -> Iterator[list[Span]]:
     """The chunks of each sequence."""
-    if call.scalars["PACKED"]:
-        bounds = call.tensors["cu_seqlens"].tolist()
-    else:
-        length = call.scalars["length"]
-        tokens = call.tensors["q" if "q" in call.tensors else "v"].shape[-3]
-        count = call.tensors["ht"].shape[-4] if call.scalars.get("FINAL") else tokens // max(1, length)
-        bounds = [length * n for n in range(count + 1)]
     width = call.scalars["C"]
-    for first, end in pairwise(bounds):
+    for first, end in _bounds(call):
         yield [Span(0, start, min(width, end - start)) for start in range(first, end, width)]
+
+
+def _packed(call: LaunchArguments) -> bool:
+    """Whether sequences have boundaries of their own."""
+    return call.tensors.get("cu_seqlens") is not None
+
+
+def _bounds(call: LaunchArguments) -> list[tuple[int, int]]:
+    """First token and end of each sequence."""
+    if _packed(call):
+        return list(pairwise(call.tensors["cu_seqlens"].tolist()))
+    length = call.scalars["length"]
+    if "sequences" in call.scalars:
+        count = call.scalars["sequences"]
+    elif call.scalars.get("FINAL"):
+        count = call.tensors["ht"].shape[-4]
+    elif "starts" in call.tensors:
+        count = call.tensors["starts"].shape[-4] // max(1, -(-length // call.scalars["L"]))
+    else:
+        count = call.tensors["q" if "q" in call.tensors else "v"].shape[-3] // max(1, length)
+    return [(length * n, length * (n + 1)) for n in range(count)]
 
 
 def _prepared(call: LaunchArguments) -> LaunchArguments:

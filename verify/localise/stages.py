@@ -81,7 +81,9 @@ Wrong = tuple[str, str, tuple[int, ...]]
 
 def _exact(seen: Seen, key: str) -> Wrong | None:
     expected = ORACLES[key].expected(_call(seen, FIELD))
-    for name, truth in expected.items():
+    if wrong := _miscounted(seen, expected):
+        return wrong
+    for name, truth in _numbers(seen, expected).items():
         got = _payload(seen.after[name])
         got = got[: truth.shape[0]].reshape(truth.shape)
         # Where the inputs were not of the algebra (memory that nothing had written, say) there is no truth.
@@ -97,8 +99,10 @@ def _faithful(seen: Seen, key: str, tau: float) -> Wrong | None:
         expected = ORACLES[key].expected(_call(seen, FLOAT64))
         noisy = Noisy(contract, REPLICAS, np.random.default_rng(zlib.crc32(key.encode())))
         replicas = ORACLES[key].expected(_call(seen, noisy))
+    if wrong := _miscounted(seen, expected):
+        return wrong
     worst: tuple[float, Wrong] | None = None
-    for name, truth in expected.items():
+    for name, truth in _numbers(seen, expected).items():
         got = seen.after[name].double().numpy()
         got = got[: truth.shape[0]].reshape(truth.shape)
         found = row_ratios(name, got, truth, spread(replicas[name], truth), contract)
@@ -112,6 +116,19 @@ def _faithful(seen: Seen, key: str, tau: float) -> Wrong | None:
     if worst is not None and worst[0] > tau:
         return worst[1]
     return _overwritten(seen, expected)
+
+
+def _numbers(seen: Seen, expected: dict[str, Any]) -> dict[str, Any]:
+    return {name: truth for name, truth in expected.items() if seen.after[name].is_floating_point()}
+
+
+def _miscounted(seen: Seen, expected: dict[str, Any]) -> Wrong | None:
+    """Whether a table of whole numbers differs."""
+    for name in expected.keys() - _numbers(seen, expected).keys():
+        wrong = seen.after[name].numpy() != expected[name]
+        if wrong.any():
+            return f"{name} differs in {_share(wrong)}", name, _first(wrong)
+    return None
 
 
 def row_ratios(

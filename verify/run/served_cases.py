@@ -47,12 +47,12 @@ def _of(
     rule: Rule, size: int, config: LaunchConfig | None, prop: Property, kernel: Any, *, nightly: bool
 ) -> Iterator[Case]:
     usual = Problem(rule=rule, dtype="bf16", T=2 * 64 + TAIL, H=1, HV=1, K=size, V=size)
-    own: LaunchConfig = config or kernel.configs(usual)[0]
-    plain = replace(usual, T=2 * own.chunk_size + TAIL)
+    own: LaunchConfig = (config or kernel.configs(usual)[0]).shortest
+    plain = replace(usual, T=2 * own.run_tokens + TAIL)
     # Heads that share a key show in addresses and between programs; numbers are those of one head.
     others = [replace(plain, HV=2)] if prop.name in ("memory", "determinism") else [plain]
     if nightly and prop.name == "memory":
-        lengths = (0, 1, own.chunk_size + 3)
+        lengths = (0, 1, own.run_tokens + 3)
         others.append(replace(plain, T=sum(lengths), lengths=lengths, strided=True))
     if nightly and prop.name == "error":
         others += [replace(plain, regime=name) for name in _HARD if name in regimes_of(rule)]

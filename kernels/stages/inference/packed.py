@@ -13,6 +13,8 @@ What passes between the kernels lies chunk by chunk, each in a slot of C rows, z
 its slots by arithmetic and reads them whole. Chunk i of sequence n has slot cu_seqlens[n] // C + n + i, which no other has.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -308,64 +310,88 @@ def load_operand(x, cell, row, column, WIDTH: tl.constexpr):
         return tl.load(at, mask=tl.broadcast_to(column[None, :] < WIDTH, [C, column.shape[0]]), other=0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walked:
+    """What the walk multiplies, by its names in the kernels. erasers, total: None for a rule without."""
+
+    queries: torch.Tensor
+    erasers: torch.Tensor | None
+    writers: torch.Tensor
+    pairs: torch.Tensor
+    total: torch.Tensor | None
+
+    @property
+    def tensors(self) -> dict[str, torch.Tensor | None]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
 def infer_packed(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(o, ht): outputs [tokens, HV, V] in v's dtype and final states [N, HV, K, V] fp32, empty unless `final`."""
+    return packed_walk(call, packed_scores(call), final=final)
+
+
+def packed_scores(call: Call) -> Walked:
+    """What the walk over the chunks of a call multiplies."""
     shapes, config = call.shapes, call.config
     packed = call.cu_seqlens is not None
     C = config.chunk_size
     # Every sequence can begin a chunk more than its tokens fill.
     slots = shapes.tokens // C + call.sequences if packed else call.sequences * triton.cdiv(call.length, C)
     gated = (slots, shapes.HV, C, shapes.K)
-    erases = call.b is not None
-    queries, writers = call.q.new_empty(gated), call.q.new_empty(gated)
-    erasers = call.q.new_empty(gated) if erases else None
-    pairs = call.q.new_empty(slots, shapes.HV, C, C)
-    total = None
-    if call.g is not None:
-        channels = () if shapes.DECAY == SCALAR_TIE else (shapes.K,)
-        total = call.q.new_empty(slots, shapes.HV, *channels, dtype=torch.float32)
-    common = {
-        "queries": queries,
-        "erasers": erasers,
-        "writers": writers,
-        "pairs": pairs,
-        "total": total,
-        "cu_seqlens": call.cu_seqlens,
-        "length": call.length,
-        "scale": call.scale,
-        "C": C,
-        "PACKED": packed,
-    }
+    channels = () if shapes.DECAY == SCALAR_TIE else (shapes.K,)
+    walked = Walked(
+        queries=call.q.new_empty(gated),
+        erasers=call.q.new_empty(gated) if call.b is not None else None,
+        writers=call.q.new_empty(gated),
+        pairs=call.q.new_empty(slots, shapes.HV, C, C),
+        total=None if call.g is None else call.q.new_empty(slots, shapes.HV, *channels, dtype=torch.float32),
+    )
     packed_scores_kernel[(slots, shapes.HV)](
         **{name: x for name, x in call.tensors.items() if name not in ("v", "w")},
+        **walked.tensors,
+        cu_seqlens=call.cu_seqlens,
         sequences=call.sequences,
+        length=call.length,
+        scale=call.scale,
         eps=EPS,
+        C=C,
         BK=min(config.scores.block, shapes.K_block),
         LEVELS=C.bit_length() - 1,
+        PACKED=packed,
         # One gate per head for both: X = b (v - Kbar S0), and b goes to the columns of A.
         TIED=shapes.ERASE == SCALAR_TIE and call.w is None,
         NORMALISE=call.normalise,
         RAW=call.A_log is not None,
         SOLVER=call.solver,
         **launch_options(config.scores.num_warps, config.scores.num_stages),
-        **common,
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )
+    return walked
+
+
+def packed_walk(call: Call, walked: Walked, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """(o, ht), as `infer_packed`."""
+    shapes, config = call.shapes, call.config
     o = torch.empty_like(call.v)
     ht = call.v.new_empty(call.sequences if final else 0, shapes.HV, shapes.K, shapes.V, dtype=torch.float32)
     block = min(config.states.block, shapes.V_block)
     packed_walk_kernel[(call.sequences * shapes.HV, triton.cdiv(shapes.V, block))](
+        **walked.tensors,
         v=call.v,
         w=call.w,
         h0=call.h0,
         o=o,
         ht=ht,
+        cu_seqlens=call.cu_seqlens,
+        length=call.length,
+        scale=call.scale,
+        C=config.chunk_size,
         KP=shapes.K_block,
         BV=block,
+        PACKED=call.cu_seqlens is not None,
         INITIAL=call.h0 is not None,
         FINAL=final,
         **launch_options(config.states.num_warps, config.states.num_stages),
-        **common,
         **shapes.constants("HV", "K", "V", "DECAY", "ERASE", "WRITE"),
     )
     return o, ht
