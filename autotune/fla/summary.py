@@ -15,7 +15,7 @@ def lines(outcome: FlaOutcome) -> list[str]:
     found = [
         f"compiled: {counted(outcome.ran, 'kernel')}, {outcome.cached} known before; rejected: {rejected or 'none'}",
         f"gate (interpreter): {outcome.checked} block sizes of kernels checked, {len(outcome.refused)} failed; the "
-        f"on-device gate is pending for the {outcome.owed} chosen",
+        f"{outcome.owed} chosen are not verified on a device",
         f"{outcome.kernels - len(outcome.failed)} of {outcome.kernels} kernels have a configuration, under "
         f"{len(outcome.entries)} keys, in {outcome.path} (compiled and ranked by resources; nothing was timed)",
     ]

@@ -46,7 +46,7 @@ def rejections(compiled: Sequence[Compiled], reasons: Mapping[str, Counter[str]]
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("points")
-    figure.legend(loc="outside right upper")
+    figure.legend(ncols=6, loc="outside upper left")
     return _svg(figure)
 
 
@@ -64,7 +64,7 @@ def stacks(compiled: Sequence[Compiled]) -> str:
     axes.set_yscale("symlog", linthresh=16)
     axes.set_xlabel("registers per thread")
     axes.set_ylabel("stack, bytes per thread")
-    figure.legend(loc="outside right upper", markerscale=2)
+    figure.legend(ncols=6, loc="outside upper left", markerscale=2)
     return _svg(figure)
 
 
@@ -117,7 +117,7 @@ def importance(shares: Mapping[str, Mapping[str, float]]) -> str:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("percent of the variance of log time that the parameter alone explains")
     if not many:
-        figure.legend(loc="outside right upper")
+        figure.legend(ncols=6, loc="outside upper left")
     return _svg(figure)
 
 
@@ -240,7 +240,7 @@ def _by_op(
     legend += [Line2D([], [], color=_INK, marker=marker, linestyle="", label=f"K={K}") for K, marker in markers.items()]
     if len(strokes) > 1:
         legend += [Line2D([], [], color=_INK, linestyle=stroke, label=dtype) for dtype, stroke in strokes.items()]
-    figure.legend(handles=legend, loc="outside right upper")
+    figure.legend(handles=legend, ncols=6, loc="outside upper left")
     return _svg(figure)
 
 

@@ -39,10 +39,13 @@ def lookup(
 ) -> Answer:
     """The launch configuration for a call, and how it was found (`Answer`).
 
-    op: chunk_fwd, chunk_train or recurrent. rule: gdn2, kda, gdn, ... dtype: fp32, bf16 or fp16. K, V: head dimensions.
-    tokens: of the longest sequence. heads: sequences times value heads. Both None: the answer ignores batch and length.
-    gpu: a slug ("h100-sxm"), a name that a device gives itself, or an architecture ("sm_90"); the safe default for any
-    other. varlen: packed sequences. state: with an initial state.
+    op: chunk_fwd, chunk_train or recurrent.
+    rule: gdn2, kda, gdn, ...
+    dtype: fp32, bf16 or fp16.
+    K, V: head dimensions.
+    tokens, heads: tokens of the longest sequence; sequences times value heads. Both None: the answer ignores batch and length.
+    gpu: a slug ("h100-sxm"), a name that a device gives itself, or an architecture ("sm_90"); the safe default for any other.
+    varlen, state: packed sequences; with an initial state.
     l2norm, gate_in_kernel: q and k are normalised, the decay gate is activated, in the op (options "l2norm" and "gate" of a key).
     min_tier: A, B or C; C was only compiled for this GPU, and never timed on one.
     min_gate: the check that an entry of tier C must have passed (no gate of a model): "compiled", its programs ran without a

@@ -10,6 +10,7 @@ import json
 import time
 from collections import defaultdict
 from dataclasses import asdict, replace
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -21,6 +22,10 @@ from deltaproof.specs.rule import RULES
 from deltaproof.verify.ptx.faults import planting
 
 OUT = Path(__file__).resolve().parents[2] / "results" / "bench" / "ptx"
+
+
+Lengths = tuple[int, ...]
+"""Tokens of each sequence of a call."""
 
 
 def problem(rule: str, size: int, tokens: int, seed: int) -> list[torch.Tensor]:
@@ -38,28 +43,35 @@ def problem(rule: str, size: int, tokens: int, seed: int) -> list[torch.Tensor]:
     return [*found, random(size).sigmoid().bfloat16()] if about.write == "channel" else found
 
 
-def call(rule: str, size: int, tokens: int, variant: str, seed: int) -> None:
-    """Forward, and where the variant trains, backward."""
-    inputs = [x.requires_grad_(variant == "staged") for x in problem(rule, size, tokens, seed)]
-    o, state = gated_delta_rule(*inputs, output_final_state=True, variant=variant)
+def call(rule: str, size: int, lengths: Lengths, variant: str, seed: int) -> None:
+    """Forward, and where the variant trains, backward. Of more than one sequence, a packed call."""
+    inputs = [x.requires_grad_(variant == "staged") for x in problem(rule, size, sum(lengths), seed)]
+    boundaries = torch.tensor([0, *accumulate(lengths)]) if len(lengths) > 1 else None
+    o, state = gated_delta_rule(*inputs, cu_seqlens=boundaries, output_final_state=True, variant=variant)
     assert state is not None
     if variant == "staged":
-        (o.float().sum() + state.sum()).backward()
+        # Gradients of their own, or what is swapped is equal.
+        drawn = torch.Generator().manual_seed(seed)
+        torch.autograd.backward([o, state], [torch.randn(x.shape, generator=drawn).to(x.dtype) for x in (o, state)])
 
 
+COMPARISON = "lt and le exchanged"
 CALLS = [
     (arch, rule, variant) for arch in (90, 80) for rule in ("gdn2", "kda", "gdn") for variant in ("packed", "staged")
 ]
 """The packed and the trained op, of three rules, for two architectures."""
-OTHERS = ((150, 1), (128, 2), (129, 3))
-"""Tokens and seed of calls that may show what the first, of 150 tokens, did not: other numbers, whole chunks, and a last chunk of
-one token."""
+FIRST: Lengths = (150,)
+OTHERS = ((128,), (129,), tuple(range(1, 34)))
+"""Calls that may show what the first did not: other numbers, whole chunks, a last chunk of one token, and, where a packed call
+launches the same program, a last chunk of any length."""
+LAST_CHUNKS = tuple((128 + rows,) for rows in range(2, 32))
+"""A comparison with the end of a sequence is one that matters at a single length."""
 
 
-def launches(size: int, tokens: int, seed: int, arch: int, rule: str, variant: str) -> list[planting.Subject]:
+def launches(size: int, lengths: Lengths, arch: int, rule: str, variant: str) -> list[planting.Subject]:
     """Every launch of a call."""
     name = f"sm_{arch}/{rule}/{variant}"
-    return planting.subjects_of(lambda: call(rule, size, tokens, variant, seed), arch, name)
+    return planting.subjects_of(lambda: call(rule, size, lengths, variant, seed=sum(lengths)), arch, name)
 
 
 class Again:
@@ -68,12 +80,12 @@ class Again:
     def __init__(self, size: int) -> None:
         self._size = size
         self._known: dict[tuple, dict[str, planting.Subject]] = {}
-        self.clean: dict[tuple[int, int], dict] = defaultdict(dict)
+        self.clean: dict[Lengths, dict] = defaultdict(dict)
 
-    def of(self, subject: planting.Subject, tokens: int, seed: int) -> planting.Subject | None:
+    def of(self, subject: planting.Subject, lengths: Lengths) -> planting.Subject | None:
         """The launch with the same place and the same program; None where another program is launched."""
         arch, rule, variant, *_ = subject.name.split("/")
-        asked = (tokens, seed, int(arch.removeprefix("sm_")), rule, variant)
+        asked = (lengths, int(arch.removeprefix("sm_")), rule, variant)
         if asked not in self._known:
             self._known[asked] = {each.name: each for each in launches(self._size, *asked)}
         found = self._known[asked].get(subject.name)
@@ -81,6 +93,13 @@ class Again:
             x.text for x in subject.program.kernel.statements
         ]
         return found if same else None
+
+    def plant(
+        self, planted: planting.Planted, kind: str, subject: planting.Subject, index: int, seed: int, lengths: Lengths
+    ) -> planting.Planted:
+        """The same fault in another call, if it is not caught yet and that call launches the same program."""
+        other = None if planted.caught else self.of(subject, lengths)
+        return planting.plant(kind, other, index, seed, self.clean[lengths]) if other else planted
 
 
 def main() -> None:
@@ -90,17 +109,17 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     options = parser.parse_args()
     started = time.monotonic()
-    subjects = [each for asked in CALLS for each in launches(options.dim, 150, 0, *asked)]
+    subjects = [each for asked in CALLS for each in launches(options.dim, FIRST, *asked)]
     again, clean, found = Again(options.dim), {}, []
     OUT.mkdir(parents=True, exist_ok=True)
     for number, (kind, subject, index) in enumerate(planting.draw(subjects, options.count, options.seed)):
         planted = planting.plant(kind, subject, index, options.seed + number, clean)
-        for tokens, seed in OTHERS:
-            other = None if planted.caught else again.of(subject, tokens, seed)
-            if other is not None:
-                planted = planting.plant(kind, other, index, options.seed + number, again.clean[tokens, seed])
+        for lengths in OTHERS:
+            planted = again.plant(planted, kind, subject, index, options.seed + number, lengths)
         if not planted.caught:
             planted = replace(planted, shown=planting.shown(kind, subject, index, options.seed + number))
+        for lengths in LAST_CHUNKS if kind == COMPARISON and not planted.shown else ():
+            planted = again.plant(planted, kind, subject, index, options.seed + number, lengths)
         found.append(planted)
         print(number, kind, subject.name, "caught" if planted.caught else "survived", flush=True)
         wrong = {name: sorted(faults) for name, (faults, *_) in clean.items() if faults}
@@ -132,7 +151,7 @@ def table(document: dict) -> str:
         "",
         f"{document['count']} faults in {document['launches']} launches of our kernels (Triton {document['triton']}, sm_90 "
         f"and sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. One that changes no bit under "
-        "any schedule for any of four inputs, and breaks no rule, is equivalent where that is shown: by the program, for all "
+        "any schedule for any of the inputs, and breaks no rule, is equivalent where that is shown: by the program, for all "
         "paths, or, where the statement only orders others, by what runs, in which no byte and no register needs the order, "
         "equal bits being no excuse, or in which what is swapped is equal. Of the others it is not known whether they are "
         "equivalent or missed.",

@@ -16,6 +16,7 @@ import triton.language as tl
 from deltaproof.kernels import KERNELS, Kernel
 
 STAGED, SPLIT, TOKENS = KERNELS["chunk_train/staged"], KERNELS["chunk_fwd/split"], KERNELS["recurrent/tokens"]
+TORCH = KERNELS["chunk_train/torch"]
 
 
 def spoil(kernel: Kernel, change: Callable[..., Any], name: str = "test/wrong") -> Kernel:
@@ -135,6 +136,28 @@ MIDDLE = _copied_by(32, 18, 16)
 PRUNED = [_copied_by(18, 32, 16, prune=without(18)), _copied_by(32, 18, 16, prune=without(18))]
 UNPRUNED = _copied_by(32, 16, prune=_asks_a_driver)
 """o copied by kernels with a wrong configuration, between two right ones or pruned; and with right ones that no driver prunes."""
+
+
+def _copy_channels(x, o, V, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * V + tl.arange(0, BLOCK)
+    tl.store(o + at, tl.load(x + at, mask=tl.arange(0, BLOCK) < V), mask=tl.arange(0, BLOCK) < V)
+
+
+def by_channels(*, key: list[str], pruned: bool = True) -> Callable[..., Any]:
+    """o copied by an autotuned kernel with a block for few channels, pruned where they are many, and one for many."""
+    prune = {"early_config_prune": lambda configs, named, **_: [x for x in configs if x.kwargs["BLOCK"] >= named["V"]]}
+    configs = [triton.Config({"BLOCK": size}) for size in (256, 64)]
+    kernel: Any = triton.autotune(configs, key=key, prune_configs_by=prune if pruned else None)(
+        triton.jit(_copy_channels)
+    )
+
+    def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        copied = torch.zeros_like(o)
+        if o.numel():
+            kernel[(o.numel() // o.shape[-1],)](o.contiguous(), copied, o.shape[-1])
+        return copied
+
+    return on_output(change)
 
 
 @triton.jit

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import pytest
+import torch
 
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
@@ -35,8 +37,9 @@ from tests.helpers.wrong_kernels import (
     PRUNED,
     SPLIT,
     STAGED,
-    TOKENS,
+    TORCH,
     UNPRUNED,
+    by_channels,
     on_gradient,
     on_output,
     second_configuration,
@@ -106,7 +109,7 @@ def test_a_failure_shrinks_to_the_word_that_it_needs():
         passes.clear()
         return on_gradient("v", second)(right, arguments)
 
-    kernel = spoil(STAGED, wrong)
+    kernel = spoil(TORCH, wrong)
     profile = replace(PROFILES["quick"], styles=25)
     cell = Cell(target="deltaproof", kernel=kernel.name, rule="gdn", property="call_styles")
     verdict = judge(cell, load("call_styles"), Harness(kernel=kernel, tau=20.0), profile)
@@ -148,6 +151,173 @@ def test_an_autotuned_kernel_is_run_as_its_first_and_later_calls_run_it(change, 
         assert outcome.status == ("failed" if style in wrong else "held"), style
 
 
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (by_channels(key=["V"]), set()),
+        (by_channels(key=[]), {"varied"}),
+        # Timed, the configuration for many channels has run on the same tensors before.
+        (by_channels(key=["V"], pruned=False), {"chosen", "varied"}),
+    ],
+    ids=["right", "key without a size that matters", "configuration for few channels"],
+)
+def test_a_configuration_is_chosen_for_calls_that_it_fits(change: Callable[..., Any], wrong: set[str]):
+    tuning.install()
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = replace(spoil(TORCH, change), op="chunk_fwd", differentiable=False)
+    for style in ("timed", "chosen", "varied"):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+        outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+        assert outcome.status == ("failed" if style in wrong else "held"), (style, outcome)
+
+
+class _Asked(torch.autograd.Function):
+    """The identity of several tensors, whose gradients are those of `change(gradients, which of them are asked for)`."""
+
+    @staticmethod
+    def forward(ctx: Any, change: Callable[..., Any], *tensors: torch.Tensor) -> Any:
+        ctx.change = change
+        return tuple(x.view_as(x) for x in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:  # pyright: ignore
+        return (None, *ctx.change(gradients, ctx.needs_input_grad[1:]))
+
+
+def _asked(change: Callable[..., Any]) -> Callable[..., Any]:
+    def run(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        names = [name for name in ("v", "b", "A_log") if arguments[name] is not None]
+        through = _Asked.apply(change, *(arguments[name] for name in names))
+        return right(**{**arguments, **dict(zip(names, through, strict=True))})
+
+    return run
+
+
+@pytest.mark.parametrize("place", range(3), ids=["v", "b", "A_log"])
+@pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "alone"])
+def test_every_input_is_frozen_alone_and_asked_alone(place: int, frozen: bool):
+    def change(gradients: Any, asked: Any) -> Any:
+        others = [other for index, other in enumerate(asked) if index != place]
+        seen = all(others) and not asked[place] if frozen else asked[place] and not any(others)
+        return tuple(2 * x for x in gradients) if seen else gradients
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    for kernel, expected in ((spoil(TORCH, _asked(change)), "failed"), (TORCH, "held")):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style="each_alone")
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
+
+
+def _of_this_thread() -> Callable[..., Any]:
+    known = threading.local()
+    known.ready = True
+    return on_output(lambda o, _: o if getattr(known, "ready", False) else 2 * o)
+
+
+def _backward_elsewhere() -> Callable[..., Any]:
+    """A gradient that is right in the thread of the forward pass only."""
+    known = threading.local()
+
+    def run(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        known.ready = True
+        return on_gradient("v", lambda d: d if getattr(known, "ready", False) else 2 * d)(right, arguments)
+
+    return run
+
+
+_FIRST: dict[Any, torch.Tensor] = {}
+
+
+def _made_in_the_first_mode(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Keeps a tensor of its first call, which no later one can save for a backward pass if gradients were off altogether."""
+    one = _FIRST.setdefault(arguments["q"].shape, torch.ones(()))
+    return right(**{**arguments, "q": arguments["q"] * one})
+
+
+@pytest.mark.parametrize(
+    ("style", "change"),
+    [
+        ("threads", _of_this_thread()),
+        ("threads", _backward_elsewhere()),
+        ("autocast", on_output(lambda o, _: 2 * o if torch.is_autocast_enabled("cpu") else o)),
+        ("fp64_default", on_output(lambda o, _: o + torch.zeros(o.shape))),
+        ("compiled", on_output(lambda o, _: 2 * o if torch.compiler.is_compiling() else o)),
+        ("second", on_gradient("v", lambda d: 2 * d - d.detach())),
+        ("varied", _made_in_the_first_mode),
+    ],
+    ids=[
+        "threads",
+        "backward in a thread",
+        "autocast",
+        "default dtype",
+        "compiled",
+        "second derivative",
+        "inference first",
+    ],
+)
+def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[..., Any]):
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    for kernel, expected in ((spoil(TORCH, change), "failed"), (TORCH, "held")):
+        case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
+
+
+def _squared(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Right, with a number for every two tokens: more than a machine has for many."""
+    T = arguments["q"].shape[1]
+    torch.empty(T, T).fill_diagonal_(0)
+    return right(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda right, arguments: right(**arguments), "held"),
+        (on_output(lambda o, _: torch.cat([o[:, :65536], 0 * o[:, 65536:]], 1)), "failed"),
+        (_squared, "inapplicable"),
+    ],
+    ids=["right", "a limit", "too large"],
+)
+def test_functions_without_kernels_are_asked_for_many_tokens(change: Callable[..., Any], expected: str):
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = spoil(TORCH, change)
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style="endless")
+    outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+    assert outcome.status == expected, outcome
+
+
+def test_who_can_be_derived_once_refuses_a_second_derivative():
+    class Once(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+            return x.clone()
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx: Any, d: torch.Tensor) -> torch.Tensor:  # pyright: ignore
+            return d.clone()
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = spoil(TORCH, lambda right, arguments: right(**{**arguments, "v": Once.apply(arguments["v"])}))
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style="second")
+    outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+    assert outcome.status == "inapplicable", outcome
+
+
+@pytest.mark.parametrize("style", ["autocast", "fp64_default"])
+def test_what_a_function_refuses_is_no_failure(style: str):
+    def refuses(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+        if torch.is_autocast_enabled("cpu") or torch.get_default_dtype() != torch.float32:
+            raise RuntimeError("expected scalar type Float")
+        return right(**arguments)
+
+    problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
+    kernel = spoil(TORCH, refuses)
+    case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
+    outcome = judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0))
+    assert outcome.status == "inapplicable"
+    assert "refuses" in outcome.message
+
+
 def _boundaries(arguments: dict[str, Any]) -> Any:
     """Kept by how many there are, and by where the last one is."""
     found = arguments["cu_seqlens"]
@@ -159,7 +329,12 @@ def _scale(arguments: dict[str, Any]) -> Any:
     return "scale", arguments["q"].shape[-1]
 
 
-@pytest.mark.parametrize("of", [_boundaries, _scale])
+def _rates(arguments: dict[str, Any]) -> Any:
+    """Kept by how many there are."""
+    return "A_log", None if arguments["A_log"] is None else arguments["A_log"].shape
+
+
+@pytest.mark.parametrize("of", [_boundaries, _scale, _rates])
 def test_what_is_kept_of_one_call_is_not_taken_for_another(of: Callable[[dict[str, Any]], Any]):
     kept: dict[Any, Any] = {}
 
@@ -169,6 +344,6 @@ def test_what_is_kept_of_one_call_is_not_taken_for_another(of: Callable[[dict[st
         return right(**{**arguments, name: taken})
 
     problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
-    for kernel, expected in ((spoil(TOKENS, stale), "failed"), (TOKENS, "held")):
+    for kernel, expected in ((spoil(TORCH, stale), "failed"), (TORCH, "held")):
         case = Case(problem=problem, config=kernel.configs(problem)[0], style="varied")
-        assert judge_case(load("call_styles"), case, Harness(kernel=kernel)).status == expected
+        assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected

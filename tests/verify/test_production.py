@@ -42,6 +42,22 @@ def test_a_kernel_that_takes_little_meets_what_it_takes(shape, rule: str):
     assert problem(shape, RULES[rule], lambda one: False) is None
 
 
+def test_every_chunk_size_has_a_second_chunk_and_a_tail():
+    prop = load("equality")
+    cells = [
+        Cell(target="deltaproof", kernel=STAGED.name, rule=rule, property=prop.name, among=tuple(RULES))
+        for rule in RULES
+    ]
+    cases = [case for cell in cells for case in known_cases(cell, prop, STAGED, MERGE, 0)]
+    sizes = {config.chunk_size for config in STAGED.configs(cases[0].problem)}
+    long = {
+        case.config.chunk_size
+        for case in cases
+        if case.config is not None and 2 * case.config.chunk_size < case.problem.T < 3 * case.config.chunk_size
+    }
+    assert long == sizes
+
+
 class _OtherAxis(ast.NodeTransformer):
     """program_id(0) becomes program_id(1), which is 0 everywhere on a grid of one axis."""
 

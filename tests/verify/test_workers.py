@@ -42,10 +42,27 @@ def sleep(seconds: float) -> str:
     return "done"
 
 
+def siblings(folder: str) -> list[str]:
+    """The processes that have begun a task, when this one and all that may run beside it have had the time to."""
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(1)
+    return [path.name for path in Path(folder).iterdir()]
+
+
 def ends(task: object, argument: float, *, busy: float = 60.0, memory: int | None = None) -> object:
     with Workers(1, one_thread, memory=memory) as workers:
         ((_, found),) = workers.run(task, [(argument,)], None, tries=1, busy=busy)  # pyright: ignore
     return found
+
+
+def test_there_are_no_more_processes_than_tasks(tmp_path: Path):
+    with Workers(16, one_thread) as workers:
+        found = list(workers.run(siblings, [(str(tmp_path),)] * 2, None))
+        beside = subprocess.run(
+            ["ps", "--ppid", str(os.getpid()), "-o", "args="], capture_output=True, text=True, check=True
+        )
+    assert len(found) == 2 and all(isinstance(names, list) and len(names) <= 2 for _, names in found)
+    assert beside.stdout.count("spawn_main") <= 2
 
 
 def test_seconds_are_those_of_the_processor():

@@ -44,16 +44,27 @@ AXES: dict[str, dict[str, str]] = {
     },
     "types": {"fp32_gates": "gates in fp32 beside bf16"},
     "history": {"varied": "calls that differ from it in one thing each, before and after"},
+    "each": {"each_alone": "gradients of one input at a time, and of all but one"},
+    "surroundings": {
+        "threads": "a thread of its own for each pass",
+        "autocast": "torch.autocast in bf16",
+        "fp64_default": "fp64 as the default dtype of torch",
+        "compiled": "torch.compile",
+    },
+    "derivative": {"second": "gradients of gradients"},
+    "size": {"endless": "more than 65,536 tokens"},
 }  # fmt: skip
 """Axis -> word -> what it stands for."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
-ALONE = ("types", "tuning", "history")
-"""Axes whose words are crossed with no other: types need a budget and a history is many calls, which is dear, and tuning is of
-kernels that few have."""
+ALONE = ("types", "tuning", "history", "each", "surroundings", "size", "derivative")
+"""Axes whose words are crossed with no other: some need a budget or many calls, which is dear, and tuning is of kernels that few
+have."""
+_OWN_SIZES = ("each", "surroundings", "size", "derivative")
+"""Axes whose words say what the problem is."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
 """Words that say something of a rule that has one of these gates."""
-_OF_GRADIENTS = ("gradients asked", "pulled", "backward")
+_OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each", "derivative")
 
 
 def words(style: str) -> tuple[str, ...]:
@@ -73,10 +84,11 @@ def meaning(style: str) -> str:
 
 @lru_cache
 def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
-    """Rows in which all pairs of words meet; or each word alone, the plain call first."""
+    """Rows in which all pairs of words meet; or each word alone that a drawn problem matters to, the plain call first."""
     axes = {axis: known for axis, known in AXES.items() if gradients or axis not in _OF_GRADIENTS}
     if single:
-        return ("", *(word for known in axes.values() for word in known if gradients or word != "checkpoint"))
+        drawn = (word for axis, known in axes.items() if axis not in _OWN_SIZES for word in known)
+        return ("", *(word for word in drawn if gradients or word != "checkpoint"))
     # What takes no gradients has none to vary.
     forward = {axis: list(known) for axis, known in axes.items() if axis not in (*_OF_GRADIENTS, *ALONE)}
     forward["mode"] = [*([] if gradients else [""]), *sorted(FORWARD_ONLY)]
@@ -84,7 +96,7 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
     if gradients:
         full = {axis: ["", *known] for axis, known in axes.items() if axis not in ALONE}
         rows = [*_rows({**full, "mode": ["", "checkpoint"]}), *rows]
-    return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes[axis]))))
+    return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes.get(axis, ())))))
 
 
 def shared(among: Sequence[str], gradients: bool = True) -> dict[str, str]:

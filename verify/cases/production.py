@@ -17,11 +17,13 @@ from ...specs.rule import NAMED, Rule
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """fields: of the problem, where they are not the defaults. rules: those that it is for, where a kernel takes several."""
+    """fields: of the problem, where they are not the defaults. rules: those that it is for, where a kernel takes several.
+    chunks: of which it has so many, of every size that a kernel has, and a tail."""
 
     name: str
     about: str
     fields: dict[str, Any]
+    chunks: int = 0
     rules: Callable[[Rule], bool] = field(default=lambda rule: True)
 
 
@@ -51,7 +53,7 @@ SHAPES: dict[str, Shape] = {
         Shape(
             name="rows",
             about="many sequences times heads, and more than a thousand numbers of a scalar gate",
-            fields={"B": 3, "T": 61, "H": 2, "HV": 6, "K": 20, "V": 8, "seed": 23},
+            fields={"B": 11, "T": 16, "H": 2, "HV": 6, "K": 20, "V": 8, "seed": 23},
             rules=lambda rule: rule.decay == "scalar" and rule.erase != "none",
         ),
         Shape(
@@ -61,8 +63,14 @@ SHAPES: dict[str, Shape] = {
         ),
         Shape(
             name="sequences",
-            about="a packed batch of more than sixty-four sequences",
-            fields={"T": 99, "lengths": (1, 2) * 33, "K": 4, "V": 4, "seed": 25},
+            about="a packed batch of more than a hundred and twenty-eight sequences",
+            fields={"T": 99, "lengths": (0, 1, 0, 2) * 33, "K": 4, "V": 4, "seed": 25},
+        ),
+        Shape(
+            name="chunks",
+            about="two chunks of every size and a tail",
+            fields={"K": 8, "V": 8, "seed": 29},
+            chunks=2,
         ),
         Shape(
             name="long",
@@ -85,10 +93,11 @@ def assigned(names: Sequence[str], rule: Rule, among: Sequence[str], turn: str) 
     return found
 
 
-def small(rule: Rule, takes: Callable[[Problem], bool]) -> Problem | None:
-    """The problem on which call styles are judged."""
-    shape = Shape(name="small", about="", fields={"B": 2, "T": 19, "H": 1, "HV": 2, "K": 6, "V": 5})
-    plain = Shape(name="small", about="", fields={"B": 2, "T": 19, "K": 16, "V": 16})
+def small(rule: Rule, takes: Callable[[Problem], bool], *, gated: bool = False) -> Problem | None:
+    """The problem on which call styles are judged. gated: with normalised keys and raw gates, or what is taken of them."""
+    more = {"qk_l2norm": True, "gate_in_kernel": True} if gated else {}
+    shape = Shape(name="small", about="", fields={"B": 2, "T": 19, "H": 1, "HV": 2, "K": 6, "V": 5, **more})
+    plain = Shape(name="small", about="", fields={"B": 2, "T": 19, "K": 16, "V": 16, **more})
     return problem(shape, rule, takes) or problem(plain, rule, takes)
 
 

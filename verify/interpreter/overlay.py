@@ -21,6 +21,7 @@ from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import InterpretedFunction, InterpreterBuilder, TensorHandle
 
 from . import shortcuts
+from .addresses.hints import HINTS, hinting
 from .arithmetic.protocol import Arithmetic, is_float
 from .arithmetic.reductions import reducer, scanner
 from .builder import HarnessBuilder
@@ -93,7 +94,7 @@ def overlay(
         _patch(undo, triton_interpreter, "_get_np_dtype", _storage(arithmetic))
         _patch(undo, InterpretedFunction, "run", run)
         _patch(undo, InterpretedFunction, "__call__", call)
-        yield _patch_language(undo, arithmetic, check_overflow)
+        yield _patch_language(undo, arithmetic, check_overflow, getattr(memory, "hint", None))
 
 
 def typed_range(start: Any, stop: Any = None, step: Any = None, **_: Any) -> Iterator[tl.tensor]:
@@ -107,7 +108,9 @@ def typed_range(start: Any, stop: Any = None, step: Any = None, **_: Any) -> Ite
         yield tl.tensor(TensorHandle(np.array([index], dtype=held), dtype), dtype)
 
 
-def _patch_language(undo: contextlib.ExitStack, arithmetic: Arithmetic, check_overflow: bool) -> dict[int, Any]:
+def _patch_language(
+    undo: contextlib.ExitStack, arithmetic: Arithmetic, check_overflow: bool, hint: Callable[[str, int], None] | None
+) -> dict[int, Any]:
     replaced: dict[int, Any] = {}
 
     originals: dict[int, Any] = {}  # what was there before the session, by the id of what stands there now
@@ -134,6 +137,8 @@ def _patch_language(undo: contextlib.ExitStack, arithmetic: Arithmetic, check_ov
         patch(owner, "associative_scan", scanner(arithmetic))
     for module in (tl, tl.core):
         patch(module, "range", typed_range)
+        for name in HINTS if hint else ():
+            patch(module, name, hinting(name, getattr(module, name), hint))
     shortcuts.install(patch, triton_interpreter.interpreter_builder, check_overflow)
     return replaced
 

@@ -11,21 +11,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal
 
-How = Literal["timed", "chosen"]
+How = Literal["usual", "timed", "chosen", "remembered"]
 
 
 @dataclass(slots=True, kw_only=True)
 class Tuning:
     """How tuned kernels run. place: of the configuration that was chosen, among those of each kernel, in turn. most: of the
-    kernels that ran meanwhile, how many configurations the one has that has most."""
+    kernels that ran meanwhile, how many configurations the one has that has most. kept: what was chosen, by tuner and key."""
 
     how: How
     place: int = -1
     most: int = 0
+    kept: dict[Any, Any] = field(default_factory=dict)
 
 
 _now: ContextVar[Tuning | None] = ContextVar("tuning", default=None)
@@ -33,14 +34,17 @@ _now: ContextVar[Tuning | None] = ContextVar("tuning", default=None)
 
 @contextlib.contextmanager
 def tuning(how: How, place: int = -1) -> Iterator[Tuning]:
-    """Calls of tuned kernels are first calls, which time the first and the last of the configurations that pruning leaves and
-    choose the last; or later ones, for which the one at `place` has been chosen."""
-    now = Tuning(how=how, place=place)
+    """Calls of tuned kernels are usual ones; or first calls, which time the first and the last of the configurations that pruning
+    leaves and choose the last; or later ones, for which the one at `place` has been chosen, by themselves or by the first call
+    that has the same key."""
+    now, around = Tuning(how=how, place=place), _now.get()
     token = _now.set(now)
     try:
         yield now
     finally:
         _now.reset(token)
+        if around is not None:
+            around.most = max(around.most, now.most)
 
 
 def install() -> None:
@@ -52,20 +56,27 @@ def install() -> None:
     original = Autotuner.run
 
     def run(tuner: Any, *args: Any, **kwargs: Any) -> Any:
-        now = _now.get()
-        if now is not None and now.how == "timed" and len(tuner.configs) > 1:
+        now = _now.get() or Tuning(how="usual")
+        left = _different(_left(tuner, args, kwargs))
+        now.most = max(now.most, len(left))
+        if now.how == "timed" and len(tuner.configs) > 1:
             with _ends_timed(tuner):
                 return original(tuner, *args, **kwargs)
-        left = _different(_left(tuner, args, kwargs))
-        chosen = left[0]
-        if now is not None and now.how == "chosen":
-            now.most = max(now.most, len(left))
-            chosen = left[now.place % len(left)]
+        chosen = left[0] if now.how in ("usual", "timed") else left[now.place % len(left)]
+        if now.how == "remembered":
+            chosen = now.kept.setdefault((id(tuner), _key(tuner, args, kwargs)), chosen)
         # With a single configuration Triton asks no benchmark.
         with _having(tuner, configs=[chosen]):
             return original(tuner, *args, **kwargs)
 
     Autotuner.run = run  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _key(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """What the tuner tells calls apart by: arguments of its key, and types."""
+    given = {**dict(zip(tuner.arg_names, args, strict=False)), **kwargs}
+    known = [given[name] for name in tuner.keys if name in given]
+    return *known, *(str(x.dtype) for name, x in given.items() if name in tuner.arg_names and hasattr(x, "dtype"))
 
 
 def _left(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:

@@ -11,14 +11,16 @@ from ...specs.arithmetic.field import FIELD, FieldArray, constant
 from ...specs.budget import budget
 from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import solve
-from ..cases.call_styles import meaning, words
+from ..cases.call_styles import AXES, meaning, words
 from ..cases.case import Case
-from ..cases.variations import varied
-from ..execution import styled
+from ..cases.variations import shortened, varied, widened
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of
 from ..execution.execute import as_numpy, payloads
 from ..execution.harness import Harness, field_inputs
+from ..execution.styles import endless, second_derivative, styled
+from ..execution.styles.surroundings import REFUSABLE, compiled
+from ..interpreter.tuned import tuning
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held, place
 from .base import Property
 from .error import worst_row
@@ -27,12 +29,38 @@ _SALT = 7
 """Draws the values of the call in between."""
 
 
+_BY_BUDGET = frozenset(("fp32_gates", "each_alone", *REFUSABLE))
+"""Words that mean other types, or many calls: whoever takes one for another is far off."""
+
+
 def check(case: Case, harness: Harness) -> Outcome:
     """By equality in exact arithmetic. Types that are mixed, and functions that exact arithmetic has no word for, by budget."""
-    if "fp32_gates" in words(case.style):
-        return _within_budget(case, harness)
-    if "varied" in words(case.style):
+    chosen = set(words(case.style))
+    if "varied" in chosen:
         return _one_after_the_other(case, harness)
+    if "endless" in chosen:
+        return _at_the_end_of_many(case, harness)
+    if "second" in chosen:
+        return _derived_twice(case, harness)
+    if chosen & {*AXES["tuning"]}:
+        return _in_every_configuration(case, harness)
+    if chosen & {"each_alone", *AXES["surroundings"]}:
+        case = shortened(case, harness.kernel)
+    if "compiled" in chosen:
+        if harness.kernel.needs_triton:
+            raise Inapplicable("its kernels run in an interpreter, which no compiler traces")
+        return _judged(case, harness.with_kernel(compiled(harness.kernel)))
+    if "threads" in chosen:
+        # What is kept by thread is made by the first one.
+        plain = _judged(replace(case, style=""), harness)
+        if plain.status != "held":
+            return plain
+    return _judged(case, harness)
+
+
+def _judged(case: Case, harness: Harness) -> Outcome:
+    if _BY_BUDGET & set(words(case.style)):
+        return _within_budget(case, harness)
     try:
         return _equal(case, harness)
     except Unsupported:
@@ -41,12 +69,51 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
     """What a kernel keeps of a call must not be taken for what another one needs that differs from it in one thing."""
-    for problem in varied(case.problem, lambda one: harness.kernel.accepts(one) is True):
-        found = check(replace(case, problem=problem, style=""), harness)
-        if found.status != "held":
-            among = f"one of {meaning(case.style)}, {problem.token}, "
-            return replace(found, message=f"{among}{found.message}", place=None, expected=None, got=None)
+    for turn in (-1, 0):
+        with tuning("remembered", turn) as now:
+            for one in varied(case, harness.kernel):
+                found = _within_budget(one, harness)
+                if found.status != "held":
+                    among = f"one of {meaning(case.style)}, {one.problem.token} in {one.config_token}, "
+                    return replace(found, message=f"{among}{found.message}", place=None, expected=None, got=None)
+        if now.most < 2:
+            break  # nothing is tuned that could be remembered
     return held()
+
+
+def _derived_twice(case: Case, harness: Harness) -> Outcome:
+    few = replace(case, problem=second_derivative.small(case.problem), style="")
+    harness.require(few.problem)
+    name = harness.watched(lambda: second_derivative.wrong(harness.kernel, few, generate(few.problem)))
+    if name is None:
+        return held()
+    return Outcome(
+        status="failed", kind="structure", cause="second derivative",
+        message=f"{meaning(case.style)} are given, and are wrong: differentiated again by {name}",
+    )  # fmt: skip
+
+
+def _at_the_end_of_many(case: Case, harness: Harness) -> Outcome:
+    """What comes last of many tokens, and needs nothing of what was before, is as it were alone."""
+    few, inputs = endless.period(case, harness.kernel)
+    outputs = endless.last_of_many(harness.kernel, few, inputs)
+    allowed = budget(few.problem, inputs, contract_of(harness.kernel, few))
+    worst = worst_row(outputs, allowed)
+    if worst is None or worst.ratio <= harness.tau:
+        return held()
+    return Outcome(
+        status="failed", kind="structure", cause="limit of tokens",
+        message=f"with {meaning(case.style)} the last ones, for which no other counts, are not what they are alone: "
+        f"{worst.tensor} is {worst.ratio:.3g} sigma off",
+    )  # fmt: skip
+
+
+def _in_every_configuration(case: Case, harness: Harness) -> Outcome:
+    """With few channels, and then with more than the tiles of some configurations have."""
+    with tuning("usual") as now:
+        found = _judged(case, harness)
+    wide = widened(case, harness.kernel) if now.most > 1 else None
+    return found if wide is None or found.status != "held" else _judged(wide, harness)
 
 
 def _equal(case: Case, harness: Harness) -> Outcome:
@@ -62,9 +129,12 @@ def _equal(case: Case, harness: Harness) -> Outcome:
 
 def _within_budget(case: Case, harness: Harness) -> Outcome:
     problem = case.problem
-    if "fp32_gates" in words(case.style):
+    chosen = set(words(case.style))
+    if {"fp32_gates", "autocast"} & chosen:
         problem = replace(problem, dtype="bf16")
-        if harness.kernel.accepts(problem) is not True or not {"b", "w"} & set(problem.rule.gates):
+        if harness.kernel.accepts(problem) is not True:
+            raise Inapplicable("takes no inputs of 16 bits")
+        if "fp32_gates" in chosen and not {"b", "w"} & set(problem.rule.gates):
             raise Inapplicable("has no gates beside inputs of 16 bits")
         case = replace(case, problem=problem)
     inputs = styled.posed(case, generate(problem), np.ones_like)
@@ -79,8 +149,10 @@ def _within_budget(case: Case, harness: Harness) -> Outcome:
     try:
         answers = harness.styled(case, inputs, others, exact=False)
     except KernelRaised as error:
-        if error.kind == "contract" and "fp32_gates" in words(case.style):
+        if error.kind == "contract" and "fp32_gates" in chosen:
             raise Inapplicable("refuses gates in fp32 beside inputs of 16 bits") from None
+        if "raised in its" in str(error) and REFUSABLE & chosen:
+            raise Inapplicable(f"refuses a call with {meaning(case.style)}") from None
         raise
     for answer in answers:
         worst = worst_row(as_numpy(answer.outputs), allowed)

@@ -18,6 +18,9 @@ from ..cases.strategies import regimes_of
 from ..cases.target_names import is_package
 from ..properties.base import Property
 
+_TAIL = 13
+"""Tokens after the last whole chunk."""
+
 
 def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int) -> list[Case]:
     """The profile's share of the regressions and of the pairs of options; which part of them differs from cell to cell."""
@@ -53,8 +56,13 @@ def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> lis
     count, start = min(profile.styles, len(mine)), cell.seed(0)
     # Spread over the lattice, whose first rows hold most words.
     taken = [mine[(start + index * len(mine) // count) % len(mine)] for index in range(count)]
+    whole = production.small(NAMED[cell.rule], lambda one: _takes(kernel, prop, one), gated=True) or problem
     return [
-        Case(problem=replace(problem, seed=index), config=_config(kernel, problem, index), style=style)
+        Case(
+            problem=replace((problem, whole)[index % 2], seed=index),
+            config=_config(kernel, problem, index),
+            style=style,
+        )
         for index, style in enumerate(taken)
     ]
 
@@ -71,8 +79,18 @@ def _in_production(cell: Cell, prop: Property, kernel: Any, profile: Profile) ->
             # As models run it, where the arithmetic leaves a choice.
             problem = replace(found, dtype=dtypes(prop)[:2][-1])
             problem = problem if _takes(kernel, prop, problem) else found
-            cases.append(Case(problem=problem, config=_smallest_tiles(kernel, problem)))
+            cases += _of_chunks(kernel, problem, shape.chunks) or [
+                Case(problem=problem, config=_smallest_tiles(kernel, problem))
+            ]
     return cases
+
+
+def _of_chunks(kernel: Any, problem: Problem, chunks: int) -> list[Case]:
+    """One case of so many chunks and a tail for every size that a kernel has."""
+    sizes = {config.chunk_size: config for config in reversed(kernel.configs(problem))} if chunks else {}
+    return [
+        Case(problem=replace(problem, T=chunks * size + _TAIL), config=config) for size, config in sorted(sizes.items())
+    ]
 
 
 def _takes(kernel: Any, prop: Property, problem: Problem) -> bool:

@@ -47,7 +47,23 @@ CASES = (
     ("lt and le exchanged", "mov.u32 %r9, %ctaid.y; @@ setp.lt.u32 %p1, %r9, 2; selp.b32 %r5, 1, 2, %p1;" + OUT, True),
     ("lt and le exchanged", "mov.u32 %r9, %ctaid.y; @@ setp.lt.u32 %p1, %r9, 1; selp.b32 %r5, 1, 2, %p1;" + OUT, False),
     ("lt and le exchanged", "and.b32 %r9, %r0, 6; @@ setp.lt.u32 %p1, %r9, 5; selp.b32 %r5, 1, 2, %p1;" + OUT, True),
+    ("a store without its predicate", "mov.pred %p1, -1; @@ @%p1 st.global.b32 [%rd2], %r0;", True),
+    ("a store without its predicate", "mov.pred %p1, -1; @@ @!%p1 st.global.b32 [%rd2], %r0;", False),
+    ("a store without its predicate", "setp.lt.u32 %p1, %r0, 7; @@ @%p1 st.global.b32 [%rd2], %r0;", False),
+    ("a store without its predicate", "and.b32 %r9, %r0, 6; setp.lt.u32 %p1, %r9, 7; @@ @%p1 st.global.b32 [%rd2], %r0;", True),
+    ("a store without its predicate",
+     "mov.u32 %r9, %ctaid.y; setp.eq.b32 %p1, %r9, 0; @@ @%p1 st.global.b32 [%rd2], %r0;", False),
+    ("a store without its predicate",
+     "mov.u32 %r9, %ctaid.z; setp.eq.b32 %p1, %r9, 0; @@ @%p1 st.global.b32 [%rd2], %r0;", True),
 )  # fmt: skip
+
+
+def test_what_adds_nothing_has_no_addend_to_lose():
+    (adds, nothing) = parse(module("fma.rn.f32 %r5, %r6, %r7, %r8; fma.rn.f32 %r5, %r6, %r7, 0f00000000;")).statements[
+        -3:-1
+    ]
+    change = KINDS["an fma without its addend"]
+    assert change(adds, random.Random(0)) is not None and change(nothing, random.Random(0)) is None
 
 
 @pytest.mark.parametrize(("kind", "body", "none"), CASES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
@@ -181,7 +182,25 @@ def _found(what: str) -> Callable[[], object]:
     found = getattr(module, name, None)
     if not callable(found):
         usage(f"{module_name} has no function {name!r}")
+    if required := _required(found):
+        usage(
+            f"{what} takes {', '.join(required)}; accepted: a function without arguments, which makes the tensors and launches "
+            f"the kernels. `verify all --device sm_90 --target {what}` calls an op of the family by itself"
+        )
     return found
+
+
+def _required(function: Callable[..., object]) -> list[str]:
+    """Arguments that a function must be given, as far as its signature can be read."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [
+        one.name
+        for one in parameters
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    ]
 
 
 def _in_words(error: BaseException) -> str:

@@ -22,8 +22,8 @@ from ..records import Place, kernel_place
 from .races import Touched
 from .threads import Kept, Turns
 
-Kind = Literal["load", "store", "atomic"]
-Fault = Literal["out of bounds", "never written", "race", "no barrier"]
+Kind = Literal["load", "store", "atomic", "multiple_of", "max_contiguous", "max_constancy"]
+Fault = Literal["out of bounds", "never written", "race", "no barrier", "false hint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,9 @@ class MemoryFault:
     """Accesses of one sort by one source line of one kernel that it must not make.
 
     fault: "out of bounds"; "never written", a load of an element that still holds what its allocation held; "race",
-    an element that another program of the launch writes, or reads before it is changed here; or "no barrier", an element
-    that another thread of the same program has stored and that no barrier orders.
+    an element that another program of the launch writes, or reads before it is changed here; "no barrier", an element
+    that another thread of the same program has stored and that no barrier orders; or "false hint", what the kernel tells the
+    compiler of numbers and is not so.
     file, line: of the load or store. program: of the first fault. count: elements, over all programs.
     distance: of the farthest one, in bytes from the nearest tensor of the launch (0 in a gap of a strided view).
     """
@@ -52,6 +53,7 @@ class MemoryFault:
             "out of bounds": f"out of bounds, up to {self.distance} bytes away,",
             "never written": "that nothing has written,",
             "race": "that another program of the same launch writes, or reads before,",
+            "false hint": "of which it is not so",
             "no barrier": "that other threads of the program stored, with no tl.debug_barrier() between,",
         }[self.fault]
         where = f"first by program {self.program} of {self.kernel} at {self.file}:{self.line}"
@@ -142,6 +144,10 @@ class Memory:
     def barrier(self) -> None:
         """The running program is at `tl.debug_barrier()`."""
         self._turns.barrier()
+
+    def hint(self, name: Any, wrong: int) -> None:
+        """A hint of this name is wrong about so many numbers."""
+        self._record("false hint", name, np.zeros(wrong, dtype=np.uint64), 1)
 
     def admit(self, kind: Kind, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> np.ndarray:
         """`mask` without the accesses that are out of bounds, which are recorded."""

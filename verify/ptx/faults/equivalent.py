@@ -10,7 +10,7 @@ import re
 
 from ..assembly.text import Kernel, Statement
 from .flow import ahead, before
-from .threads import Grid, values
+from .threads import Grid, always, values
 
 _REGISTER = re.compile(r"%[a-z]+\d+")
 _WRITES_SHARED = ("st.shared", "stmatrix", "cp.async.c", "cp.async.bulk", "atom.shared", "red.shared")
@@ -35,6 +35,8 @@ def reason(kernel: Kernel, index: int, after: Statement, grid: Grid) -> str:
         return _barrier(kernel, index)
     if was.parts[0] == "setp" and _never_equal(kernel, was, grid):
         return "what it compares is equal in no thread"
+    if was.predicate and not after.predicate and always(kernel, was.predicate, grid):
+        return "its predicate is true in every thread"
     return _unused(kernel, index, after)
 
 

@@ -86,8 +86,13 @@ def _other_comparison(s: Statement, _: random.Random) -> Statement | None:
     return replace(s, opcode=".".join(("setp", other[s.parts[1]], *s.parts[2:])))
 
 
+_ZERO = "0f00000000"
+
+
 def _without_addend(s: Statement, _: random.Random) -> Statement | None:
-    return replace(s, operands=(*s.operands[:3], "0f00000000")) if s.opcode == "fma.rn.f32" else None
+    if s.opcode != "fma.rn.f32" or s.operands[3] == _ZERO:
+        return None
+    return replace(s, operands=(*s.operands[:3], _ZERO))
 
 
 def _waits_less(prefix: str) -> Change:

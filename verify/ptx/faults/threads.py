@@ -54,6 +54,31 @@ def values(kernel: Kernel, operand: str, grid: Grid, depth: int = 0) -> np.ndarr
     return None
 
 
+_COMPARED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal
+}  # fmt: skip
+
+
+def always(kernel: Kernel, predicate: str, grid: Grid) -> bool:
+    """Whether a predicate, "%p1" or "!%p1", is true in every thread of a launch, by what `values` knows."""
+    writers = [statement for statement in kernel.statements if _writes(statement, predicate.removeprefix("!"))]
+    if len(writers) != 1 or writers[0].predicate:
+        return False
+    made, wanted = writers[0], not predicate.startswith("!")
+    if made.opcode == "mov.pred":
+        return made.operands[1] in ("-1", "1", "0") and (made.operands[1] != "0") == wanted
+    if (
+        made.parts[0] != "setp"
+        or made.opcode.rpartition(".")[2] not in ("u32", "b32")
+        or made.parts[1] not in _COMPARED
+    ):
+        return False
+    one, other = (values(kernel, operand, grid) for operand in made.operands[1:3])
+    if one is None or other is None:
+        return False
+    return bool((_COMPARED[made.parts[1]](one, other) == wanted).all())
+
+
 def _writes(statement: Statement, register: str) -> bool:
     if not statement.operands or statement.parts[0] in ("st", "red", "bra", "cp", "bar"):
         return False

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from ...specs.inputs.make import Inputs
-from ..cases.call_styles import FORWARD_ONLY, words
-from ..cases.case import Case
-from ..cases.rearrange import STATES, TOKEN_WISE
-from ..verdicts.outcome import KernelRaised
-from .execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
+from ....specs.inputs.make import Inputs
+from ...cases.call_styles import FORWARD_ONLY, words
+from ...cases.case import Case
+from ...cases.rearrange import STATES, TOKEN_WISE
+from ...verdicts.outcome import KernelRaised
+from ..execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
+from .surroundings import REFUSABLE, in_a_thread, surrounded
 
 _FROZEN = {
     "frozen_g": ("g",),
@@ -79,33 +80,53 @@ def run(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]
     """
     chosen = words(case.style)
     gradients = kernel.differentiable and not set(chosen) & FORWARD_ONLY
-    asked = wanted(case, [name for name in GRADIENTS if name in made]) if gradients else []
-    leaves = dict(made)
+    before = Contents.of(made)
+    with _mode(chosen, gradients):
+        if not gradients:
+            answers = _as_tuned(chosen, lambda: _once(kernel, case, made, others, ()))
+        elif "each_alone" in chosen:
+            answers = _each_alone(kernel, case, made, others)
+        else:
+            asked = wanted(case, _with_gradients(made))
+            answers = _as_tuned(chosen, lambda: _once(kernel, case, made, others, asked))
+    before.require_unchanged(kernel, made)
+    return answers
+
+
+def _with_gradients(made: Tensors) -> list[str]:
+    return [name for name in GRADIENTS if name in made]
+
+
+def _each_alone(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
+    """The answers of a call for every input: with its gradient alone, and with those of all but it."""
+    names, found = _with_gradients(made), []
+    for name in names:
+        rest = [other for other in names if other != name]
+        for asked, said in (([name], f" ({name} alone)"), (rest, f" (all but {name})")):
+            found += [replace(one, said=said) for one in _once(kernel, case, made, others, asked)]
+    return found
+
+
+def _once(kernel: Any, case: Case, made: Tensors, others: Tensors, asked: Sequence[str]) -> list[Answer]:
+    """The answers of one call, whose gradients of `asked` are asked for."""
+    chosen, leaves = words(case.style), dict(made)
     for name in asked:
         # One tensor in two places has one gradient.
         leaves[name] = leaves["q"] if name == "k" and "q_is_k" in chosen else made[name].detach().requires_grad_()
     if "q_is_k" in chosen:
         leaves["k"] = leaves["q"]
-    before = Contents.of(made)
-
-    def once() -> list[Answer]:
-        forward = Answer(outputs=_forward(kernel, case, leaves, chosen))
-        answers = [Answer(outputs={name: x.detach().clone() for name, x in forward.outputs.items()})]
-        if "between" in chosen:
-            _forward(kernel, case, others, ())
-            kept = {name: x.detach().clone() for name, x in forward.outputs.items()}
-            answers.append(Answer(outputs=kept, said=", after another call,"))
-        if gradients:
-            for turn in range(2 if "twice" in chosen else 1):
-                found = _backward(
-                    kernel, case, made, leaves, forward.outputs, asked, last="twice" not in chosen or turn == 1
-                )
-                answers.append(Answer(outputs=found, said=" of a second backward pass" if turn else ""))
-        return answers
-
-    with _mode(chosen, gradients):
-        answers = _as_tuned(chosen, once)
-    before.require_unchanged(kernel, made)
+    forward = Answer(outputs=in_a_thread(lambda: _forward(kernel, case, leaves, chosen), chosen))
+    answers = [Answer(outputs={name: x.detach().clone() for name, x in forward.outputs.items()})]
+    if "between" in chosen:
+        _forward(kernel, case, others, ())
+        kept = {name: x.detach().clone() for name, x in forward.outputs.items()}
+        answers.append(Answer(outputs=kept, said=", after another call,"))
+    for turn in range((2 if "twice" in chosen else 1) if asked else 0):
+        last = "twice" not in chosen or turn == 1
+        found = in_a_thread(
+            lambda last=last: _backward(kernel, case, made, leaves, forward.outputs, asked, last=last), chosen
+        )
+        answers.append(Answer(outputs=found, said=" of a second backward pass" if turn else ""))
     return answers
 
 
@@ -115,10 +136,14 @@ def _forward(kernel: Any, case: Case, leaves: Tensors, chosen: Sequence[str]) ->
         if "checkpoint" in chosen:
             o, ht = checkpoint(lambda: kernel.run(**call), use_reentrant=False)  # pyright: ignore
         else:
-            o, ht = kernel.run(**call)
+            with surrounded(chosen):
+                o, ht = kernel.run(**call)
     except (Exception, SystemExit) as error:
         raise raised(kernel, "forward", error) from error
     outputs = {"o": o} | ({} if ht is None else {"ht": ht})
+    if "ht" in outputs and REFUSABLE & set(chosen):
+        # What torch computes in another type is a state of that type.
+        outputs["ht"] = outputs["ht"].float()
     check_forward(kernel, case.problem, leaves, outputs)
     return outputs
 
@@ -158,11 +183,11 @@ def _as_tuned(chosen: Sequence[str], once: Callable[[], list[Answer]]) -> list[A
     """The answers of a call, or of one for every configuration of the kernels that are tuned but the first."""
     if "timed" not in chosen and "chosen" not in chosen:
         return once()
-    from ..interpreter.tuned import tuning
+    from ...interpreter.tuned import tuning
 
     with tuning("timed" if "timed" in chosen else "chosen") as now:
         answers = once()
-    for place in range(1, now.most - 1):
+    for place in range(1, now.most - 1 if "chosen" in chosen else 0):
         with tuning("chosen", place):
             answers += [replace(one, said=f" {one.said} (configuration {place + 1})") for one in once()]
     return answers

@@ -1,0 +1,80 @@
+"""Gradients of gradients: what a function gives for them, beside what torch makes of the token recurrence in fp64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ....specs.inputs.make import Inputs
+from ....specs.problem import Problem
+from ...cases.case import Case
+from ...verdicts.outcome import Inapplicable
+from ..execute import GRADIENTS, Tensors, arguments, tensors
+
+_STRUCTURE = 1e-3
+"""Of a gradient's norm: far above what fp32 loses on a few tokens, and far below a term that is missing."""
+
+
+def small(problem: Problem) -> Problem:
+    """The problem on which it is asked."""
+    return Problem(
+        rule=problem.rule, T=5, HV=problem.HV // problem.H, K=16, V=16,
+        initial_state=problem.initial_state, final_state=problem.final_state,
+    )  # fmt: skip
+
+
+def wrong(kernel: Any, case: Case, inputs: Inputs) -> str | None:
+    """The name of an input whose second derivative is wrong, or None. Raises Inapplicable for a function that has none."""
+    made = tensors(case.problem, inputs)
+    try:
+        found = _second(lambda leaves: kernel.run(**arguments(case, leaves)), made)
+    except Exception as error:
+        raise Inapplicable(f"refuses a second derivative: {' '.join(str(error).split())[:120]}") from None
+    known = _second(lambda leaves: _recurrence(case.problem, leaves), {name: x.double() for name, x in made.items()})
+    for name, truth in known.items():
+        if not (found[name].double() - truth).norm() <= _STRUCTURE * truth.norm():
+            return name
+    return None
+
+
+def _second(run: Callable[[Tensors], Any], made: Tensors) -> Tensors:
+    """Gradients of sum(dx * u), u = cos(x), by input; those of the gradients that came in, too."""
+    leaves = {name: x.detach().requires_grad_() for name, x in made.items()}
+    o, ht = run(leaves)
+    flowing = [(o, leaves["do"])] + ([] if ht is None else [(ht, leaves["dht"])])
+    names = [name for name in GRADIENTS if name in leaves]
+    try:
+        first = torch.autograd.grad(
+            [y for y, _ in flowing], [leaves[name] for name in names], [dy for _, dy in flowing],
+            create_graph=True, allow_unused=True,
+        )  # fmt: skip
+    except Exception as error:
+        raise Inapplicable(f"has no first derivative to derive: {' '.join(str(error).split())[:120]}") from None
+    pairs = [(dx, leaves[name]) for dx, name in zip(first, names, strict=True) if dx is not None]
+    total = torch.stack([(dx * x.detach().cos()).sum() for dx, x in pairs]).sum()
+    # Through all of the graph: one that is marked as differentiable once raises only where it is walked.
+    total.backward()
+    return {name: torch.zeros_like(x) if x.grad is None else x.grad for name, x in leaves.items()}
+
+
+def _recurrence(problem: Problem, x: Tensors) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The rule, token by token, for one value head or more of a key head each."""
+    q, k = (x[name].repeat_interleave(problem.HV // problem.H, 2) for name in ("q", "k"))
+    g, b, w = (None if name not in x else _wide(x[name]) for name in ("g", "b", "w"))
+    write = b if w is None else w
+    v = x["v"] if write is None else x["v"] * write
+    state = x["h0"] if "h0" in x else q.new_zeros((problem.B, problem.HV, problem.K, problem.V))
+    rows = []
+    for t in range(problem.T):
+        if g is not None:
+            state = state * g[:, t].exp()[..., None]
+        erased = v[:, t] if b is None else v[:, t] - ((b[:, t] * k[:, t])[..., None] * state).sum(-2)
+        state = state + k[:, t][..., None] * erased[..., None, :]
+        rows.append((q[:, t][..., None] * state).sum(-2) * problem.effective_scale)
+    return torch.stack(rows, 1), state if problem.final_state else None
+
+
+def _wide(gate: torch.Tensor) -> torch.Tensor:
+    return gate[..., None] if gate.ndim == 3 else gate
