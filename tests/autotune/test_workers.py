@@ -22,6 +22,7 @@ from deltaproof.autotune.search.study import Space, Study
 from deltaproof.autotune.storage import jobs
 from deltaproof.autotune.storage.database import open_storage
 from deltaproof.autotune.storage.leases import LeaseGroup
+from deltaproof.autotune.timing.tuning_job import ROUNDS
 from deltaproof.results.evidence.journal import read_journals
 from deltaproof.results.schema.record import Measured
 from deltaproof.results.schema.strict import TableError
@@ -60,7 +61,7 @@ def measured(folder: Path) -> set[tuple[int, str]]:
 def begun(*folders: Path) -> Counter[tuple[str, str]]:
     """How often each timing was begun, those among the finalists left out."""
     times = Counter((words[2], words[3]) for folder in folders for words in lines(folder) if words[0] == "begin")
-    return Counter({what: 1 + (count - 1) % 3 for what, count in times.items()})
+    return Counter({what: 1 + (count - 1) % ROUNDS for what, count in times.items()})
 
 
 def test_a_task_is_done_once(url: str):
