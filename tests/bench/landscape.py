@@ -13,7 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ PROBLEMS = (
 SHARES = (60, 40, 40, 40, 40)
 """Configurations of each problem in a row, so that all have some when time is up."""
 SAMPLES = 5
+GROUP = 64
+"""Chunks, where sequences are split."""
 SPLIT = 3
 """Samples in which every launch has events of its own."""
 
@@ -60,7 +62,7 @@ def works(small: bool) -> list[Work]:
 def covering(work: Work) -> list[str]:
     """Tokens of configurations that hold every point of every stage of the op, the likeliest of all stages first.
 
-    Points of a variant and chunk size are put together at random, always in the same way.
+    Points of a variant and chunk size are put together at random, always in the same way; groups have one length.
     """
     from deltaproof.autotune.space.points import Family, breadth_first, config_of, enumerate_points
     from deltaproof.kernels.configs.space import op_stages
@@ -73,9 +75,9 @@ def covering(work: Work) -> list[str]:
         groups[point.variant, point.chunk_size][point.stage].append(point)
     draw = random.Random(0)
     found: list[tuple[int, int, str]] = []
-    for (variant, _), stages in groups.items():
-        names = [space.stage for space in op_stages(family.op, variant)]
-        if not set(names) <= set(stages):
+    for ((variant, _), stages), group in product(groups.items(), (0, GROUP)):
+        names = [space.stage for space in op_stages(family.op, variant, grouped=group > 0)]
+        if not set(names) <= set(stages) or (group and "group_maps" not in names):
             continue
         columns = []
         for name in names:
@@ -85,7 +87,7 @@ def covering(work: Work) -> list[str]:
             columns.append(likely + rest)
         for place, together in enumerate(zip_longest(*columns)):
             filled = [point or draw.choice(column) for point, column in zip(together, columns, strict=True)]
-            found.append((place, sum(point.distance for point in filled), config_of(filled).token))
+            found.append((place, sum(point.distance for point in filled), config_of(filled, group).token))
     return list(dict.fromkeys(token for _, _, token in sorted(found)))
 
 

@@ -28,14 +28,10 @@ SHARED_LIMIT = 99 * 1024
 """Bytes: the least of any GPU since sm_80 (sm_86, sm_89, sm_120). The default configuration must run everywhere."""
 
 
-def launches(rule_name: str):
+def launches(rule_name: str, ops: tuple[str, ...]):
     rule = RULES[rule_name]
     config = LaunchConfig(chunk_size=64)
-    found = [
-        launch
-        for op in ("chunk_train", "chunk_fwd", "recurrent")
-        for launch in op_launches(op, rule, "bf16", 128, 128, config)
-    ]
+    found = [launch for op in ops for launch in op_launches(op, rule, "bf16", 128, 128, config)]
     # In one kernel, the products of chunks of 64 take more tensor memory than sm_100 has.
     of = {variant: LaunchConfig(chunk_size=32) if variant == "fused" else config for variant in VARIANTS}
     # With raw inputs where that is more: normalisation and gate belong to these kernels.
@@ -56,9 +52,13 @@ def launches(rule_name: str):
     return found + first_stage_launches(rule, "bf16", 128)
 
 
-def compile_rule(rule_name: str, arch: int) -> list[str]:
+def compile_cell(cell: str) -> list[str]:
+    """Every launch of "gdn2@90", or of its inference alone, "gdn2@90-inference"."""
+    rule_name, _, rest = cell.partition("@")
+    arch = int(rest.partition("-")[0])
+    inference = ("chunk_fwd", "recurrent")
     lines = []
-    for launch in launches(rule_name):
+    for launch in launches(rule_name, inference if rest.endswith("-inference") else ("chunk_train", *inference)):
         binary = compile_launch(launch, GPUTarget("cuda", arch, 32))
         assert binary.shared <= SHARED_LIMIT, f"{launch.name} on sm_{arch}: {binary.shared} bytes of shared memory"
         # Left to choose, the assembler once took 32 registers and spilled kilobytes.
@@ -105,7 +105,6 @@ def compile_too_much() -> None:
 if __name__ == "__main__":
     compile_general()
     compile_too_much()
-    cells = [(rule, int(arch)) for rule, arch in (cell.split("@") for cell in sys.argv[1:])]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        for lines in pool.map(compile_rule, *zip(*cells, strict=True)):
+        for lines in pool.map(compile_cell, sys.argv[1:]):
             print(*lines, sep="\n", flush=True)

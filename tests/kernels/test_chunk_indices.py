@@ -216,8 +216,8 @@ def test_others_are_refused_in_one_line(what: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((BOUNDARIES, T), "cu_seqlens is list; accepted: an int32 or int64 tensor"),
-        ((torch.tensor([0.0, 4.0]), 4), "cu_seqlens is torch.float32"),
+        ((BOUNDARIES, T), "cu_seqlens is list; accepted: a dense int32 or int64 tensor"),
+        ((torch.tensor([0.0, 4.0]), 4), "cu_seqlens is float32"),
         ((torch.tensor([0]), T), r"cu_seqlens has shape \[1\]; accepted: \[N \+ 1\]"),
         ((boundaries(), -1), "tokens is -1"),
         ((torch.tensor([3, 1]), 1), r"cu_seqlens is \[3, 1\]; accepted: from 0 to tokens = 1, never falling"),

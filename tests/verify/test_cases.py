@@ -72,7 +72,7 @@ def test_replay_tokens_are_read_back(data, name):
 
 @pytest.mark.parametrize("token", ["", "equality", "equality@k@p", "equality@k[c64]@nonsense", "equality@k[c63]@x"])
 def test_other_tokens_are_refused(token: str):
-    with pytest.raises(ValueError, match="not a "):
+    with pytest.raises(ValueError, match=r"not (a|the) "):
         Replay.parse(token)
 
 
