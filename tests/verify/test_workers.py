@@ -119,6 +119,8 @@ def test_ctrl_c_ends_a_loaded_run_in_a_line(moment: Callable[[int], bool]):
     run = subprocess.Popen(
         [sys.executable, "-m", "deltaproof.verify", *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # What a shell starts in the background ignores Ctrl-C, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while not moment(run.pid):
         assert run.poll() is None
