@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from ....specs.arithmetic.numbers import Site
 from ....specs.inputs.make import Inputs
+from ....specs.oracle.recurrence import respond
 from ....specs.problem import Problem
 from ...cases.case import Case
 from ...verdicts.outcome import Inapplicable
@@ -59,22 +61,38 @@ def _second(run: Callable[[Tensors], Any], made: Tensors) -> Tensors:
     return {name: torch.zeros_like(x) if x.grad is None else x.grad for name, x in leaves.items()}
 
 
+class _Differentiable:
+    """fp64 in torch, so that what is computed can be derived."""
+
+    def array(self, values: torch.Tensor) -> torch.Tensor:
+        return values
+
+    def constant(self, value: float) -> float:
+        return value
+
+    def zeros(self, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.float64)
+
+    def concatenate(self, arrays: Sequence[torch.Tensor], axis: int) -> torch.Tensor:
+        return torch.cat(list(arrays), axis)
+
+    def exp(self, x: torch.Tensor) -> torch.Tensor:
+        return x.exp()
+
+    def rsqrt(self, x: torch.Tensor) -> torch.Tensor:
+        return x.rsqrt()
+
+    def softplus(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.softplus(x)
+
+    def sigmoid(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sigmoid()
+
+    def at(self, site: Site, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
 def _recurrence(problem: Problem, x: Tensors) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The rule, token by token, for one value head or more of a key head each."""
-    q, k = (x[name].repeat_interleave(problem.HV // problem.H, 2) for name in ("q", "k"))
-    g, b, w = (None if name not in x else _wide(x[name]) for name in ("g", "b", "w"))
-    write = b if w is None else w
-    v = x["v"] if write is None else x["v"] * write
-    state = x["h0"] if "h0" in x else q.new_zeros((problem.B, problem.HV, problem.K, problem.V))
-    rows = []
-    for t in range(problem.T):
-        if g is not None:
-            state = state * g[:, t].exp()[..., None]
-        erased = v[:, t] if b is None else v[:, t] - ((b[:, t] * k[:, t])[..., None] * state).sum(-2)
-        state = state + k[:, t][..., None] * erased[..., None, :]
-        rows.append((q[:, t][..., None] * state).sum(-2) * problem.effective_scale)
-    return torch.stack(rows, 1), state if problem.final_state else None
-
-
-def _wide(gate: torch.Tensor) -> torch.Tensor:
-    return gate[..., None] if gate.ndim == 3 else gate
+    """The rule, token by token."""
+    outputs = respond(problem, Inputs(**x), _Differentiable())
+    return outputs["o"], outputs.get("ht")
