@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,18 +96,18 @@ def losses_of(
     Mean extra time as a fraction: predicted by the model, expected as `results.serve` has it, and real. within: the share of the
     choices that cost at most 0.1 more than was expected.
     """
-    own, near = [], []
-    for problem, other in product(problems, repeat=2):
-        config = min(predictions[other], key=predictions[other].__getitem__)
-        here = predictions[problem].get(config, math.inf)
-        if here < math.inf and problems[problem][config] < math.inf:
-            predicted = here / min(predictions[problem].values()) - 1
-            real = problems[problem][config] / min(problems[problem].values()) - 1
-            if problem == other:
-                own.append((predicted, expected(predicted), real))
-            elif _a_bucket_apart(problem, other):
-                near.append((predicted, expected(predicted), real))
-    return {name: _calibration(rows) for name, rows in (("own", own), ("near", near)) if rows}
+    first = {problem: min(times, key=times.__getitem__) for problem, times in predictions.items()}
+    rows: dict[str, list[tuple[float, float, float]]] = {"own": [], "near": []}
+    for problem, times in problems.items():
+        least = predictions[problem][first[problem]], min(times.values())
+        for other, config in first.items():
+            if problem != other and not _a_bucket_apart(problem, other):
+                continue
+            here = predictions[problem].get(config, math.inf), times.get(config, math.inf)
+            if max(here) < math.inf:
+                predicted, real = (taken / best - 1 for taken, best in zip(here, least, strict=True))
+                rows["own" if problem == other else "near"].append((predicted, expected(predicted), real))
+    return {name: _calibration(some) for name, some in rows.items() if some}
 
 
 def _a_bucket_apart(one: GemmProblem, other: GemmProblem) -> bool:
