@@ -65,8 +65,8 @@ def rank(family: Family, survivors: Mapping[Point, Compilation], gpu: Gpu) -> li
                 chosen = {stage: points[best[stage][size]] for stage, points in stages.items()}
                 config = config_of(chosen.values(), group)
                 totals.setdefault(config, sum(times[point] for point in chosen.values()))  # pyright: ignore[reportArgumentType]
-        members = points_of(family, family.default)
-        if not group and all(point in times for point in members):
+        if not group and compiled(family, family.default, times):
+            members = points_of(family, family.default)
             totals.setdefault(family.default, sum(times[point] for point in members))  # pyright: ignore[reportArgumentType]
     found = []
     for config in _few(totals, family.default):

@@ -16,15 +16,11 @@ def dense(x: Any) -> bool:
 
 def sort_of(x: Any) -> str:
     """What an argument is, for an error about it: the dtype of a dense tensor, or what else it is."""
-    if dense(x):
-        return str(x.dtype).removeprefix("torch.")
-    return (
-        "nested"
-        if isinstance(x, Tensor) and x.is_nested
-        else str(x.layout)
-        if isinstance(x, Tensor)
-        else type(x).__name__
-    )
+    if not isinstance(x, Tensor):
+        return type(x).__name__
+    if x.is_nested:
+        return "nested"
+    return str(x.dtype).removeprefix("torch.") if dense(x) else str(x.layout)
 
 
 def check_axes(**arguments: tuple[Any, str]) -> None:
