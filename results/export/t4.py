@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..schema.key import Key
-from ..schema.record import Compiled, Estimated, Gated, Measured, Ranking, Record, Rejected
+from ..schema.record import Compiled, Estimated, Gated, Measured, Ranking, Reason, Record, Rejected
 from ..schema.strict import TableError
 
 VERSION = "1.0.0"
@@ -19,11 +19,13 @@ VERSION = "1.0.0"
 Invalidity = Literal["timeout", "compile", "runtime", "correctness", "constraints", "correct"]
 
 _INVALIDITIES: tuple[Any, ...] = get_args(Invalidity)
-_INVALIDITY: dict[str, Invalidity] = {
+_INVALIDITY: dict[Reason, Invalidity] = {
     "constraint": "constraints",
     "compile": "compile",
     "resources": "constraints",
     "spill": "constraints",
+    "race": "correctness",
+    "assembler": "correctness",
     "duplicate": "constraints",
     "gate": "correctness",
     "timeout": "timeout",

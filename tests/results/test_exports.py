@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -13,7 +14,7 @@ from deltaproof.results.export.fla import FlaEntry, fla_hash, to_fla
 from deltaproof.results.export.python import to_python
 from deltaproof.results.export.t4 import from_t4, to_t4, token_parameters
 from deltaproof.results.schema.gpus import resolve
-from deltaproof.results.schema.record import Compiled
+from deltaproof.results.schema.record import Compiled, Reason
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import make_table
 
@@ -98,6 +99,12 @@ def test_t4_comes_back(make, records):
     assert timed["times"]["compilation_time"] == 1500
     assert timed["measurements"] == [{"name": "time", "value": 2.0, "unit": "ms"}]
     assert len(document["results"]) == 5
+
+
+@pytest.mark.parametrize("reason", get_args(Reason))
+def test_t4_has_a_word_for_every_reason(make, reason):
+    (found,) = from_t4(to_t4([make.rejected("c16", reason)], make.key()))
+    assert found.invalidity != "correct" and found.samples == ()
 
 
 def test_t4_tells_of_the_last_ranking_alone(make):
