@@ -17,7 +17,6 @@ from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
 from .arithmetic.protocol import COMPARISONS, Arithmetic, Handle, is_float
 from .records import Records, kernel_place
-from .solo import require_one_process
 
 if TYPE_CHECKING:
     from .addresses.memory import Memory
@@ -166,7 +165,6 @@ class HarnessBuilder(InterpreterBuilder):
             self.memory.barrier()
 
     def create_atomic_cas(self, ptr: Handle, cmp: Handle, val: Handle, sem: Any, scope: Any) -> Handle:
-        require_one_process()
         if self.memory is not None:
             on = np.ones(ptr.data.shape, dtype=bool)
             if not self.memory.admit("atomic", ptr.data, on, ptr.get_element_ty()).all():
@@ -174,7 +172,6 @@ class HarnessBuilder(InterpreterBuilder):
         return super().create_atomic_cas(ptr, cmp, val, sem, scope)
 
     def create_atomic_rmw(self, rmw_op: Any, ptr: Handle, val: Handle, mask: Handle, sem: Any, scope: Any) -> Handle:
-        require_one_process()
         dtype, on = ptr.get_element_ty(), _mask(mask)
         if self.memory is not None:
             on = self.memory.admit("atomic", ptr.data, on, dtype)

@@ -18,7 +18,6 @@ from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
 from .arithmetic.protocol import Arithmetic
 from .records import Place, in_kernel
-from .solo import NeedsOneProcess
 
 Program = tuple[int, int, int]
 
@@ -28,14 +27,6 @@ MOST_PROGRAMS = (2**31 - 1, 2**16 - 1, 2**16 - 1)
 
 WARPS = 4
 """Of a program whose launch does not say."""
-
-
-class ProgramError(InterpreterError):
-    """A kernel raised. program: the one that did."""
-
-    def __init__(self, message: str, program: Program) -> None:
-        super().__init__(message)
-        self.program = program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,20 +92,12 @@ def bind(
     return launch
 
 
-def execute(
-    launch: Launch, programs: Iterable[Program], arithmetic: Arithmetic, relocate: Callable[[int], int] | None = None
-) -> None:
+def execute(launch: Launch, programs: Iterable[Program], arithmetic: Arithmetic) -> None:
     """Run some programs of a launch, one after the other.
 
-    relocate: from the address of a tensor to the one to use instead.
-
-    Raises ProgramError, which names kernel, program and source line, where the kernel raises.
+    Raises InterpreterError, which names kernel, program and source line, where the kernel raises.
     """
     arguments = {name: _device_value(value, arithmetic) for name, value in launch.device_arguments.items()}
-    if relocate is not None:
-        for value in arguments.values():
-            if isinstance(value, tl.tensor) and value.dtype.is_ptr():
-                value.handle.data = np.array([relocate(int(value.handle.data[0]))], dtype=np.uint64)
     arguments |= {name: launch.arguments[name] for name in launch.constants}
     builder: Any = triton_interpreter.interpreter_builder
     builder.grid_dim = launch.grid
@@ -124,12 +107,10 @@ def execute(
             for program in programs:
                 builder.grid_idx = program
                 launch.function(**arguments)
-    except NeedsOneProcess:
-        raise
     except Exception as error:
         file, line = _place_of(error)
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise ProgramError(f"{launch.name}, program {program}, {file}:{line}: {said}", program) from error
+        raise InterpreterError(f"{launch.name}, program {program}, {file}:{line}: {said}") from error
     finally:
         builder.grid_idx = builder.grid_dim = None
 

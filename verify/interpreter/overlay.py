@@ -1,8 +1,7 @@
 """Where Triton's interpreter is patched, and restored.
 
-Every use of the interpreter's internals that a new Triton version can break is in this file, `builder.py`,
-`reductions.py` and `rewrite.py`. The language is patched once per session; the interpreter itself does it again in
-every call of a device function (tl.sum and tl.zeros among them), which costs more than the call.
+A new Triton version can break this folder, and no other. The language is patched once per session; the interpreter itself does
+it again in every call of a device function (tl.sum and tl.zeros among them), which costs more than the call.
 """
 
 from __future__ import annotations

@@ -74,16 +74,6 @@ class Records:
     def add_axiom(self, name: str) -> None:
         _add(self.intrinsics, name)
 
-    def merge(self, other: Records) -> None:
-        for mine, theirs in (
-            (self.unsupported, other.unsupported),
-            (self.narrowings, other.narrowings),
-            (self.rounded_dots, other.rounded_dots),
-            (self.intrinsics, other.intrinsics),
-        ):
-            for item in theirs:
-                _add(mine, item)
-
 
 def _add(items: list, item: object) -> None:
     if item not in items:

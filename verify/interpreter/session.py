@@ -21,7 +21,6 @@ from .arithmetic.faithful import Faithful
 from .arithmetic.protocol import Arithmetic
 from .arithmetic.shadow import Shadow
 from .covering import note_launch
-from .grid import run_grid
 from .launch import bind, execute
 from .overlay import ends_of_loops, overlay, require_supported
 from .records import Place, Records
@@ -89,7 +88,6 @@ def session(
     last_program: bool = False,
     cut_loops: bool = False,
     whole: Collection[str] = (),
-    processes: int = 1,
     check_overflow: bool = False,
     transform: Transform | None = None,
 ) -> Iterator[Session]:
@@ -100,12 +98,11 @@ def session(
     memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
     counting: counts the bytes that every launch touches, or how far its stores reach; checks addresses too, but places nothing
         that torch allocates.
-    races: with `memory`, also look for elements on which programs of a launch race; not seen between processes.
+    races: with `memory`, also look for elements on which programs of a launch race.
     last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than what
         there is of memory; with `memory`, addresses are checked, and what they hold is not.
     cut_loops: with `last_program`, run the first two and the last two trips of each loop only.
     whole: of the kernels of these names, run all programs and all trips whatever else is said.
-    processes: run large grids in this many processes. The bits are the same.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.
 
@@ -133,7 +130,7 @@ def session(
                 finally:
                     ends_of_loops.reset(token)
             else:
-                run_grid(launch, rules, records, checker, processes)
+                execute(launch, launch.programs, rules)
 
     def call(function: InterpretedFunction, *args: Any, **kwargs: Any) -> Any:
         formula = rules.override(function.__name__)

@@ -9,7 +9,7 @@ may race on an element.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -258,25 +258,6 @@ class Memory:
         pattern = (POISON[held.itemsize] - 1).to_bytes(held.itemsize, "little")
         return np.broadcast_to(np.frombuffer(pattern, dtype=held), shape).copy()
 
-    def relocate(self, move: Callable[[int], int]) -> None:
-        """In a process of its own: the tensors of the launch lie elsewhere, and only new faults count."""
-        self._faults.clear()
-        self._regions = [
-            replace(region, start=move(region.start), end=move(region.start) + region.end - region.start)
-            for region in self._regions
-        ]
-
-    def merge(self, faults: list[MemoryFault]) -> None:
-        """Add faults found by another process."""
-        for fault in faults:
-            key = (fault.fault, fault.kind, fault.kernel, (fault.file, fault.line))
-            mine = self._faults.get(key)
-            if mine is not None:
-                first = min(mine.program, fault.program)
-                distance = max(mine.distance, fault.distance)
-                fault = replace(mine, program=first, count=mine.count + fault.count, distance=distance)
-            self._faults[key] = fault
-
     def _record(self, what: Fault, kind: Kind, addresses: np.ndarray, item: int) -> None:
         at = addresses.astype(object)  # Python integers: addresses far out do not fit a difference of int64
         distance = [
@@ -284,18 +265,26 @@ class Memory:
             for address in at
         ]
         file, line = kernel_place()
-        program = triton_interpreter.interpreter_builder.grid_idx
         fault = MemoryFault(
             fault=what,
             kind=kind,
             kernel=self._kernel,
             file=file,
             line=line,
-            program=program,
+            program=triton_interpreter.interpreter_builder.grid_idx,
             count=len(addresses),
             distance=max(distance),
         )
-        self.merge([fault])
+        key = (what, kind, self._kernel, (file, line))
+        known = self._faults.get(key)
+        if known is not None:  # from another program, or another launch
+            fault = replace(
+                fault,
+                program=min(known.program, fault.program),
+                count=known.count + fault.count,
+                distance=max(known.distance, fault.distance),
+            )
+        self._faults[key] = fault
 
 
 def _program() -> int:

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from ....specs.arithmetic.field import OUTSIDE
-from ..solo import require_one_process
 
 
 class Shadow:
@@ -16,12 +15,10 @@ class Shadow:
         self._payloads: dict[int, int] = {}
 
     def store(self, addresses: np.ndarray, bits: np.ndarray) -> None:
-        require_one_process()
         self._payloads.update(zip(addresses.ravel().tolist(), bits.ravel().tolist(), strict=True))
 
     def load(self, addresses: np.ndarray) -> tuple[np.ndarray, bool]:
         """(payloads as uint32, whether all of them were there); OUTSIDE stands for what was not."""
-        require_one_process()
         missing = int(OUTSIDE)
         found = [self._payloads.get(address, -1) for address in addresses.ravel().tolist()]
         bits = np.array([missing if payload < 0 else payload for payload in found], dtype=np.uint32)
