@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from .atomic import replace
 
 SCHEMA = 1
 PATH = Path(__file__).parents[1] / "calibration.json"
@@ -39,6 +40,4 @@ def read(path: Path) -> dict[str, Any]:
 
 def write(record: dict[str, Any], path: Path = PATH) -> None:
     """Replace the record atomically."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"schema": SCHEMA, **record}, indent=2) + "\n")
-    os.replace(part, path)
+    replace(path, json.dumps({"schema": SCHEMA, **record}, indent=2) + "\n")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...results.files.atomic import replace
 from .calibrate import MeasuredShare, Share
 
 
@@ -33,13 +33,10 @@ class Log:
 
     def put(self, share: Share, measured: MeasuredShare) -> None:
         """Write a share, whole or not at all."""
-        path = self._path(share)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            named = {f"ratios {name}": x.astype(np.float32) for name, x in measured.ratios.items()}
-            np.savez_compressed(file, largest=np.array(json.dumps(dict(measured.largest))), **named)  # pyright: ignore
-        os.replace(part, path)
+        buffer = io.BytesIO()
+        named = {f"ratios {name}": x.astype(np.float32) for name, x in measured.ratios.items()}
+        np.savez_compressed(buffer, largest=np.array(json.dumps(dict(measured.largest))), **named)  # pyright: ignore
+        replace(self._path(share), buffer.getvalue())
 
     def _path(self, share: Share) -> Path:
         key = hashlib.sha256(json.dumps([self.digest, asdict(share)]).encode()).hexdigest()[:16]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
-import os
 from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
 
+from ...results.files.atomic import replace
 from ...specs.budget import Budget
 from ...specs.problem import Problem
 from ...specs.rounding.contract import PrecisionContract
@@ -35,14 +36,8 @@ def cached_budget(problem: Problem, contract: PrecisionContract) -> Budget:
     buffer = io.BytesIO()
     arrays = {f"r:{name}": x for name, x in made.reference.items()} | {f"s:{name}": x for name, x in made.sigma.items()}
     np.savez(buffer, **arrays)  # pyright: ignore[reportArgumentType]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Moved to its place whole: another process never reads half of it.
-        part = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-        part.write_bytes(buffer.getvalue())
-        os.replace(part, path)
-    except OSError:
-        pass  # it is computed again the next time
+    with contextlib.suppress(OSError):  # then it is computed again the next time
+        replace(path, buffer.getvalue())
     return made
 
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import pickle
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...results.files.atomic import replace
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
 from .judge import MutantResult
@@ -60,11 +60,7 @@ def cached_suite(setting: CampaignSettings, make: Callable[[], list[SuiteCase]])
     if setting.suite_path.exists():
         return pickle.loads(setting.suite_path.read_bytes())
     suite = make()
-    setting.folder.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=setting.folder, suffix=".part")
-    with os.fdopen(handle, "wb") as file:
-        pickle.dump(suite, file)
-    os.replace(part, setting.suite_path)
+    replace(setting.suite_path, pickle.dumps(suite))
     return suite
 
 
