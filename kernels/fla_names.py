@@ -1,10 +1,11 @@
 """The op and its relatives under the names of flash-linear-attention 0.6.0, with its argument names and layouts.
 
 A model that imports `chunk_kda` and the like from there can import them from here. What FLA offers and this module does
-not is refused in one line, never ignored: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that say
-how FLA computes, not what (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`), may be passed and change
-nothing: no gate needs care here. `chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be what
-`deltaproof.kernels.chunk_indices` gives, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
+not is refused in one line: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that say how FLA computes, not
+what (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`), may be passed and change nothing: no gate needs care here.
+Nor do those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without `use_gate_in_kernel`.
+`chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be what `deltaproof.kernels.chunk_indices`
+gives, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
 `state_v_first=True` gives and takes states as [N, HV, V, K].
 """
 
@@ -17,8 +18,10 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
+from .arguments.checks import may_read, read
 from .arguments.chunk_tables import ChunkIndices
 from .configs.launch_config import LaunchConfig
+from .eager.first_stage import l2norm
 from .relatives import comba, gated_delta_product, preconditioned_delta_rule, retention, rwkv7
 from .relatives.delta_product import dividing_steps
 from .relatives.preconditioned import PreconditionedState
@@ -99,9 +102,10 @@ def _beta(beta: Tensor, arguments: dict[str, Any]) -> Tensor:
     return (2.0 if negative else 1.0) * torch.sigmoid(beta.float()) if logits else beta
 
 
-def _l2norm(x: Tensor) -> Tensor:
-    """As FLA's kernels normalise: by the root of the sum of squares plus 1e-6."""
-    return (x.float() * torch.rsqrt(x.float().square().sum(-1, keepdim=True) + 1e-6)).to(x.dtype)
+def _with_beta(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, arguments: dict[str, Any]) -> Result:
+    """The rules whose erase and write gate are one number per head; `arguments` are the other keywords of FLA's function."""
+    g, beta = _gate(g, arguments), _beta(beta, arguments)
+    return _call(gated_delta_rule, q, k, v, g, beta, v_first=_v_first(arguments), **arguments)
 
 
 def chunk_gdn2(
@@ -129,11 +133,8 @@ def chunk_kda(
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """Kimi Delta Attention: g [B, T, HV, K], beta [B, T, HV]."""
-    g, beta = _gate(g, kwargs), _beta(beta, kwargs)
-    return _call(
-        gated_delta_rule, q, k, v, g, beta, v_first=_v_first(kwargs), scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, **kwargs,
-    )  # fmt: skip
+    kwargs |= {"scale": scale, "initial_state": initial_state, "output_final_state": output_final_state}
+    return _with_beta(q, k, v, g, beta, kwargs)
 
 
 def fused_recurrent_kda(
@@ -149,11 +150,8 @@ def chunk_gated_delta_rule(
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """Gated DeltaNet: g, beta [B, T, HV]."""
-    g, beta = _gate(g, kwargs), _beta(beta, kwargs)
-    return _call(
-        gated_delta_rule, q, k, v, g, beta, v_first=_v_first(kwargs), scale=scale, initial_state=initial_state,
-        output_final_state=output_final_state, **kwargs,
-    )  # fmt: skip
+    kwargs |= {"scale": scale, "initial_state": initial_state, "output_final_state": output_final_state}
+    return _with_beta(q, k, v, g, beta, kwargs)
 
 
 def fused_recurrent_gated_delta_rule(
@@ -255,12 +253,13 @@ def chunk_comba(
     """
     beta = torch.ones_like(v[..., 0]) if beta is None else beta
     if use_qk_l2norm_in_kernel:
-        q, k, p = (_l2norm(x) for x in (q, k, p))
+        q, k, p = (l2norm(x) for x in (q, k, p))
     keys, reads = k.float(), p.float()
     d = (keys * reads).sum(-1) / keys.square().sum(-1).clamp(min=torch.finfo(torch.float32).tiny)
-    if k.device.type == "cpu" and not torch.compiler.is_compiling():
+    wanted = kwargs.get("check_values")
+    if may_read(k, wanted):
         left = (reads - d[..., None] * keys).norm(dim=-1)
-        if bool((left > 1e-2 * reads.norm(dim=-1) + 1e-6).any()):
+        if read("p", lambda: bool((left > 1e-2 * reads.norm(dim=-1) + 1e-6).any()), wanted):
             raise ValueError("p is no multiple of k; accepted: p = d k with one d per token and head")
     d = d.repeat_interleave(v.shape[2] // k.shape[2], 2)
     return _call(
@@ -298,7 +297,7 @@ def chunk_precond_gated_delta_rule(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Preconditioned Gated DeltaNet, or KDA with g [B, T, HV, K]: outputs, the final state, the final energies."""
     if use_qk_l2norm_in_kernel:
-        q, k = _l2norm(q), _l2norm(k)
+        q, k = l2norm(q), l2norm(k)
     turned, options = _v_first(kwargs), _options(kwargs)
     before = None
     if initial_state is not None or initial_A_state is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags
+from ..arguments.checks import may_read, read
 
 
 def comba(
@@ -21,6 +22,7 @@ def comba(
     d: Tensor,  # [HV], or [B, T, HV]
     *,
     erase_before_decay: bool = True,
+    check_values: bool | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -36,7 +38,7 @@ def comba(
     exact = torch.float64 if q.dtype == torch.float64 else torch.float32
     erase = beta.to(exact) * d.to(exact)
     if erase_before_decay:
-        if g.device.type == "cpu" and not torch.compiler.is_compiling() and bool((g < -60).any()):
+        if may_read(g, check_values) and read("g", lambda: bool((g < -60).any()), check_values):
             raise ValueError(f"g holds {g.min().item():.3g}; with erase_before_decay=True, accepted: at least -60")
         erase = erase * torch.exp(-g.to(exact))
-    return op(q=q, k=k, v=v, g=g, b=erase, w=beta, **options)
+    return op(q=q, k=k, v=v, g=g, b=erase, w=beta, check_values=check_values, **options)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes
-from ..arguments.checks import check_boundaries
+from ..arguments.checks import check_boundaries, may_read, read
 from .substeps import first_of, interleave, last_of, spread
 
 STRONGEST = -10.0
@@ -27,6 +27,7 @@ def rwkv7(
     *,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
+    check_values: bool | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -40,7 +41,7 @@ def rwkv7(
     keys = {name: (x, "B T H K") for name, x in (("r", r), ("w", w), ("k", k), ("kk", kk), ("a", a))}
     check_axes(**keys, v=(v, "B T H V"))
     check_boundaries(cu_seqlens, cu_seqlens_cpu, r.shape[0], r.device)
-    if w.device.type == "cpu" and not torch.compiler.is_compiling() and bool((w < STRONGEST).any()):
+    if may_read(w, check_values) and read("w", lambda: bool((w < STRONGEST).any()), check_values):
         raise ValueError(f"w is a log decay and holds {w.min().item():.3g}; accepted: at least {STRONGEST:g}")
     exact = torch.float64 if r.dtype == torch.float64 else torch.float32
     # The products of fp16 would underflow where a is small.
@@ -58,6 +59,7 @@ def rwkv7(
         g=first_of(decay, 2),
         b=first_of(torch.exp(-decay) / strength, 2),
         w=interleave(torch.zeros_like(decay[..., 0]), torch.ones_like(decay[..., 0])),
+        check_values=check_values,
         **spread(cu_seqlens, cu_seqlens_cpu, 2),
         **options,
     )

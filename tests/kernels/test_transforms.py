@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deltaproof.kernels import gated_delta_rule
 from deltaproof.kernels.layers import Carve, GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, MixerConfig
+from deltaproof.kernels.relatives import comba, rwkv7
 
 SIZES = MixerConfig(hidden_size=8, num_heads=2, head_dim=4)
 KINDS = (GatedDeltaNet2, KimiDeltaAttention, GatedDeltaNet, Carve)
@@ -62,6 +63,23 @@ def test_who_insists_on_checked_values_is_told_the_way_out(wrapped: Callable[...
     with pytest.raises(ValueError, match=r"^g has no contents .* check_values=False") as caught:
         wrapped(check_values=True)
     assert "\n" not in str(caught.value)
+
+
+def relative(name: str, *tensors: Tensor, **options: Any) -> Tensor:
+    q, k, v, g, b = tensors
+    if name == "comba":
+        return comba(q, k, v, g, b, torch.ones(2), **options)[0]
+    return rwkv7(q, -torch.ones_like(q), k, v, k, torch.full_like(q, 0.5), **options)[0]
+
+
+@pytest.mark.parametrize("name", ["comba", "rwkv7"])
+def test_relatives_that_check_values_of_their_own_work_where_there_are_none(name: str):
+    rows = torch.stack([relative(name, *row) for row in zip(*inputs(3), strict=True)])
+    assert torch.allclose(torch.vmap(lambda *row: relative(name, *row))(*inputs(3)), rows, atol=1e-6)
+    with FakeTensorMode():
+        assert relative(name, *inputs()).shape == (1, 20, 2, 8)
+    with pytest.raises(ValueError, match=r"^[gw] has no contents .* check_values=False"):
+        torch.vmap(lambda *row: relative(name, *row, check_values=True))(*inputs(3))
 
 
 def test_autocast_leaves_the_op_its_precision():
