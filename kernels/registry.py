@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ..results.schema.default import default_config
 from ..specs.problem import Problem
 from .api import gated_delta_rule
+from .arguments.checks import MAX_HEAD_DIM
 from .configs.launch_config import STAGES, LaunchConfig, Tile, chunk_size_of
 from .decoding import decode_from
 
@@ -38,7 +39,9 @@ class Kernel:
 
 
 def _any_problem(problem: Problem) -> bool | str:
-    return True if max(problem.K, problem.V) <= 256 else f"head dimensions above 256 (K={problem.K}, V={problem.V})"
+    if max(problem.K, problem.V) <= MAX_HEAD_DIM:
+        return True
+    return f"head dimensions above {MAX_HEAD_DIM} (K={problem.K}, V={problem.V})"
 
 
 def _tiled(chunk_size: int, block: int) -> LaunchConfig:

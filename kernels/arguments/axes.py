@@ -1,4 +1,4 @@
-"""What the relatives check before they compute: tensors whose named axes agree, and choices that are what they look like."""
+"""Checks that every public function shares: tensors whose named axes agree, and choices of the right type."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..configs.space import CHUNK_SIZES
+from ..configs.launch_config import CHUNK_SIZES
 from .axes import dense, sort_of
 from .layout import Layout, make_layout
 

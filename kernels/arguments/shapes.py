@@ -8,6 +8,8 @@ from math import prod
 
 import torch
 
+from ..configs.launch_config import padded
+
 NONE, SCALAR, CHANNEL = 0, 1, 2
 """How a gate is tied; `ties.py` hands these numbers to kernels."""
 
@@ -51,12 +53,12 @@ class Shapes:
     @property
     def K_block(self) -> int:
         """Columns of a tile that holds all of K."""
-        return max(16, 1 << (self.K - 1).bit_length())
+        return padded(self.K)
 
     @property
     def V_block(self) -> int:
         """Columns of a tile that holds all of V."""
-        return max(16, 1 << (self.V - 1).bit_length())
+        return padded(self.V)
 
     def constants(self, *names: str) -> dict[str, int]:
         """Some of the fields, as the keyword arguments of a kernel launch; to be read, not written to."""

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
 Variant = Literal["split", "packed", "fused"]
-"""How inference cuts its work into kernels; training is always cut into six stages."""
+"""How inference cuts its work into kernels; training has one way, `stages.chunkwise`."""
 
 
 def variant_of(token: str) -> str:
@@ -30,9 +30,10 @@ def kernel_of(op: str, token: str) -> str:
     return _ONLY.get(op) or f"{op}/{'grouped' if ',group=' in token else variant_of(token)}"
 
 
+CHUNK_SIZES = (16, 32, 64, 128)
 _CHOICES = {
     "variant": get_args(Variant),
-    "chunk_size": (16, 32, 64, 128),
+    "chunk_size": CHUNK_SIZES,
     "group": (0, *(1 << power for power in range(11))),
     "solver": get_args(Solver),
 }
@@ -42,6 +43,11 @@ LONGEST_TOKEN = 400
 _CHUNK = re.compile(r"c([1-9]\d{0,3})", re.ASCII)
 _TILE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,3})x([1-9]\d{0,3})", re.ASCII)
 _GROUP = re.compile(r"[1-9]\d{0,3}", re.ASCII)
+
+
+def padded(size: int) -> int:
+    """Columns of a tile that holds `size` of them: a power of two that tensor cores take."""
+    return max(16, 1 << (size - 1).bit_length())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,7 @@ class Tile:
 
 
 STAGES = ("scores", "maps", "states", "output", "score_grads", "state_grads", "input_grads")
-"""Names of the stages, in the order in which they run: fields of a LaunchConfig."""
+"""Stages whose tile a LaunchConfig holds, in a field of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

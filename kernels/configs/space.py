@@ -12,10 +12,9 @@ from itertools import product
 from typing import Literal
 
 from ...specs.gpus import REGISTERS_PER_THREAD
-from .launch_config import LaunchConfig, Tile, Variant
+from .launch_config import LaunchConfig, Tile, Variant, padded
 
-CHUNK_SIZES = (16, 32, 64, 128)
-SHORT = (16, 32, 64)
+REGISTER_CHUNKS = (16, 32, 64)
 """Chunks whose rows, sixteen of them in the registers of a thread, leave room for what is made of them."""
 LEAST_STEPS_TO_PIPELINE = 2
 
@@ -55,7 +54,7 @@ class StageSpace:
     cut: Literal["K", "V", "KV"]
     steps: Callable[[Setting], int | None]
     variant: Variant = "split"
-    chunk_sizes: tuple[int, ...] = SHORT
+    chunk_sizes: tuple[int, ...] = REGISTER_CHUNKS
     blocks: tuple[int, ...] = (32, 64, 128)
     num_warps: tuple[int, ...] = (2, 4, 8)
     num_stages: tuple[int, ...] = (1, 2)
@@ -84,12 +83,8 @@ class Constraint:
     broken: Callable[[StageSpace, Setting], bool]
 
 
-def _padded(size: int) -> int:
-    return max(16, 1 << (size - 1).bit_length())
-
-
 def _block(size: int, setting: Setting) -> int:
-    return min(setting.tile.block, _padded(size))
+    return min(setting.tile.block, padded(size))
 
 
 def _trips(size: int, setting: Setting) -> int:
@@ -106,7 +101,7 @@ def _scores(s: Setting) -> int:
 
 def _states(s: Setting) -> int:
     # The state and one operand over all of K; the rest is consumed as it comes.
-    return _padded(s.K) * _block(s.V, s) + s.chunk_size * _padded(s.K)
+    return padded(s.K) * _block(s.V, s) + s.chunk_size * padded(s.K)
 
 
 def _output(s: Setting) -> int:
@@ -124,21 +119,21 @@ def _input_grads(s: Setting) -> int:
 
 def _packed_scores(s: Setting) -> int:
     # Decayed queries, erase keys and keys of one tile of K, the keys of all of it for later, scores, T and a product of theirs.
-    return 3 * s.chunk_size * _block(s.K, s) + s.chunk_size * _padded(s.K) // 2 + 2 * s.chunk_size**2
+    return 3 * s.chunk_size * _block(s.K, s) + s.chunk_size * padded(s.K) // 2 + 2 * s.chunk_size**2
 
 
 def _packed_walk(s: Setting) -> int:
     # The state, what is written and what is read; operands come from shared memory.
-    return (_padded(s.K) + 2 * s.chunk_size) * _block(s.V, s)
+    return (padded(s.K) + 2 * s.chunk_size) * _block(s.V, s)
 
 
 def _group_maps(s: Setting) -> int:
-    return (_padded(s.K) + s.chunk_size) * _block(s.V, s)
+    return (padded(s.K) + s.chunk_size) * _block(s.V, s)
 
 
 def _fused(s: Setting) -> int:
     # The state stays while the inverse holds T, A and the two halves of an operand.
-    return _padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
+    return padded(s.K) * _block(s.V, s) + 4 * s.chunk_size**2
 
 
 JOINED_COLUMNS = 8
@@ -237,7 +232,7 @@ SPACES: dict[str, StageSpace] = {
             stage="group_starts",
             variant="packed",
             tile="",
-            live=lambda s: _padded(s.K) * JOINED_COLUMNS,
+            live=lambda s: padded(s.K) * JOINED_COLUMNS,
             cut="V",
             steps=lambda s: None,
             chunk_sizes=(32, 64),
@@ -307,7 +302,7 @@ def op_tiles(op: str) -> tuple[str, ...]:
 
 
 def _wide(space: StageSpace, s: Setting) -> bool:
-    most = max(_padded(size) for name, size in (("K", s.K), ("V", s.V)) if name in space.cut)
+    most = max(padded(size) for name, size in (("K", s.K), ("V", s.V)) if name in space.cut)
     return any(most <= block < s.tile.block for block in space.blocks)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from deltaproof.kernels import LaunchConfig, chunk_indices, fla_names, gated_delta_rule
-from deltaproof.kernels.configs.space import CHUNK_SIZES
+from deltaproof.kernels.configs.launch_config import CHUNK_SIZES
 from deltaproof.kernels.layers.conv import ShortConvolution
 from deltaproof.kernels.ops import library
 from deltaproof.kernels.relatives import gated_delta_product, mamba3, rwkv7

@@ -14,8 +14,7 @@ import torch
 from hypothesis import strategies as st
 
 from deltaproof.kernels import LaunchConfig, fla_names, gated_delta_rule
-from deltaproof.kernels.configs.launch_config import STAGES
-from deltaproof.kernels.configs.space import CHUNK_SIZES
+from deltaproof.kernels.configs.launch_config import CHUNK_SIZES, STAGES
 from deltaproof.kernels.relatives import RELATIVES, CarveCache, carve, comba, mamba3, rwkv7
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.relatives import SYSTEMS

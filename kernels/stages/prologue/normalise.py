@@ -4,6 +4,7 @@ import torch
 import triton
 import triton.language as tl
 
+from ...configs.launch_config import padded
 from ...configs.launch_options import launch_options
 
 EPS = 1e-6
@@ -41,9 +42,7 @@ def _launch(kernel, tensors: dict[str, torch.Tensor]) -> None:
     for size in outer:
         rows *= size
     block = 32
-    kernel[(triton.cdiv(rows, block),)](
-        **tensors, rows=rows, eps=EPS, K=K, BR=block, KP=max(16, triton.next_power_of_2(K)), **launch_options(4)
-    )
+    kernel[(triton.cdiv(rows, block),)](**tensors, rows=rows, eps=EPS, K=K, BR=block, KP=padded(K), **launch_options(4))
 
 
 def l2norm(x: torch.Tensor) -> torch.Tensor:
