@@ -13,7 +13,6 @@ from .judge import Answer, Question
 from .tuners import Site
 
 Judge = Callable[[Sequence[Question]], Sequence[Answer]]
-Offered = Mapping[TargetCall, Mapping[Site, Sequence[LaunchChoice]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

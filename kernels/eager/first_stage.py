@@ -1,4 +1,4 @@
-"""Stage 0 in plain torch, differentiable by autograd: what `stages.normalise` and `stages.activate` compute."""
+"""Stage 0 in plain torch, differentiable by autograd: as `stages.prologue` does it on a GPU."""
 
 from typing import Any
 

@@ -14,6 +14,6 @@ Notation, as in Gated DeltaNet-2 (arXiv 2605.22791, Appendix A and B), for one c
 Every exponent is formed as a sum of decays of one sign, never as a difference G_i - G_j of two sums, so any g <= 0 is
 exact, -inf included.
 
-Tensors: q, k [tokens, H, K]; v, w, o, r, x [tokens, HV, V]; g, b [tokens, G or Hb heads(, K)]; scores [tokens, HV, C];
+Tensors: q, k [tokens, H, K]; v, w, o, r, x [tokens, HV, V]; g, b [tokens, G or B heads(, K)]; scores [tokens, HV, C];
 states [chunks, HV, K, V]. Batches are packed: token t of sequence n is row cu_seqlens[n] + t.
 """

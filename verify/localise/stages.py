@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -45,11 +44,6 @@ class LaunchVerdict:
     @property
     def oracle(self) -> StageOracle | None:
         return ORACLES.get(self.key)
-
-
-def judge_launches(launches: Iterable[Seen], tau: float) -> list[LaunchVerdict]:
-    """A verdict per launch, in order."""
-    return [judge_launch(seen, tau) for seen in launches]
 
 
 def judge_launch(seen: Seen, tau: float) -> LaunchVerdict:

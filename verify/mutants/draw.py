@@ -8,9 +8,6 @@ from collections.abc import Sequence
 
 from .sites import Mutant
 
-LARGEST_SHARE = 0.2
-"""Of one operator in a draw of several."""
-
 
 def draw(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
     """`count` faults, or all there are. Each operator in its turn gives one of the stage that has had the fewest so far.

@@ -20,7 +20,6 @@ _LABEL = re.compile(r"([$\w%]+):(?!:)\s*")
 _LOC = re.compile(r"\.loc\s+(\d+)\s+(\d+)\s+\d+")
 _FILE = re.compile(r'^\s*\.file\s+(\d+)\s+"([^"]*)"(?:\s+"([^"]*)")?', re.MULTILINE)
 _CHAIN = re.compile(r"@\[\s*([\w.]+):(\d+)")
-_WIDTHS = {"8": 8, "16": 16, "32": 32, "64": 64, "d": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
