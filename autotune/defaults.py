@@ -18,7 +18,7 @@ from ..specs.gpus import Gpu, gpus
 from ..verify.compile import run as compiling
 from ..verify.compile.diagnostics import Diagnostic
 from ..verify.compile.plan import FIRST_STAGE, Piece, Subject
-from .compile.stage import Progress
+from ..verify.process.progress import Progress
 from .compile.toolchain import triton_version
 from .gates.running import RunAnswer, RunQuestion, ask_run
 from .space.points import Family
@@ -80,7 +80,7 @@ def judge_defaults(
     targets = {arch: _target(arch) for arch in archs}
     found = compiling.run(
         {target: [_piece(family) for family in some] for target in targets.values()},
-        store, jobs, fresh=False, progress=compiling.Progress(begin=progress.begin, step=progress.step),
+        store, jobs, fresh=False, progress=progress,
     )  # fmt: skip
     questions = [
         RunQuestion(family=family, config=LaunchConfig.parse(_config(family)), arch=arch)

@@ -16,10 +16,11 @@ from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
 from ..verify.process.pool import Workers
+from ..verify.process.progress import Progress
 from ..verify.ptx.architectures import architecture
 from .compile.binary import Compilation
 from .compile.cache import Cache, default_folder
-from .compile.stage import Progress, compile_points
+from .compile.stage import compile_points
 from .compile.toolchain import triton_version
 from .gates.running import RunQuestion, ask_run, can_run, engine
 from .records import findings

@@ -19,9 +19,10 @@ from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
 from ..verify.process.pool import Workers
+from ..verify.process.progress import Progress
 from .compile.binary import Compilation
 from .compile.cache import Cache
-from .compile.stage import Progress, compile_points
+from .compile.stage import compile_points
 from .compile.toolchain import triton_version
 from .gate_table import ranked_by
 from .records.ledger import Ledger

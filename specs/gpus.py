@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,18 @@ class Architecture:
     def target(self) -> tuple[str, int | str, int]:
         """(backend, arch, warp), as `triton.backends.compiler.GPUTarget` takes them."""
         return self.backend, int(self.name[3:]) if self.backend == "cuda" else self.name, self.warp
+
+    def family(self, counts: Mapping[str, int]) -> str:
+        """The fastest family among the tensor-core instructions of a program; "" where it has none. counts: by family."""
+        return next((name for name in self.families if counts.get(name)), "")
+
+    def registers_of_warp(self, per_thread: int) -> int:
+        """Registers that a warp takes: they are given in granules."""
+        return -(-per_thread * self.warp // self.registers_granule) * self.registers_granule
+
+    def registers_of_program(self, per_thread: int, warps: int) -> int:
+        """Registers that a program takes: they are given to four warps at a time."""
+        return self.registers_of_warp(per_thread) * -(-warps // 4) * 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

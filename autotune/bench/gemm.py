@@ -12,11 +12,11 @@ import numpy as np
 
 from ...results.schema.strict import TableError
 from ...specs.gpus import Architecture
-from ...verify.compile.process import CompileTarget, start
+from ...verify.compile.process import COMPILE_SECONDS, CompileTarget, start
 from ...verify.process.pool import Failure, Workers
+from ...verify.process.progress import Progress
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
-from ..compile.stage import COMPILE_SECONDS, Progress
 from ..compile.toolchain import triton_version
 from ..model.op_counts import OpCounts
 

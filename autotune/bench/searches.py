@@ -18,7 +18,7 @@ from rich.table import Table
 
 from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
-from ..compile.stage import Progress
+from ...verify.process.progress import Progress
 from .choice import Loss, choices
 from .contestants import TOLD, contestants
 from .spaces import SUFFIXES, Recorded, read_spaces

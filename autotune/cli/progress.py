@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from ..compile.stage import Progress
+from ...verify.process.progress import Progress
 from ..tune import Hooks
 
 EVERY = 30.0

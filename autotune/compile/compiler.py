@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ...kernels.launches.instructions import read as read_instructions
 from ...verify.compile.overlaps import products_in_flight
-from ...verify.compile.process import CompileTarget, compile_clean
+from ...verify.compile.process import CompileTarget, compile_clean, since
 from ...verify.compile.tasks import ptxas_version
 from ...verify.ptx.digest import program_digest
 from ...verify.ptx.static.machine_code import misassembled
@@ -69,10 +69,10 @@ def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilati
         if isinstance(error, MemoryError) or _KILLED.search(str(error)):
             os._exit(OUT_OF_MEMORY)
         detail = f"{type(error).__name__}: {error}"[-500:]
-        return Compilation(outcome="compile", seconds=_since(started), cpu=round(_cpu() - used, 3), detail=detail)
+        return Compilation(outcome="compile", seconds=since(started), cpu=round(_cpu() - used, 3), detail=detail)
     return Compilation(
         outcome="compiled",
-        seconds=_since(started),
+        seconds=since(started),
         cpu=round(_cpu() - used, 3),
         shared=binary.shared,
         registers=binary.registers,
@@ -130,7 +130,3 @@ def _cpu() -> float:
     """Processor time of this process and of those that it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)

@@ -83,17 +83,14 @@ def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
 
 def too_large(binary: Compilation, arch: Architecture) -> str | None:
     """The resource of which a program needs more than an architecture has, or None."""
-    # Registers are given to warps in granules, and to four warps at a time.
-    warps = -(-binary.threads // arch.warp)
-    granule = arch.registers_granule
-    registers = -(-binary.registers * arch.warp // granule) * granule * -(-warps // 4) * 4
+    registers = arch.registers_of_program(binary.registers, -(-binary.threads // arch.warp))
     needs = Resources(shared=binary.shared, registers=registers, threads=binary.threads)
     return over_limit(needs, arch.name, shared=arch.shared_per_block, registers=arch.registers_per_block)
 
 
 def _slow_products(group: Mapping[Point, Compilation], arch: Architecture) -> dict[Point, str]:
     """Points whose products run on a slower family of instructions than those of others in their group."""
-    best = {point: family(binary, arch) for point, binary in group.items()}
+    best = {point: arch.family(binary.tensor_core) for point, binary in group.items()}
     ranks = [*arch.families, ""]
     fastest = min(map(ranks.index, best.values()), default=0)
     return {
@@ -101,8 +98,3 @@ def _slow_products(group: Mapping[Point, Compilation], arch: Architecture) -> di
         for point, name in best.items()
         if ranks.index(name) > fastest
     }
-
-
-def family(binary: Compilation, arch: Architecture) -> str:
-    """The fastest family of tensor-core instructions in a binary; "" where there is none."""
-    return next((name for name in arch.families if binary.tensor_core.get(name)), "")

@@ -6,19 +6,19 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ...results.schema.strict import TableError
 from ...specs.gpus import Architecture
+from ...verify.compile.process import COMPILE_SECONDS
 from ...verify.process.pool import Failure, Workers
+from ...verify.process.progress import Progress
 from ..space.points import Family, Point, breadth_first
 from . import compiler
 from .binary import Compilation
 from .cache import Cache
 
 PLAN_SECONDS = 600.0
-COMPILE_SECONDS = 300.0
-"""After which a compilation counts as hanging. The slowest that ended took a quarter of it, on a busy machine."""
 
 OnPoint = Callable[[Point, Compilation], object]
 
@@ -38,14 +38,6 @@ class CompiledPoints:
     busy: float = 0.0
     cpu: float = 0.0
     wall: float = 0.0
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """Told how the stage goes; the command shows a bar. total: compilations that are to be run."""
-
-    begin: Callable[[str, int], object] = field(default=lambda text, total: None)
-    step: Callable[[str], object] = field(default=lambda text: None)
 
 
 def compile_points(

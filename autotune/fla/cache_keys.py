@@ -11,7 +11,7 @@ from typing import Any
 
 from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
-from ..compile.prune import HEAVY_SPILL, family, too_large
+from ..compile.prune import HEAVY_SPILL, too_large
 from ..model.cost import occupancy, parameters
 from .calls import LaunchChoice
 from .compile import CompileTask
@@ -132,7 +132,7 @@ def score(task: CompileTask, binary: Compilation, gpu: Gpu) -> float:
     sharing = min(resident, math.ceil(task.programs / gpu.sm_count))
     waves = math.ceil(task.programs / (gpu.sm_count * sharing))
     busy = min(1.0, sharing * task.choice.num_warps / 4)
-    products, name = parameters()["products"], family(binary, gpu.arch)
+    products, name = parameters()["products"], gpu.arch.family(binary.tensor_core)
     slower = name == "mma" and gpu.arch.families[0] != "mma"
     rate = products["mma_where_slower" if slower else name] if name else 1.0
     return waves * sharing / task.programs / busy / rate * (1 + binary.stack / 512)

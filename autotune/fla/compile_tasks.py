@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...specs.gpus import Gpu
-from ...verify.compile.process import CompileTarget
+from ...verify.compile.process import COMPILE_SECONDS, CompileTarget
 from ...verify.process.pool import Failure, Workers
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
-from ..compile.stage import COMPILE_SECONDS, failed
+from ..compile.stage import failed
 from ..tune import Hooks
 from .compile import CompileTask
 

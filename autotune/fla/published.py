@@ -27,12 +27,12 @@ from ...results.schema.instructions import Instructions
 from ...results.schema.strict import TableError
 from ...specs.gpus import Gpu
 from ...specs.gpus import gpu as find_gpu
-from ...verify.compile.process import CompileTarget
+from ...verify.compile.process import COMPILE_SECONDS, CompileTarget
 from ...verify.process.pool import Failure, Workers
+from ...verify.process.progress import Progress
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.compiler import compiled
-from ..compile.stage import COMPILE_SECONDS, Progress
 from ..compile.toolchain import triton_version
 from ..model.cost import milliseconds
 from ..model.op_counts import OpCounts

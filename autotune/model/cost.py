@@ -18,7 +18,6 @@ import numpy as np
 
 from ...specs.gpus import Architecture, Gpu
 from ..compile.binary import Compilation
-from ..compile.prune import family
 from ..space.points import Point
 from .issue import Issue, issue, step
 from .op_counts import OpCounts, op_counts
@@ -36,8 +35,7 @@ def parameters() -> dict[str, Any]:
 def occupancy(binary: Compilation, arch: Architecture) -> int:
     """Programs that a multiprocessor holds at once; 0 for one that cannot be launched. The formula of cuda_occupancy.h."""
     warps = -(-binary.threads // arch.warp)
-    granule = arch.registers_granule
-    per_warp = max(granule, -(-binary.registers * arch.warp // granule) * granule)
+    per_warp = max(arch.registers_granule, arch.registers_of_warp(binary.registers))
     by_registers = arch.registers_per_sm // SUB_CORES // per_warp * SUB_CORES // warps
     taken = -(-(binary.shared + arch.shared_reserved) // 128) * 128
     by_shared = arch.shared_per_sm // taken if taken else arch.blocks_per_sm
@@ -128,7 +126,7 @@ def _throughput(
     occupied = np.minimum(1.0, sharing * warps / SUB_CORES)
     tensor = gpu.bf16_tflops * 1e12 / gpu.sm_count * occupied * _efficiency(binary, gpu.arch, p)
     fma = gpu.fp32_tflops * 1e12 / gpu.sm_count * occupied * p["products"]["fma"]
-    plain = fp32 or not family(binary, gpu.arch)
+    plain = fp32 or not gpu.arch.family(binary.tensor_core)
     bytes_per_second = gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"] / gpu.sm_count
     memory = (job.own + job.shared / cached) / bytes_per_second
     # What is issued by the same warps adds up; products and memory run beside it.
@@ -149,6 +147,6 @@ def _throughput(
 
 
 def _efficiency(binary: Compilation, arch: Architecture, p: dict[str, Any]) -> float:
-    name = family(binary, arch) or arch.families[-1]
+    name = arch.family(binary.tensor_core) or arch.families[-1]
     slower = name == "mma" and arch.families[0] != "mma"
     return p["products"]["mma_where_slower" if slower else name]

@@ -23,10 +23,10 @@ from deltaproof.autotune.bench.landscape import read_landscape
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.cache import Cache
-from deltaproof.autotune.compile.stage import Progress
 from deltaproof.autotune.model.cost import depth, milliseconds, occupancy, parameters
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.process.progress import Progress
 from tests.helpers.pipelines import played
 from tests.helpers.synthetic import compilation
 

@@ -18,8 +18,8 @@ from deltaproof.autotune.bench.contestants import contestants
 from deltaproof.autotune.bench.searches import OURS, Runs, bench, judged, summary
 from deltaproof.autotune.bench.spaces import read_spaces
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.compile.stage import Progress
 from deltaproof.results.schema.strict import TableError
+from deltaproof.verify.process.progress import Progress
 
 PARAMETERS = {
     "block": (16, 32, 64, 128, 256), "warps": (1, 2, 4, 8), "depth": (1, 2, 3, 4), "chunk": (16, 32, 64, 128),

@@ -20,13 +20,14 @@ from pebble.pool.base_pool import PoolStatus
 
 from deltaproof.autotune.compile import compiler
 from deltaproof.autotune.compile.cache import Cache
-from deltaproof.autotune.compile.stage import COMPILE_SECONDS, compile_points
+from deltaproof.autotune.compile.stage import compile_points
 from deltaproof.autotune.space.points import Family, Point
 from deltaproof.kernels.configs.launch_config import Tile
 from deltaproof.results.evidence.journal import read_journal
 from deltaproof.results.schema.record import record_digest
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile import process
+from deltaproof.verify.compile.process import COMPILE_SECONDS
 from deltaproof.verify.process.pool import Failure, Workers
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.cache import Cache
-from deltaproof.autotune.compile.stage import Progress
 from deltaproof.autotune.fla import compile as work
 from deltaproof.autotune.fla import fake_device, summary
 from deltaproof.autotune.fla import tune as target
@@ -26,6 +25,7 @@ from deltaproof.autotune.fla.select import Selection, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.process.progress import Progress
 
 H100 = gpu("h100")
 CALL = FlaCall(rule="gdn", dtype="bf16", size=64)

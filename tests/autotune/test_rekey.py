@@ -12,7 +12,6 @@ from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import rekey, tune
 from deltaproof.autotune.check import check_table
 from deltaproof.autotune.compile.cache import Cache
-from deltaproof.autotune.compile.stage import Progress
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.rekey import stale_entries
@@ -22,6 +21,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Compiled
 from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.process.progress import Progress
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 H100 = gpu("h100")

@@ -45,7 +45,7 @@ class Diagnostic:
     @property
     def family(self) -> str:
         """The fastest tensor-core instructions in the code, "" for none."""
-        return _family(self.binary, self.gpu.arch)
+        return self.gpu.arch.family(self.binary.tensor_core)
 
     def to_json(self) -> dict[str, Any]:
         subject = self.piece.subject
@@ -69,7 +69,7 @@ def judge(
     for piece, launch, binary in rows:
         if piece.why == "default" and binary.outcome == "compiled":
             ranks = [*gpu.arch.families, ""]
-            at, name = (piece.subject, launch.kernel), _family(binary, gpu.arch)
+            at, name = (piece.subject, launch.kernel), gpu.arch.family(binary.tensor_core)
             usual[at] = min(usual.get(at, ""), name, key=ranks.index)
     return [
         Diagnostic(
@@ -97,9 +97,7 @@ def _problems(launch: Named, binary: CompiledLaunch, arch: Architecture) -> Iter
         yield f"{threads} threads per program, at most 1024 can be launched"
     if binary.shared > arch.shared_per_block:
         yield f"{binary.shared} bytes of shared memory per program, {arch.name} has {arch.shared_per_block}"
-    # Registers are given to warps in granules, and to four warps at a time.
-    granule = arch.registers_granule
-    registers = -(-binary.registers * arch.warp // granule) * granule * -(-launch.num_warps // 4) * 4
+    registers = arch.registers_of_program(binary.registers, launch.num_warps)
     if registers > arch.registers_per_block:
         yield f"{registers} registers per program, {arch.name} has {arch.registers_per_block}"
 
@@ -107,7 +105,7 @@ def _problems(launch: Named, binary: CompiledLaunch, arch: Architecture) -> Iter
 def _slow(launch: Named, binary: CompiledLaunch, arch: Architecture, usual: str) -> Iterable[str]:
     if binary.outcome != "compiled":
         return
-    ranks, name = [*arch.families, ""], _family(binary, arch)
+    ranks, name = [*arch.families, ""], arch.family(binary.tensor_core)
     if ranks.index(name) > ranks.index(usual):
         yield (
             f"with {launch.num_warps} warps and these tiles its products run on {name or 'plain multiply-adds'}, "
@@ -129,13 +127,9 @@ def _met(launch: Named, binary: CompiledLaunch, arch: Architecture, tools: Toolc
         arch=arch.name,
         num_warps=launch.num_warps,
         num_stages=launch.num_stages,
-        family=_family(binary, arch),
+        family=arch.family(binary.tensor_core),
         traits=frozenset((*launch.traits, *binary.traits)),
         dots=launch.dots,
         constants=launch.constants,
     )
     return tuple(hazard for hazard in hazards() if hazard.meets(pattern, tools))
-
-
-def _family(binary: CompiledLaunch, arch: Architecture) -> str:
-    return next((name for name in arch.families if binary.tensor_core.get(name)), "")

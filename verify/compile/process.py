@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 CompileTarget = tuple[str, int | str, int]
 """(backend, architecture, threads per warp), as `triton.backends.compiler.GPUTarget` takes them"""
+
+COMPILE_SECONDS = 300.0
+"""After which a compilation counts as hanging. The slowest that ended took a quarter of it, on a busy machine."""
 
 _scratch: Path
 
@@ -39,3 +43,8 @@ def compile_clean(launch: Launch, target: CompileTarget) -> Binary:
     finally:
         for path in _scratch.iterdir():
             shutil.rmtree(path, ignore_errors=True)
+
+
+def since(started: float) -> float:
+    """Seconds since a moment of time.monotonic(), to the millisecond."""
+    return round(time.monotonic() - started, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import zip_longest
 from typing import TypeVar
@@ -13,15 +13,13 @@ from typing import TypeVar
 from ...results.files.store import Store
 from ...specs.gpus import Gpu
 from ..process.pool import Failure, Workers
+from ..process.progress import Progress
 from . import process
 from .diagnostics import Diagnostic, judge
 from .hazards import Toolchain
 from .plan import Piece, Subject
-from .process import CompileTarget
+from .process import COMPILE_SECONDS, CompileTarget
 from .tasks import CompiledLaunch, Named, compile_one, name, ptxas_version
-
-COMPILE_SECONDS = 300.0
-"""After which a compilation counts as hanging."""
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -45,14 +43,6 @@ class Job:
     def key(self, triton: str) -> str:
         """Name of the result: equal for launches that are one program, whichever call makes them."""
         return hashlib.sha256("\0".join((triton, self.launch.source, repr(self.target))).encode()).hexdigest()
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """Told how a run goes. total: tasks of the phase that begins."""
-
-    begin: Callable[[str, int], object] = field(default=lambda phase, total: None)
-    step: Callable[[str], object] = field(default=lambda text: None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .plan import Piece
-from .process import CompileTarget, compile_clean
+from .process import CompileTarget, compile_clean, since
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +129,10 @@ def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaun
         raise
     except Exception as error:
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-        return CompiledLaunch(outcome="refused", seconds=_since(started), detail=detail)
+        return CompiledLaunch(outcome="refused", seconds=since(started), detail=detail)
     return CompiledLaunch(
         outcome="compiled",
-        seconds=_since(started),
+        seconds=since(started),
         shared=binary.shared,
         registers=binary.registers,
         stack=binary.stack,
@@ -141,7 +141,3 @@ def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaun
         code=hashlib.sha256(binary.code).hexdigest()[:32],
         misassembled=misassembled(binary.code, launch.name) if target[0] == "cuda" else "",
     )
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)

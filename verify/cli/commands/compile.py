@@ -31,7 +31,7 @@ from ..options import (
 )
 
 if TYPE_CHECKING:
-    from ...compile.run import Progress
+    from ...process.progress import Progress
 
 FEW = "A100,H100,B200,MI300X"
 """One GPU of each architecture in wide use."""
@@ -131,7 +131,7 @@ def _gpus(names: str) -> list[Gpu]:
 @contextmanager
 def _shown() -> Iterator[Progress]:
     """A bar with the time that is left, on a terminal."""
-    from ...compile.run import Progress
+    from ...process.progress import Progress
 
     bar = Bar(
         TextColumn("{task.fields[phase]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
