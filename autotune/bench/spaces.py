@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...results.files.one_line import folded
 from ...results.schema.strict import TableError
 from ..search.study import Config, Space
 from .gemm import GemmConfig
@@ -90,7 +91,7 @@ def _why(error: Exception) -> str:
             return "it has neither the fields of Kernel Tuner's cache nor those of T4"
         case UnicodeDecodeError():
             return "it is not UTF-8 text"
-    return " ".join(str(error).split())[:200]
+    return folded(error)[:200]
 
 
 _Read = tuple[dict[str, tuple[object, ...]], dict[Config, float], dict[Config, tuple[float, ...]]]

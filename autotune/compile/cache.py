@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...results.files.checkout import checkout
 from ...results.files.store import Store
+from ...verify.run import cache
 from .binary import Compilation
 
 
 def default_folder() -> Path:
     """`.deltaproof/compiled` in a checkout, the user's cache when installed."""
-    if root := checkout():
-        return root / ".deltaproof" / "compiled"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("deltaproof") / "compiled"
+    return cache.default_folder("compiled")
 
 
 class Cache(Store[Compilation]):

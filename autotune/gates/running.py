@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...results.files.one_line import told
 from ...verify.process.pool import Failure, Workers, one_thread
 from ...verify.ptx.architectures import architecture
 from ...verify.ptx.schedules import FIRST_FIRST, RANDOM, ROUND_ROBIN
@@ -94,7 +95,7 @@ def run_compiled(question: RunQuestion) -> RunAnswer:
     try:
         held, detail, program = _judged(question)
     except Exception as error:
-        held, detail, program = None, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", ""
+        held, detail, program = None, told(error), ""
     seconds = round(time.monotonic() - started, 1)
     return RunAnswer(question=question, held=held, detail=detail, program=program, seconds=seconds)
 

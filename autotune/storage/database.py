@@ -18,6 +18,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, InterfaceError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
+from ...results.files.one_line import folded
 from ...results.schema.strict import TableError
 from ...verify.process.signals import check_interrupt
 
@@ -188,4 +189,4 @@ def _reason(error: Exception) -> str:
     """The first line of what is behind an error of the database."""
     inner = getattr(error, "orig", None) or error.__cause__ or error
     inner = getattr(inner, "orig", None) or inner
-    return " ".join(str(inner).split())[:200] or type(inner).__name__
+    return folded(inner)[:200] or type(inner).__name__

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ...results.files.one_line import told
 from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
 from ..fla.calls import LaunchChoice
@@ -55,7 +56,7 @@ def judge(question: Question) -> Answer:
     try:
         return _judged(question)
     except (Exception, SystemExit) as error:  # whatever somebody else's function, or the compiler, may raise
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        detail = told(error)
         return Answer(question=question, held=None, detail=detail)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...results.files.one_line import told
 from ...results.schema.strict import TableError
 from ...results.schema.target_table import TargetTable
 from ...specs.gpus import Gpu
@@ -97,7 +98,7 @@ def _calls(
                 for one in (call, *siblings(call)):
                     make(one)
     except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return told(error)
     return {name: list(some) for name, some in found.items()}
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ...results.files.atomic import replace
+from ...results.files.one_line import folded, told
 from ...results.schema.strict import TableError
 from ...results.schema.target_table import Offer, TargetEntry, TargetTable, dumps, file_name, loads
 from ...results.schema.text_files import read_text
 from ...specs.gpus import Gpu
 from ...specs.problem import DType
 from ...verify.process.pool import Failure, Workers, one_thread
+from ...verify.ptx.architectures import architecture
 from ...verify.verdicts.plural import counted
 from ..compile.binary import Compilation
 from ..compile.cache import Cache
@@ -138,7 +140,7 @@ def described(
     try:
         return calls(target, rules, dtypes, sizes), package_of(function_of(target)) or ""
     except ValueError as error:
-        return " ".join(str(error).split())
+        return folded(error)
 
 
 def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[str, str]] | str:
@@ -149,7 +151,7 @@ def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[
             site.kernel: next(iter(site.launches.values())).kernel.cache_key for site in sites(call)
         }  # fmt: skip
     except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
-        return f"its launches cannot be noted: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return f"its launches cannot be noted: {told(error)}"
     for kernel, _, some in keys:
         for value in (value for key in some for value in key):
             if not (value is None or type(value) in (bool, int, float, str)):
@@ -188,7 +190,7 @@ def _selected(
                 hooks.progress.step(str(answer.question.call))
             return [known[question] for question in some]
 
-        return select(groups, tasks, int(gpu.arch.name.removeprefix("sm_")), judged)
+        return select(groups, tasks, architecture(gpu.arch.name), judged)
 
 
 def _entries(

@@ -22,9 +22,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from ...kernels.configs.launch_config import LaunchConfig
+from ...results.files.one_line import one_line
 from ...results.schema.gpus import identify
 from ...results.schema.key import Key
-from ...results.schema.record import Measured, Record, one_line
+from ...results.schema.record import Measured, Record
 from ...specs.gpus import Gpu
 from ...verify.process import pool
 from ...verify.process.pool import Workers

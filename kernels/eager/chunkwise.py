@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arguments.precision import exact_dtype
 from .chunks import ChunkPlan, make_plan, to_chunks, to_tokens
 
 
@@ -53,7 +54,7 @@ def gated_delta_rule_torch(
         raise ValueError(f"chunk_size={chunk_size} is not a power of two")
     batch, tokens, heads, K = q.shape
     value_heads, V = v.shape[2:]
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    dtype = exact_dtype(q.dtype)
     plan = make_plan([tokens] * batch if cu_seqlens is None else cu_seqlens.diff().tolist(), chunk_size, q.device)
 
     def load(x: Tensor) -> Tensor:

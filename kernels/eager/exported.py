@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..arguments.precision import exact_dtype
 from .chunkwise import gated_delta_rule_torch
 
 _TENSORS = 7
@@ -34,7 +35,7 @@ def _run(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 @chunkwise_torch.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, g: Any, b: Any, w: Any, initial_state: Any, cu_seqlens: Tensor | None, *_: Any):
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     sequences = q.shape[0] if cu_seqlens is None else cu_seqlens.shape[0] - 1
     return v.new_empty(v.shape), v.new_empty(sequences, v.shape[2], q.shape[3], v.shape[3], dtype=exact)
 

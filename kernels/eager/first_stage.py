@@ -4,18 +4,19 @@ from typing import Any
 
 import torch
 
+from ..arguments.precision import widen
 from ..stages.prologue.normalise import EPS
 
 
 def l2norm(x: torch.Tensor) -> torch.Tensor:
     """x / sqrt(sum x^2 + eps) over the last dimension, in x's dtype, computed in at least fp32."""
-    wide = x if x.dtype == torch.float64 else x.float()
+    wide = widen(x)
     return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + EPS)).to(x.dtype)
 
 
 def decay_gate(f: torch.Tensor, A_log: torch.Tensor, dt_bias: torch.Tensor) -> torch.Tensor:
     """-exp(A_log) softplus(f + dt_bias), at least fp32: f [B, T, G] or [B, T, G, K], A_log [G], dt_bias [G] or [G * K]."""
-    wide = f if f.dtype == torch.float64 else f.float()
+    wide = widen(f)
     rate = A_log.exp().view(-1, *[1] * (f.dim() - 3))
     raw = wide + dt_bias.view(f.shape[2:])
     return -rate * _Softplus.apply(raw)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..arguments.precision import widen
 from .config import GateActivation, MixerConfig, config_or
 from .mixer import Mixer, low_rank
-from .norm import widen
 
 
 class KimiDeltaAttention(Mixer):

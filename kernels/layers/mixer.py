@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from ..api import gated_delta_rule
 from ..arguments.axes import check_state, dense, sort_of
 from ..arguments.checks import check_boundaries, check_contents
+from ..arguments.precision import widen
 from .cache import MixerCache, Windows
 from .config import GateActivation, MixerConfig
 from .conv import ShortConvolution
 from .decay import decay_parameter, reset_decay
-from .norm import GatedRMSNorm, widen
+from .norm import GatedRMSNorm
 from .padding import make_packing, pack, unpack
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..arguments.precision import widen
 from .config import GateActivation
 
 _ACTIVATIONS = {"silu": F.silu, "sigmoid": torch.sigmoid}
@@ -29,8 +30,3 @@ class GatedRMSNorm(nn.Module):
         if gate is not None:
             y = y * _ACTIVATIONS[self.activation](widen(gate))
         return y.to(x.dtype)
-
-
-def widen(x: Tensor) -> Tensor:
-    """In at least fp32."""
-    return x if x.dtype == torch.float64 else x.float()

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
 from ..arguments.checks import check_boundaries, check_contents
+from ..arguments.precision import exact_dtype
 
 CHUNK_SIZE = 64
 
@@ -100,7 +101,7 @@ def carve(
     if not callable(content) and content not in ("scaled", "unscaled"):
         raise ValueError(f"content={content!a:.60}; accepted: scaled, unscaled, or a function")
     (HV, V), K = v.shape[2:], q.shape[-1]
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     scaling = K**-0.5 if scale is None else float(scale)
     if cache is None:
         state = v.new_zeros(N, HV, K, V, dtype=exact)

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags
 from ..arguments.checks import may_read, read
+from ..arguments.precision import exact_dtype
 
 
 def comba(
@@ -35,7 +36,7 @@ def comba(
     scalars = {"g": (g, "B T HV"), "beta": (beta, "B T HV"), "d": (d, "HV or B T HV")}
     check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), **scalars)
     check_flags(erase_before_decay=erase_before_decay)
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     erase = beta.to(exact) * d.to(exact)
     if erase_before_decay:
         if may_read(g, check_values) and read("g", lambda: bool((g < -60).any()), check_values):

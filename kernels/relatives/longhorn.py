@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes
+from ..arguments.precision import exact_dtype
 
 
 def longhorn(
@@ -28,7 +28,7 @@ def longhorn(
     `gated_delta_rule`.
     """
     check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), beta=(beta, "B T HV"))
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     squares = k.to(exact).square().sum(-1).repeat_interleave(v.shape[2] // k.shape[2], 2)
     beta = beta.to(exact)
     return op(q=q, k=k, v=v, g=None, b=beta / (1 + beta * squares), w=None, **options)

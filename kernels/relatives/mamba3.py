@@ -22,6 +22,7 @@ from torch import Tensor
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
 from ..arguments.checks import check_boundaries
+from ..arguments.precision import exact_dtype
 from .substeps import first_of, spread
 
 
@@ -88,7 +89,7 @@ def mamba3_mimo(
     if scale is not None:
         check_number("scale", scale, -math.inf)
     B, T, R, H, K = q.shape
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     scaling = K**-0.5 if scale is None else float(scale)
     first, last = _ends(B, T, cu_seqlens, q.device)
     g, dt, lam = (x.to(exact) for x in (g, dt, lam))
@@ -135,7 +136,7 @@ def _check_gates(*, g: Any, dt: Any, lam: Any, theta: Any, **data: tuple[Any, st
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
     """x [..., K] turned by angle [..., K // 2]: channel pairs (i, i + K // 2); an odd last channel stays. In x's dtype."""
     half = angle.shape[-1]
-    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(x.dtype)
     one, two, rest = x.to(exact).split([half, half, x.shape[-1] - 2 * half], -1)
     cos, sin = angle.cos().to(exact), angle.sin().to(exact)
     return torch.cat([one * cos - two * sin, one * sin + two * cos, rest], -1).to(x.dtype)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
+from ..arguments.precision import exact_dtype
 
 
 class PreconditionedState(NamedTuple):
@@ -59,7 +60,7 @@ def preconditioned_delta_rule(
         check_number("center", center, -math.inf)
     check_flags(output_final_state=output_final_state)
     check_state("initial_state", initial_state, PreconditionedState)
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     keys = k.to(exact)
     one = torch.ones_like(keys[..., :1])
     before = None if initial_state is None else initial_state.energy.unsqueeze(-2)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes
+from ..arguments.precision import exact_dtype
 
 
 def retention(
@@ -20,7 +21,7 @@ def retention(
     q, k [B, T, H, K], already rotated if they are to be; v [B, T, HV, V]; options as `gated_delta_rule`.
     """
     check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"))
-    exact = torch.float64 if q.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(q.dtype)
     heads = torch.arange(v.shape[2], dtype=exact, device=v.device)
     g = torch.log1p(-torch.exp2(-5 - heads)).expand(*v.shape[:3])
     return op(q=q, k=k, v=v, g=g, b=None, w=None, **options)

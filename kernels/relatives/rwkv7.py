@@ -11,6 +11,7 @@ from torch import Tensor
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes
 from ..arguments.checks import check_boundaries, may_read, read
+from ..arguments.precision import exact_dtype
 from .substeps import first_of, interleave, last_of, spread
 
 STRONGEST = -10.0
@@ -43,7 +44,7 @@ def rwkv7(
     check_boundaries(cu_seqlens, cu_seqlens_cpu, r.shape[0], r.device)
     if may_read(w, check_values) and read("w", lambda: bool((w < STRONGEST).any()), check_values):
         raise ValueError(f"w is a log decay and holds {w.min().item():.3g}; accepted: at least {STRONGEST:g}")
-    exact = torch.float64 if r.dtype == torch.float64 else torch.float32
+    exact = exact_dtype(r.dtype)
     # The products of fp16 would underflow where a is small.
     wide = torch.float32 if r.dtype == torch.float16 else r.dtype
     smallest = torch.finfo(exact).eps

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..schema.default import default_config
 from ..schema.entry import TIERS, TableEntry
-from ..schema.key import OPTIONS
+from ..schema.key import OPTIONS, bucket
 from ..schema.table import Table
 from ..serve.choose import BOUND
 
@@ -29,10 +29,7 @@ ENTRIES = {{
 {entries}}}
 
 
-def bucket(count):
-    """The power of two nearest to `count` on a logarithmic scale."""
-    return 1 << ((count * count).bit_length() // 2)
-
+{bucket}
 
 def lookup(op, rule, dtype, K, V, tokens, heads, options=(), min_tier="C", min_gate="compiled", triton=None):
     """(configuration, tier) for a call.
@@ -86,6 +83,7 @@ def to_python(table: Table) -> str:
         gpu=table.gpu,
         arch=table.arch,
         kernels={op: tuple(sorted(some)) for op, some in kernels.items()},
+        bucket=inspect.getsource(bucket),
         default=inspect.getsource(default_config),
         tiers=TIERS[:3],
         options=OPTIONS,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from .atomic import replace
+from .one_line import folded
 
 
 class Storable(Protocol):
@@ -50,7 +51,7 @@ class Store(Generic[T]):
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            self.warn(f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); {self.again}")
+            self.warn(f"{path}: cannot be read ({folded(error)[:120]}); {self.again}")
             return None
 
     def put(self, key: str, result: T) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from ..files.one_line import one_line
 from .entry import resources_from_json, resources_to_json
 from .gpus import Resources
 from .instructions import Instructions, instructions_from_json, instructions_to_json
@@ -73,6 +74,10 @@ class Compiled(About):
     instructions: Instructions | None = None
 
 
+def _fold_detail(record: Rejected | Gated) -> None:
+    object.__setattr__(record, "detail", one_line(record.detail))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected(About):
     """It left. stage: the part of it that did not survive compiling, "" for all of it.
@@ -84,8 +89,7 @@ class Rejected(About):
     stage: str = ""
     detail: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "detail", one_line(self.detail))
+    __post_init__ = _fold_detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +112,7 @@ class Gated(About):
     program: str = ""
     assembler: str = ""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "detail", one_line(self.detail))
+    __post_init__ = _fold_detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,12 +173,6 @@ KINDS: dict[str, type[Record]] = {kind.__name__.lower(): kind for kind in get_ar
 def _require_size(key: Key) -> None:
     if not key.complete:
         raise ValueError(f"key {key}: a time is of one size, not of all")
-
-
-def one_line(text: str) -> str:
-    """What an error says, folded to one printable line of at most 500 characters."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return line if len(line) <= 500 else f"{line[:497]}..."
 
 
 def record_to_line(record: Record) -> str:

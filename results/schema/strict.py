@@ -31,7 +31,7 @@ def parse(text: str, where: str) -> Any:
         record = dict(items)
         if len(record) != len(items):
             names = [name for name, _ in items]
-            raise ValueError(f"the name {_shown(next(name for name in names if names.count(name) > 1))} is repeated")
+            raise ValueError(f"the name {shown(next(name for name in names if names.count(name) > 1))} is repeated")
         return record
 
     def constant(name: str) -> NoReturn:
@@ -56,7 +56,7 @@ class Fields:
     def __init__(self, value: Any, where: str) -> None:
         self.where = where
         if not isinstance(value, dict):
-            raise TableError(f"{where}: expected an object, found {_shown(value)}")
+            raise TableError(f"{where}: expected an object, found {shown(value)}")
         self._record = dict(value)
 
     def text(self, name: str, pattern: re.Pattern[str], *, empty: bool = False) -> str:
@@ -152,7 +152,7 @@ class Fields:
     def end(self) -> None:
         """Nothing may be left."""
         if self._record:
-            raise TableError(f"{self.where}: unknown field {_shown(min(self._record))}")
+            raise TableError(f"{self.where}: unknown field {shown(min(self._record))}")
 
     def made(self, kind: Callable[..., T], **values: Any) -> T:
         """`kind(**values)`, whose own objections become a TableError."""
@@ -167,14 +167,14 @@ class Fields:
         return self._record.pop(name)
 
     def _fail(self, name: str, value: Any, expected: str) -> NoReturn:
-        raise TableError(f"{self.where}: field {name!r} is {_shown(value)}, expected {expected}")
+        raise TableError(f"{self.where}: field {name!r} is {shown(value)}, expected {expected}")
 
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= _LARGEST and math.isfinite(value)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """At most one short line, whatever is in it."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -22,6 +22,7 @@ from shapes import Shape, Work, tensors
 from stopwatch import CHECKED_HEADS
 
 from deltaproof.kernels import LaunchConfig, gated_delta_rule
+from deltaproof.results.files.one_line import told
 
 INPUTS = ("q", "k", "v", "g", "b", "w")
 NAN_BYTES = 4 << 30
@@ -87,7 +88,7 @@ def check(
             row["equal"] += all(torch.equal(_bits(found[name]), _bits(first[name])) for name in first)
             row["repeats"] = repeat + 1
     except Exception as error:  # compilers raise anything
-        row["unable"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        row["unable"] = told(error)
     return row | {"seconds": round(time.monotonic() - began, 2)}
 
 

@@ -25,6 +25,8 @@ from contestants import Contestant, configured
 from launch_events import Seen, launches
 from shapes import Shape, Work, tensors
 
+from deltaproof.results.files.one_line import told
+
 PROBLEMS = (
     ("forward", "gdn2", 8192, 32), ("train", "gdn2", 8192, 32), ("forward", "gdn", 8192, 32),
     ("forward", "gdn2", 8192, 8), ("forward", "kda", 8192, 32),
@@ -132,7 +134,7 @@ def main() -> int:
                 absent.append((work, one))
                 continue
             except Exception as error:  # launches and drivers raise anything
-                row = {"unable": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+                row = {"unable": told(error)}
             about = {"op": work.op, "rule": work.rule, "dtype": work.dtype, "config": token_of(one), "work": work.token}
             sizes = {"T": work.shape.T, "H": work.shape.H, "B": work.shape.B, "D": work.shape.D}
             rows.add(path, **about, **sizes, **row, seconds=round(time.monotonic() - began, 3))

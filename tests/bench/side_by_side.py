@@ -30,6 +30,7 @@ from deltaproof import kernels
 from deltaproof.results.digests.kernels import stage_digests
 from deltaproof.results.digests.sources import digest_of, module_digest
 from deltaproof.results.files.atomic import replace
+from deltaproof.results.files.one_line import told
 
 SCHEMA = 1
 OPS = ("forward", "decode", "train")
@@ -92,7 +93,7 @@ def measure(work: Work, device: str, rounds: int, watch: Stopwatch) -> list[dict
             entry["unable"] = str(error)
         except Exception as error:
             # Peers' compilers and tuners raise anything; the run goes on, and the report shows it.
-            entry["unable"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            entry["unable"] = told(error, 200)
         else:
             calls[contestant.name] = timed
             entry["samples_ms"] = []

@@ -25,6 +25,8 @@ from session_summary import is_right
 from shapes import Work, tensors
 from stopwatch import Stopwatch, captured, error_of, reference
 
+from deltaproof.results.files.one_line import told
+
 PEER_BENCH = {"warmup": 5, "rep": 20}
 """Milliseconds that the peer's autotuner gives each configuration; Triton's own 25 and 100 would be most of a session."""
 BEST_OF_OURS = 2
@@ -153,7 +155,7 @@ def take(
         except Unable as error:
             row["unable"] = str(error)
         except Exception as error:  # compilers and tuners raise anything; the run goes on, and the row shows it
-            row["unable"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            row["unable"] = told(error)
         add(**row, seconds=round(time.monotonic() - began, 2))
         if row["unable"]:
             end_if_lost(f"{one.name} on {work.token}: {row['unable']}")

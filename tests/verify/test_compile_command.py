@@ -299,7 +299,7 @@ def test_bad_usage_is_one_line(arguments: tuple[str, ...], says: str):
 
 
 def test_a_small_run_compiles_once_and_says_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(command, "default_folder", lambda: tmp_path / "verdicts")
+    monkeypatch.setattr(command, "default_folder", lambda name: tmp_path / name)
     kernels = ("--kernel", "recurrent/tokens", "--kernel", "first_stage")
     small = (*kernels, "--rule", "linear", "--dtype", "bf16", "--dim", "16", "--jobs", "1")
     report = tmp_path / "report.json"

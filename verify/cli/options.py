@@ -15,6 +15,7 @@ from rich.console import Console
 from ... import __version__  # pyright: ignore[reportMissingImports]  # the folders are linked into the package
 from ..cases import profiles
 from ..cases.target_names import FORMS
+from ..verdicts.verdict import is_compiled
 from .outputs import is_stdout, proven
 from .usage_errors import one_line
 
@@ -87,7 +88,7 @@ AllowOption = Annotated[
 
 def prepare(device: Device) -> str:
     """Where kernels run: "interpreter", "cuda" or an architecture. Sets the environment that Triton reads on import."""
-    if device.startswith("sm_"):
+    if is_compiled(device):
         from ..ptx.errors import NoCompiler
         from ..ptx.library import library
 

@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ...results.files.one_line import folded
 from ..process.signals import remembered
 
 FAILED, INTERRUPTED = 1, 130
@@ -22,7 +23,7 @@ _LONG = re.compile(r"\S{200,}")
 
 def one_line(message: str) -> str:
     """A message as one line that a person can read: words of hundreds of characters are cut."""
-    return _LONG.sub(lambda word: f"{word[0][:60]}...{word[0][-20:]}", " ".join(message.split()))
+    return _LONG.sub(lambda word: f"{word[0][:60]}...{word[0][-20:]}", folded(message))
 
 
 # Some versions of typer bring a click of their own, whose exceptions are not those of the installed one.

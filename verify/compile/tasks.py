@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ...results.files.one_line import told
 from .plan import Piece
 from .process import CompileTarget, compile_clean, since
 
@@ -128,7 +129,7 @@ def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaun
     except OSError:
         raise
     except Exception as error:
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+        detail = told(error, 500)[:500]
         return CompiledLaunch(outcome="refused", seconds=since(started), detail=detail)
     return CompiledLaunch(
         outcome="compiled",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..ptx.architectures import architecture
 from ..ptx.finding import Finding
 from ..ptx.launch import judging
 from ..ptx.schedules import LAST_FIRST, Schedule
@@ -19,11 +20,6 @@ _MEMORY = ("-bounds", "-alignment", "wild-address", "result-unwritten", "descrip
 _LAUNCH = ("deadlock", "endless", "divergent-barrier", "masked-collective", "trap", "memory")
 
 
-def is_compiled(device: str) -> bool:
-    """Whether a device is a GPU by architecture, "sm_90", whose programs run on the CPU."""
-    return device.startswith("sm_")
-
-
 def launched(
     device: str, call: Callable[[], Tensors], schedules: Sequence[Schedule] = ADVERSARIAL
 ) -> tuple[Tensors, list[Verdict]]:
@@ -31,7 +27,7 @@ def launched(
 
     Raises KernelRaised for the first fault, Unsupported for an instruction that the engine does not know.
     """
-    with judging(int(device.removeprefix("sm_")), schedules) as verdicts:
+    with judging(architecture(device), schedules) as verdicts:
         try:
             outputs = call()
         except KernelRaised:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ...results.files.one_line import folded
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
@@ -212,7 +213,7 @@ def _is_zero(problem: Problem, name: str) -> bool:
 
 
 def raised(kernel: Any, direction: str, error: BaseException) -> KernelRaised:
-    text = " ".join(str(error).split())
+    text = folded(error)
     kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
     if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around
         kind = "memory"

@@ -24,8 +24,9 @@ from ..ptx.schedules import QUICK, Schedule
 from ..ptx.verdict import Verdict
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from ..verdicts.plural import counted
+from ..verdicts.verdict import is_compiled
 from . import execute
-from .compiled import is_compiled, launched
+from .compiled import launched
 from .styles import styled
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...kernels.arguments.precision import exact_dtype
 from ...kernels.relatives import RELATIVES
 from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS, Drawn, drawn, solve
@@ -35,7 +36,7 @@ def run(
     Tensors are of `dtype` where it holds their values and fp32 where not; states are never narrower than fp32.
     """
     system = SYSTEMS[problem.rule.name]
-    state_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    state_dtype = exact_dtype(dtype)
 
     def leaf(x: np.ndarray, kind: torch.dtype) -> Tensor:
         exact = torch.from_numpy(np.ascontiguousarray(x))

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
+from ...results.files.one_line import told
+
 EXIT_CODE = 70
 """Of a process that ends for it."""
 
@@ -24,7 +26,7 @@ def noticed(device: str) -> Iterator[None]:
             torch.cuda.synchronize()
     except Exception as error:
         if device.startswith("cuda") and not answers(device):
-            raise DeviceLost(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+            raise DeviceLost(told(error)) from error
         raise
 
 

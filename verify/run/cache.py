@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...results.digests.sources import Sources, module_digest
+from ...results.files.checkout import checkout
 from ...results.files.store import Store
 from ..verdicts.document import SCHEMA, installed_version
 from ..verdicts.verdict import Verdict
@@ -25,13 +26,13 @@ _SOURCES = ("kernels", "specs", "verify", "autotune")
 _TOOLS = ("torch", "triton", "numpy", "hypothesis")
 
 
-def default_folder() -> Path:
-    """`.deltaproof/verdicts` in a checkout, the user's cache when installed."""
-    if (PACKAGE / "pyproject.toml").exists() or (PACKAGE / ".git").exists():
-        return PACKAGE / ".deltaproof" / "verdicts"
+def default_folder(name: str = "verdicts") -> Path:
+    """`.deltaproof/NAME` in a checkout, a folder of that name in the user's cache when installed."""
+    if root := checkout():
+        return root / ".deltaproof" / name
     from platformdirs import user_cache_path
 
-    return user_cache_path("deltaproof") / "verdicts"
+    return user_cache_path("deltaproof") / name
 
 
 def source_digest(*more: str) -> str:

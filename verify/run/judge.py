@@ -11,6 +11,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from ...results.files.one_line import folded
 from ...specs.rule import NAMED, RELATIVES
 from ..cases.call_styles import styles, words
 from ..cases.case import Case, Replay
@@ -51,9 +52,7 @@ def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
-        return Outcome(
-            status="error", message=f"{type(error).__name__} at {where}: {' '.join(str(error).split())[:300]}"
-        )
+        return Outcome(status="error", message=f"{type(error).__name__} at {where}: {folded(error)[:300]}")
 
 
 def judge(

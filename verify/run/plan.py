@@ -13,7 +13,7 @@ from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
 from ..properties import load
 from ..properties.base import Property
-from ..verdicts.verdict import Verdict
+from ..verdicts.verdict import Verdict, is_compiled
 from .known_cases import adapt_problem
 from .served_cases import served_configs
 
@@ -51,7 +51,7 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
     """
     chosen = kernel_names(selection, kernels)
     properties = [load(name) for name in selection.properties]
-    compiled = selection.device.startswith("sm_")
+    compiled = is_compiled(selection.device)
     of_kernels = [prop for prop in properties if prop.needs_kernel and runs_on(prop, selection.device)]
     cells = []
     for column, prop in enumerate(sorted(of_kernels, key=lambda prop: prop.calls)):
@@ -83,7 +83,7 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
 
 def runs_on(prop: Property, device: str) -> bool:
     """Whether a property can be judged on a device: "interpreter", "cuda" or an architecture."""
-    if device.startswith("sm_"):
+    if is_compiled(device):
         return prop.as_compiled or not prop.needs_kernel
     return prop.on_device if device == "cuda" else prop.arithmetic != "device"
 
@@ -118,7 +118,7 @@ def inapplicable(selection: Selection, kernels: Mapping[str, Any], *, every_rule
         for prop in map(load, selection.properties):
             if not prop.needs_kernel or not runs_on(prop, selection.device):
                 continue
-            compiled = selection.device.startswith("sm_")
+            compiled = is_compiled(selection.device)
             reasons = {rule: reason(prop, kernels[name], rule, compiled=compiled) for rule in selection.rules}
             if not every_rule and None in reasons.values():
                 continue

@@ -16,7 +16,7 @@ from ..process.lost_device import EXIT_CODE
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..ptx.library import digest as engine_digest
-from ..verdicts.verdict import Arithmetic, Counterexample, Verdict
+from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, is_compiled
 from . import worker
 from .cache import VerdictStore
 from .served_cases import served_digest
@@ -43,7 +43,7 @@ class Settings:
     def key(self, store: VerdictStore, cell: Cell) -> str:
         """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
         words = (self.profile, self.device, str(self.seed), repr(self.tau))
-        if self.device.startswith("sm_"):
+        if is_compiled(self.device):
             words += (engine_digest(), served_digest(self.device))
         return store.key(cell.target, cell.kernel, cell.rule, cell.property, "/".join(cell.shared()), *words)
 
@@ -104,7 +104,7 @@ def _judge(
     system that ran out of memory kills whom it likes.
     """
     package = any(is_package(cell.target) for cell in cells)
-    slow = package or settings.device.startswith("sm_")
+    slow = package or is_compiled(settings.device)
     seconds = PROFILES[settings.profile].cell_seconds * (_SLOW if slow else 1)
     folder = workers.folder()
     tasks = [
@@ -167,7 +167,7 @@ def _crashed(task: worker.CellTask, died: str, token: str) -> Verdict:
 
 
 def _arithmetic(own: Arithmetic, device: str) -> Arithmetic:
-    if device.startswith("sm_"):
+    if is_compiled(device):
         return device  # pyright: ignore[reportReturnType]  # one of the architectures that are accepted
     return own if device == "interpreter" else "device"
 

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...results.files.one_line import told
 from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
@@ -41,7 +42,7 @@ def run(task: CellTask) -> Verdict:
         # At once, as destructors may hang; what the cell died of is said by the case on disk.
         os._exit(EXIT_CODE)
     except (Exception, SystemExit) as error:
-        return not_judged(task.cell, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "error")
+        return not_judged(task.cell, told(error), "error")
 
 
 def not_judged(cell: Cell, note: str, status: Status = "unsupported") -> Verdict:

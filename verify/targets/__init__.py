@@ -16,6 +16,7 @@ from typing import Any
 
 from ...specs.problem import Problem
 from ..cases.target_names import FLA, FORMS, GROUP, OWN
+from ..verdicts.verdict import is_compiled
 
 
 def _always(kernel: Any, problem: Problem) -> bool | str:
@@ -116,7 +117,7 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
     if callable(found):
         from .function import of_function
 
-        return of_function(name, found, device if device.startswith("sm_") else "", words)
+        return of_function(name, found, device if is_compiled(device) else "", words)
     raise ValueError(
         f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
     )

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from typing import Any
 
+from ...results.files.one_line import told
 from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
 from ...specs.rounding.contract import DIFFERENCE_OF_SUMS, FP32, Rounding
@@ -91,8 +92,7 @@ def load() -> Target:
     except metadata.PackageNotFoundError:
         raise ValueError("target 'fla' needs fla-core, and it is not installed: pip install fla-core") from None
     except Exception as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(f"target 'fla' cannot be imported: {type(error).__name__}: {said}") from None
+        raise ValueError(f"target 'fla' cannot be imported: {told(error, 200)}") from None
     kernels: dict[str, Any] = {}
     for module, function in FUNCTIONS:
         found = getattr(modules[module], function.name)

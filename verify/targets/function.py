@@ -166,10 +166,11 @@ def _try(kernel: Adapted, simulated: str) -> _Seen:
                 o, _ = kernel.run(**execute.arguments(case, leaves))
                 backward = _has_backward(o, leaves)
         elif simulated:
+            from ..ptx.architectures import architecture
             from ..ptx.launch import judging
             from ..ptx.schedules import ROUND_ROBIN
 
-            with judging(int(simulated.removeprefix("sm_")), (ROUND_ROBIN,), lambda seen: launches.append(seen.kernel)):
+            with judging(architecture(simulated), (ROUND_ROBIN,), lambda seen: launches.append(seen.kernel)):
                 o, _ = kernel.run(**execute.arguments(case, leaves))
                 backward = _has_backward(o, leaves)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from ...results.schema.strict import shown
+
 
 def typed(name: str, value: Any, hint: Any) -> Any:
     """The value, lists as the tuples that the hint says. Raises ValueError that names it where it is of another type."""
@@ -28,7 +30,7 @@ def typed(name: str, value: Any, hint: Any) -> Any:
         return {key: typed(name, item, parts[1]) for key, item in value.items()} if parts else value
     if kind is not tuple and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    raise ValueError(f"{name} is {_shown(value)}; expected {getattr(hint, '__name__', hint)}")
+    raise ValueError(f"{name} is {shown(value)}; expected {getattr(hint, '__name__', hint)}")
 
 
 def number(name: str, value: Any) -> float:
@@ -38,9 +40,4 @@ def number(name: str, value: Any) -> float:
             return float(value)
         except OverflowError:
             pass
-    raise ValueError(f"{name} is {_shown(value)}; expected a number")
-
-
-def _shown(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    raise ValueError(f"{name} is {shown(value)}; expected a number")

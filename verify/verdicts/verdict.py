@@ -105,9 +105,14 @@ class Verdict:
         return cls(**_known(cls, record))
 
 
+def is_compiled(device: str) -> bool:
+    """Whether a device, or an arithmetic, is a GPU by architecture, "sm_90", whose programs run on the CPU."""
+    return device.startswith("sm_")
+
+
 def replay_line(target: str, token: str, arithmetic: str = "") -> str:
     """The command that judges a case again, in the arithmetic of a verdict if that is an architecture."""
-    place = f" --device {arithmetic}" if arithmetic.startswith("sm_") else ""
+    place = f" --device {arithmetic}" if is_compiled(arithmetic) else ""
     return f"verify replay{'' if target == OWN else f' --target {target}'}{place} '{token}'"
 
 

@@ -62,7 +62,7 @@ def defaults(
     if out is not None:
         writable(out)
     store = CompiledStore(
-        folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
+        folder=default_folder("launches"), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
     )
     with errors(), progress() as hooks:
         found = judge_defaults(families_of(rules, dtypes, dims), archs, store, jobs=jobs, progress=hooks.progress)

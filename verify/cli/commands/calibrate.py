@@ -67,7 +67,7 @@ def calibrate(
     except ValueError as error:
         usage(str(error))
     wanted = shares(target, names, profile.value, problems, 2 * seed + (ANEW if check else 0))
-    log = Log(folder=default_folder().parent / "calibration", digest=source_digest("verify/calibration/calibrate.py"))
+    log = Log(folder=default_folder("calibration"), digest=source_digest("verify/calibration/calibrate.py"))
     bar = Progress(
         TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,

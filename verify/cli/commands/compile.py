@@ -100,7 +100,7 @@ def compile_all(
     from ...compile.run import CompiledStore, run
 
     store = CompiledStore(
-        folder=default_folder().parent / "launches", warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
+        folder=default_folder("launches"), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
     )
     with interruptible(), _shown() as progress:
         try:

@@ -99,7 +99,7 @@ def mutants(
 
     def setting(*words: str) -> pool.CampaignSettings:
         return pool.CampaignSettings(
-            target=target, tau=threshold, jobs=jobs, folder=default_folder().parent / "mutants", patience=patience,
+            target=target, tau=threshold, jobs=jobs, folder=default_folder("mutants"), patience=patience,
             profile=profile.value, digest=source_digest("verify/mutants"), words=words,
         )  # fmt: skip
 

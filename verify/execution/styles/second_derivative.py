@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ....results.files.one_line import folded
 from ....specs.arithmetic.numbers import Site
 from ....specs.inputs.make import Inputs
 from ....specs.oracle.recurrence import respond
@@ -33,7 +34,7 @@ def wrong(kernel: Any, case: Case, inputs: Inputs) -> str | None:
     try:
         found = _second(lambda leaves: kernel.run(**arguments(case, leaves)), made)
     except Exception as error:
-        raise Inapplicable(f"refuses a second derivative: {' '.join(str(error).split())[:120]}") from None
+        raise Inapplicable(f"refuses a second derivative: {folded(error)[:120]}") from None
     known = _second(lambda leaves: _recurrence(case.problem, leaves), {name: x.double() for name, x in made.items()})
     for name, truth in known.items():
         if not (found[name].double() - truth).norm() <= _STRUCTURE * truth.norm():
@@ -53,7 +54,7 @@ def _second(run: Callable[[Tensors], Any], made: Tensors) -> Tensors:
             create_graph=True, allow_unused=True,
         )  # fmt: skip
     except Exception as error:
-        raise Inapplicable(f"has no first derivative to derive: {' '.join(str(error).split())[:120]}") from None
+        raise Inapplicable(f"has no first derivative to derive: {folded(error)[:120]}") from None
     pairs = [(dx, leaves[name]) for dx, name in zip(first, names, strict=True) if dx is not None]
     total = torch.stack([(dx * x.detach().cos()).sum() for dx, x in pairs]).sum()
     # Through all of the graph: one that is marked as differentiable once raises only where it is walked.

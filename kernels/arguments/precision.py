@@ -1,0 +1,16 @@
+"""What is computed and kept in more than the precision of the data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def exact_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What states are held in, and gates are computed in, for data of a dtype: fp64 for fp64, else fp32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def widen(x: Tensor) -> Tensor:
+    """In at least fp32."""
+    return x.to(exact_dtype(x.dtype))
