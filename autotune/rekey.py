@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from ..kernels.configs.launch_config import LaunchConfig
 from ..kernels.configs.space import tuned_variants
 from ..results.digests.kernels import kernel_digest, record_kernel
-from ..results.evidence.weigh import head_of
 from ..results.schema.entry import TableEntry
 from ..results.schema.record import Compiled, Gated, Record
 from ..results.schema.table import Table
+from ..results.schema.token import head_of
 from ..specs.gpus import Gpu
 from ..verify.compile import process
 from ..verify.process.pool import Workers

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from ..results.schema.token import chunk_size_of, variant_of
 from .arguments.axes import check_flags
 from .arguments.checks import check, may_read
 from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
-from .configs.launch_config import LaunchConfig, chunk_size_of, variant_of
+from .configs.launch_config import LaunchConfig
 from .eager import first_stage as plain
 from .eager.chunkwise import gated_delta_rule_torch
 from .eager.exported import chunkwise_torch

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any, Literal
 
 from ..results.schema.default import default_config
+from ..results.schema.token import chunk_size_of
 from ..specs.problem import Problem
 from .api import gated_delta_rule
 from .arguments.checks import MAX_HEAD_DIM
-from .configs.launch_config import STAGES, LaunchConfig, Tile, chunk_size_of
+from .configs.launch_config import STAGES, LaunchConfig, Tile
 from .decoding import decode_from
 
 Op = Literal["chunk_train", "chunk_fwd", "recurrent"]

@@ -6,19 +6,11 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
+from ...results.schema.token import setting_of, variant_of
+
 Solver = Literal["ieee", "tf32x3", "tf32"]
 Variant = Literal["split", "packed", "fused"]
 """How inference cuts its work into kernels; training has one way, `stages.chunkwise`."""
-
-
-def variant_of(token: str) -> str:
-    """The variant that the token of a configuration names: by text alone, since a traced call reads it."""
-    return next((setting[8:] for setting in token.split(",") if setting.startswith("variant=")), "split")
-
-
-def chunk_size_of(token: str) -> int:
-    """The chunk size that the token of a configuration names: by text alone, since a traced call reads it."""
-    return int(token.partition(",")[0].removeprefix("c"))
 
 
 _ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
@@ -27,7 +19,7 @@ _ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
 
 def kernel_of(op: str, token: str) -> str:
     """Name in `kernels.registry.KERNELS` of what runs `op` under the configuration of this token."""
-    return _ONLY.get(op) or f"{op}/{'grouped' if ',group=' in token else variant_of(token)}"
+    return _ONLY.get(op) or f"{op}/{'grouped' if setting_of(token, 'group') else variant_of(token)}"
 
 
 CHUNK_SIZES = (16, 32, 64, 128)

@@ -13,10 +13,10 @@ import triton
 from ...results import lookup
 from ...results.schema.default import default_config
 from ...results.schema.gpus import identify
+from ...results.schema.token import chunk_size_of, variant_of
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.rule import RULES
 from ..arguments.checks import CallShape
-from ..configs.launch_config import chunk_size_of, variant_of
 
 if TYPE_CHECKING:
     from ...results import Answer

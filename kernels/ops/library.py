@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...results.schema.token import chunk_size_of
 from ..arguments.call import PER_TOKEN, Call
-from ..configs.launch_config import LaunchConfig, chunk_size_of
+from ..configs.launch_config import LaunchConfig
 from ..stages.inference.fused import infer_fused
 from ..stages.inference.grouped import infer_grouped
 from ..stages.prologue import activate, normalise

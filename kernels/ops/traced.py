@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from ...results.schema.token import chunk_size_of, variant_of
 from ..arguments.checks import CallShape, Tie
 from ..arguments.shapes import Shapes
-from ..configs.launch_config import chunk_size_of, variant_of
 from .dispatch import choose_config
 
 MARK = ",served"

@@ -21,6 +21,7 @@ from ..files.packaged import packaged
 from ..schema.key import Key
 from ..schema.record import Record
 from ..schema.strict import DIGEST, Fields, TableError, parse
+from ..schema.token import setting_of, variant_of
 from .sources import Sources, digest_of
 
 SCHEMA = 2
@@ -71,10 +72,10 @@ def record_kernel(record: Record) -> str:
 @cache
 def _digest(op: str, rule: str, options: tuple[str, ...], config: str) -> str:
     variants = STAGES.get(op, {})
-    named = next((part[8:] for part in config.split(",") if part.startswith("variant=")), "split")
+    named = variant_of(config)
     chosen = [named] if named in variants and config != "-" else list(variants)
     stages = {stage for variant in chosen for stage in variants[variant]}
-    if any(part.startswith("group=") for part in config.split(",")):
+    if setting_of(config, "group"):
         stages |= set(GROUPED)
     if "split" in chosen:
         stages |= {stage for option in options for stage in FIRST_STAGES[op].get(option, ())}

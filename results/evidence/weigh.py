@@ -10,6 +10,7 @@ from ..schema.entry import Gate
 from ..schema.gpus import Resources
 from ..schema.key import Key
 from ..schema.record import Estimated, Gated, Measured, Ranking, Record, Rejected, record_digest
+from ..schema.token import head_of
 
 _Claim = tuple[str, str, str, int, int, str]
 """op, rule, dtype, K, V, config; K or V may be 0, for all."""
@@ -233,11 +234,3 @@ def _claims(key: Key, config: str) -> Iterator[_Claim]:
     for K in (key.K, 0):
         for V in (key.V, 0):
             yield key.op, key.rule, key.dtype, K, V, config
-
-
-def head_of(config: str) -> str:
-    """Variant, chunk size, groups and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
-    chunk, *settings = config.split(",")
-    return ",".join(
-        [chunk, *(setting for setting in settings if setting.startswith(("variant=", "group=", "solver=")))]
-    )

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from ..schema.key import Key
 from ..schema.record import Compiled, Estimated, Gated, Measured, Ranking, Reason, Record, Rejected
 from ..schema.strict import TableError
+from ..schema.token import split
 
 VERSION = "1.0.0"
 
@@ -53,10 +54,9 @@ def token_parameters(config: str) -> dict[str, str | int]:
 
     What a token leaves at its default is not there; pass `to_t4` a function that fills it in.
     """
-    chunk, *settings = config.split(",")
+    chunk, settings = split(config)
     values: dict[str, str | int] = {"chunk_size": int(chunk[1:]) if chunk[1:].isdigit() else chunk}
-    for setting in settings:
-        name, _, value = setting.partition("=")
+    for name, value in settings.items():
         sizes = value.split("x")
         if len(sizes) == 3 and all(map(str.isdigit, sizes)):
             values |= dict(zip((f"{name}_block", f"{name}_warps", f"{name}_depth"), map(int, sizes), strict=True))

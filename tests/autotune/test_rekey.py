@@ -15,11 +15,11 @@ from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.rekey import stale_entries
-from deltaproof.kernels.configs.launch_config import variant_of
 from deltaproof.results.digests import kernels as kernel_digest
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Compiled
 from deltaproof.results.schema.table import read_table
+from deltaproof.results.schema.token import variant_of
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.process.progress import Progress
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, chunk_size_of, kernel_of, variant_of
+from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, kernel_of
+from deltaproof.results.schema.token import chunk_size_of, variant_of
 
 tiles = st.builds(
     Tile,
