@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from ..results.files.user_folder import gpus_file
+from ..results.schema.gpus import plain
+from ..results.schema.own_gpus import read_tables
 
 REGISTERS_PER_THREAD = 255
 """The most that either vendor's compilers give a thread before they spill; AMD's accumulation registers come on top. (CUDA C++
@@ -79,17 +80,17 @@ def gpu(name: str) -> Gpu:
     says how to add one, or that says what is wrong with the user's own file.
     """
     for known in gpus().values():
-        if _plain(name) in map(_plain, (known.slug, *known.aliases)):
+        if plain(name) in map(plain, (known.slug, *known.aliases)):
             return known
     raise ValueError(f"unknown GPU {name!r}; known: {', '.join(gpus())}; `autotune gpus` says how to add one")
 
 
 def gpus() -> dict[str, Gpu]:
-    """Every known GPU by slug: those that ship, and those of `own_file`, which come before them where both have a slug.
+    """Every known GPU by slug: those that ship, and those of the user, which come before them where both have a slug.
 
     Raises ValueError, in one line, for what is wrong with the file.
     """
-    path = own_file()
+    path = gpus_file()
     if path is None:
         return shipped()
     found = {**shipped(), **_own(path)}
@@ -109,34 +110,13 @@ def shipped() -> dict[str, Gpu]:
     return found
 
 
-def own_file() -> Path | None:
-    """DELTAPROOF_GPUS, or `gpus.toml` in the user's folder; None where there is neither. (`results.files.user_folder` says where
-    that is, and this asks the same, since neither folder may import the other.)
-    """
-    if named := os.environ.get("DELTAPROOF_GPUS", "").strip():
-        return Path(named)
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME", "").strip() or Path.home() / ".local" / "share")
-    path = base / "deltaproof" / "gpus.toml"
-    return path if os.path.lexists(path) else None
-
-
 def _own(path: Path) -> dict[str, Gpu]:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from None
-    if unknown := sorted(set(data) - {"gpus", "architectures", "sources"}):
-        raise ValueError(f"{path}: unknown table [{unknown[0]}]; accepted: gpus, architectures, sources")
+    rows, limits = read_tables(path)
     architectures = _architectures()
-    for name, row in _rows(data, "architectures", path):
+    for name, row in limits.items():
         architectures[name] = _made(Architecture, row, f"{path}: architectures.{name}", name=name)
     found = {}
-    for slug, row in _rows(data, "gpus", path):
+    for slug, row in rows.items():
         where = f"{path}: gpus.{slug}"
         arch = row.get("arch")
         if not isinstance(arch, str) or arch not in architectures:
@@ -145,13 +125,6 @@ def _own(path: Path) -> dict[str, Gpu]:
             )
         found[slug] = _made(Gpu, row, where, slug=slug, arch=architectures[arch])
     return found
-
-
-def _rows(data: dict[str, Any], name: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
-    rows = data.get(name, {})
-    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise ValueError(f"{path}: [{name}] holds something else than tables [{name}.NAME]")
-    return list(rows.items())
 
 
 def _made(kind: type[Any], row: dict[str, Any], where: str, **given: Any) -> Any:
@@ -188,7 +161,3 @@ def _architectures() -> dict[str, Architecture]:
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name != "arch"}
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.casefold())

@@ -71,7 +71,7 @@ def known_gpus() -> dict[str, Gpu]:
     for fields in [] if path is None else _own(path):
         gpu = _of_family(fields)
         for other in gpus.values():
-            taken = {*map(_plain, (other.slug, *other.aliases))} & {*map(_plain, (gpu.slug, *gpu.aliases))}
+            taken = {*map(plain, (other.slug, *other.aliases))} & {*map(plain, (gpu.slug, *gpu.aliases))}
             if taken and other.slug != gpu.slug:
                 raise TableError(f"{fields.where}: the name {min(taken)!r} is that of {other.slug} too")
         gpus[gpu.slug] = gpu
@@ -117,9 +117,9 @@ def resolve(name: str) -> Gpu:
 
     Raises ValueError listing the known.
     """
-    wanted = _plain(name) if isinstance(name, str) else None
+    wanted = plain(name) if isinstance(name, str) else None
     for gpu in known_gpus().values():
-        if wanted in (_plain(gpu.slug), *map(_plain, gpu.aliases)):
+        if wanted in (plain(gpu.slug), *map(plain, gpu.aliases)):
             return gpu
     raise ValueError(f"unknown GPU {name!r}; known: {', '.join(known_gpus())}")
 
@@ -154,7 +154,8 @@ def over_limit(resources: Resources, name: str, *, shared: int, registers: int) 
     return None
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name without what people write in different ways: capitals, spaces and marks."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 

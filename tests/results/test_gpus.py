@@ -7,6 +7,8 @@ import pytest
 from deltaproof.autotune.records.gpu_facts import PATH, document
 from deltaproof.results.schema.gpus import Gpu, identify, known_gpus, resolve
 from deltaproof.specs.gpus import gpus
+from deltaproof.verify.ptx.architectures import ARCHITECTURES
+from deltaproof.verify.ptx.device import SimulatedDriver
 
 
 def test_the_limits_are_those_of_the_specification():
@@ -49,3 +51,11 @@ def test_every_name_is_one_gpu():
 def test_a_device_is_known_by_what_it_is(properties: tuple, slug: str | None):
     found = identify(*properties)
     assert (found and found.slug) == slug
+
+
+def test_a_simulated_gpu_has_the_shared_memory_of_its_architecture():
+    limits = {gpu.arch: gpu.shared_per_block for gpu in known_gpus().values()}
+    simulated = {f"sm_{arch}": SimulatedDriver(arch).utils.get_device_properties(0) for arch in ARCHITECTURES}
+    assert {"sm_80", "sm_89", "sm_90"} <= limits.keys() & simulated.keys()
+    for arch in limits.keys() & simulated.keys():
+        assert simulated[arch]["max_shared_mem"] == limits[arch]

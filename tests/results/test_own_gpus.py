@@ -15,7 +15,7 @@ from deltaproof.results import forget, lookup
 from deltaproof.results.files.user_folder import gpus_file
 from deltaproof.results.schema.gpus import identify, known_gpus, resolve
 from deltaproof.results.schema.strict import TableError
-from deltaproof.specs.gpus import gpu, own_file
+from deltaproof.specs.gpus import gpu, gpus
 
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 64}
 L40 = """
@@ -73,12 +73,13 @@ def test_a_gpu_is_added_and_another_overridden(file: Path):
 
 
 def test_both_folders_read_the_same_file(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert own_file() == gpus_file() == file
+    file.write_text(L40)
+    assert "l40" in known_gpus() and gpu("L40").slug == "l40"
     monkeypatch.delenv("DELTAPROOF_GPUS")
-    assert own_file() is None and gpus_file() is None
+    forget()
+    assert gpus_file() is None and "l40" not in known_gpus() and "l40" not in gpus()
     (tmp_path / "data" / "deltaproof").mkdir(parents=True)
     (tmp_path / "data" / "deltaproof" / "gpus.toml").write_text(L40)
-    assert own_file() == gpus_file() == tmp_path / "data" / "deltaproof" / "gpus.toml"
     forget()
     assert "l40" in known_gpus() and gpu("L40").slug == "l40"
 

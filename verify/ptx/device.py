@@ -38,9 +38,21 @@ class DeviceLaunch:
 
 Handler = Callable[[DeviceLaunch], None]
 
-# Shared memory that a program may have, and multiprocessors, of a GPU of each kind.
-_SHARED = {80: 166912, 86: 101376, 89: 101376, 90: 232448, 100: 232448, 120: 101376}
-_PROCESSORS = {80: 108, 86: 84, 89: 128, 90: 132, 100: 148, 120: 170}
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a GPU of an architecture says of itself. shared: bytes that a program may have."""
+
+    name: str
+    shared: int
+    processors: int
+
+
+# By `architectures.ARCHITECTURES`.
+_FACTS = {
+    80: _Facts("NVIDIA A100", 166912, 108), 86: _Facts("NVIDIA A40", 101376, 84),
+    89: _Facts("NVIDIA L40", 101376, 128), 90: _Facts("NVIDIA H100", 232448, 132),
+}  # fmt: skip
 
 
 class _Tools:
@@ -51,8 +63,8 @@ class _Tools:
 
     def get_device_properties(self, device: int) -> dict[str, int]:
         return {
-            "max_shared_mem": _SHARED[self.arch], "multiprocessor_count": _PROCESSORS[self.arch], "max_num_regs": 65536,
-            "warpSize": 32, "sm_clock_rate": 1_000_000, "mem_clock_rate": 1_000_000, "mem_bus_width": 5120,
+            "max_shared_mem": _FACTS[self.arch].shared, "multiprocessor_count": _FACTS[self.arch].processors,
+            "max_num_regs": 65536, "warpSize": 32, "sm_clock_rate": 1_000_000, "mem_clock_rate": 1_000_000, "mem_bus_width": 5120,
         }  # fmt: skip
 
     def load_binary(self, name: str, *rest: Any) -> tuple[Any, ...]:
@@ -151,20 +163,18 @@ def simulated(arch: int, handler: Handler) -> Iterator[None]:
 
 _current: list[Handler] = []
 
-_NAMES = {80: "NVIDIA A100", 86: "NVIDIA A40", 89: "NVIDIA L40", 90: "NVIDIA H100"}
-
 
 def _properties(arch: int) -> SimpleNamespace:
-    major, minor = divmod(arch, 10)
+    (major, minor), facts = divmod(arch, 10), _FACTS[arch]
     return SimpleNamespace(
-        name=_NAMES[arch], major=major, minor=minor, multi_processor_count=_PROCESSORS[arch], total_memory=80 << 30,
-        shared_memory_per_block_optin=_SHARED[arch], warp_size=32, regs_per_multiprocessor=65536,
+        name=facts.name, major=major, minor=minor, multi_processor_count=facts.processors, total_memory=80 << 30,
+        shared_memory_per_block_optin=facts.shared, warp_size=32, regs_per_multiprocessor=65536,
     )  # fmt: skip
 
 
 # What code asks of its GPU before it launches. Tensors stay on the CPU, and `torch.cuda.is_available()` keeps saying no.
 _ANSWERS: dict[str, Callable[[int], Any]] = {
-    "get_device_name": lambda arch: lambda *_: _NAMES[arch],
+    "get_device_name": lambda arch: lambda *_: _FACTS[arch].name,
     "get_device_capability": lambda arch: lambda *_: divmod(arch, 10),
     "get_device_properties": lambda arch: lambda *_: _properties(arch),
     "device": lambda _: lambda *_: nullcontext(),

@@ -6,7 +6,7 @@ import typer
 
 from ....specs.gpus import gpu as find_gpu
 from ....specs.gpus import gpus as read_gpus
-from ....specs.gpus import own_file, shipped
+from ....specs.gpus import shipped
 from ....verify.cli.options import stdout
 from ..options import device_here, errors, usage
 
@@ -30,12 +30,12 @@ def gpus() -> None:
     from ...reports.grid import grid
 
     try:
-        found, path = read_gpus(), own_file()
+        found, path = read_gpus(), gpus_file()
     except ValueError as error:
         usage(str(error))
     with errors():
         limits = known_gpus()
-    assert path == gpus_file() and list(limits) == sorted(found)
+    assert list(limits) == sorted(found)
     own = set() if path is None else {slug for slug, gpu in found.items() if shipped().get(slug) != gpu}
     table = grid("name", "architecture", "SMs", "GiB", "from")
     for slug, gpu in found.items():
