@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ...kernels.launches.compile import Launch
+from ..foreign.launches import BATCHES, HEADS, TOKENS, LaunchChoice, TunedKernel, launches_noted
 
 OPS = {
     "gdn2": ("fla.ops.gdn2", "chunk_gdn2"),
     "kda": ("fla.ops.kda", "chunk_kda"),
     "gdn": ("fla.ops.gated_delta_rule", "chunk_gated_delta_rule"),
 }
-HEADS = (4, 8, 16, 32)
-BATCHES = (1, 2, 4, 8)
-TOKENS = (2048, 8192, 32768)
-"""Calls whose keys are written. What was compiled for one is taken for those that differ in these alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -44,30 +38,6 @@ class FlaCall:
         return f"{self.rule} {self.dtype} K=V={self.size}{' packed' if self.packed else ''}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchChoice:
-    """One configuration of a kernel: block sizes, warps, stages, clusters of programs, and the most registers of a thread."""
-
-    kwargs: tuple[tuple[str, int], ...]
-    num_warps: int
-    num_stages: int
-    num_ctas: int
-    maxnreg: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TunedKernel:
-    """One autotuned kernel of a call: its key, and its launch in each configuration that it is offered in.
-
-    order: which of the call's launches with autotuning it is, so that calls that differ in size alone can be matched.
-    """
-
-    kernel: str
-    order: int
-    key: tuple[Any, ...]
-    launches: dict[LaunchChoice, Launch]
-
-
 def calls(rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]) -> list[FlaCall]:
     """The representative calls, sorted."""
     some = product(rules, dtypes, sizes, (False, True))
@@ -82,7 +52,7 @@ def siblings(call: FlaCall) -> Iterator[FlaCall]:
 
 @lru_cache(maxsize=64)
 def sites(call: FlaCall) -> tuple[TunedKernel, ...]:
-    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`fake_device.install`)."""
+    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`installed.pretend`)."""
     found: dict[tuple[str, tuple[Any, ...]], TunedKernel] = {}
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run
@@ -139,28 +109,3 @@ def make(call: FlaCall) -> None:
     op: Callable[..., Any] = getattr(import_module(module), name)
     o, _ = op(**inputs, use_qk_l2norm_in_kernel=True, cu_seqlens=lengths)
     torch.autograd.grad(o, list(inputs.values()), torch.empty_like(o))
-
-
-@contextmanager
-def launches_noted(note: Callable[[Launch], object]) -> Iterator[None]:
-    """Within, launches are noted instead of made."""
-    from triton.runtime.jit import JITFunction
-
-    from ...kernels.launches.compile import Launch
-
-    original = JITFunction.run
-
-    def run(self: Any, *args: Any, grid: Any, warmup: bool = False, **kwargs: Any) -> None:
-        names = {parameter.name for parameter in self.params}
-        arguments = {p.name: p.default for p in self.params if p.has_default}
-        arguments |= dict(zip((parameter.name for parameter in self.params), args, strict=False))
-        arguments |= {name: value for name, value in kwargs.items() if name in names}
-        options = {name: value for name, value in kwargs.items() if name not in names}
-        size: Any = grid(arguments) if callable(grid) else grid
-        note(Launch(kernel=self, arguments=arguments, grid=tuple(map(int, size)), options=options))
-
-    JITFunction.run = run  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        JITFunction.run = original

@@ -14,7 +14,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ...verify.process.pool import Failure, Workers
-from . import fake_device
+from ..foreign.fake_device import Facts
+from . import installed
 from .calls import OPS, FlaCall
 from .pinned_configs import Kwargs, Site, pinned_configs
 
@@ -86,10 +87,10 @@ def ask(some: Sequence[CallQuestion], workers: Workers, timeout: float = SECONDS
         yield result
 
 
-def gate_workers(jobs: int, facts: fake_device.Facts, site: str) -> Workers:
+def gate_workers(jobs: int, facts: Facts, site: str) -> Workers:
     """Processes that judge: they interpret, and FLA takes them for ones with the GPU, since the paths that it takes depend on
     it."""
-    return Workers(jobs, partial(fake_device.install, facts, "", site), interpret=True)
+    return Workers(jobs, partial(installed.pretend, facts, "", site), interpret=True)
 
 
 def judge(question: CallQuestion) -> CallAnswer:

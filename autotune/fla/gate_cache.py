@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...results.files.store import Store
 from ...verify.run.cache import source_digest
-from . import fake_device
+from ..foreign.fake_device import Facts
 from .gate import CallAnswer, CallQuestion
 
 _TOOLS = ("torch", "triton", "numpy")
@@ -23,7 +23,7 @@ class AnswerCache(Store[CallAnswer]):
     facts: the GPU that FLA takes the judging processes for. package: FLA's folder, whose sources count.
     """
 
-    facts: fake_device.Facts
+    facts: Facts
     package: Path
 
     kind, name, again, schema = CallAnswer, "answer", "judging again", 2

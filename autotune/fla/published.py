@@ -34,10 +34,12 @@ from ..compile.binary import Compilation
 from ..compile.cache import Cache
 from ..compile.compiler import compiled
 from ..compile.toolchain import triton_version
+from ..foreign.fake_device import facts
+from ..foreign.launches import launches_noted
 from ..model.cost import milliseconds
 from ..model.op_counts import OpCounts
-from . import fake_device
-from .calls import OPS, launches_noted
+from . import installed
+from .calls import OPS
 
 SCHEMA = 1
 COLUMNS = ("gpu", "pass", "sequences", "h_qk", "h_v", "fla_ms")
@@ -121,7 +123,7 @@ def bench_published(path: Path, *, cache: Cache, jobs: int, progress: Progress) 
     Raises TableError for a bad file, or where flash-linear-attention is not there.
     """
     rows = read_published(path)
-    place = fake_device.where()
+    place = installed.where()
     if place is None:
         raise TableError("bench-model: --published needs flash-linear-attention, which comes with deltaproof[peers]")
     found, unknown = {}, {}
@@ -232,9 +234,7 @@ WORK: dict[str, Callable[[Published, Mapping[str, int]], OpCounts]] = {
 
 
 def _compile(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progress) -> list[Compiled]:
-    name = gpu.aliases[0] if gpu.aliases else gpu.slug
-    facts = gpu.arch.name, name, gpu.sm_count, gpu.arch.shared_per_block
-    with Workers(jobs, partial(fake_device.install, facts, "", site)) as workers:
+    with Workers(jobs, partial(installed.pretend, facts(gpu), "", site)) as workers:
         ((_, listed),) = workers.run(list_launches, [()], COMPILE_SECONDS)
         if isinstance(listed, Failure):
             raise TableError(f"bench-model: recording the launches of the call ended in a {listed.outcome}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .cache_keys import CacheKeyGroup
+from ..foreign.cache_keys import CacheKeyGroup
+from ..foreign.compile import CompileTask
 from .calls import FlaCall
-from .compile import CompileTask
 from .gate import CallAnswer, CallQuestion
 from .pinned_configs import Kwargs, Site
 

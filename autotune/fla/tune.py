@@ -23,13 +23,15 @@ from ...verify.verdicts.plural import counted
 from ..compile.cache import Cache
 from ..compile.stage import PLAN_SECONDS
 from ..compile.toolchain import triton_version
+from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups
+from ..foreign.compile import CompileTask
+from ..foreign.compile_tasks import compile_tasks
+from ..foreign.fake_device import facts
 from ..records.ledger import default_out
 from ..tune import Hooks
 from . import compile as compiling
-from . import fake_device, gate
-from .cache_keys import CacheKeyGroup, Place, cache_key_groups
+from . import gate, installed
 from .calls import OPS, calls
-from .compile_tasks import compile_tasks
 from .gate_cache import AnswerCache
 from .select import Judge, Refusal, Selection, select
 
@@ -75,9 +77,9 @@ def tune_fla(
     _require(gpu, rules)
     store, arch = Cache(folder=cache, warn=hooks.warn), gpu.arch.name
     some = calls(rules, dtypes, sizes)
-    with Workers(jobs, partial(fake_device.install, facts(gpu), "", _site())) as workers:
+    with Workers(jobs, partial(installed.pretend, facts(gpu), "", _site())) as workers:
         hooks.progress.begin("recording launches", len(some))
-        tasks: list[compiling.CompileTask] = []
+        tasks: list[CompileTask] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         for index, result in workers.run(compiling.tasks, [(call, arch) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
@@ -89,7 +91,7 @@ def tune_fla(
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
         found, cached = compile_tasks(compiling.compile_task, tasks, gpu, workers, store, deadline, hooks)
     made, rejected, left = cache_key_groups(gpu, tasks, keys, found)
-    package = fake_device.where()
+    package = installed.where()
     assert package is not None
     verdicts = AnswerCache(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
     with gate.gate_workers(jobs, facts(gpu), _site()) as workers:
@@ -121,10 +123,6 @@ def _judge(workers: Workers, verdicts: AnswerCache, hooks: Hooks) -> Judge:
         return known
 
     return judge
-
-
-def facts(gpu: Gpu) -> fake_device.Facts:
-    return gpu.arch.name, gpu.aliases[0] if gpu.aliases else gpu.slug, gpu.sm_count, gpu.arch.shared_per_block
 
 
 def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
@@ -182,7 +180,7 @@ def prove(
     _require(gpu, rules)
     some = calls(rules, dtypes, sizes)
     found: dict[str, list[str]] = {"found": [], "missing": []}
-    with Workers(1, partial(fake_device.install, facts(gpu), str(folder.resolve()), _site())) as workers:
+    with Workers(1, partial(installed.pretend, facts(gpu), str(folder.resolve()), _site())) as workers:
         for index, result in workers.run(compiling.prove, [(call,) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"{some[index]}: trying FLA's loader ended in a {result.outcome}")
@@ -251,13 +249,13 @@ def _require(gpu: Gpu, rules: Sequence[str]) -> None:
         raise TableError(f"--target fla: rule {other[0]!r}; accepted: {', '.join(OPS)}")
     if gpu.arch.backend != "cuda":
         raise TableError(f"--target fla: {gpu.slug} is no NVIDIA GPU, and FLA's offers for others are not known here")
-    if fake_device.where() is None:
+    if installed.where() is None:
         raise TableError("--target fla: flash-linear-attention is not installed; it comes with deltaproof[peers]")
 
 
 def _site() -> str:
     """The folder that holds FLA, for processes that are started anew."""
-    place = fake_device.where()
+    place = installed.where()
     return str(place.parent) if place else ""
 
 

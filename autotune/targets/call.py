@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...specs.problem import DType, Problem
 from ...specs.rule import RULES
-from ..fla.calls import BATCHES, HEADS, TOKENS
+from ..foreign.launches import BATCHES, HEADS, TOKENS
 
 if TYPE_CHECKING:
     from ...verify.targets.convention import Adapted, Convention

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ...results.files.one_line import told
 from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
-from ..fla.calls import LaunchChoice
+from ..foreign.launches import LaunchChoice
 from ..gates.running import SCHEDULES, SECONDS
 from .call import TargetCall, function_of, judged, kernel_of
 from .tuners import Pinned, Site, tuners_ask

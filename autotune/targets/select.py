@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..fla.cache_keys import CacheKeyGroup
-from ..fla.calls import LaunchChoice
-from ..fla.compile import CompileTask
+from ..foreign.cache_keys import CacheKeyGroup
+from ..foreign.compile import CompileTask
+from ..foreign.launches import LaunchChoice
 from .call import TargetCall
 from .judge import Answer, Question
 from .tuners import Site

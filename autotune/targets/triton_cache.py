@@ -17,9 +17,9 @@ from ...results.schema.strict import TableError
 from ...results.schema.target_table import TargetTable
 from ...specs.gpus import Gpu
 from ...verify.process.pool import Failure, Workers
-from ..fla import fake_device
-from ..fla.calls import launches_noted
-from ..fla.tune import facts
+from ..foreign import fake_device
+from ..foreign.fake_device import facts
+from ..foreign.launches import launches_noted
 
 MINUTES = 600.0
 

@@ -25,12 +25,12 @@ from ..compile.cache import Cache
 from ..compile.prune import too_large
 from ..compile.stage import PLAN_SECONDS
 from ..compile.toolchain import triton_version
-from ..fla import fake_device
-from ..fla.cache_keys import CacheKeyGroup, Place, cache_key_groups, score
-from ..fla.calls import LaunchChoice
-from ..fla.compile import CompileTask, compile_of, tasks_of
-from ..fla.compile_tasks import compile_tasks
-from ..fla.tune import facts
+from ..foreign import fake_device
+from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups, score
+from ..foreign.compile import CompileTask, compile_of, tasks_of
+from ..foreign.compile_tasks import compile_tasks
+from ..foreign.fake_device import facts
+from ..foreign.launches import LaunchChoice
 from ..gates.running import can_run
 from ..tune import Hooks
 from .call import TargetCall, calls, siblings

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..fla.calls import LaunchChoice, TunedKernel, launches_noted
+from ..foreign.launches import LaunchChoice, TunedKernel, launches_noted
 from .call import TargetCall, make
 
 if TYPE_CHECKING:

@@ -14,14 +14,16 @@ from typer.testing import CliRunner
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.cache import Cache
-from deltaproof.autotune.fla import compile as work
-from deltaproof.autotune.fla import fake_device, summary
+from deltaproof.autotune.fla import installed, summary
 from deltaproof.autotune.fla import tune as target
-from deltaproof.autotune.fla.cache_keys import CacheKeyGroup, cache_key_groups
-from deltaproof.autotune.fla.calls import FlaCall, LaunchChoice
+from deltaproof.autotune.fla.calls import FlaCall
 from deltaproof.autotune.fla.gate import CallAnswer, CallQuestion
 from deltaproof.autotune.fla.gate_cache import AnswerCache
 from deltaproof.autotune.fla.select import Selection, select
+from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup, cache_key_groups
+from deltaproof.autotune.foreign.compile import CompileTask
+from deltaproof.autotune.foreign.fake_device import facts
+from deltaproof.autotune.foreign.launches import LaunchChoice
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
@@ -35,12 +37,10 @@ PACKED = FlaCall(rule="gdn", dtype="bf16", size=64, packed=True)
 KEYS = [(16, "torch.bfloat16"), (8, "torch.bfloat16")]
 
 
-def task(
-    place: int, warps: int = 4, *, kernel: str = "one", programs: int = 1000, call: FlaCall = CALL
-) -> work.CompileTask:
+def task(place: int, warps: int = 4, *, kernel: str = "one", programs: int = 1000, call: FlaCall = CALL) -> CompileTask:
     choice = LaunchChoice(kwargs=(("BK", 32 * (1 + place % 2)),), num_warps=warps, num_stages=2, num_ctas=1)
     name = f"{kernel} {place}{' packed' if call.packed else ''}"
-    return work.CompileTask(call=call, kernel=kernel, order=0, place=place, choice=choice, name=name, programs=programs)
+    return CompileTask(call=call, kernel=kernel, order=0, place=place, choice=choice, name=name, programs=programs)
 
 
 def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024, warps: int = 4) -> Compilation:
@@ -51,7 +51,7 @@ def binary(code: str, *, registers: int = 64, stack: int = 0, shared: int = 1024
 
 
 def choose(
-    found: dict[str, Compilation], tasks: list[work.CompileTask], slug: str = "h100"
+    found: dict[str, Compilation], tasks: list[CompileTask], slug: str = "h100"
 ) -> tuple[list[CacheKeyGroup], dict[str, int]]:
     keys = {(one.call, one.kernel, 0): KEYS for one in tasks}
     made, rejected, _ = cache_key_groups(gpu(slug), tasks, keys, found)
@@ -173,7 +173,7 @@ def test_answers_are_kept_by_everything_that_they_depend_on_and_read_with_suspic
     package, warned = tmp_path / "package", list[str]()
     package.mkdir()
     (package / "kernel.py").write_text("x = 1\n")
-    store = AnswerCache(folder=tmp_path / "kept", facts=target.facts(H100), package=package, warn=warned.append)
+    store = AnswerCache(folder=tmp_path / "kept", facts=facts(H100), package=package, warn=warned.append)
     question = CallQuestion(call=CALL, choices=((("a", 0), (("BK", 64),)),))
     for final in (False, True):
         answer = CallAnswer(question=question, held=False, detail="wrong", final=final)
@@ -247,7 +247,7 @@ def test_export_says_what_to_run_first_and_refuses_what_no_run_wrote(tmp_path: P
         assert "\n" not in str(error.value)
 
 
-@pytest.mark.skipif(fake_device.where() is not None, reason="flash-linear-attention is installed")
+@pytest.mark.skipif(installed.where() is not None, reason="flash-linear-attention is installed")
 def test_without_fla_it_is_one_line():
     result = CliRunner().invoke(app, ["--gpu", "H100", "--target", "fla"])
     assert result.exit_code == 2
@@ -255,7 +255,7 @@ def test_without_fla_it_is_one_line():
 
 
 needs_fla = pytest.mark.skipif(
-    fake_device.where() is None, reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
+    installed.where() is None, reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
 )
 
 
@@ -271,7 +271,7 @@ class Run:
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run over a copy of FLA whose output kernel is wrong where K is taken in blocks of 128, the best otherwise."""
-    original = fake_device.where()
+    original = installed.where()
     assert original is not None
     folder = tmp_path_factory.mktemp("planted")
     package = folder / "site" / "fla"
@@ -285,7 +285,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     source.write_text(source.read_text().replace(here, fault + here, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(package.parent))
-        patch.setattr(fake_device, "where", lambda: package)
+        patch.setattr(installed, "where", lambda: package)
         yield tuned(folder)
 
 

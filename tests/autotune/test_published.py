@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.fla import fake_device
+from deltaproof.autotune.fla import installed
 from deltaproof.autotune.fla.published import WORK, Compiled, Published, judge, predict, read_published
 from deltaproof.results.schema.instructions import Instructions, Loop
 from deltaproof.specs.gpus import gpu
@@ -111,7 +111,7 @@ def test_what_holds_no_times_is_one_line_and_exit_2(text: str, tmp_path: Path):
 def test_without_the_package_or_anything_to_judge_by_it_says_so(tmp_path: Path, monkeypatch):
     path = tmp_path / "times.csv"
     path.write_text(GOOD)
-    monkeypatch.setattr(fake_device, "where", lambda: None)
+    monkeypatch.setattr(installed, "where", lambda: None)
     for words in (["--published", str(path)], [], ["--plot", str(tmp_path / "a.svg")]):
         result = CliRunner().invoke(app, ["bench-model", *words])
         assert result.exit_code == 2, result.output

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.fla.cache_keys import CacheKeyGroup
-from deltaproof.autotune.fla.calls import LaunchChoice
-from deltaproof.autotune.fla.compile import CompileTask
+from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup
+from deltaproof.autotune.foreign.compile import CompileTask
+from deltaproof.autotune.foreign.launches import LaunchChoice
 from deltaproof.autotune.targets.call import TargetCall, calls
 from deltaproof.autotune.targets.judge import Answer, Question
 from deltaproof.autotune.targets.select import select

@@ -48,7 +48,7 @@ def ours(rule: str, arch: str) -> list[Row]:
 
 def peers(rule: str, arch: str) -> list[Row]:
     """The peer's kernels of the same calls. Raises ImportError where it is not installed."""
-    from deltaproof.autotune.fla import fake_device
+    from deltaproof.autotune.foreign import fake_device
 
     name, count, shared = GPUS[arch]
     fake_device.install((arch, name, count, shared))
@@ -57,6 +57,7 @@ def peers(rule: str, arch: str) -> list[Row]:
     import torch
 
     from deltaproof.autotune.fla import calls
+    from deltaproof.autotune.foreign.launches import launches_noted
 
     call = calls.FlaCall(rule=rule, dtype="bf16", size=DIM)
     calls.make = _forward  # the tuned kernels of the forward pass alone
@@ -65,7 +66,7 @@ def peers(rule: str, arch: str) -> list[Row]:
     module, chunk = calls.OPS[rule]
     step = getattr(import_module(module), chunk.replace("chunk", "fused_recurrent"))
     states = torch.empty(8, 16, DIM, DIM, device="meta")
-    with calls.launches_noted(noted.append):
+    with launches_noted(noted.append):
         step(**_inputs(rule, 8, 1), initial_state=states, output_final_state=True, use_qk_l2norm_in_kernel=True)
     return rows + [_row("fla", "decode", rule, arch, launch.name, [launch]) for launch in noted]
 

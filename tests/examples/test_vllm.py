@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.autotune.fla import fake_device
-from deltaproof.autotune.fla.tune import facts
+from deltaproof.autotune.foreign import fake_device
+from deltaproof.autotune.foreign.fake_device import facts
 from deltaproof.autotune.targets.call import TargetCall
 from deltaproof.autotune.targets.triton_cache import prove, write
 from deltaproof.autotune.targets.tune import as_config, recorded

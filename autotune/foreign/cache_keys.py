@@ -13,8 +13,8 @@ from ...specs.gpus import Gpu
 from ..compile.binary import Compilation
 from ..compile.prune import HEAVY_SPILL, too_large
 from ..model.cost import occupancy, parameters
-from .calls import LaunchChoice
 from .compile import CompileTask
+from .launches import LaunchChoice
 
 Place = tuple[Any, str, int]
 """A kernel of a call (a `FlaCall`, or that of another target), by the order of its launch."""

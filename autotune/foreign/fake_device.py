@@ -1,33 +1,26 @@
-"""Let flash-linear-attention take this process for one with a certain GPU: which configurations it offers depends on it.
+"""Let Triton, torch and whoever asks them take this process for one with a certain GPU.
 
-Call `install` before the package is imported, in a process of its own. Nothing is launched in such a process.
+Call `install` before the kernels are imported, in a process of its own. Nothing is launched in such a process.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
 from typing import Any
 
+from ...specs.gpus import Gpu
 from ...verify.compile.process import start as start_compiling
 
-PACKAGE = "fla"
 Facts = tuple[str, str, int, int]
 """Architecture ("sm_90"), name of the device, multiprocessors, and bytes of shared memory that a program may have."""
 
 
-def install(facts: Facts, configs: str = "", site: str = "") -> None:
-    """Pretend. configs: FLA's folder of configurations, which it then reads in its strict mode. site: where FLA is, if it is
-    not installed.
+def facts(gpu: Gpu) -> Facts:
+    return gpu.arch.name, gpu.aliases[0] if gpu.aliases else gpu.slug, gpu.sm_count, gpu.arch.shared_per_block
 
-    From here on whatever would be benchmarked raises Benchmarked.
-    """
+
+def install(facts: Facts) -> None:
+    """Pretend. From here on whatever would be benchmarked raises Benchmarked."""
     arch, name, sm_count, shared = facts
-    if site:
-        sys.path.append(site)
-    if configs:
-        os.environ |= {"FLA_CONFIG_DIR": configs, "FLA_CACHE_MODE": "strict"}
     start_compiling()
     import torch
     import triton
@@ -50,14 +43,6 @@ def target(arch: str) -> Any:
 
     major, minor = capability(arch)
     return GPUTarget("cuda", 10 * major + minor, 32)
-
-
-def where() -> Path | None:
-    """The folder of the package, if it is there to import."""
-    from importlib.util import find_spec
-
-    spec = find_spec(PACKAGE)
-    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 class Benchmarked(RuntimeError):
