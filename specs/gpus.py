@@ -92,7 +92,7 @@ def shipped() -> dict[str, Gpu]:
     for slug, row in sorted(data["gpus"].items()):
         found[slug] = Gpu(slug=slug, arch=architectures[row["arch"]], **_tuples(row))
         if unknown := {*found[slug].source, *found[slug].arch.source} - set(data["sources"]):
-            raise ValueError(f"gpus.toml: {slug} names sources that are not there: {', '.join(sorted(unknown))}")
+            raise ValueError(f"gpus.toml: {slug} names unknown sources: {', '.join(sorted(unknown))}")
     return found
 
 
@@ -137,7 +137,7 @@ def _own(path: Path) -> dict[str, Gpu]:
 def _rows(data: dict[str, Any], name: str, path: Path) -> list[tuple[str, dict[str, Any]]]:
     rows = data.get(name, {})
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise ValueError(f"{path}: [{name}] holds something else than tables [{name}.NAME]")
+        raise ValueError(f"{path}: [{name}] may hold only tables [{name}.NAME]")
     return list(rows.items())
 
 

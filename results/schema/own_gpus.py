@@ -36,5 +36,5 @@ def _row(slug: str, row: dict[str, Any], architectures: dict[str, Any], path: Pa
 def _tables(document: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     found = document.get(name, {})
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
-        raise TableError(f"{path}: [{name}] holds something else than tables [{name}.NAME]")
+        raise TableError(f"{path}: [{name}] may hold only tables [{name}.NAME]")
     return found

@@ -106,7 +106,7 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
 def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
     """A target from what its name leads to; words: what is declared of a function. Raises ValueError for what is none."""
     if words and (isinstance(found, Target | Mapping) or not callable(found)):
-        raise ValueError(f"target {name!r} is no function, of which alone something can be declared")
+        raise ValueError(f"target {name!r} is not a function; only functions take declarations in brackets")
     if isinstance(found, Target):
         _check(name, found.kernels)
         return found

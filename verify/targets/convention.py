@@ -36,7 +36,7 @@ class Convention:
     """What a function takes and how.
 
     rules: it computes these. names: our argument -> theirs, where they differ.
-    options: what can be asked of it; of a problem that asks for anything else it is declared that it cannot.
+    options: the options that it can compute; problems with any other option are declined.
     infinite_decay: g may be -inf. grouped_heads: value heads may outnumber key heads.
     key_gates: g and b may then have the number of key heads.
     dtypes: of q, k and v. max_channels: the largest K and V. limits: any other reason why a problem is not taken, or None.
