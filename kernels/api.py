@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from .arguments.axes import check_flags
-from .arguments.checks import CallShape, check, may_read
+from .arguments.checks import CallShape, check
 from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
+from .arguments.contents import may_read
 from .configs.launch_config import LaunchConfig, chunk_size_of, variant_of
 from .eager import first_stage as plain
 from .eager.chunkwise import gated_delta_rule_torch

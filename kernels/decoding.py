@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
 from .arguments.axes import check_flags, dense, sort_of
-from .arguments.checks import CallShape, check_contents, facts, may_read, read, recall, remember, shape_of
+from .arguments.checks import CallShape, shape_of
+from .arguments.contents import check_contents, may_read, read
+from .arguments.seen import SeenCalls, facts
 from .configs.launch_config import Tile
 from .ops import library, operator
 
@@ -73,7 +73,7 @@ def decode(
         if seen is None or states is None
         else (seen, use_gate_in_kernel, state_v_first, states.is_contiguous(), _wants_gradient(states))
     )
-    shape = recall(_RIGHT, key)
+    shape = _RIGHT.get(key)
     if shape is None:
         shape = shape_of(
             q, k, v, g, b, w, initial_state=None, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
@@ -81,7 +81,7 @@ def decode(
         )  # fmt: skip
         sizes = (shape.HV, shape.V, shape.K) if state_v_first else (shape.HV, shape.K, shape.V)
         _check_places(states, slots, sizes, shape.N, q)
-        remember(_RIGHT, key, shape)
+        _RIGHT.put(key, shape)
     decay = None if use_gate_in_kernel else g
     check_contents(scale, decay, cu_seqlens, cu_seqlens_cpu, shape.T, check_values=check_values)
     if slots is not None and may_read(slots, check_values):
@@ -113,8 +113,8 @@ def decode(
     )
 
 
-_RIGHT: dict[Any, CallShape] = {}
-"""Calls that passed, by all that `decode` looks at beside values."""
+_RIGHT: SeenCalls[CallShape] = SeenCalls()
+"""By all that `decode` looks at beside values."""
 
 
 def _wants_gradient(states: Tensor) -> bool:
