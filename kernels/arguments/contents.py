@@ -1,7 +1,8 @@
 """Checks of what arguments hold, where reading it is free or asked for.
 
 It is free on CPU tensors, and on the CPU copy of cu_seqlens. `check_values` may ask for it everywhere (True), which
-synchronises with the device, or nowhere (False). NaN and inf in the data are no error, they propagate: a NaN in g is not positive.
+synchronises with the device, or nowhere (False). NaN and inf in the data are no error, they propagate:
+a NaN in g is not positive.
 """
 
 from __future__ import annotations
