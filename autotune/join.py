@@ -36,7 +36,7 @@ def join(
     waiting = [] if storage is None else read_jobs(storage)
     if not waiting:
         name = url if storage is None else storage.name
-        raise TableError(f"nothing to do in {name}: `autotune --gpu NAME --storage URL` puts work there")
+        raise TableError(f"nothing to do in {name}: start a run with `autotune --gpu NAME --storage URL`")
     names = sorted({str(job["gpu"]) for job in waiting})
     devices = {name: device_of(_gpu(name)) for name in names}
     if not any(devices.values()):

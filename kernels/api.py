@@ -6,33 +6,21 @@ import torch
 
 from ..results.schema.token import chunk_size_of, variant_of
 from .arguments.axes import check_flags
-from .arguments.checks import check, may_read
+from .arguments.checks import CallShape, check
 from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
+from .arguments.contents import may_read
 from .configs.launch_config import LaunchConfig
 from .eager import first_stage as plain
 from .eager.chunkwise import gated_delta_rule_torch
 from .eager.exported import chunkwise_torch
 from .ops import library
 from .ops.dispatch import choose_config
-from .ops.operator import Operator
 from .ops.traced import marked
+from .ops.variants import LAUNCHED
 
 Tensor = torch.Tensor
 
-_OPERATORS: dict[str, tuple[str, Operator]] = {
-    "staged": ("chunk_train", library.chunk_train),
-    "split": ("chunk_fwd", library.chunk_fwd),
-    "tokens": ("recurrent", library.recurrent),
-}
-"""Variant -> op and its raw operator; `torch` is plain torch and needs none."""
-_INLINE: dict[str, tuple[str, Operator]] = {
-    "fused": ("chunk_fwd", library.chunk_fused),
-    "packed": ("chunk_fwd", library.chunk_packed),
-}
-"""Variants whose kernels normalise and activate what they read; they need no first stage."""
-_TABLED = ("staged", "split")
-"""Variants that read where the chunks of packed sequences lie; the others find them by arithmetic."""
-VARIANTS = (*_OPERATORS, *_INLINE, "torch")
+VARIANTS = (*LAUNCHED, "torch")
 
 SHORT = 64
 """Sequences up to this long are walked token by token where no gradient is needed."""
@@ -148,32 +136,29 @@ def gated_delta_rule(
         )
     if variant != "staged" and _needs_grad(q, k, v, g, b, w, initial_state, A_log, dt_bias):
         raise ValueError(f"variant={variant!r} has no backward; use variant='staged', or torch.no_grad()")
-    op, operator = _INLINE[variant] if variant in _INLINE else _OPERATORS[variant]
-    if config is not None:
-        launch = config.token
-    else:
+    if config is None:
         options = {"l2norm": use_qk_l2norm_in_kernel, "gate": use_gate_in_kernel}
         options["states"] = initial_state is not None or output_final_state
-        launch = choose_config(op, shape, q, variant=named, packed=cu_seqlens is not None, **options)
-        if torch.compiler.is_compiling() and (op == "chunk_train" or variant_of(launch) == "packed"):
-            launch = marked(launch, **options)
-    if named is None and op == "chunk_fwd" and (variant := variant_of(launch)) in _INLINE:
-        op, operator = _INLINE[variant]
+        token = _served(LAUNCHED[variant].op, shape, q, named, cu_seqlens is not None, options)
+    else:
+        token = config.token
+    # A call of inference that names no variant runs that of its configuration.
+    launched = LAUNCHED[variant_of(token) if named is None and variant == "split" else variant]
     chunks = first_chunk = None
-    if chunk_indices is not None and variant in _TABLED:
-        layout = chunk_indices.of(chunk_size_of(launch))
+    if chunk_indices is not None and launched.reads_chunk_tables:
+        layout = chunk_indices.of(chunk_size_of(token))
         chunks, first_chunk = layout.chunks, layout.first_chunk
     q, k, v = pack(q), pack(k), pack(v)
     g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
     raw = {}
-    if variant in _INLINE:
+    if launched.prepares_inputs:
         raw = {"A_log": A_log, "dt_bias": dt_bias, "normalise": use_qk_l2norm_in_kernel}
     else:
         if use_qk_l2norm_in_kernel:
             q, k = library.l2norm(x=q), library.l2norm(x=k)
         if use_gate_in_kernel:
             g = library.decay_gate(f=g, A_log=A_log, dt_bias=dt_bias)
-    o, ht, *_ = operator(
+    o, ht, *_ = launched.operator(
         q=q,
         k=k,
         v=v,
@@ -186,11 +171,19 @@ def gated_delta_rule(
         first_chunk=first_chunk,
         sequences=shape.N,
         scale=scaling,
-        config=launch,
+        config=token,
         final=output_final_state,
         **raw,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
+
+
+def _served(op: str, shape: CallShape, q: Tensor, variant: str | None, packed: bool, options: dict[str, bool]) -> str:
+    """The token of the configuration that is served; a traced call looks it up again when it runs."""
+    token = choose_config(op, shape, q, variant=variant, packed=packed, **options)
+    if torch.compiler.is_compiling() and (op == "chunk_train" or variant_of(token) == "packed"):
+        return marked(token, **options)
+    return token
 
 
 def _in_torch(

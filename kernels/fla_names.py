@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
-from .arguments.checks import may_read, read
 from .arguments.chunk_tables import ChunkIndices
+from .arguments.contents import may_read, read
 from .configs.launch_config import LaunchConfig
 from .eager.first_stage import l2norm
 from .relatives import comba, gated_delta_product, preconditioned_delta_rule, retention, rwkv7

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from ..results.schema.default import default_config
 from ..results.schema.token import chunk_size_of
 from ..specs.problem import Problem
+from ..specs.rounding.contract import Rounding
 from .api import gated_delta_rule
 from .arguments.checks import MAX_HEAD_DIM
 from .configs.launch_config import STAGES, LaunchConfig, Tile
-from .decoding import decode_from
+from .pool_variant import decode_from
 
 Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
 
@@ -26,6 +27,13 @@ class Kernel:
     on a GPU. run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what it
     does. configs: for a problem, the configurations that verification draws from, the default first. trusting: keywords
     under which `run` takes the contents of its inputs on trust, as arithmetics whose numbers are no floats need.
+    launches: how many of the Triton launches of `run` are the op's, the first ones, where others only judge it; None: all.
+
+    What is declared of rounding and memory: sums_decay_gradient: dg is a difference of sums, and is allowed what that loses
+    (`specs.rounding.decay_gradient`). fp32_operand: what its products make of fp32 operands, where they are not exact.
+    exponent: what its sums of log-decays lose, where that is more than the sums themselves cost. discards_unwritten: it loads
+    elements that nothing has written and then discards them; since they hold NaN while it is judged, its results show whether
+    it does. foreign: somebody else's function, which promises the rule and no more.
     """
 
     name: str
@@ -37,6 +45,17 @@ class Kernel:
     trusting: dict[str, Any] = field(default_factory=dict)
     accepts: Callable[[Problem], bool | str]
     configs: Callable[[Problem], tuple[LaunchConfig, ...]]
+    launches: int | None = None
+    sums_decay_gradient: bool = False
+    fp32_operand: Rounding | None = None
+    exponent: Rounding | None = None
+    discards_unwritten: bool = False
+    foreign: bool = False
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules that it computes, where it does not compute all of them."""
+        return ()
 
 
 def _any_problem(problem: Problem) -> bool | str:
@@ -93,8 +112,12 @@ KERNELS: dict[str, Kernel] = {
         replace(_kernel("chunk_fwd", "packed", _grouped_configs), name="chunk_fwd/grouped"),
         _kernel("chunk_fwd", "fused", _chunk_configs),
         _kernel("recurrent", "tokens", _default_config),
-        replace(_kernel("recurrent", "pool", _default_config), run=decode_from),
-        replace(_kernel("recurrent", "pool_v_first", _default_config), run=partial(decode_from, state_v_first=True)),
+        replace(_kernel("recurrent", "pool", _default_config), run=decode_from, launches=1),
+        replace(
+            _kernel("recurrent", "pool_v_first", _default_config),
+            run=partial(decode_from, state_v_first=True),
+            launches=1,
+        ),
         _kernel("chunk_train", "torch", _torch_configs),
     )
 }

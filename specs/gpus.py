@@ -106,7 +106,7 @@ def shipped() -> dict[str, Gpu]:
     for slug, row in sorted(data["gpus"].items()):
         found[slug] = Gpu(slug=slug, arch=architectures[row["arch"]], **_tuples(row))
         if unknown := {*found[slug].source, *found[slug].arch.source} - set(data["sources"]):
-            raise ValueError(f"gpus.toml: {slug} names sources that are not there: {', '.join(sorted(unknown))}")
+            raise ValueError(f"gpus.toml: {slug} names unknown sources: {', '.join(sorted(unknown))}")
     return found
 
 

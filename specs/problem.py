@@ -125,7 +125,7 @@ class Problem:
         words = [option.partition("=") for option in part["options"].split("+") if option]
         options = {name: value for name, _, value in words}
         if len(options) < len(words):
-            raise ValueError(f"an option is there twice in {token!r:.200}")
+            raise ValueError(f"an option is repeated in {token!r:.200}")
         known = {"lengths", "no_h0", "no_ht", "key_gates", "strided", "l2norm", "raw_gate", "scale"}
         if unknown := set(options) - known:
             raise ValueError(

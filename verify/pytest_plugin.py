@@ -1,4 +1,4 @@
-"""The pytest plugin: check one's own kernels as tests. Nothing here imports torch; kernels run in processes of their own.
+"""The pytest plugin: check your own kernels as tests. Nothing here imports torch; kernels run in processes of their own.
 
     def test_mine(deltaproof):
         deltaproof.check("my_module:my_kernel", rule="gdn")
@@ -37,7 +37,7 @@ def deltaproof(pytestconfig: pytest.Config) -> Checker:
 
 
 class Checker:
-    """What the fixture `deltaproof` is."""
+    """The type of the fixture `deltaproof`."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config

@@ -44,7 +44,7 @@ def read_landscape(path: Path) -> list[Recording]:
             raise ValueError(f"no column {missing[0]!r}")
         for row in rows:
             if "more" in row or any(row[name] is None for name in COLUMNS):
-                raise ValueError(f"line {rows.line_num} has not as many fields as the first")
+                raise ValueError(f"line {rows.line_num} has another number of fields than the first line")
             problem, config = GemmProblem.parse(row["problem"]), GemmConfig.parse(row["config"])
             time = float(row["median_ms"])
             if not time > 0:

@@ -33,7 +33,7 @@ Examples:
 
   autotune --gpu H100 --rule kda --dim 64  one rule, one size
 
-  autotune --gpu H100 --budget 30m         the same command goes on
+  autotune --gpu H100 --budget 30m         repeat it to go on
 
   autotune report --gpu H100               what was rejected, and why
 
@@ -43,19 +43,19 @@ Exit codes: 0 done, and everything in the table passed the gate; 1 something fai
 """
 
 app = typer.Typer(
-    cls=OneLineGroup, help="Which configuration? Make tuned tables whose entries are verified and keep their evidence.",
+    cls=OneLineGroup, help="Which configuration? Make tables of tuned configurations that are verified, and keep the evidence.",
     epilog=EXAMPLES, add_completion=False, rich_markup_mode=None,
 )  # fmt: skip
 
 app.callback(invoke_without_command=True)(tune_all)
-app.command("worker", short_help="Measure here for a run that others began.")(worker)
-app.command("space", short_help="How large the search space is.")(space)
-app.command("report", short_help="What was kept and rejected, and why; and a page.")(report)
-app.command("gpus", short_help="The GPUs that are known, and how to add one.")(gpus)
-app.command("check", short_help="Does a table still hold?")(check)
-app.command("gate", short_help="Run what was ranked as compiled, and reject faults.")(gate)
-app.command("defaults", short_help="Judge what is launched without a table.")(defaults)
-app.command("rekey", short_help="After an edit of a kernel, keep what is the same.")(rekey)
+app.command("worker", short_help="Join a shared run, and measure here.")(worker)
+app.command("space", short_help="Show the size of the search space.")(space)
+app.command("report", short_help="Show what was kept and rejected, and why.")(report)
+app.command("gpus", short_help="List the GPUs that are known; show how to add one.")(gpus)
+app.command("check", short_help="Check whether a table still holds.")(check)
+app.command("gate", short_help="Run ranked configurations as compiled; reject faults.")(gate)
+app.command("defaults", short_help="Judge the safe defaults as compiled.")(defaults)
+app.command("rekey", short_help="Keep the entries that a kernel edit left alone.")(rekey)
 app.command("publish", short_help="Move a table into results/ of a checkout.")(publish)
 app.command("export", short_help="Write a table in the format of another program.")(export)
 app.command("import", short_help="Show a T4 file of any tuner.")(import_results)

@@ -39,7 +39,7 @@ def possible(folder: Path | None) -> Path | None:
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"{folder} can be no folder: {getattr(error, 'strerror', None) or error}") from None
+        raise typer.BadParameter(f"{folder} cannot be a folder: {getattr(error, 'strerror', None) or error}") from None
     return folder
 
 
@@ -75,18 +75,20 @@ TargetOption = Annotated[
     str,
     typer.Option(
         "--target",
-        help="fla: flash-linear-attention's kernels, judged in the interpreter. module:function: kernels with "
-        "@triton.autotune that it launches; it has the signature of an op of the family, or takes no arguments.",
+        help="fla: flash-linear-attention's kernels, judged in the interpreter. module:function: the "
+        "@triton.autotune kernels that this function launches; it has the signature of an op of the family, or takes no "
+        "arguments.",
         callback=whose,
     ),
 ]
 
 
 ExportedOption = Annotated[
-    str, typer.Option("--target", help="module:function: the table that --target made of it.", callback=whose)
+    str,
+    typer.Option("--target", help="module:function: the table that `autotune --target` made of it.", callback=whose),
 ]
 GpuOption = Annotated[
-    str, typer.Option("--gpu", help=f"A name: {', '.join(shipped())}, or what a device calls itself.")
+    str, typer.Option("--gpu", help=f"A name: {', '.join(shipped())}, or the name that a device reports.")
 ]
 OpOption = Annotated[list[str] | None, typer.Option("--op", help=f"{', '.join(OPS)}; may be repeated.")]
 RuleOption = Annotated[
@@ -109,8 +111,8 @@ BudgetOption = Annotated[
     str | None,
     typer.Option(
         "--budget",
-        help="Time for compiling and measuring, e.g. 90s, 30m, 2h. What was begun is finished; counting what there is to "
-        "compile, verifying and writing come on top: minutes, however short the budget.",
+        help="Time for compiling and measuring, e.g. 90s, 30m, 2h. Work in progress is finished. Counting "
+        "the points, verifying and writing come on top: minutes, however short the budget.",
     ),
 ]
 

@@ -86,7 +86,7 @@ def read_published(path: Path) -> list[Published]:
                 raise ValueError(f"no column {missing[0]!r}")
             for row in reader:
                 if any(row[name] is None for name in COLUMNS):
-                    raise ValueError(f"line {reader.line_num} has not as many fields as the first")
+                    raise ValueError(f"line {reader.line_num} has another number of fields than the first line")
                 if row["pass"] == "forward":
                     rows.append(_published(row))
     except (OSError, ValueError, csv.Error) as error:

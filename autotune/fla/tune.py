@@ -248,7 +248,9 @@ def _require(gpu: Gpu, rules: Sequence[str]) -> None:
     if other := [rule for rule in rules if rule not in OPS]:
         raise TableError(f"--target fla: rule {other[0]!r}; accepted: {', '.join(OPS)}")
     if gpu.arch.backend != "cuda":
-        raise TableError(f"--target fla: {gpu.slug} is no NVIDIA GPU, and FLA's offers for others are not known here")
+        raise TableError(
+            f"--target fla: {gpu.slug} is not an NVIDIA GPU; FLA's configurations for others are not known here"
+        )
     if installed.where() is None:
         raise TableError("--target fla: flash-linear-attention is not installed; it comes with deltaproof[peers]")
 

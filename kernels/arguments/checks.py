@@ -1,26 +1,19 @@
 """Input checks of the public ops: a refusal is one line that names the argument, what was found and what is accepted.
 
-Shapes, dtypes and devices are always checked; what was found right once is not looked at again, since a decoding loop makes
-the same call thousands of times. Values (positive g, the content of cu_seqlens) are checked where reading
-them is free: on CPU tensors, and on the CPU copy of cu_seqlens. `check_values` may ask for it everywhere (True), which
-synchronises with the device, or nowhere (False). NaN and inf in the data are no error, they propagate: a NaN in g is
-not positive.
+Types, shapes, dtypes and devices are checked here, once for calls that are alike (`seen`); what tensors hold in `contents`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
-from numbers import Real
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Literal, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
 
 from .axes import dense, sort_of
+from .contents import check_bounds, check_contents
+from .seen import SeenCalls, facts
 
 MAX_HEAD_DIM = 256
 """Largest K and V: what the kernels hold of a row at once."""
@@ -75,49 +68,20 @@ def check(
     """
     seen = facts(q, k, v, g, b, w, initial_state, cu_seqlens, cu_seqlens_cpu, A_log, dt_bias)
     key = None if seen is None else (seen, use_gate_in_kernel, allow_fp64)
-    shape = recall(_RIGHT, key)
+    shape = _RIGHT.get(key)
     if shape is None:
         shape = shape_of(
             q, k, v, g, b, w, initial_state=initial_state, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu,
             use_gate_in_kernel=use_gate_in_kernel, A_log=A_log, dt_bias=dt_bias, check_values=check_values, allow_fp64=allow_fp64,
         )  # fmt: skip
-        remember(_RIGHT, key, shape)
+        _RIGHT.put(key, shape)
     raw = use_gate_in_kernel
     check_contents(scale, None if raw else g, cu_seqlens, cu_seqlens_cpu, shape.T, check_values=check_values)
     return shape
 
 
-_RIGHT: dict[Any, CallShape] = {}
-"""Calls that passed, by all that `shape_of` looks at."""
-_KEPT = 1024
-
-
-def facts(*tensors: Tensor | None) -> tuple[Any, ...] | None:
-    """All of each tensor but its contents and strides, to know a call again; None where something is no tensor."""
-    if torch.compiler.is_compiling():
-        return None
-    try:
-        return tuple([None if x is None else (x.shape, x.dtype, x.device, x.layout) for x in tensors])
-    except (AttributeError, RuntimeError):  # a nested tensor has no shape
-        return None
-
-
-def recall(kept: dict[Any, CallShape], key: Any) -> CallShape | None:
-    """What was kept by a key."""
-    try:
-        return None if key is None else kept.get(key)
-    except TypeError:  # sizes that are symbols
-        return None
-
-
-def remember(kept: dict[Any, CallShape], key: Any, shape: CallShape) -> None:
-    """Keep a shape by a key, unless sizes are symbols; when too many are kept, begin again."""
-    if key is None:
-        return
-    if len(kept) >= _KEPT:
-        kept.clear()
-    with suppress(TypeError):
-        kept[key] = shape
+_RIGHT: SeenCalls[CallShape] = SeenCalls()
+"""By all that `shape_of` looks at."""
 
 
 def shape_of(
@@ -151,7 +115,7 @@ def shape_of(
 
     N = check_boundaries(cu_seqlens, cu_seqlens_cpu, B, q.device)
     if cu_seqlens is not None:
-        _check_bounds_of(cu_seqlens, cu_seqlens_cpu, T, check_values)
+        check_bounds(cu_seqlens, cu_seqlens_cpu, T, check_values)
     if initial_state is not None and initial_state.shape != (N, HV, K, V):
         _refuse("initial_state", initial_state, f"[{N}, {HV}, {K}, {V}]: sequences, value heads, K, V")
     _check_raw_gate(use_gate_in_kernel, g, A_log, dt_bias)
@@ -173,27 +137,6 @@ def shape_of(
 
 def _refuse(name: str, x: Tensor, accepted: str) -> NoReturn:
     raise ValueError(f"{name} has shape {list(x.shape)}; accepted: {accepted}")
-
-
-def may_read(x: Tensor, check_values: bool | None) -> bool:
-    """Whether values may be read: not while a compiler traces the call."""
-    wanted = x.is_cpu if check_values is None else check_values
-    return wanted and not x.is_meta and not torch.compiler.is_compiling()
-
-
-def read(name: str, contents: Callable[[], T], check_values: bool | None) -> T | None:
-    """Contents of an argument; None where there are none to be read (vmap, fake tensors, tracing) and nobody insists on them.
-
-    Raises ValueError where somebody does.
-    """
-    try:
-        return contents()
-    except RuntimeError:
-        if check_values:
-            raise ValueError(
-                f"{name} has no contents that can be read here, under vmap or a tracer; accepted: check_values=False, or None"
-            ) from None
-        return None
 
 
 def _check_tensors(**tensors: Tensor | None) -> None:
@@ -225,13 +168,6 @@ def _check_dtypes(q: Tensor, allow_fp64: bool, **tensors: Tensor | None) -> None
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _check_scale(scale: float) -> None:
-    if isinstance(scale, bool) or not isinstance(scale, Real):
-        raise TypeError(f"scale is a {type(scale).__name__}; accepted: a number or None")
-    if not math.isfinite(scale):
-        raise ValueError(f"scale is {scale}; accepted: a finite number")
 
 
 def _check_data(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int, int, int, int, int]:
@@ -293,44 +229,6 @@ def check_boundaries(
     if cu_seqlens_cpu is not None and cu_seqlens_cpu.shape != cu_seqlens.shape:
         _refuse("cu_seqlens_cpu", cu_seqlens_cpu, f"{list(cu_seqlens.shape)}, the shape of cu_seqlens")
     return cu_seqlens.shape[0] - 1
-
-
-def check_contents(
-    scale: float | None,
-    g: Tensor | None,
-    cu_seqlens: Tensor | None,
-    cu_seqlens_cpu: Tensor | None,
-    T: int,
-    *,
-    check_values: bool | None,
-) -> None:
-    """The part of `check` that looks at values, where they may be read. g: log decays, None if there are none yet."""
-    if scale is not None:
-        _check_scale(scale)
-    if g is not None and may_read(g, check_values) and read("g", lambda: bool((g > 0).any()), check_values):
-        raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
-    if cu_seqlens is not None:
-        _check_bounds_of(cu_seqlens, cu_seqlens_cpu, T, check_values)
-
-
-def _check_bounds_of(cu_seqlens: Tensor, cu_seqlens_cpu: Tensor | None, T: int, check_values: bool | None) -> None:
-    readable = {"cu_seqlens_cpu": cu_seqlens_cpu, "cu_seqlens": cu_seqlens}
-    found = {
-        n: read(n, x.tolist, check_values) for n, x in readable.items() if x is not None and may_read(x, check_values)
-    }
-    contents = {name: bounds for name, bounds in found.items() if bounds is not None}
-    for name, bounds in contents.items():
-        _check_bounds(name, bounds, T)
-    if len(contents) == 2 and contents["cu_seqlens_cpu"] != contents["cu_seqlens"]:
-        raise ValueError("cu_seqlens_cpu differs from cu_seqlens; accepted: a copy of it")
-
-
-def _check_bounds(name: str, bounds: list[int], T: int) -> None:
-    if bounds[0] != 0 or bounds[-1] != T:
-        raise ValueError(f"{name} runs from {bounds[0]} to {bounds[-1]}; accepted: from 0 to T = {T}")
-    for i, (start, end) in enumerate(pairwise(bounds)):
-        if end < start:
-            raise ValueError(f"{name} decreases from {start} to {end} at sequence {i}; accepted: non-decreasing")
 
 
 def _check_raw_gate(use_gate_in_kernel: bool, g: Tensor | None, A_log: Tensor | None, dt_bias: Tensor | None) -> None:

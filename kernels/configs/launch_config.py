@@ -146,7 +146,7 @@ class LaunchConfig:
             for setting in settings:
                 name, _, value = setting.partition("=")
                 if name in values:
-                    raise ValueError(f"{name} is there twice")
+                    raise ValueError(f"{name} is repeated")
                 if name in ("variant", "solver"):
                     values[name] = value
                 elif name == "group":

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_state, dense, sort_of
-from ..arguments.checks import check_boundaries, check_contents
+from ..arguments.checks import check_boundaries
+from ..arguments.contents import check_contents
 from ..arguments.precision import widen
 from .cache import MixerCache, Windows
 from .config import GateActivation, MixerConfig

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
-from ..arguments.checks import check_boundaries, check_contents
+from ..arguments.checks import check_boundaries
+from ..arguments.contents import check_contents
 from ..arguments.precision import exact_dtype
 
 CHUNK_SIZE = 64

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags
-from ..arguments.checks import may_read, read
+from ..arguments.contents import may_read, read
 from ..arguments.precision import exact_dtype
 
 

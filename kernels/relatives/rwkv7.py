@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes
-from ..arguments.checks import check_boundaries, may_read, read
+from ..arguments.checks import check_boundaries
+from ..arguments.contents import may_read, read
 from ..arguments.precision import exact_dtype
 from .substeps import first_of, interleave, last_of, spread
 

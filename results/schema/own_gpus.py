@@ -42,5 +42,5 @@ def _row(slug: str, row: dict[str, Any], architectures: dict[str, dict[str, Any]
 def _tables(document: dict[str, Any], name: str, path: Path) -> dict[str, dict[str, Any]]:
     found = document.get(name, {})
     if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
-        raise TableError(f"{path}: [{name}] holds something else than tables [{name}.NAME]")
+        raise TableError(f"{path}: [{name}] may hold only tables [{name}.NAME]")
     return found

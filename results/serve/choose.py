@@ -178,7 +178,7 @@ def _usable(
     for slug, entry in index.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:
-            skipped.append("out of bounds")
+            skipped.append("too far away")
         elif entry.kernel != _kernel(query, entry.config):
             skipped.append("stale (made for other kernel sources)")
         elif entry.gate == "failed" or entry.config in refused:

@@ -48,8 +48,8 @@ def lookup(
     varlen, state: packed sequences; with an initial state.
     l2norm, gate_in_kernel: q and k are normalised, the decay gate is activated, in the op (options "l2norm" and "gate" of a key).
     min_tier: A, B or C; C was only compiled for this GPU, and never timed on one.
-    min_gate: the check that an entry of tier C must have passed (no gate of a model): "compiled", its programs ran without a
-    fault on a CPU, as the caller's Triton makes them (the entry's own where triton is None); "device"; or "interpreter", which
+    min_gate: the check that an entry of tier C must have passed (not a gate of a model): "compiled", its programs ran without a
+    fault on a CPU, as the caller's Triton compiles them (the entry's own where triton is None); "device"; or "interpreter", which
     knows nothing of the compiler.
     triton, driver: versions in use; entries timed under others count as tier B.
     kernel_digest: of the kernels that will be launched, if these are not the ones of this package.
@@ -57,7 +57,7 @@ def lookup(
 
     Environment and files are read when they are first needed; `forget` makes them be read again.
 
-    Raises ValueError for an argument that makes no sense, the known names being listed; TableError (a ValueError) for a
+    Raises ValueError for an argument that makes no sense, and lists the known names; TableError (a ValueError) for a
     table, or a file of GPUs, that is damaged.
     """
     # What is seldom given makes the key longer, and with it a hit slower.

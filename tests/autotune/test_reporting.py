@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written_is_found_first(more: list[str], tmp_pat
     (tmp_path / "file").write_text("")
     result = invoke(app, ["--gpu", "H100", "--mode", "compile", "--out", str(tmp_path / "file" / "x"), *more])
     assert result.exit_code == 2
-    assert re.fullmatch(r".*--out.* can be no folder: .*\n", result.stderr)
+    assert re.fullmatch(r".*--out.* cannot be a folder: .*\n", result.stderr)
 
 
 def test_a_worker_without_work_leaves_no_database(tmp_path: Path):

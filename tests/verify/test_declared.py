@@ -73,7 +73,7 @@ def test_words_that_say_nothing_are_refused(words: str, told: str):
 
 
 def test_only_of_functions_is_anything_declared():
-    with pytest.raises(ValueError, match="is no function"):
+    with pytest.raises(ValueError, match="is not a function"):
         targets.load(f"{TOYS}:KERNELS[forward_only]")
 
 

@@ -117,7 +117,7 @@ def test_a_disk_without_room_for_what_is_printed_is_one_line():
     with open("/dev/full", "w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     assert done.returncode == 1
-    assert done.stderr == "verify: No space left on device: what was to be printed is lost\n"
+    assert done.stderr == "verify: No space left on device: the output is lost\n"
 
 
 def test_help_and_no_arguments_are_still_answered_in_full():

@@ -11,7 +11,7 @@ FORMS = (
     FLA,
     "module:KERNELS",
     "module:function",
-    "module:function[what is declared]",
+    "module:function[declarations]",
     "a name of pyproject.toml",
     f"a name registered as an entry point of {GROUP!r}",
 )

@@ -23,5 +23,5 @@ def check_problem(problem: Problem) -> None:
         raise ValueError(f"unknown regime {problem.regime!r} in {problem.token!r}; known: {', '.join(REGIMES)}")
     if updates(problem) > MOST:
         raise ValueError(
-            f"{problem.token!r} is too large: B x T x HV x K x V is {updates(problem)}, and {MOST} at most is accepted"
+            f"{problem.token!r} is too large: B x T x HV x K x V is {updates(problem)}, at most {MOST} is accepted"
         )

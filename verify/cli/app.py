@@ -34,7 +34,7 @@ Examples:
 
   verify all --html report.html --junit report.xml
 
-  verify replay report.json        its counterexamples, or a token's
+  verify replay report.json        counterexamples of a report, or one token
 
   verify explain gdn2:bf16:b1:t64:h1x1:k32:v32:collinear:s0
 
@@ -53,12 +53,12 @@ def every(version: VersionOption = False) -> None:
 
 
 app.command("all", short_help="Judge every kernel by every property.", epilog=EXAMPLES)(judge_all)
-app.command("list", short_help="What there is to judge, and to judge it by.")(list_everything)
+app.command("list", short_help="List kernels, rules, properties and input regimes.")(list_everything)
 app.command("replay", short_help="Run one case again, or a report's counterexamples.")(replay)
 app.command("report", short_help="Show a JSON report again, in any format.")(report)
 app.command("calibrate", short_help="Set or check the threshold of error budgets.")(calibrate)
-app.command("mutants", short_help="Plant faults, and see what finds them.")(mutants)
-app.command("explain", short_help="Where a problem's error budget comes from.")(explain)
+app.command("mutants", short_help="Plant faults, and count how many are caught.")(mutants)
+app.command("explain", short_help="Show where a problem's error budget comes from.")(explain)
 app.command("bytes", short_help="Count what kernels read and write.", epilog=BYTES_EXAMPLES)(count_bytes)
 app.command("claims", short_help="Run the papers' claims as experiments.")(claims)
 app.command("compile", short_help="Compile for GPUs that are not here.", epilog=COMPILE_EXAMPLES)(compile_all)

@@ -51,13 +51,13 @@ MERGE = ProfileName("merge")
 CORES = os.cpu_count() or 1
 TargetOption = Annotated[str, typer.Option("--target", help=f"Whose kernels: {', '.join(FORMS[:-1])} or {FORMS[-1]}.")]
 KernelOption = Annotated[
-    list[str] | None, typer.Option("--kernel", help="Only kernels that this pattern matches; may be repeated.")
+    list[str] | None, typer.Option("--kernel", help="Only kernels that match this pattern; may be repeated.")
 ]
 MOST_JOBS = max(16, 4 * CORES)
 """More processes than this only take memory from each other."""
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; all cores by default.", callback=_few)]
 LARGEST_SEED = 2**31 - 1
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of what is drawn.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed for everything that is drawn.")]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", help="Write the report to this file, as JSON.", dir_okay=False, callback=proven)
 ]
@@ -76,7 +76,7 @@ JunitOption = Annotated[
 DeviceOption = Annotated[
     Device,
     typer.Option(
-        help="auto: a GPU if there is one, else the interpreter. sm_90 and others: as compiled for it, run on the CPU.",
+        help="auto: a GPU if there is one, else the interpreter. sm_80 to sm_90: as compiled for it, run on the CPU.",
         case_sensitive=False,
     ),
 ]

@@ -73,7 +73,7 @@ class OneLineGroup(TyperGroup):
             if error.errno not in _NO_ROOM:
                 raise
             with suppress(OSError):
-                print(f"{prog_name or self.name}: {error.strerror}: what was to be printed is lost", file=sys.stderr)
+                print(f"{prog_name or self.name}: {error.strerror}: the output is lost", file=sys.stderr)
             _exit(FAILED)
         # A command that raises Exit gives its code here, one that returns gives None.
         _exit(code if isinstance(code, int) else 0)

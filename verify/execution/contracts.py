@@ -28,26 +28,23 @@ def contract_of(kernel: Any, case: Case) -> PrecisionContract:
     contract = TOKEN_CONTRACTS[dtype] if kernel.op == "recurrent" else CONTRACTS[dtype]
     if kernel.op != "recurrent" and case.config is not None:
         contract = replace(contract, chunk=case.config.chunk_size)
-    exponent = getattr(kernel, "exponent", None)
-    if exponent is not None:
-        contract = replace(contract, exponent=exponent)
-    operand = getattr(kernel, "fp32_operand", None)
-    if operand is not None and dtype == "fp32":
-        contract = replace(contract, operand=operand)
-    return replace(contract, sums_decay_gradient=True) if getattr(kernel, "sums_decay_gradient", False) else contract
+    if kernel.exponent is not None:
+        contract = replace(contract, exponent=kernel.exponent)
+    if kernel.fp32_operand is not None and dtype == "fp32":
+        contract = replace(contract, operand=kernel.fp32_operand)
+    return replace(contract, sums_decay_gradient=True) if kernel.sums_decay_gradient else contract
 
 
 def promises_ieee_products(kernel: Any, case: Case) -> bool:
     """Whether fp32 operands of products must not be rounded: a kernel promises it that does not declare otherwise, where the
     solver is not told otherwise."""
-    declared = getattr(kernel, "fp32_operand", None) is not None
-    return not declared and (case.config is None or case.config.solver == "ieee")
+    return kernel.fp32_operand is None and (case.config is None or case.config.solver == "ieee")
 
 
 def is_ours(kernel: Any) -> bool:
     """Whether a kernel promises what only our op does beyond the rule: fp64 without Triton, and that bad calls are refused
     in one line that names the argument. Somebody else's function promises neither, unless it takes `check_values`."""
-    return not hasattr(kernel, "convention") or bool(kernel.trusting)
+    return not kernel.foreign or bool(kernel.trusting)
 
 
 @lru_cache(maxsize=16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -126,11 +126,5 @@ def count(target: str, kernel: Any, case: Case, device: str) -> CallCounts:
         config=case.config_token,
         problem=problem,
         rows=problem.T * problem.B * problem.HV,
-        launches=tuple(LaunchCounts.of(verdict) for verdict in _own(kernel, verdicts) if verdict.traffic),
+        launches=tuple(LaunchCounts.of(verdict) for verdict in verdicts[: kernel.launches] if verdict.traffic),
     )
-
-
-def _own(kernel: Any, verdicts: Sequence[Verdict]) -> Sequence[Verdict]:
-    from .traffic import ADAPTED
-
-    return verdicts[:1] if kernel.variant in ADAPTED else verdicts

@@ -257,8 +257,7 @@ class Harness:
     def _forbidden(self, faults: Sequence[Any]) -> list[Any]:
         """Faults that count. A kernel may declare that it discards what nothing has written: that is NaN here, and shows
         in the results of one that does not."""
-        discards = getattr(self.kernel, "discards_unwritten", False)
-        return [fault for fault in faults if not (discards and fault.fault == "never written")]
+        return [fault for fault in faults if not (self.kernel.discards_unwritten and fault.fault == "never written")]
 
 
 def field_inputs(problem: Problem, *, salt: int = 0) -> Inputs:

@@ -15,11 +15,6 @@ from ..cases.case import Case
 from ..verdicts.outcome import KernelRaised
 from . import execute
 
-ADAPTED = ("pool", "pool_v_first")
-"""Variants that are judged through an adapter, which copies states to where decoding finds them, and calls once more on slots
-that are nobody's; neither counts.
-"""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTraffic:
@@ -103,8 +98,8 @@ def measure(target: str, kernel: Any, case: Case, *, backward: bool = False) -> 
         raise KernelRaised(f"{len(watched.faults)} accesses out of bounds; the first: {watched.faults[0]}", "memory")
     rows = problem.T * problem.B * problem.HV
     launches = counting.launches
-    if kernel.variant in ADAPTED:
-        launches = [launch for launch in launches if not launch.kernel.startswith(TORCH)][:1]
+    if kernel.launches is not None:
+        launches = [launch for launch in launches if not launch.kernel.startswith(TORCH)][: kernel.launches]
     stages: dict[str, list[Any]] = {}
     for launch in launches:
         stages.setdefault(launch.kernel, []).append(launch)

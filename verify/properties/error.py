@@ -77,7 +77,7 @@ def check(case: Case, harness: Harness) -> Outcome:
 def _would_hold(case: Case, harness: Harness, outputs: Mapping[str, np.ndarray]) -> str:
     """The declaration that somebody else's kernel lacks and under which it would hold, if there is one."""
     kernel = harness.kernel
-    if getattr(kernel, "sums_decay_gradient", True) or "dg" not in outputs:
+    if not kernel.foreign or kernel.sums_decay_gradient or "dg" not in outputs:
         return ""
     contract = replace(contract_of(kernel, case), sums_decay_gradient=True)
     worst = worst_row(outputs, budget_of(case.problem, contract))

@@ -141,7 +141,7 @@ def judge_one(
 def _advised(verdict: Verdict, prop: Property, harness: Harness, record: CellRecord) -> Verdict:
     """A failure of somebody else's kernel, with the declaration that would change it."""
     found = verdict.counterexample
-    if found is None or record.smallest is None or not (prop.needs_kernel and hasattr(harness.kernel, "convention")):
+    if found is None or record.smallest is None or not (prop.needs_kernel and harness.kernel.foreign):
         return verdict
     case, outcome = record.smallest
     advice = would_change(outcome.message, outcome.cause)

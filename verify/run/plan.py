@@ -125,7 +125,7 @@ def inapplicable(selection: Selection, kernels: Mapping[str, Any], *, every_rule
             told = {rule: why for rule, why in reasons.items() if why is not None}
             if not every_rule:
                 # The rules that a kernel does compute say more than those that it does not.
-                own = [rule for rule in told if rule in getattr(kernels[name], "rules", ())]
+                own = [rule for rule in told if rule in kernels[name].rules]
                 told = {rule: told[rule] for rule in own or list(told)[:1]}
             found += [
                 Verdict(kernel=name, rule=rule, target=selection.target, property=prop.name, arithmetic=prop.arithmetic,

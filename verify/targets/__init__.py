@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -107,7 +107,7 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
 def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
     """A target from what its name leads to; words: what is declared of a function. Raises ValueError for what is none."""
     if words and (isinstance(found, Target | Mapping) or not callable(found)):
-        raise ValueError(f"target {name!r} is no function, of which alone something can be declared")
+        raise ValueError(f"target {name!r} is not a function; only functions take declarations in brackets")
     if isinstance(found, Target):
         _check(name, found.kernels)
         return found
@@ -127,14 +127,12 @@ def _check(name: str, kernels: Any) -> None:
     """Raises ValueError for what is no mapping of names to kernels."""
     from ...kernels.registry import Kernel
 
-    wanted = [one.name for one in fields(Kernel)]
     if not isinstance(kernels, Mapping) or not kernels:
         raise ValueError(f"target {name!r} holds no kernel; accepted: a mapping of names to kernels")
     for key, kernel in kernels.items():
         if not isinstance(key, str):
             raise ValueError(f"target {name!r} names a kernel {key!r}; accepted: text")
-        if missing := [word for word in wanted if not hasattr(kernel, word)]:
+        if not isinstance(kernel, Kernel):
             raise ValueError(
-                f"target {name!r}: {key!r} is a {type(kernel).__name__} without {', '.join(missing)}; accepted: a Kernel, "
-                "or what `adapt` makes of a function"
+                f"target {name!r}: {key!r} is a {type(kernel).__name__}; accepted: a Kernel, or what `adapt` makes of a function"
             )

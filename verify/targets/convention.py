@@ -36,7 +36,7 @@ class Convention:
     """What a function takes and how.
 
     rules: it computes these. names: our argument -> theirs, where they differ.
-    options: what can be asked of it; of a problem that asks for anything else it is declared that it cannot.
+    options: the options that it can compute; problems with any other option are declined.
     infinite_decay: g may be -inf. grouped_heads: value heads may outnumber key heads.
     key_gates: g and b may then have the number of key heads.
     dtypes: of q, k and v. max_channels: the largest K and V. limits: any other reason why a problem is not taken, or None.
@@ -149,23 +149,13 @@ class Convention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapted(Kernel):
-    """A function of somebody else's as a kernel.
-
-    convention: how it is called. discards_unwritten: it loads elements that nothing has written and then discards them;
-    since they hold NaN while it is judged, its results show whether it does. sums_decay_gradient: dg is a difference of
-    sums, and is allowed what that loses (`specs.rounding.decay_gradient`). fp32_operand: what its products make of fp32 operands,
-    where they are not exact. exponent: what its sums of log-decays lose, where that is more than the sums themselves cost.
-    """
+    """A function of somebody else's as a kernel. convention: how it is called."""
 
     convention: Convention
-    discards_unwritten: bool = False
-    sums_decay_gradient: bool = False
-    fp32_operand: Rounding | None = None
-    exponent: Rounding | None = None
+    foreign: bool = True
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The rules that it computes."""
         return self.convention.rules
 
 
@@ -185,7 +175,7 @@ def adapt(
     """A kernel that calls `function` by `convention`.
 
     recurrent: it goes token by token, and is held to that, stricter, contract. differentiable: it has a backward pass.
-    needs_triton: it runs Triton kernels. The others are those of `Adapted`.
+    needs_triton: it runs Triton kernels. The others are those of `Kernel`.
     """
     name = name or str(getattr(function, "__name__", type(function).__name__))
     taken = inspect.signature(function).parameters

@@ -85,9 +85,7 @@ def split(name: str) -> tuple[str, Words]:
     """A target's name without what is declared, and that. Raises ValueError for a word that is none."""
     match = _FORM.fullmatch(name)
     if match is None:
-        raise ValueError(
-            f"unknown target {name!r}; what is declared stands in brackets at its end, as in a:b[recurrent]"
-        )
+        raise ValueError(f"unknown target {name!r}; put declarations in brackets at its end, as in a:b[recurrent]")
     parts = [part.strip() for part in (match["words"] or "").split(",") if part.strip()]
     words = tuple((word.strip(), value.strip()) for word, _, value in (part.partition("=") for part in parts))
     for place, (word, value) in enumerate(words):
@@ -107,7 +105,7 @@ def declaring(kernel: Adapted, function: Callable[..., Any], words: Words) -> Ad
     }
     if "chunk_sizes" in said:
         if "chunk_size" not in convention.options:
-            raise ValueError(f"target {kernel.name!r} has no argument chunk_size, which chunk_sizes would be passed by")
+            raise ValueError(f"target {kernel.name!r} has no argument chunk_size, so chunk_sizes cannot be declared")
         changes["chunk_sizes"] = lambda problem: said["chunk_sizes"]
     if "min_channels" in said:
         changes["limits"] = partial(_below, said["min_channels"])

@@ -30,7 +30,7 @@ def bench_model(
         typer.Option("--plot", help="SVG of predicted over published.", dir_okay=False, callback=proven),
     ] = None,
 ) -> None:
-    """Compile what was recorded, predict its times, and say how good the model's choice would have been."""
+    """Compile recorded programs, predict their times, and show how good the model's choice would have been."""
     from ....results.schema.strict import TableError
     from ...bench.cost_model import bench_model, print_bench_model
     from ...bench.plots import plot_published
@@ -41,7 +41,7 @@ def bench_model(
         if landscape is None and published is None:
             raise TableError("bench-model: nothing to judge by; name --landscape FILE or --published FILE")
         if plot is not None and published is None:
-            raise TableError("bench-model: --plot shows what --published holds, which is not named")
+            raise TableError("bench-model: --plot needs --published FILE")
         cache = Cache(folder=default_folder(), warn=hooks.warn)
         found = {}
         if landscape is not None:

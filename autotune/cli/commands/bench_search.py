@@ -20,9 +20,11 @@ def bench_search(
     first: Annotated[int, typer.Option("--first-seed", min=0, max=1_000_000, help="Seed of the first run.")] = 1000,
     budget: Annotated[int, typer.Option(min=25, max=100_000, help="Evaluations of a run.")] = 200,
     problems: Annotated[
-        int, typer.Option(min=1, max=100_000, help="How many problems to draw of a file that has more.")
+        int, typer.Option(min=1, max=100_000, help="How many problems to draw from a file that has more.")
     ] = 20,
-    method: Annotated[list[str] | None, typer.Option("--method", help="All that can run here by default.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", help="Only these searches; by default all that can run here.")
+    ] = None,
     jobs: JobsOption = CORES,
     json_path: JsonOption = None,
     plot: Annotated[

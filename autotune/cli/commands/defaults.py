@@ -37,17 +37,17 @@ def defaults(
         Path | None,
         typer.Option(
             "--out",
-            help="Folder of triton-VERSION.json and README.md, which are added to.",
+            help="Folder whose triton-VERSION.json and README.md are updated.",
             file_okay=False,
             callback=possible,
         ),
     ] = None,
     jobs: JobsOption = CORES,
 ) -> None:
-    """Judge what is launched where nothing better is known: every rule, element type and head dimension.
+    """Judge the safe default, which is launched where nothing better is known: every rule, element type and head dimension.
 
-    Every program is compiled and its machine code searched for what the assembler did wrong; those for bf16, K = 128, sm_80 and
-    sm_90 are run. With another Triton on PYTHONPATH, its programs are judged.
+    Every program is compiled, and its machine code is searched for faults of the assembler. Programs for bf16, K = 128, sm_80 and
+    sm_90 are run. With another Triton on PYTHONPATH, that Triton's programs are judged.
     """
     from ....verify.compile.run import CompiledStore
     from ....verify.ptx.architectures import ARCHITECTURES, architecture

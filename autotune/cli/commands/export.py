@@ -46,7 +46,7 @@ def export(
         Path | None,
         typer.Option(
             "--from",
-            help="Folder of the table, as --out of the run that made it; by default yours, then what ships.",
+            help="Folder of the table (--out of the run that made it); by default your data folder, then the tables that ship.",
             exists=True,
             file_okay=False,
         ),

@@ -16,7 +16,7 @@ def gate(
     """Compile the configurations that a GPU's records rank, run them on the CPU, reject faults, and write the table again.
 
     Programs for sm_80 to sm_90 are run; those for other architectures are only searched for known hazards. With another Triton
-    on PYTHONPATH, its programs are judged, and its verdicts are added to those of the others.
+    on PYTHONPATH, that Triton's programs are judged, and the verdicts are added to those of other versions.
     """
     from collections import Counter
 

@@ -24,7 +24,7 @@ clock_mhz = 2490"""
 
 
 def gpus() -> None:
-    """List the GPUs that are known, say where each comes from, check your own file of them, and show what one looks like."""
+    """List the GPUs that are known and where each comes from, check your own file of GPUs, and show what an entry looks like."""
     from ....results.files.user_folder import gpus_file, user_folder
     from ....results.schema.gpus import identify, known_gpus
     from ...reports.grid import grid
@@ -47,7 +47,7 @@ def gpus() -> None:
     device = device_here()
     if device is not None:
         known = identify(device.arch, device.sm_count, device.memory_gib)
-        what = f"it is {find_gpu(known.slug).slug}" if known else "not known; what it says of itself:"
+        what = f"it is {find_gpu(known.slug).slug}" if known else "not known; it reports:"
         stdout.print(f"\nhere: {device.name}, {what}", soft_wrap=True, markup=False)
         if known is None:
             from ...timing.describe import describe

@@ -23,7 +23,7 @@ def publish(
 
     target = gpu_of(gpu)
     if (root := checkout()) is None:
-        usage("publish writes into results/ of a checkout of deltaproof, and this is an installed package")
+        usage("publish writes into results/ of a checkout of deltaproof, but this is an installed package")
     with errors():
         if kernels is Target.fla:
             from ...fla.tune import publish as publish_fla

@@ -63,7 +63,10 @@ def tune_all(
     target = gpu_of(gpu)
     if kernels not in list(Target):
         if mode is Mode.measure or op or storage or trials:
-            usage(f"--target {kernels}: its kernels are compiled and judged, not measured, by this machine alone")
+            usage(
+                f"--target {kernels} takes no --op, --storage, --trials or --mode measure: its kernels are compiled and judged "
+                "here, not measured"
+            )
         _tune_target(kernels, target, rule, dtype, dim, jobs, out, budget, json_path)
     ops, rules, dtypes, dims = selection(op, rule, dtype, dim)
     seconds = None if budget is None else seconds_of(budget)
@@ -71,7 +74,10 @@ def tune_all(
 
     if kernels == Target.fla:
         if mode is Mode.measure or op or storage:
-            usage("--target fla: its kernels are compiled, not measured, forward and backward, by this machine alone")
+            usage(
+                "--target fla takes no --op, --storage or --mode measure: its kernels are compiled here, forward and backward, "
+                "not measured"
+            )
         _tune_fla(target, rules, dtypes, dims, jobs, writable(out or default_out()), seconds, json_path)
     device = None if mode is Mode.compile else device_of(target)
     if mode is Mode.measure and device is None:
@@ -155,5 +161,5 @@ def _hand_on(context: typer.Context) -> None:
         if source is None or source.name != "COMMANDLINE":
             continue
         if parameter.name != "gpu" or "gpu" not in takes:
-            usage(f"{parameter.opts[0]} before {name} is for tuning; options of {name} come after it")
+            usage(f"{parameter.opts[0]} before {name} is an option of tuning; put options of {name} after it")
     context.default_map = {name: {"gpu": context.params["gpu"]}} if context.params["gpu"] else None

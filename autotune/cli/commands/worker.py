@@ -11,12 +11,12 @@ from ..options import BudgetOption, OutOption, device_of, errors, progress, seco
 
 
 def worker(
-    storage: Annotated[str, typer.Option("--storage", help="The URL that `autotune --gpu X --storage URL` was given.")],
+    storage: Annotated[str, typer.Option("--storage", help="The URL given to `autotune --gpu X --storage URL`.")],
     budget: BudgetOption = None,
     jobs: JobsOption = CORES,
     out: OutOption = None,
 ) -> None:
-    """Join a shared tuning run and measure on this machine's GPU. One worker for each GPU."""
+    """Join a shared tuning run and measure on this machine's GPU. Start one worker for each GPU."""
     seconds = None if budget is None else seconds_of(budget)
     from ...join import join
     from ...reports.summary import print_summary

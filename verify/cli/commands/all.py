@@ -49,7 +49,9 @@ def judge_all(
     target: TargetOption = OWN,
     rule: Annotated[list[str] | None, typer.Option("--rule", help="Only these rules; may be repeated.")] = None,
     kernel: KernelOption = None,
-    prop: Annotated[list[str] | None, typer.Option("--property", help="Only these; may be repeated.")] = None,
+    prop: Annotated[
+        list[str] | None, typer.Option("--property", help="Only these properties; may be repeated.")
+    ] = None,
     jobs: JobsOption = CORES,
     seed: SeedOption = 0,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore stored verdicts and judge everything again.")] = False,

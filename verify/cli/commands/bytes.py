@@ -64,16 +64,18 @@ def count_bytes(
     dtype: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
     config: Annotated[
         str | None,
-        typer.Option(help="A launch configuration, such as c64. By default the one that is served for --device."),
+        typer.Option(help="A launch configuration, such as c64; by default the one that is served for --device."),
     ] = None,
-    options: Annotated[str, typer.Option(help="Also in the kernel: l2norm, gate, or both as l2norm,gate.")] = "",
-    stages: Annotated[bool, typer.Option("--stages", help="A line for every launch.")] = False,
+    options: Annotated[
+        str, typer.Option(help="Work that the kernel does, too: l2norm, gate, or both as l2norm,gate.")
+    ] = "",
+    stages: Annotated[bool, typer.Option("--stages", help="Print a line for every launch.")] = False,
     device: DeviceOption = Device.interpreter,
     json_path: JsonOption = None,
 ) -> None:
-    """Count the bytes that a call reads and writes: distinct bytes per launch, and all that its programs ask for.
+    """Count the bytes that a call reads and writes: distinct bytes per launch, and all bytes that its programs request.
 
-    With --device sm_90, what the compiled programs do: sectors of global memory and their use, wavefronts of shared memory
+    With --device sm_90, count what the compiled programs do: sectors of global memory and their use, wavefronts of shared memory
     against the ideal, products, and trips of loops.
     """
     if device is Device.cuda:
@@ -88,7 +90,7 @@ def count_bytes(
         usage(f"--options is {options!r}; accepted: l2norm, gate, or both separated by a comma")
     if backward and (decode or device not in (Device.auto, Device.interpreter)):
         usage(
-            "--backward: counted in the interpreter, of the chunkwise kernels; accepted: neither --decode nor another --device"
+            "--backward is counted in the interpreter, for the chunkwise kernels; it takes neither --decode nor another --device"
         )
     place = prepare(Device.interpreter if device is Device.auto else device)
     compiled = place != "interpreter"
@@ -147,7 +149,8 @@ def count_bytes(
                         raise typer.Exit(FAILED if isinstance(error, KernelRaised) else NOT_JUDGED) from None
     if not found and not counted:
         usage(
-            f"nothing to count: no kernel of --kernel {', '.join(patterns)} runs on Triton, does that op and takes these problems"
+            f"nothing to count: no kernel of --kernel {', '.join(patterns)} runs on Triton, computes "
+            "this op and takes these problems"
         )
     if compiled:
         from ...report import counts

@@ -42,7 +42,7 @@ def calibrate(
     check: Annotated[bool, typer.Option("--check", help="Keep tau: count false alarms on other problems.")] = False,
     target: TargetOption = OWN,
     kernel: KernelOption = None,
-    profile: Annotated[ProfileName, typer.Option(help="Whose problems to draw.")] = MERGE,
+    profile: Annotated[ProfileName, typer.Option(help="The profile that problems are drawn from.")] = MERGE,
     jobs: JobsOption = CORES,
     seed: SeedOption = 0,
     out: Annotated[
@@ -50,7 +50,7 @@ def calibrate(
         typer.Option(help="Write here, not to results/calibration.json.", dir_okay=False, callback=proven),
     ] = None,
 ) -> None:
-    """Measure how far kernels known to be right are off, and set or check tau by that, the threshold of all error budgets."""
+    """Measure the errors of kernels known to be right; set or check tau, the threshold of all error budgets, by them."""
     place = prepare(Device.interpreter)
 
     from ....results.files import calibration
@@ -91,7 +91,9 @@ def calibrate(
     record = summarise(measured, environment(place), seed)
     if not math.isfinite(record["max"]):
         stderr.print(
-            f"verify: not known to be right, so no measure for others: {record['worst']}", soft_wrap=True, markup=False
+            f"verify: an error of these kernels is not finite, so tau cannot be set by them: {record['worst']}",
+            soft_wrap=True,
+            markup=False,
         )
         raise typer.Exit(1)
     calibration.write(record, path)

@@ -14,14 +14,15 @@ from ..options import INTERRUPTED, Device, HtmlOption, JsonOption, chosen, prepa
 
 
 def claims(
-    name: Annotated[list[str] | None, typer.Option("--claim", help="Only these, by name; may be repeated.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--claim", help="Only these claims, by name; may be repeated.")
+    ] = None,
     json_path: JsonOption = None,
     html: HtmlOption = None,
 ) -> None:
-    """Run each claim of the papers as an experiment: claim, where it is made, what was measured, verdict.
+    """Run each claim of the papers as an experiment; print the claim, its source, what was measured, and the verdict.
 
-    Fails (exit code 1) if a verdict differs from the one recorded with the claim, among them the negative controls,
-    which must not hold.
+    Ends with exit code 1 if a verdict differs from the one recorded with the claim. Negative controls must not hold.
     """
     started = time.monotonic()
     place = prepare(Device.interpreter)

@@ -39,7 +39,7 @@ FEW = "A100,H100,B200,MI300X"
 EXAMPLES = """
 Examples:
 
-  verify compile                         what would run, on four GPUs
+  verify compile                         the launchable kernels, for four GPUs
 
   verify compile --gpu H100,rtx-4090 --rule kda
 
@@ -66,10 +66,11 @@ def compile_all(
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore stored results and compile everything again.")] = False,
     json_path: JsonOption = None,
 ) -> None:
-    """Cross-compile every launchable kernel for GPUs that need not be present; check that it fits, and its machine code.
+    """Cross-compile every launchable kernel for GPUs that need not be present; check its size and its machine code.
 
-    By default: the safe configuration and those that tables serve, of every rule in bf16 with head dimension 128 and of the
-    most general rule in fp16 with 64 and in fp32 with 256. Where dtypes or dimensions are named: all combinations.
+    By default it compiles the safe configuration and those that tables serve: of every rule in bf16 with head dimension 128,
+    and of the most general rule in fp16 with 64 and in fp32 with 256. If you name dtypes or dimensions, it compiles all
+    combinations.
     """
     from ....kernels.configs.launch_config import LaunchConfig
     from ....results.schema.strict import TableError

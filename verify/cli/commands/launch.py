@@ -185,7 +185,7 @@ def _found(what: str) -> Callable[[], object]:
     if required := _required(found):
         usage(
             f"{what} takes {', '.join(required)}; accepted: a function without arguments, which makes the tensors and launches "
-            f"the kernels. `verify all --device sm_90 --target {what}` calls an op of the family by itself"
+            f"the kernels. `verify all --device sm_90 --target {what}` calls an op of the family for you"
         )
     return found
 

@@ -38,10 +38,12 @@ GOALS = {"quick": 0.90, "merge": 0.99, "nightly": 0.99}
 
 
 def mutants(
-    profile: Annotated[ProfileName, typer.Option(help="Whose problems and properties must find the faults.")] = QUICK,
+    profile: Annotated[ProfileName, typer.Option(help="The profile that must find the faults.")] = QUICK,
     count: Annotated[int, typer.Option(min=1, max=100_000, help="How many faults to draw.")] = 200,
     seed: SeedOption = 0,
-    operator: Annotated[list[str] | None, typer.Option("--operator", help="Only these kinds; may be repeated.")] = None,
+    operator: Annotated[
+        list[str] | None, typer.Option("--operator", help="Only these kinds of faults; may be repeated.")
+    ] = None,
     stage: Annotated[list[str] | None, typer.Option("--stage", help="Only in these stages; may be repeated.")] = None,
     target: TargetOption = OWN,
     jobs: JobsOption = CORES,
@@ -55,7 +57,7 @@ def mutants(
         typer.Option(
             min=0,
             max=100_000,
-            help="Minutes of processor time to compare what survives, bit for bit, in the nightly profile.",
+            help="Minutes of processor time for comparing survivors bit for bit in the nightly profile.",
         ),
     ] = 0,
     list_only: Annotated[bool, typer.Option("--list", help="Only list the faults drawn.")] = False,
@@ -64,7 +66,7 @@ def mutants(
         Path | None,
         typer.Option(
             "--localise",
-            help="Also localise each killed fault; write the localisation accuracy to this file.",
+            help="Also localise each killed fault, and write the accuracy to this file.",
             dir_okay=False,
             callback=proven,
         ),

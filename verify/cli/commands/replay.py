@@ -54,7 +54,7 @@ def replay(
                 (v.target, v.counterexample.replay) for v in read_document(Path(token)).verdicts if v.counterexample
             ]
             if not found:
-                usage(f"{token} holds no counterexample: nothing to replay")
+                usage(f"{token} holds no counterexample, so there is nothing to replay")
         else:
             found = [(target, token)]
         replays = [(name, Replay.parse(text)) for name, text in found]

@@ -23,7 +23,7 @@ class Format(StrEnum):
 
 
 def report(
-    file: Annotated[Path, typer.Argument(help="What `verify all --json` wrote.", metavar="FILE.json")],
+    file: Annotated[Path, typer.Argument(help="A report that `verify all --json` wrote.", metavar="FILE.json")],
     form: Annotated[Format, typer.Option("--format", help="text, or md: Markdown for an issue.")] = Format.text,
     html: HtmlOption = None,
     junit: JunitOption = None,
