@@ -193,3 +193,24 @@ def test_only_tensors_of_the_launch_may_be_touched():
         assert not s.faults
         strided_copy_kernel[(1,)](x[0], o, 8, 1, 16, 8, 8)
     assert s.faults[0].count == 8 and s.faults[0].distance == 32
+
+
+@triton.jit
+def starts_kernel(starts):
+    tl.store(starts + tl.program_id(0), tl.program_id(0) * 8)
+
+
+@triton.jit
+def gather_kernel(x, starts, o):
+    i, r = tl.program_id(0), tl.arange(0, 8)
+    start = tl.load(starts + tl.num_programs(0) - 1 - i)
+    tl.store(o + i * 8 + r, tl.load(x + start + r))
+
+
+def test_of_kernels_that_say_where_every_program_runs():
+    """The last program reads where the first one of the launch before said."""
+    x, o, starts = torch.rand(32), torch.empty(32), torch.full((4,), 10**9)
+    with session(memory=True, last_program=True) as s:
+        starts_kernel[(4,)](starts)
+        gather_kernel[(4,)](x, starts, o)
+    assert not s.faults and torch.equal(o[24:], x[:8])

@@ -53,6 +53,11 @@ class Launch:
         return [leaf for value in self.arguments.values() for leaf in _leaves(value)]
 
     @property
+    def says_where(self) -> bool:
+        """Whether all tensors hold integers, as of a kernel that tells later ones which part of the others is whose."""
+        return bool(self.tensors) and not any(x.is_floating_point() for x in self.tensors)
+
+    @property
     def last_programs(self) -> list[Program]:
         """The last program; none if the grid is empty."""
         x, y, z = self.grid

@@ -102,7 +102,8 @@ def session(
     last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than what
         there is of memory; with `memory`, addresses are checked, and what they hold is not.
     cut_loops: with `last_program`, run the first two and the last two trips of each loop only.
-    whole: of the kernels of these names, run all programs and all trips whatever else is said.
+    whole: of the kernels of these names, run all programs and all trips whatever else is said; so of kernels whose tensors all
+        hold integers, since others take addresses from them.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.
 
@@ -123,7 +124,7 @@ def session(
         if checker is not None:
             checker.begin(launch.name, launch.tensors, launch.warps)
         with observed(arithmetic, kernel.fn, launch, checker):
-            if last_program and launch.name not in whole:
+            if last_program and launch.name not in whole and not launch.says_where:
                 token = ends_of_loops.set(cut_loops)
                 try:
                     execute(launch, launch.last_programs, rules)

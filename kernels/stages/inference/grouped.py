@@ -22,7 +22,10 @@ from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
 from ...configs.space import JOINED_COLUMNS, JOINED_ELEMENTS, SPACES
 from ..device.chunk import load_state, sequence, store_state
-from .packed import Walked, chunk_of_slot, infer_packed, load_ahead, load_operand, packed_scores, packed_walk
+from .packed import Walked, infer_packed, load_ahead, load_operand, packed_scores, packed_walk
+
+SEQUENCES_AT_ONCE, GROUPS_AT_ONCE = 16, 64
+"""Of one program of the first launch, and of one step of it."""
 
 
 @triton.jit(do_not_specialize=["sequences"])
@@ -32,15 +35,30 @@ def group_bounds_kernel(
     sequences,
     length,
     L: tl.constexpr,
+    BN: tl.constexpr,
+    BG: tl.constexpr,
     PACKED: tl.constexpr,
 ):
-    # One program: one group.
-    group = tl.program_id(0)
-    start, rows = chunk_of_slot(cu_seqlens, group, sequences, length, L, PACKED)
-    if group == 0:
-        tl.store(bounds, tl.zeros_like(start))
-    # Behind the end of a sequence there are fewer rows than none.
-    tl.store(bounds + group + 1, start + rows)
+    # One program: the groups of BN sequences, BG of each at a time; each stores where it ends.
+    i_n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
+    there = i_n < sequences
+    if PACKED:
+        first = tl.load(cu_seqlens + i_n, mask=there, other=0).to(tl.int64)
+        end = tl.load(cu_seqlens + i_n + 1, mask=there, other=0).to(tl.int64)
+        # A number more than there may be groups: it ends where the sequence does.
+        groups = end // L - first // L + 1
+        before = first // L + i_n
+    else:
+        first = i_n * length
+        end = first + length
+        groups = tl.zeros_like(i_n) + tl.cdiv(length, L)
+        before = i_n * groups
+    tl.store(bounds + i_n, first, mask=i_n == 0)
+    groups = tl.where(there, groups, 0).to(tl.int32)
+    for done in tl.range(0, tl.max(groups), BG):
+        i = done + tl.arange(0, BG)[None, :]
+        ends = tl.minimum(first[:, None] + (i + 1).to(tl.int64) * L, end[:, None])
+        tl.store(bounds + before[:, None] + i + 1, ends, mask=i < groups[:, None])
 
 
 @triton.jit(do_not_specialize=["skipped"])
@@ -199,12 +217,14 @@ def group_bounds(call: Call) -> Call:
     packed = call.cu_seqlens is not None
     count = call.shapes.tokens // L + call.sequences if packed else call.sequences * triton.cdiv(call.length, L)
     bounds = torch.empty(count + 1, dtype=torch.int64, device=call.q.device)
-    group_bounds_kernel[(count,)](
+    group_bounds_kernel[(triton.cdiv(call.sequences, SEQUENCES_AT_ONCE),)](
         bounds=bounds,
         cu_seqlens=call.cu_seqlens,
         sequences=call.sequences,
         length=call.length,
         L=L,
+        BN=SEQUENCES_AT_ONCE,
+        BG=GROUPS_AT_ONCE,
         PACKED=packed,
         **launch_options(tile.num_warps, tile.num_stages),
     )
