@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ...kernels import gated_delta_rule
 from ...specs.budget import spread
@@ -40,19 +41,22 @@ def sigma_of(problem: Problem, contract: PrecisionContract) -> dict[str, np.ndar
     """
     call, _ = posed(problem)
     noise = Noisy(contract, 1, np.random.default_rng(zlib.crc32(problem.token.encode())))
-    op = partial(_noisy_rule, noise, contract)
     centre = run(problem, call, partial(gated_delta_rule, variant="torch"), torch.float64, gradients=True)
-    runs = [run(problem, call, op, torch.float64, gradients=True) for _ in range(REPLICAS)]
+    runs = []
+    for _ in range(REPLICAS):
+        with _Widening(noise, contract) as widening:
+            op = partial(_noisy_rule, widening, noise, contract)
+            runs.append(run(problem, call, op, torch.float64, gradients=True))
     with np.errstate(invalid="ignore"):
         return {name: spread(np.stack([one[name].numpy() for one in runs]), x.numpy()) for name, x in centre.items()}
 
 
 def _noisy_rule(
-    noise: Noisy, contract: PrecisionContract, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None,
+    widening: _Widening, noise: Noisy, contract: PrecisionContract, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None,
     b: Tensor | None = None, w: Tensor | None = None, *, scale: float | None = None, initial_state: Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: Tensor | None = None,
+    output_final_state: bool = False, cu_seqlens: Tensor | None = None, check_values: bool | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """`gated_delta_rule` in the arithmetic of the budgets."""
+    """`gated_delta_rule` in the arithmetic of the budgets, which has values to check nowhere."""
     HV = v.shape[2]
     g, b = (None if x is None else x.repeat_interleave(HV // x.shape[2], 2) for x in (g, b))
     rule = Rule(
@@ -67,7 +71,48 @@ def _noisy_rule(
         initial_state=initial_state is not None, final_state=output_final_state, scale=scale,
     )  # fmt: skip
     o, ht = _NoisyRule.apply(noise, contract, problem, q, k, v, g, b, w, initial_state)
+    widening.answers.append(o)
     return o, ht if output_final_state else None
+
+
+class _Widening(TorchFunctionMode):
+    """What happens to a system that reads its own outputs, of the problem's dtype, in a wider one: the gradient that comes back
+    from there is rounded to the problem's dtype before it is added to that of the outputs. Where the two cancel, little else is
+    left.
+
+    answers: outputs of the rule so far.
+    """
+
+    def __init__(self, noise: Noisy, contract: PrecisionContract) -> None:
+        super().__init__()
+        self.answers: list[Tensor] = []
+        self._unit = contract.operand.unit
+        self._rng = np.random.default_rng(noise._rng.integers(2**32))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if func is not Tensor.to or not any(_share(args[0], answer) for answer in self.answers):
+            return found
+        factors = 1 + self._unit * self._rng.uniform(-1, 1, found.shape)
+        return _ScaledGradient.apply(found, torch.from_numpy(factors))
+
+
+def _share(x: Tensor, y: Tensor) -> bool:
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factors: Tensor) -> Tensor:
+        ctx.save_for_backward(factors)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, dx: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (factors,) = ctx.saved_tensors
+        return dx * factors, None
 
 
 class _NoisyRule(torch.autograd.Function):
