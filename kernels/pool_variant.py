@@ -34,7 +34,7 @@ def decode_from(
     """`decode` with the signature and the answer of `gated_delta_rule`.
 
     The states lie in a pool of its own, in reverse order, behind one that is nobody's. A call on nobody's slots with the first
-    token of every row must answer zero and leave the pool alone, or the answer here is wrong.
+    two tokens of every row must answer zero and leave the pool alone, or the answer here is wrong.
     """
     if config is not None and not isinstance(config, LaunchConfig):
         raise TypeError(f"config is a {type(config).__name__}; accepted: a LaunchConfig, or None")
@@ -52,9 +52,9 @@ def decode_from(
     setting = {"states": pool, "scale": scale, "tile": tile, "check_values": check_values, **options, **gate}
     o = decode(q, k, v, g, b, w, slots=slots, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, **setting)
     if q.shape[1]:
-        gates = [None if x is None else x[:, :1] for x in (g, b, w)]
+        gates = [None if x is None else x[:, :2] for x in (g, b, w)]
         idle = slots.new_full(q.shape[:1], -1)
-        o[:, :1] += decode(q[:, :1], k[:, :1], v[:, :1], *gates, slots=idle, **setting)
+        o[:, :2] += decode(q[:, :2], k[:, :2], v[:, :2], *gates, slots=idle, **setting)
     after = pool[1:].flip(0)
     after = after.transpose(2, 3).contiguous() if state_v_first else after
     return o, after if output_final_state else None

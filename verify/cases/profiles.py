@@ -24,7 +24,9 @@ class Profile:
     want them. styles: the most call styles of a cell.
     must: sizes of calls (`cases.coverage`) that a run of our own kernels has to have covered. everything: and a second program
     or trip of all that ran.
-    rules: on how many rules every kernel and property are judged; which ones changes from cell to cell.
+    rules: on how many rules every kernel and property are judged; which ones changes from cell to cell. dear, dear_rules: the
+    same of properties whose check costs `dear` calls of the kernel or more. systems: the same of those that judge systems, where
+    one says little of another.
     shrink_cases: over how many cases of a property whose check costs one call a failure is made smaller.
     cell_seconds: of the processor's time, after which a cell is given up.
     """
@@ -43,6 +45,9 @@ class Profile:
     must: tuple[str, ...]
     everything: bool
     rules: int
+    dear: int
+    dear_rules: int
+    systems: int
     shrink_cases: int
     cell_seconds: float
 
@@ -51,14 +56,14 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, regressions=1, pairs=1,
-                shapes=("served", "grouped"), styles=2, must=("K = V = 128", "HV / H = 4"), everything=False, rules=2,
-                shrink_cases=30, cell_seconds=240),
+                shapes=("served", "grouped"), styles=2, must=("K = V = 128", "HV / H = 4"), everything=False,
+                rules=2, dear=6, dear_rules=1, systems=1, shrink_cases=30, cell_seconds=240),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, regressions=3, pairs=100,
-                shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True, rules=len(NAMED),
-                shrink_cases=80, cell_seconds=600),
+                shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True,
+                rules=len(NAMED), dear=2, dear_rules=4, systems=len(NAMED), shrink_cases=80, cell_seconds=600),
         Profile(name="nightly", tokens=300, channels=136, wide=256, rows=8, sequences=8, examples=40, regressions=100, pairs=100,
-                shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True, rules=len(NAMED),
-                shrink_cases=800, cell_seconds=3600),
+                shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True,
+                rules=len(NAMED), dear=2, dear_rules=len(NAMED), systems=len(NAMED), shrink_cases=800, cell_seconds=3600),
     )
 }  # fmt: skip
 """The profiles by name."""

@@ -31,10 +31,6 @@ class Selection:
     seed: int = 0
 
 
-_DEAR = 6
-"""Calls of a kernel that a check costs, from which on quick has it judged on one rule only."""
-
-
 def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
     """Kernels that any of the patterns selects. Raises ValueError that lists the kernels for one that selects none."""
     for pattern in selection.kernels:
@@ -63,9 +59,10 @@ def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], 
             turn = (row * 3 + (0 if compiled else column) + selection.seed) % max(1, len(rules))
             in_turn = [*rules[turn:], *rules[:turn]]
             able = [rule for rule in in_turn if reason(prop, kernels[name], rule, compiled=compiled) is None]
-            quick = selection.profile == "quick"
-            most = PROFILES[selection.profile].rules
-            taken = able[: 1 if quick and (compiled or prop.calls >= _DEAR) else most]
+            profile = PROFILES[selection.profile]
+            dear = prop.calls >= profile.dear or (compiled and selection.profile == "quick")
+            most = profile.systems if prop.relatives else profile.dear_rules if dear else profile.rules
+            taken = able[:most]
             among = tuple(rule for rule in taken if rule not in RELATIVES)
             cells += [
                 Cell(target=selection.target, kernel=name, rule=rule, property=prop.name, among=among) for rule in taken
