@@ -65,7 +65,7 @@ def test_who_insists_on_checked_values_is_told_the_way_out(wrapped: Callable[...
     assert "\n" not in str(caught.value)
 
 
-def relative(name: str, *tensors: Tensor, **options: Any) -> Tensor:
+def relative(name: str, *tensors: Any, **options: Any) -> Tensor:
     q, k, v, g, b = tensors
     if name == "comba":
         return comba(q, k, v, g, b, torch.ones(2), **options)[0]
