@@ -9,6 +9,7 @@
 # make peers-V   judge fla-core V (0.5.2, 0.6.0) and write results/peers; fails as it should, since both have faults
 # make bench     our kernels beside flash-linear-attention's, on the GPU if there is one, else on the CPU
 # make bytes     bytes that both move, counted in the interpreter, and what their programs do as compiled
+# make growth    errors along 65,536 tokens and 10,000 steps of decoding, into results/bench
 # make host      microseconds of host time per call of both, launches left out
 # make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
@@ -56,7 +57,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint docs forge gpu gpus offline wheelhouse bench host bytes instructions binaries defaults planted ptx-features ptx-data setup \
+.PHONY: verify test lint docs forge gpu gpus offline wheelhouse bench host growth bytes instructions binaries defaults planted ptx-features ptx-data setup \
   clean
 
 verify: setup
@@ -111,6 +112,9 @@ bench: setup $(VENV)/peers/fla-core-0.6.0
 
 host: setup $(VENV)/peers/fla-core-0.6.0
 	PYTHONPATH=$(CURDIR)/$(VENV)/peers/fla-core-0.6.0 $(BIN)/python tests/bench/host_time.py $(ARGS)
+
+growth: setup
+	$(BIN)/python tests/bench/growth.py $(ARGS)
 
 bytes: setup
 	$(BIN)/python tests/bench/byte_counts.py $(ARGS)
