@@ -24,7 +24,7 @@ from ...configs.space import JOINED_COLUMNS, JOINED_ELEMENTS, SPACES
 from ..device.chunk import load_state, sequence, store_state
 from .packed import Walked, infer_packed, load_ahead, load_operand, packed_scores, packed_walk
 
-SEQUENCES_AT_ONCE, GROUPS_AT_ONCE = 16, 64
+SEQUENCES_AT_ONCE = GROUPS_AT_ONCE = 16
 """Of one program of the first launch, and of one step of it."""
 
 
