@@ -39,7 +39,7 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
         "and a head dimension. Right: every program fits, and its machine code has no `register-unwritten`. Run: its programs",
         "keep every rule of `docs/compiled-code.md` and the error budget, under three schedules.",
         "",
-        "| Triton | ptxas | architecture | cells | programs | right | run | right when run |",
+        "| Triton | ptxas | architecture | cells | programs | no fault in machine code | run | passed when run |",
         "|---|---|---|---|---|---|---|---|",
     ]
     faults: list[str] = []
@@ -61,7 +61,7 @@ def page(documents: Sequence[Mapping[str, Any]]) -> str:
         configs.setdefault(cell["config"], set()).add(f"{cell['op']} {cell['dtype']} K={cell['K']}")
     return "\n".join(
         [
-            *lines, "", "What is wrong:" if faults else "Nothing is wrong.", *([""] if faults else []), *faults, "",
+            *lines, "", "Faults:" if faults else "No fault was found.", *([""] if faults else []), *faults, "",
             *(f"- `{config}`: {', '.join(sorted(calls))}" for config, calls in sorted(configs.items())), "",
         ]
     )  # fmt: skip

@@ -117,7 +117,7 @@ def compile_programs(
     with Workers(jobs, start) as workers:
         for index, result in workers.run(compile_program, [(one, arch.target) for one in left], COMPILE_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"compiling {left[index]} ended in a {result.outcome}")
+                raise TableError(f"compiling {left[index]} did not finish: {result.outcome}")
             cache.put(names[left[index]], result)
             found[left[index]] = result
             progress.step(str(left[index].config))

@@ -72,7 +72,7 @@ def bench(
         for index, outcome in workers.run(replay, tasks, SECONDS):
             path, _, method, *_ = tasks[index]
             if isinstance(outcome, Failure):
-                raise TableError(f"{path}: a replay of {method} ended in a {outcome.outcome}")
+                raise TableError(f"{path}: a replay of {method} did not finish: {outcome.outcome}")
             found.setdefault((path, method), []).append(outcome)
             progress.step(f"{path.name} {method}")
     runs = {path.name.partition(".")[0]: {method: _runs(found[path, method]) for method in methods} for path in paths}

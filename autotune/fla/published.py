@@ -237,7 +237,7 @@ def _compile(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progress) -
     with Workers(jobs, partial(installed.pretend, facts(gpu), "", site)) as workers:
         ((_, listed),) = workers.run(list_launches, [()], COMPILE_SECONDS)
         if isinstance(listed, Failure):
-            raise TableError(f"bench-model: recording the launches of the call ended in a {listed.outcome}")
+            raise TableError(f"bench-model: recording the launches of the call did not finish: {listed.outcome}")
         if unknown := sorted({kernel for kernel, *_ in listed} - set(WORK)):
             raise TableError(f"bench-model: this release launches {', '.join(unknown)}, whose work is not known here")
         progress.begin("compiling", len(listed))
@@ -254,7 +254,7 @@ def _compile(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progress) -
             place, key = left[index]
             kernel, sizes, stages, _ = listed[place]
             if isinstance(binary, Failure):
-                raise TableError(f"bench-model: compiling {kernel} ended in a {binary.outcome}")
+                raise TableError(f"bench-model: compiling {kernel} did not finish: {binary.outcome}")
             cache.put(key, binary)
             found.append(Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=binary))
             progress.step(kernel)

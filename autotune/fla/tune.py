@@ -83,7 +83,7 @@ def tune_fla(
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         for index, result in workers.run(compiling.tasks, [(call, arch) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"recording the launches of {some[index]} ended in a {result.outcome}")
+                raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
             tasks += result[0]
             keys |= {(some[index], kernel, order): listed for kernel, order, listed in result[1]}
             hooks.progress.step(str(some[index]))
@@ -183,7 +183,7 @@ def prove(
     with Workers(1, partial(installed.pretend, facts(gpu), str(folder.resolve()), _site())) as workers:
         for index, result in workers.run(compiling.prove, [(call,) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"{some[index]}: trying FLA's loader ended in a {result.outcome}")
+                raise TableError(f"{some[index]}: trying FLA's loader did not finish: {result.outcome}")
             found["found"] += result[0]
             found["missing"] += [f"{some[index]}: {kernel}" for kernel in result[1]]
     return found

@@ -106,7 +106,7 @@ def _in_one_process(gpu: Gpu, task: Any, arguments: tuple[Any, ...]) -> dict[str
     with Workers(1, partial(fake_device.install, facts(gpu))) as workers:
         ((_, result),) = workers.run(task, [arguments], MINUTES)
     if isinstance(result, Failure):
-        raise TableError(f"calling the target ended in a {result.outcome}")
+        raise TableError(f"calling the target did not finish: {result.outcome}")
     if isinstance(result, str):
         raise TableError(result)
     return result

@@ -150,19 +150,18 @@ def table(document: dict) -> str:
         "# Faults planted in compiled programs",
         "",
         f"{document['count']} faults in {document['launches']} launches of our kernels (Triton {document['triton']}, sm_90 "
-        f"and sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. One that changes no bit under "
-        "any schedule for any of the inputs, and breaks no rule, is equivalent where that is shown: by the program, for all "
-        "paths, or, where the statement only orders others, by what runs, in which no byte and no register needs the order, "
-        "equal bits being no excuse, or in which what is swapped is equal. Of the others it is not known whether they are "
-        "equivalent or missed.",
+        f"and sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. A fault that changes no bit "
+        "and breaks no rule under any schedule counts as equivalent only if more than equal bits shows it: the program text, for "
+        "all paths; or, for a statement that only orders others, a run in which no byte and no register needs the order; or a run "
+        "in which the swapped values are equal. It is not known whether the others are equivalent or missed.",
         "",
         "| kind | planted | a rule fired | only numbers differ | equivalent | not known |",
         "|---|---|---|---|---|---|",
         *(f"| {kind} | {' | '.join(map(str, row))} |" for kind, row in rows.items()),
         f"| all | {' | '.join(map(str, total))} |",
         "",
-        f"Caught: {total[1] + total[2]} of {total[0]}, and of the {total[0] - total[3]} that are not shown to be none, "
-        f"{(total[1] + total[2]) / (total[0] - total[3]):.0%}. Alarms without a fault: {len(document['alarms_without_fault'])}.",
+        f"Caught: {total[1] + total[2]} of {total[0]}; {(total[1] + total[2]) / (total[0] - total[3]):.0%} of the "
+        f"{total[0] - total[3]} that are not equivalent. Alarms without a fault: {len(document['alarms_without_fault'])}.",
     ]
     for title, shown in (("Equivalent", True), ("Not known", False)):
         lines += ["", f"{title}:", ""]

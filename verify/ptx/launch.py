@@ -119,7 +119,7 @@ def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[M
 
     def memory(name: str, tensor: torch.Tensor) -> Pointer:
         if tensor.device.type != "cpu":
-            raise ValueError(f"{launch.name}: {name} is on {tensor.device}; compiled code runs here on CPU tensors")
+            raise ValueError(f"{launch.name}: {name} is on {tensor.device}; accepted: CPU tensors")
         storage = tensor.detach().untyped_storage()
         if storage.nbytes() == 0:
             memories.append(Memory(name=name, content=np.zeros(0, np.uint8)))

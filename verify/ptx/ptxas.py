@@ -36,7 +36,7 @@ def assemble(ptx: str) -> Assembled:
     number = int(target.group(2))
     # Below 8.0 Triton has no backend.
     if number < 80:
-        raise PtxError(f"it is for {target.group(1)}, and accepted is sm_80 and later")
+        raise PtxError(f"it is for {target.group(1)}; accepted: sm_80 and later")
     backend, version = CUDABackend(GPUTarget("cuda", number, 32)), get_ptxas(number).version or "unknown"
     try:
         # Where it fails, Triton prints the whole text.
