@@ -151,9 +151,9 @@ def table(document: dict) -> str:
         "",
         f"{document['count']} faults in {document['launches']} launches of our kernels (Triton {document['triton']}, sm_90 "
         f"and sm_80, forward and backward), each run under {len(planting.SCHEDULES)} schedules. A fault that changes no bit "
-        "and breaks no rule under any schedule counts as equivalent only if more than equal bits shows it: the program text, for "
-        "all paths; or, for a statement that only orders others, a run in which no byte and no register needs the order; or a run "
-        "in which the swapped values are equal. It is not known whether the others are equivalent or missed.",
+        "and breaks no rule under any schedule counts as equivalent only if more than equal bits shows it: the program text, "
+        "for all paths; or, for a statement that only orders others, a run in which no byte and no register needs the order; "
+        "or a run in which the swapped values are equal. It is not known whether the others are equivalent or missed.",
         "",
         "| kind | planted | a rule fired | only numbers differ | equivalent | not known |",
         "|---|---|---|---|---|---|",
