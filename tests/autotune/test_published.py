@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.fla import installed
-from deltaproof.autotune.fla.published import WORK, Compiled, Published, judge, predict, read_published
+from deltaproof.autotune.fla.published.judge import judge, predict
+from deltaproof.autotune.fla.published.launches import Compiled
+from deltaproof.autotune.fla.published.read import Published, read_published
+from deltaproof.autotune.fla.published.work import WORK
 from deltaproof.results.schema.instructions import Instructions, Loop
 from deltaproof.specs.gpus import gpu
 from tests.helpers.synthetic import compilation

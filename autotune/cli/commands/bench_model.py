@@ -35,7 +35,7 @@ def bench_model(
     from ...bench.cost_model import bench_model, print_bench_model
     from ...bench.plots import plot_published
     from ...compile.cache import Cache, default_folder
-    from ...fla.published import bench_published, print_published
+    from ...fla.published.judge import bench_published, print_published
 
     with errors(), progress() as hooks:
         if landscape is None and published is None:

@@ -1,0 +1,125 @@
+"""The launches of a forward pass of the installed release, compiled for a GPU that need not be there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ....results.schema.strict import TableError
+from ....specs.gpus import Gpu
+from ....verify.compile.process import COMPILE_SECONDS, CompileTarget
+from ....verify.process.pool import Failure, Workers
+from ....verify.process.progress import Progress
+from ...compile.binary import Compilation
+from ...compile.cache import Cache
+from ...compile.compiler import compiled
+from ...foreign.fake_device import facts
+from ...foreign.launches import launches_noted
+from .. import installed
+from ..calls import OPS
+from .work import DIM, WORK
+
+CONFIGURATIONS = 3
+"""Of each kernel, at most, evenly drawn from what the release offers."""
+LEFT_OUT = ("l2norm_fwd_kernel",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """One kernel of the call in one configuration. sizes: its constants by name, such as BT and BV."""
+
+    kernel: str
+    sizes: Mapping[str, int]
+    num_stages: int
+    binary: Compilation
+
+
+def compile_call(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progress) -> list[Compiled]:
+    """Every kernel of the call, in some of its configurations. site: the folder that holds `fla`. Raises TableError."""
+    with Workers(jobs, partial(installed.pretend, facts(gpu), "", site)) as workers:
+        ((_, listed),) = workers.run(list_launches, [()], COMPILE_SECONDS)
+        if isinstance(listed, Failure):
+            raise TableError(f"bench-model: recording the launches of the call did not finish: {listed.outcome}")
+        if unknown := sorted({kernel for kernel, *_ in listed} - set(WORK)):
+            raise TableError(f"bench-model: this release launches {', '.join(unknown)}, whose work is not known here")
+        progress.begin("compiling", len(listed))
+        found: list[Compiled] = []
+        left = []
+        for place, (kernel, sizes, stages, words) in enumerate(listed):
+            key = hashlib.sha256(f"{words}\0{gpu.arch.name}".encode()).hexdigest()
+            if binary := cache.get(key):
+                found.append(Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=binary))
+                progress.step(kernel)
+            else:
+                left.append((place, key))
+        for index, binary in workers.run(compile_one, [(place, gpu.arch.target) for place, _ in left], COMPILE_SECONDS):
+            place, key = left[index]
+            kernel, sizes, stages, _ = listed[place]
+            if isinstance(binary, Failure):
+                raise TableError(f"bench-model: compiling {kernel} did not finish: {binary.outcome}")
+            cache.put(key, binary)
+            found.append(Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=binary))
+            progress.step(kernel)
+    return [one for one in found if one.binary.outcome == "compiled"]
+
+
+def list_launches() -> list[tuple[str, dict[str, int], int, str]]:
+    """(kernel, constants, depth, all that its binary depends on) of what is to be compiled. For a process that pretends."""
+    import triton
+
+    return [
+        (launch.name, _constants(launch), launch.options.get("num_stages", 1),
+         repr((triton.__version__, launch.source().hash(), sorted(launch.options.items()))))
+        for launch in _launches()
+    ]  # fmt: skip
+
+
+def compile_one(place: int, target: CompileTarget) -> Compilation:
+    """Compile one of `list_launches`, in a process that pretends."""
+    launch = _launches()[place]
+    return compiled(launch, target, launch.options.get("num_warps", 4))
+
+
+def _constants(launch: Any) -> dict[str, int]:
+    constant = {parameter.name for parameter in launch.kernel.params if parameter.is_constexpr}
+    return {name: int(value) for name, value in launch.arguments.items() if name in constant and isinstance(value, int)}
+
+
+def _launches() -> list[Any]:
+    """The launches of one forward pass, of an autotuned kernel some configurations."""
+    if _recorded:
+        return _recorded
+    from importlib import import_module
+
+    import torch
+
+    cache = import_module("fla.ops.utils.cache")
+    original = cache.CachedAutotuner.run
+
+    def run(self: Any, *args: Any, **kwargs: Any) -> None:
+        self.nargs = dict(zip(self.arg_names, args, strict=False))
+        offered = self.prune_configs(kwargs) if len(self.configs) > 1 else list(self.configs)
+        for config in offered[:: max(1, len(offered) // CONFIGURATIONS)][:CONFIGURATIONS]:
+            self.fn.run(*args, **kwargs, **config.all_kwargs())
+
+    def tensor(*channels: int, kind: torch.dtype = torch.bfloat16) -> torch.Tensor:
+        return torch.empty(1, 8192, 16, *channels, device="meta", dtype=kind)
+
+    module, op = OPS["gdn"]
+    cache.CachedAutotuner.run = run
+    try:
+        with launches_noted(_recorded.append), torch.no_grad():
+            getattr(import_module(module), op)(
+                q=tensor(DIM), k=tensor(DIM), v=tensor(DIM), g=tensor(kind=torch.float32), beta=tensor(),
+                cu_seqlens=torch.tensor([0, 4096, 8192]),
+            )  # fmt: skip
+    finally:
+        cache.CachedAutotuner.run = original
+    _recorded[:] = [launch for launch in _recorded if launch.name not in LEFT_OUT]
+    return _recorded
+
+
+_recorded: list[Any] = []
