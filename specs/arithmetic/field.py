@@ -361,6 +361,11 @@ _LOGITS: dict[int, int] = {}
 """What `logit` has returned, and of what."""
 
 
+def forget_logits() -> None:
+    """From here on `sigmoid` undoes no `logit` of before. (Threads of a call share what is known, so it is no ContextVar.)"""
+    _LOGITS.clear()
+
+
 class Field:
     """The number system of the exact mode (a `Numbers`), for the oracle."""
 

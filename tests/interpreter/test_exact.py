@@ -337,6 +337,14 @@ def test_a_sigmoid_undoes_a_logit():
     assert not s.unsupported
 
 
+def test_what_a_session_knew_of_logits_ends_with_it():
+    a = field.random(np.random.default_rng(0), (4,))
+    with session("exact"):
+        raw = field.logit(a)
+        assert same(field.sigmoid(raw), a).all()
+    assert not same(field.sigmoid(raw), a).any()
+
+
 def test_torch_outside_the_algebra_is_named():
     x = payload_tensor(field.random(np.random.default_rng(0), (4,)))
     with session("exact") as s:

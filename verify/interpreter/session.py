@@ -12,6 +12,7 @@ import triton.language as tl
 from torch.utils._python_dispatch import _disable_current_modes
 from triton.runtime.interpreter import InterpretedFunction, TensorHandle
 
+from ...specs.arithmetic import field
 from .addresses.allocations import Allocations, PlacedAllocations, unwritten
 from .addresses.memory import Memory, MemoryFault
 from .addresses.reach import Reach
@@ -147,4 +148,5 @@ def session(
             stack.enter_context(PlacedAllocations(state._allocations))
         if arithmetic == "exact":
             stack.enter_context(ExactTensors(records, shadow))
+            stack.callback(field.forget_logits)
         yield state
