@@ -12,11 +12,10 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
 from ...arguments.shapes import SCALAR as SCALAR_TIE
-from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.decay import pair_decay, sums
 from ..device.pair_grads import crossing, pair_grads
@@ -269,26 +268,12 @@ def input_grads_kernel(
 
 
 def input_grads(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    g: torch.Tensor | None,
-    b: torch.Tensor | None,
-    r: torch.Tensor,
-    h: torch.Tensor,
-    do: torch.Tensor,
-    dx: torch.Tensor,
-    dh: torch.Tensor,
-    daqk: torch.Tensor,
-    dt: torch.Tensor,
-    dw: torch.Tensor,
-    *,
-    scale: float,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    call: Call, layout: Layout, r: torch.Tensor, h: torch.Tensor, do: torch.Tensor, dx: torch.Tensor, dh: torch.Tensor,
+    daqk: torch.Tensor, dt: torch.Tensor, dw: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:  # fmt: skip
     """(dq, dk, dg, db), each like its tensor, None for a gate that is not there."""
-    tile = config.input_grads
+    shapes, tile, C = call.shapes, call.config.input_grads, call.config.chunk_size
+    q, k, g, b = call.q, call.k, call.g, call.b
     block = min(tile.block, shapes.K_block)
     blocks = triton.cdiv(shapes.K, block)
 
@@ -322,11 +307,11 @@ def input_grads(
         db=db,
         chunks=layout.chunks,
         tokens=shapes.tokens,
-        scale=scale,
-        C=config.chunk_size,
+        scale=call.scale,
+        C=C,
         BK=block,
         BV=min(tile.block, shapes.V_block),
-        LEVELS=config.chunk_size.bit_length() - 1,
+        LEVELS=C.bit_length() - 1,
         **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "V", "DECAY", "ERASE", "WRITE"),
     )

@@ -13,11 +13,10 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
 from ...arguments.shapes import SCALAR as SCALAR_TIE
-from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.sixteen import decays_of_rows, load_sixteen, negated, scaled, store_sixteen
 
@@ -112,36 +111,28 @@ def load_total(total, i_c, head, channel, HV: tl.constexpr, K: tl.constexpr, DEC
         return tl.load(total + i_c * HV + head)
 
 
-def operands(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    g: torch.Tensor | None,
-    b: torch.Tensor | None,
-    *,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
-) -> Operands:
-    """`Operands` of q, k [tokens, H, K], g [tokens, G(, K)] and b [tokens, B(, K)]."""
-    wide = (q.shape[0], shapes.HV, shapes.K)
+def operands(call: Call, layout: Layout) -> Operands:
+    """The `Operands` of a call."""
+    shapes, C = call.shapes, call.config.chunk_size
+    wide = (shapes.tokens, shapes.HV, shapes.K)
     M = layout.chunks.shape[0]
     channels = () if shapes.DECAY == SCALAR_TIE else (shapes.K,)
     made = Operands(
-        queries=q.new_empty(wide),
-        erasers=None if b is None else q.new_empty(wide),
-        keys=q.new_empty(wide),
-        total=None if g is None else q.new_empty(M, shapes.HV, *channels, dtype=torch.float32),
+        queries=call.q.new_empty(wide),
+        erasers=None if call.b is None else call.q.new_empty(wide),
+        keys=call.q.new_empty(wide),
+        total=None if call.g is None else call.q.new_empty(M, shapes.HV, *channels, dtype=torch.float32),
     )
     operands_kernel[(M, shapes.HV)](
-        q=q,
-        k=k,
-        g=g,
-        b=b,
+        q=call.q,
+        k=call.k,
+        g=call.g,
+        b=call.b,
         **made._asdict(),
         chunks=layout.chunks,
-        C=config.chunk_size,
+        C=C,
         KP=shapes.K_block,
-        **launch_options(max(1, config.chunk_size * shapes.K_block // (32 * THREAD))),
+        **launch_options(max(1, C * shapes.K_block // (32 * THREAD))),
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )
     return made

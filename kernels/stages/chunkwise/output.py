@@ -7,9 +7,8 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
-from ...arguments.shapes import Shapes
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from .operands import load_operand
 
@@ -55,18 +54,10 @@ def output_kernel(
 
 
 def output(
-    queries: torch.Tensor,
-    aqk: torch.Tensor,
-    h: torch.Tensor,
-    r: torch.Tensor,
-    *,
-    scale: float,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
+    call: Call, layout: Layout, queries: torch.Tensor, aqk: torch.Tensor, h: torch.Tensor, r: torch.Tensor
 ) -> torch.Tensor:
     """o [tokens, HV, V] in r's dtype."""
-    tile = config.output
+    shapes, tile = call.shapes, call.config.output
     block = min(tile.block, shapes.V_block)
     o = torch.empty_like(r)
     output_kernel[(layout.chunks.shape[0], shapes.HV, triton.cdiv(shapes.V, block))](
@@ -76,8 +67,8 @@ def output(
         r=r,
         o=o,
         chunks=layout.chunks,
-        scale=scale,
-        C=config.chunk_size,
+        scale=call.scale,
+        C=call.config.chunk_size,
         BK=min(tile.block, shapes.K_block),
         BV=block,
         **launch_options(tile.num_warps, tile.num_stages),

@@ -9,10 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
-from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.rows import load_writes
 
@@ -80,24 +79,14 @@ def score_grads_kernel(
 
 
 def score_grads(
-    v: torch.Tensor,
-    b: torch.Tensor | None,
-    w: torch.Tensor | None,
-    r: torch.Tensor,
-    do: torch.Tensor,
-    dx: torch.Tensor,
-    *,
-    scale: float,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
+    call: Call, layout: Layout, r: torch.Tensor, do: torch.Tensor, dx: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(daqk, dt, dv, dw): [tokens, HV, C] in v's dtype (dt empty without erase), dv like v, dw like w.
 
     For a write gate tied to b, dw is its share of b's gradient, [tokens, HV] fp32; where there is neither, dw is empty.
     """
-    tile = config.score_grads
-    daqk = v.new_empty(shapes.tokens, shapes.HV, config.chunk_size)
+    shapes, tile, v, b, w = call.shapes, call.config.score_grads, call.v, call.b, call.w
+    daqk = v.new_empty(shapes.tokens, shapes.HV, call.config.chunk_size)
     dt = torch.empty_like(daqk) if b is not None else v.new_empty(0)
     dv = torch.empty_like(v)
     if w is not None:
@@ -116,8 +105,8 @@ def score_grads(
         dv=dv,
         dw=dw,
         chunks=layout.chunks,
-        scale=scale,
-        C=config.chunk_size,
+        scale=call.scale,
+        C=call.config.chunk_size,
         BV=min(tile.block, shapes.V_block),
         **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("HV", "B", "V", "ERASE", "WRITE"),

@@ -11,10 +11,9 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
-from ...arguments.shapes import Shapes
 from ...arguments.ties import NONE
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.chunk import chunk_scores
 from ..device.inverse import blockwise_inverse
@@ -61,35 +60,24 @@ def scores_kernel(
         tl.store(a + at, inverse.to(a.dtype.element_ty), mask=row[:, None] < rows)
 
 
-def scores(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    g: torch.Tensor | None,
-    b: torch.Tensor | None,
-    *,
-    scale: float,
-    solver: str,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(Aqk, A), each [tokens, HV, C] in q's dtype; A is empty for a rule that erases nothing. solver: of I + T."""
-    tile = config.scores
-    aqk = q.new_empty(shapes.tokens, shapes.HV, config.chunk_size)
-    a = torch.empty_like(aqk) if b is not None else q.new_empty(0)
+def scores(call: Call, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """(Aqk, A), each [tokens, HV, C] in q's dtype; A is empty for a rule that erases nothing."""
+    shapes, tile, C = call.shapes, call.config.scores, call.config.chunk_size
+    aqk = call.q.new_empty(shapes.tokens, shapes.HV, C)
+    a = torch.empty_like(aqk) if call.b is not None else call.q.new_empty(0)
     scores_kernel[(layout.chunks.shape[0], shapes.HV)](
-        q=q,
-        k=k,
-        g=g,
-        b=b,
+        q=call.q,
+        k=call.k,
+        g=call.g,
+        b=call.b,
         aqk=aqk,
         a=a,
         chunks=layout.chunks,
-        scale=scale,
-        C=config.chunk_size,
+        scale=call.scale,
+        C=C,
         BK=min(tile.block, shapes.K_block),
-        LEVELS=config.chunk_size.bit_length() - 1,
-        SOLVER=solver,
+        LEVELS=C.bit_length() - 1,
+        SOLVER=call.solver,
         **launch_options(tile.num_warps, tile.num_stages),
         **shapes.constants("H", "HV", "G", "B", "K", "DECAY", "ERASE"),
     )

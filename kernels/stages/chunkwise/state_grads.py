@@ -9,10 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
-from ...arguments.shapes import Shapes
 from ...arguments.ties import NONE
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, store_state
 from .operands import Operands, load_operand, load_total
@@ -86,21 +85,17 @@ def state_grads_kernel(
 
 
 def state_grads(
+    call: Call,
+    layout: Layout,
     given: Operands,
     aqk: torch.Tensor,
     a: torch.Tensor,
     do: torch.Tensor,
     dht: torch.Tensor | None,
-    *,
-    scale: float,
-    initial: bool,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(dh, dx, dh0): gradients of the states after each chunk [M, HV, K, V] and of X [tokens, HV, V] in do's dtype, and
-    of the initial states [N, HV, K, V] fp32, empty unless `initial`."""
-    tile = config.state_grads
+    of the initial states [N, HV, K, V] fp32, empty where the call has none."""
+    shapes, tile, initial = call.shapes, call.config.state_grads, call.h0 is not None
     sizes = (shapes.HV, shapes.K, shapes.V)
     dh = do.new_empty(layout.chunks.shape[0], *sizes)
     dx = torch.empty_like(do)
@@ -117,8 +112,8 @@ def state_grads(
         dh0=dh0,
         cu_seqlens=layout.cu_seqlens,
         first_chunk=layout.first_chunk,
-        scale=scale,
-        C=config.chunk_size,
+        scale=call.scale,
+        C=call.config.chunk_size,
         KP=shapes.K_block,
         BV=block,
         INITIAL=initial,

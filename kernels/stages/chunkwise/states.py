@@ -10,10 +10,9 @@ import torch
 import triton
 import triton.language as tl
 
+from ...arguments.call import Call
 from ...arguments.layout import Layout
-from ...arguments.shapes import Shapes
 from ...arguments.ties import NONE
-from ...configs.launch_config import LaunchConfig
 from ...configs.launch_options import launch_options
 from ..device.chunk import load_state, store_state
 from ..device.rows import load_writes
@@ -101,25 +100,13 @@ def states_kernel(
 
 
 def walk_states(
-    given: Operands,
-    v: torch.Tensor,
-    b: torch.Tensor | None,
-    w: torch.Tensor | None,
-    aqk: torch.Tensor | None,
-    a: torch.Tensor,
-    h0: torch.Tensor | None,
-    *,
-    scale: float,
-    final: bool,
-    shapes: Shapes,
-    layout: Layout,
-    config: LaunchConfig,
+    call: Call, layout: Layout, given: Operands, aqk: torch.Tensor | None, a: torch.Tensor, *, final: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """(h, r, o, ht): states before each chunk [M, HV, K, V] and R [tokens, HV, V] in v's dtype, o [tokens, HV, V], ht fp32.
 
     With aqk, o is computed and h and r are empty; without it is the other way round. ht is empty unless `final`.
     """
-    tile = config.states
+    shapes, tile, v = call.shapes, call.config.states, call.v
     output = aqk is not None
     sizes = (shapes.HV, shapes.K, shapes.V)
     h = v.new_empty(layout.chunks.shape[0], *sizes) if not output else v.new_empty(0)
@@ -133,22 +120,22 @@ def walk_states(
         keys=given.keys,
         total=given.total,
         v=v,
-        b=b,
-        w=w,
+        b=call.b,
+        w=call.w,
         aqk=aqk,
         a=a,
-        h0=h0,
+        h0=call.h0,
         h=h,
         r=r,
         o=o,
         ht=ht,
         cu_seqlens=layout.cu_seqlens,
         first_chunk=layout.first_chunk,
-        scale=scale,
-        C=config.chunk_size,
+        scale=call.scale,
+        C=call.config.chunk_size,
         KP=shapes.K_block,
         BV=block,
-        INITIAL=h0 is not None,
+        INITIAL=call.h0 is not None,
         FINAL=final,
         OUTPUT=output,
         **launch_options(tile.num_warps, tile.num_stages),
