@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ...arguments.call import Call as InferenceCall
+from ...arguments.call import Call
 from ...arguments.ties import NONE
 from ...configs.launch_options import launch_options
 from ..device.chunk import STATE_ROWS, advance, chunk_scores, load_state, sequence, store_state
@@ -85,7 +85,7 @@ def fused_kernel(
         store_state(state, ht, i_nh * K * V, column, K, V, KP, KB)
 
 
-def infer_fused(call: InferenceCall, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
+def infer_fused(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(o, ht): outputs [tokens, HV, V] in v's dtype and final states [N, HV, K, V] fp32, empty unless `final`.
 
     Of the configuration, `states` gives the V tile, warps and pipeline depth, and `scores` the K tile of the scores.
