@@ -15,7 +15,8 @@ from ...specs.rule import RULES
 from ..foreign.launches import BATCHES, HEADS, TOKENS
 
 if TYPE_CHECKING:
-    from ...verify.targets.convention import Adapted, Convention
+    from ...kernels.registry import Kernel
+    from ...verify.targets.convention import Convention
 
 ITS_OWN = "its own"
 """The call of a function without arguments, in a table."""
@@ -145,7 +146,7 @@ def judged(call: TargetCall) -> Problem:
     return _filled(small, problem(replace(small, full=False)), lengths)
 
 
-def kernel_of(call: TargetCall, arch: int) -> Adapted:
+def kernel_of(call: TargetCall, arch: int) -> Kernel:
     """The function as the verifier judges it, compiled for an architecture."""
     from ...verify.targets.function import of_function
 

@@ -86,7 +86,7 @@ def _measured(kernel: Any, problem: Any, windows: tuple[int, ...]) -> Run:
     inputs = generate(problem)
     truth = respond(problem, inputs)["o"]
     made = {name: x for name, x in execute.tensors(problem, inputs).items() if name not in ("do", "dht")}
-    call = {("initial_state" if name == "h0" else name): x for name, x in made.items()}
+    call: dict[str, Any] = {("initial_state" if name == "h0" else name): x for name, x in made.items()}
     plain = gated_delta_rule(**call, variant="torch")[0]
     with session():
         o = _decoded(call, problem.T) if kernel.op == "recurrent" else kernel.run(**call)[0]

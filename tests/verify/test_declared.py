@@ -15,6 +15,7 @@ from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load
 from deltaproof.verify.run.judge import judge_one
+from deltaproof.verify.targets.convention import Adapted
 from deltaproof.verify.targets.declared import FLAGS, LISTS, resolved, split
 
 TOYS = "tests.helpers.toy_targets"
@@ -28,6 +29,7 @@ def kernel_of(target: str):
 def verdict(target: str, prop: str):
     """The verdict of the last chunk size that a function takes, on a small problem."""
     kernel = kernel_of(target)
+    assert isinstance(kernel, Adapted)
     states = "initial_state" in kernel.convention.options
     problem = Problem(rule=RULES["gdn"], T=3, K=3, V=2, initial_state=states, final_state=states)
     case = Case(problem=problem, config=kernel.configs(problem)[-1])

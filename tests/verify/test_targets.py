@@ -25,6 +25,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load as load_property
 from deltaproof.verify.run.judge import judge, judge_case
 from deltaproof.verify.run.plan import Selection, inapplicable, plan
+from deltaproof.verify.targets.convention import Adapted
 from deltaproof.verify.verdicts.outcome import Outcome
 from deltaproof.verify.verdicts.verdict import Verdict
 
@@ -314,7 +315,7 @@ def test_a_failure_that_a_declaration_would_change_names_it():
 def test_a_try_shows_whether_heads_may_be_grouped():
     for name, grouped in (("grouped_gdn", True), ("tiled_gdn", True), ("plain_gdn", False), ("chunk_gdn", False)):
         (kernel,) = targets.load(f"tests.helpers.toy_targets:{name}").kernels.values()
-        assert kernel.convention.grouped_heads is grouped, name
+        assert isinstance(kernel, Adapted) and kernel.convention.grouped_heads is grouped, name
     assert outcome("grouped_gdn", "equality", H=2, HV=4, **NO_STATES).status == "held"
     assert outcome("tiled_gdn", "equality", H=2, HV=4, **NO_STATES).status == "failed"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels.registry import Kernel
 from ...specs.budget import budget
 from ...specs.inputs.make import generate
 from ...specs.rounding.contract import EXACT, PrecisionContract
@@ -28,7 +29,7 @@ class OutputShare:
     condition: float
 
 
-def explain(kernel: Any, case: Case) -> list[OutputShare]:
+def explain(kernel: Kernel, case: Case) -> list[OutputShare]:
     """Shares of every output, under the contract that the kernel is held to on this case."""
     problem, contract = case.problem, contract_of(kernel, case)
     inputs = generate(problem)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .case import Case
+
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
 _TOKENS, _MORE_TOKENS = 7, 40
 """At most: calls are many, and what is kept of one hardly depends on them; but for one call of them."""
@@ -14,7 +17,7 @@ WIDE = 128
 """Channels of the widest call, more than most tiles have."""
 
 
-def varied(case: Case, kernel: Any) -> Iterator[Case]:
+def varied(case: Case, kernel: Kernel) -> Iterator[Case]:
     """The call, without gradients first, others of it that the kernel takes, and the call again; each has values of its own."""
     first = _first(case, kernel)
     problem = first.problem
@@ -45,19 +48,19 @@ def varied(case: Case, kernel: Any) -> Iterator[Case]:
     yield first
 
 
-def shortened(case: Case, kernel: Any) -> Case:
+def shortened(case: Case, kernel: Kernel) -> Case:
     """The case on few tokens, with all that a kernel takes of what has gradients."""
     return replace(_first(case, kernel), style=case.style)
 
 
-def widened(case: Case, kernel: Any) -> Case | None:
+def widened(case: Case, kernel: Kernel) -> Case | None:
     """The case with many channels and few tokens, if it is taken."""
     first = _first(case, kernel)
     problem = replace(first.problem, K=WIDE, V=WIDE, HV=first.problem.H, gate_heads="value")
     return replace(case, problem=problem) if kernel.accepts(problem) is True else None
 
 
-def _first(case: Case, kernel: Any) -> Case:
+def _first(case: Case, kernel: Kernel) -> Case:
     """A packed batch with raw gates, or as much of that as is taken."""
     T = min(case.problem.T, _TOKENS)
     plain = replace(case.problem, B=1, T=T, lengths=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...specs.budget import Budget, budget
 from ...specs.inputs.make import generate
@@ -12,13 +12,16 @@ from ...specs.problem import Problem
 from ...specs.rounding.contract import CONTRACTS, TOKEN_CONTRACTS, PrecisionContract, Rounding
 from ..cases.case import Case
 
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
+
 SITES = tuple(
     field.name for field in fields(PrecisionContract) if isinstance(getattr(CONTRACTS["fp32"], field.name), Rounding)
 )
 """The rounding sites of a contract."""
 
 
-def contract_of(kernel: Any, case: Case) -> PrecisionContract:
+def contract_of(kernel: Kernel, case: Case) -> PrecisionContract:
     """By dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none.
 
     Somebody else's kernel may declare `sums_decay_gradient`, an `fp32_operand` that is rounded, and what its
@@ -35,13 +38,13 @@ def contract_of(kernel: Any, case: Case) -> PrecisionContract:
     return replace(contract, sums_decay_gradient=True) if kernel.sums_decay_gradient else contract
 
 
-def promises_ieee_products(kernel: Any, case: Case) -> bool:
+def promises_ieee_products(kernel: Kernel, case: Case) -> bool:
     """Whether fp32 operands of products must not be rounded: a kernel promises it that does not declare otherwise, where the
     solver is not told otherwise."""
     return kernel.fp32_operand is None and (case.config is None or case.config.solver == "ieee")
 
 
-def is_ours(kernel: Any) -> bool:
+def is_ours(kernel: Kernel) -> bool:
     """Whether a kernel promises what only our op does beyond the rule: fp64 without Triton, and that bad calls are refused
     in one line that names the argument. Somebody else's function promises neither, unless it takes `check_values`."""
     return not kernel.foreign or bool(kernel.trusting)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
@@ -15,6 +15,9 @@ from ..ptx.schedules import ROUND_ROBIN
 from ..ptx.verdict import Verdict
 from . import execute
 from .compiled import launched
+
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
 SECTOR = 32
 """Bytes: what global memory is moved in."""
@@ -111,7 +114,7 @@ class CallCounts:
         }
 
 
-def count(target: str, kernel: Any, case: Case, device: str) -> CallCounts:
+def count(target: str, kernel: Kernel, case: Case, device: str) -> CallCounts:
     """Count one forward call as compiled for an architecture, "sm_90". What torch does, and copies of TMA, are not counted.
 
     Raises KernelRaised, for a broken rule too, and Unsupported for an instruction that the engine does not know.

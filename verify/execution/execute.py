@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
+from ...kernels.registry import Kernel
 from ...results.files.one_line import folded
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.inputs.make import Inputs, generate
@@ -77,7 +78,7 @@ def cu_seqlens(problem: Problem, device: torch.device | str = "cpu") -> torch.Te
     return torch.tensor([0, *np.cumsum(problem.lengths, dtype=np.int64).tolist()], dtype=dtype, device=device)
 
 
-def run(kernel: Any, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
+def run(kernel: Kernel, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
     """Call the kernel; with `gradients`, pull (do, dht) back through it. Returns outputs by name.
 
     Raises KernelRaised if it raises, answers with a wrong shape or dtype, or has torch write to what it was given.
@@ -139,7 +140,7 @@ class Contents:
             bits={name: _bits(x).copy() for name, x in made.items()} if small else None,
         )
 
-    def require_unchanged(self, kernel: Any, made: Tensors) -> None:
+    def require_unchanged(self, kernel: Kernel, made: Tensors) -> None:
         """That they hold the same still. Raises KernelRaised."""
         written = [name for name, version in self.versions.items() if made[name]._version != version]
         if not written and self.bits is not None:
@@ -212,7 +213,7 @@ def _is_zero(problem: Problem, name: str) -> bool:
     return alone and (name in ("g", "A_log", "dt_bias") or (name == "b" and problem.rule.write != "tied"))
 
 
-def raised(kernel: Any, direction: str, error: BaseException) -> KernelRaised:
+def raised(kernel: Kernel, direction: str, error: BaseException) -> KernelRaised:
     text = folded(error)
     kind = "contract" if isinstance(error, ValueError | TypeError | NotImplementedError) else "launch"
     if "overflow detected" in text:  # as the interpreter words it: an offset that wraps around
@@ -222,7 +223,7 @@ def raised(kernel: Any, direction: str, error: BaseException) -> KernelRaised:
     return KernelRaised(f"{kernel.name} raised in its {direction} pass: {type(error).__name__}: {text[:300]}", kind)
 
 
-def check_forward(kernel: Any, problem: Problem, made: Tensors, outputs: Tensors) -> None:
+def check_forward(kernel: Kernel, problem: Problem, made: Tensors, outputs: Tensors) -> None:
     _check_like(kernel, "o", outputs["o"], made["v"].shape, made["v"].dtype)
     if ("ht" in outputs) != problem.final_state:
         asked = "was asked for" if problem.final_state else "was not asked for"
@@ -232,7 +233,7 @@ def check_forward(kernel: Any, problem: Problem, made: Tensors, outputs: Tensors
         _check_like(kernel, "ht", outputs["ht"], shape, torch.float32)
 
 
-def _check_like(kernel: Any, name: str, tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def _check_like(kernel: Kernel, name: str, tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     if tuple(tensor.shape) != tuple(shape) or tensor.dtype != dtype:
         raise KernelRaised(
             f"{kernel.name} returns {name} as {tensor.dtype} {list(tensor.shape)}, expected {dtype} {list(shape)}",

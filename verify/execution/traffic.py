@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ..cases.case import Case
@@ -79,7 +80,7 @@ class CallTraffic:
         }
 
 
-def measure(target: str, kernel: Any, case: Case, *, backward: bool = False) -> CallTraffic:
+def measure(target: str, kernel: Kernel, case: Case, *, backward: bool = False) -> CallTraffic:
     """Count one call in the interpreter, forward, or forward and backward.
 
     A backward pass is a call of its own: ideally it reads every input and the gradients that come in, and writes one of each

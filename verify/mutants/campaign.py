@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import equivalent, pool
 from .draw import draw
@@ -15,6 +15,9 @@ from .prove import Comparison, compare
 from .sites import Mutant, Transform, enumerate_mutants, transform_of
 from .sources import Usage, usage
 from .suite import each_case, suite_of
+
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +39,7 @@ class DrawnMutants:
     usage: Usage
 
 
-def prepare(kernels: Mapping[str, Any], choice: MutantChoice) -> DrawnMutants:
+def prepare(kernels: Mapping[str, Kernel], choice: MutantChoice) -> DrawnMutants:
     """Raises ValueError for a stage that is not there, and where there is nothing to draw from."""
     found = usage(kernels)
     points = enumerate_mutants(found.sources.values())
@@ -56,7 +59,7 @@ def prepare(kernels: Mapping[str, Any], choice: MutantChoice) -> DrawnMutants:
     return DrawnMutants(points=points, mutants=draw(points, choice.count, choice.seed), usage=found)
 
 
-def planted(kernels: Mapping[str, Any], count: int, seed: int) -> Iterator[tuple[Mutant, str, Transform]]:
+def planted(kernels: Mapping[str, Kernel], count: int, seed: int) -> Iterator[tuple[Mutant, str, Transform]]:
     """(fault, its stage, what plants it), for whoever wants to be tried on them."""
     from .operators import OPERATORS
 
@@ -66,7 +69,7 @@ def planted(kernels: Mapping[str, Any], count: int, seed: int) -> Iterator[tuple
 
 def judge_all(
     drawn: DrawnMutants,
-    kernels: Mapping[str, Any],
+    kernels: Mapping[str, Kernel],
     setting: pool.CampaignSettings,
     on_result: Callable[[MutantResult], None],
 ) -> list[MutantResult]:
@@ -107,7 +110,7 @@ def judge_by_peers(
 
 
 def prove(
-    drawn: DrawnMutants, results: Sequence[MutantResult], kernels: Mapping[str, Any], target: str, seconds: float,
+    drawn: DrawnMutants, results: Sequence[MutantResult], kernels: Mapping[str, Kernel], target: str, seconds: float,
     path: Path = equivalent.PATH,
 ) -> dict[str, Comparison]:  # fmt: skip
     """Compare faults that survived, or count as equivalent, bit for bit on the problems of the nightly profile.

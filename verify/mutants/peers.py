@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import Inputs, rounded
 from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
@@ -194,7 +195,7 @@ def _baseline(problem: Problem) -> Mapping[str, np.ndarray]:
     return outputs
 
 
-def _outputs(kernel: Any, problem: Problem, transform: Transform | None) -> dict[str, np.ndarray] | None:
+def _outputs(kernel: Kernel, problem: Problem, transform: Transform | None) -> dict[str, np.ndarray] | None:
     """None where the kernel raises. Accesses out of bounds read nothing and are not reported: nobody looks."""
     from ..interpreter import session
 

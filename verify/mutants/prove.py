@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ..cases.case import Case
 from ..execution.harness import Harness, field_inputs
@@ -40,7 +41,7 @@ class Comparison:
 
 
 def compare(
-    mutants: Sequence[Mutant], suite: Iterable[SuiteCase], kernels: Mapping[str, Any], sources: Mapping[str, Source],
+    mutants: Sequence[Mutant], suite: Iterable[SuiteCase], kernels: Mapping[str, Kernel], sources: Mapping[str, Source],
     seconds: float,
 ) -> dict[str, Comparison]:  # fmt: skip
     """Every fault on every test whose kernel runs its function; as many as `seconds` of processor time allow."""
@@ -68,7 +69,7 @@ def compare(
     return {id: replace(comparison, complete=True) for id, comparison in found.items()}
 
 
-def _launches(kernel: Any, case: Case, arithmetic: str) -> list[Seen]:
+def _launches(kernel: Kernel, case: Case, arithmetic: str) -> list[Seen]:
     """All launches of one call, forward and backward; none where it cannot be judged."""
     harness = Harness(kernel=kernel)
     seen: list[Seen] = []

@@ -8,8 +8,8 @@ import copy
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rule import RULES, Rule
@@ -39,7 +39,7 @@ _SIZES = ((2, 17, 2), (64, 32, 32))
 """T, K and V, tried in turn: wide enough for two blocks of K in a narrow configuration, or whole tiles for who needs them."""
 
 
-def usage(kernels: Mapping[str, Any]) -> Usage:
+def usage(kernels: Mapping[str, Kernel]) -> Usage:
     """Run every kernel that runs Triton, plainly and with the options that add kernels. Rules it does not take are left out."""
     sources: dict[str, Source] = {}
     users: dict[str, set[tuple[str, str, bool]]] = {}
@@ -52,7 +52,7 @@ def usage(kernels: Mapping[str, Any]) -> Usage:
     return Usage(sources=sources, users={name: frozenset(found) for name, found in users.items()})
 
 
-def _functions(kernel: Any, rule: Rule, options: bool) -> dict[str, Source]:
+def _functions(kernel: Kernel, rule: Rule, options: bool) -> dict[str, Source]:
     """The device functions of a call, forward and backward, by name; none where the kernel does not take such a call."""
     from ..interpreter import session
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...specs.problem import Problem
 from ...specs.rule import RULES
@@ -21,6 +21,9 @@ from ..run.judge import cases_of
 from ..run.plan import Selection, plan
 from .sites import Mutant
 from .sources import Usage
+
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
 _TIES = {"none": 0, "tied": 0, "scalar": 1, "channel": 2}
 _PRICE = {"equality": 0.3, "memory": 0.5, "error": 1.0, "hostile_input": 100.0}
@@ -54,7 +57,7 @@ class SuiteCase:
         return calls * (10 + programs + size / 2000) / likely
 
 
-def each_case(target: str, kernels: Mapping[str, Any], profile: str) -> Iterator[SuiteCase]:
+def each_case(target: str, kernels: Mapping[str, Kernel], profile: str) -> Iterator[SuiteCase]:
     """The cases of a profile for kernels of a target, at its default seed, in the order of the plan."""
     selection = Selection(target=target, rules=tuple(RULES), properties=NAMES, profile=profile)
     for cell in plan(selection, kernels)[1]:
@@ -62,7 +65,7 @@ def each_case(target: str, kernels: Mapping[str, Any], profile: str) -> Iterator
             yield SuiteCase(prop=cell.property, kernel=cell.kernel, case=case)
 
 
-def suite_of(target: str, kernels: Mapping[str, Any], profile: str) -> list[SuiteCase]:
+def suite_of(target: str, kernels: Mapping[str, Kernel], profile: str) -> list[SuiteCase]:
     """All of them, cheap ones first."""
     found = each_case(target, kernels, profile)
     ranked: dict[str, list[SuiteCase]] = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...kernels.registry import Kernel
 from ...specs.problem import Problem
 from ..cases.case import Case
 from ..execution.harness import Harness
@@ -13,7 +14,7 @@ from ..verdicts.outcome import Outcome
 from ..verdicts.verdict import Arithmetic, Kind
 
 
-def everywhere(kernel: Any, problem: Problem) -> str | None:
+def everywhere(kernel: Kernel, problem: Problem) -> str | None:
     """Applies to every kernel and problem."""
     return None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
 from ..cases.case import Case
@@ -55,7 +55,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     return _changed(problem, before, short, present, f"ending sequence {longest} at token {cut}") or held()
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """There must be a token before another."""
     longest = max((length for _, _, length in problem.sequences), default=0)
     return None if longest > 1 else "no token has another before it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ...kernels.registry import Kernel
 from ...specs.problem import Problem
 from ..cases.case import Case
 from ..execution.compare import unequal
@@ -35,7 +36,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     return held()
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """There must be a second way to compute it."""
     return "a token-by-token kernel has no chunks" if kernel.op == "recurrent" else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ..cases.case import Case
@@ -26,14 +27,14 @@ def check(case: Case, harness: Harness) -> Outcome:
     return held()
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """Who promises no such answers cannot break the promise. Without tokens there is little to spoil."""
     if not is_ours(kernel):
         return "declares no checks of its input (an argument `check_values` would)"
     return None if problem.T else "no tokens"
 
 
-def _complaint(kernel: Any, bad_call: BadCall, arguments: dict[str, Any]) -> str | None:
+def _complaint(kernel: Kernel, bad_call: BadCall, arguments: dict[str, Any]) -> str | None:
     """What is wrong with how the kernel answers, None if nothing is."""
     names = " or ".join(bad_call.names)
     try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from ...kernels.registry import Kernel
 from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
 from ..cases.case import Case
@@ -42,7 +42,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     )
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """There must be a token to poison."""
     return None if problem.T else "no tokens"
 

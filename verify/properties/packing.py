@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from ...kernels.registry import Kernel
 from ...specs.problem import Problem
 from ..cases.case import Case
 from ..cases.rearrange import join_sequences, pack, take_sequence, unpack_batch
@@ -31,7 +31,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     return unequal(problem, join_sequences(parts), whole, "packed differs from one by one", "structure") or held()
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """There must be more than one sequence."""
     return None if len(problem.sequences) > 1 else "a single sequence packs into itself"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from ...kernels.registry import Kernel
 from ...specs.arithmetic.field import FieldArray, constant
 from ...specs.inputs.make import Inputs
 from ...specs.problem import Problem
@@ -73,7 +73,7 @@ def collect(problem: Problem, general: dict[str, FieldArray]) -> dict[str, Field
     return tied
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """The kernel must take the general rule too."""
     if problem.rule == GENERAL:
         return "nothing is tied in the general rule"

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 
+from ...kernels.registry import Kernel
 from ...specs.budget import ratios
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.problem import Problem
@@ -126,7 +126,7 @@ def _float64(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {name: x.to("cpu", torch.float64).numpy() for name, x in outputs.items()}
 
 
-def applies(kernel: Any, problem: Problem) -> str | None:
+def applies(kernel: Kernel, problem: Problem) -> str | None:
     """Options of the op belong to the op, which other properties judge."""
     system = SYSTEMS.get(problem.rule.name)
     if system is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ...specs.rule import NAMED, RELATIVES
 from ..cases import regressions
@@ -16,6 +16,9 @@ from ..properties.base import Property
 from ..verdicts.verdict import Verdict, is_compiled
 from .known_cases import adapt_problem
 from .served_cases import served_configs
+
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,7 @@ class Selection:
     seed: int = 0
 
 
-def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
+def kernel_names(selection: Selection, kernels: Mapping[str, Kernel]) -> list[str]:
     """Kernels that any of the patterns selects. Raises ValueError that lists the kernels for one that selects none."""
     for pattern in selection.kernels:
         if not any(fnmatchcase(name, pattern) for name in kernels):
@@ -39,7 +42,7 @@ def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
     return [name for name in kernels if any(fnmatchcase(name, pattern) for pattern in selection.kernels)]
 
 
-def plan(selection: Selection, kernels: Mapping[str, Any]) -> tuple[list[Cell], list[Cell]]:
+def plan(selection: Selection, kernels: Mapping[str, Kernel]) -> tuple[list[Cell], list[Cell]]:
     """(cells of the oracle, to be judged first; cells of kernels, cheap properties first).
 
     A profile that does not take every rule takes them in turn: each kernel meets each property, and together they meet
@@ -85,7 +88,7 @@ def runs_on(prop: Property, device: str) -> bool:
     return prop.on_device if device == "cuda" else prop.arithmetic != "device"
 
 
-def reason(prop: Property, kernel: Any, rule: str, *, compiled: bool = False) -> str | None:
+def reason(prop: Property, kernel: Kernel, rule: str, *, compiled: bool = False) -> str | None:
     """Why a property cannot be judged for a kernel and a rule at all; None if it can."""
     if prop.needs_gradients and not kernel.differentiable:
         return "has no backward pass"
@@ -105,7 +108,7 @@ def reason(prop: Property, kernel: Any, rule: str, *, compiled: bool = False) ->
     return found
 
 
-def inapplicable(selection: Selection, kernels: Mapping[str, Any], *, every_rule: bool) -> list[Verdict]:
+def inapplicable(selection: Selection, kernels: Mapping[str, Kernel], *, every_rule: bool) -> list[Verdict]:
     """A verdict for every property that cannot be judged for a kernel on any rule, with the reason.
 
     every_rule: rules were asked for by name, so each that a kernel does not compute is reported, too.

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...kernels.registry import Kernel
 from ...results.files.packaged import packaged
 from ...results.schema.table import EVERYWHERE, Table, loads
 from ...specs.problem import Problem
@@ -31,7 +31,7 @@ _CONFIGS = {"quick": 1, "merge": 2}
 _HARD = ("mixed", "strong", "collinear")
 
 
-def served_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, device: str) -> list[Case]:
+def served_cases(cell: Cell, prop: Property, kernel: Kernel, profile: Profile, device: str) -> list[Case]:
     """quick: one configuration at head dimension 128. merge: two at each served; nightly: all, and hard inputs."""
     rule = NAMED[cell.rule]
     served = served_configs(device).get((kernel.name, rule.name), {})
@@ -44,7 +44,7 @@ def served_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, devi
 
 
 def _of(
-    rule: Rule, size: int, config: LaunchConfig | None, prop: Property, kernel: Any, *, nightly: bool
+    rule: Rule, size: int, config: LaunchConfig | None, prop: Property, kernel: Kernel, *, nightly: bool
 ) -> Iterator[Case]:
     usual = Problem(rule=rule, dtype="bf16", T=2 * 64 + TAIL, H=1, HV=1, K=size, V=size)
     own: LaunchConfig = (config or kernel.configs(usual)[0]).shortest

@@ -12,14 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...specs.problem import Problem
 from ..cases.target_names import FLA, FORMS, GROUP, OWN
 from ..verdicts.verdict import is_compiled
 
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
-def _always(kernel: Any, problem: Problem) -> bool | str:
+
+def _always(kernel: Kernel, problem: Problem) -> bool | str:
     return True
 
 
@@ -35,7 +38,7 @@ class Target:
     """
 
     name: str
-    kernels: Mapping[str, Any]
+    kernels: Mapping[str, Kernel]
     storable: bool = False
     version: str | None = None
     ambiguous: str | None = None

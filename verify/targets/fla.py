@@ -19,7 +19,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...results.files.one_line import told
 from ...specs.inputs.make import generate
@@ -27,6 +27,9 @@ from ...specs.problem import DType, Problem
 from ...specs.rounding.contract import DIFFERENCE_OF_SUMS, FP32, Rounding
 from . import FLA, Target
 from .convention import Adapted, Convention, Option, adapt
+
+if TYPE_CHECKING:
+    from ...kernels.registry import Kernel
 
 WEAKEST_KNOWN_GOOD = -5.0
 """The package's default path is known to be right for a log decay between this and 0 per token."""
@@ -109,7 +112,7 @@ def load() -> Target:
     )
 
 
-def known_good(kernel: Any, problem: Problem) -> bool | str:
+def known_good(kernel: Kernel, problem: Problem) -> bool | str:
     """Calibration keeps to the default paths, and to decays that they are known to be right on."""
     if "/" in kernel.name:
         return "only the default path of a function is known to be right"

@@ -8,7 +8,7 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ...cases.case import Case
 from ...cases.rearrange import take_tokens
 from ...verdicts.outcome import Inapplicable
 from .. import execute
+
+if TYPE_CHECKING:
+    from ....kernels.registry import Kernel
 
 _PERIOD, _TIMES = 192, 343
 """Tokens, and how often they come: the last time is past 2^16 from its first token on."""
@@ -29,7 +32,7 @@ _SECONDS, _BYTES = 60.0, 2**30
 """Of the processor, and of memory, that they may take."""
 
 
-def period(case: Case, kernel: Any) -> tuple[Case, Inputs]:
+def period(case: Case, kernel: Kernel) -> tuple[Case, Inputs]:
     """The few tokens, which need nothing of what was before them. Raises Inapplicable for what cannot be asked so."""
     problem = Problem(
         rule=case.problem.rule, T=_PERIOD, K=8, V=8, initial_state=False, final_state=case.problem.final_state
@@ -47,7 +50,7 @@ def period(case: Case, kernel: Any) -> tuple[Case, Inputs]:
     return replace(case, problem=problem, style=""), replace(inputs, g=g)
 
 
-def last_of_many(kernel: Any, case: Case, inputs: Inputs) -> dict[str, np.ndarray]:
+def last_of_many(kernel: Kernel, case: Case, inputs: Inputs) -> dict[str, np.ndarray]:
     """Outputs of the period's last time. Raises KernelRaised, Inapplicable for a function that needs too much for so many."""
     started = time.process_time()
     _run(kernel, case, inputs, _FEW)
@@ -57,7 +60,7 @@ def last_of_many(kernel: Any, case: Case, inputs: Inputs) -> dict[str, np.ndarra
     return {**outputs, "o": outputs["o"][:, -_PERIOD:]}
 
 
-def _run(kernel: Any, case: Case, inputs: Inputs, times: int) -> dict[str, np.ndarray]:
+def _run(kernel: Kernel, case: Case, inputs: Inputs, times: int) -> dict[str, np.ndarray]:
     problem = replace(case.problem, T=_PERIOD * times)
     many = take_tokens(inputs, np.tile(np.arange(_PERIOD), times))
     made = execute.tensors(problem, many)

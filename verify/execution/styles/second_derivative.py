@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ....kernels.registry import Kernel
 from ....results.files.one_line import folded
 from ....specs.arithmetic.numbers import Site
 from ....specs.inputs.make import Inputs
@@ -28,7 +29,7 @@ def small(problem: Problem) -> Problem:
     )  # fmt: skip
 
 
-def wrong(kernel: Any, case: Case, inputs: Inputs) -> str | None:
+def wrong(kernel: Kernel, case: Case, inputs: Inputs) -> str | None:
     """The name of an input whose second derivative is wrong, or None. Raises Inapplicable for a function that has none."""
     made = tensors(case.problem, inputs)
     try:

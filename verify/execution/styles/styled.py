@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from ....kernels.registry import Kernel
 from ....specs.inputs.make import Inputs
 from ...cases.call_styles import FORWARD_ONLY, words
 from ...cases.case import Case
@@ -73,7 +74,7 @@ def made_for(case: Case, inputs: Inputs) -> Tensors:
     return _laid_out(tensors(case.problem, inputs), words(case.style))
 
 
-def run(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
+def run(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
     """Every answer that a call in its style gives; those of one name must be the same. others: for a call in between.
 
     Raises KernelRaised if the kernel raises, or answers with a wrong shape or dtype.
@@ -97,7 +98,7 @@ def _with_gradients(made: Tensors) -> list[str]:
     return [name for name in GRADIENTS if name in made]
 
 
-def _each_alone(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
+def _each_alone(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
     """The answers of a call for every input: with its gradient alone, and with those of all but it."""
     names, found = _with_gradients(made), []
     for name in names:
@@ -107,7 +108,7 @@ def _each_alone(kernel: Any, case: Case, made: Tensors, others: Tensors) -> list
     return found
 
 
-def _once(kernel: Any, case: Case, made: Tensors, others: Tensors, asked: Sequence[str]) -> list[Answer]:
+def _once(kernel: Kernel, case: Case, made: Tensors, others: Tensors, asked: Sequence[str]) -> list[Answer]:
     """The answers of one call, whose gradients of `asked` are asked for."""
     chosen, leaves = words(case.style), dict(made)
     for name in asked:
@@ -130,7 +131,7 @@ def _once(kernel: Any, case: Case, made: Tensors, others: Tensors, asked: Sequen
     return answers
 
 
-def _forward(kernel: Any, case: Case, leaves: Tensors, chosen: Sequence[str]) -> Tensors:
+def _forward(kernel: Kernel, case: Case, leaves: Tensors, chosen: Sequence[str]) -> Tensors:
     call = arguments(case, leaves)
     try:
         if "checkpoint" in chosen:
@@ -149,7 +150,7 @@ def _forward(kernel: Any, case: Case, leaves: Tensors, chosen: Sequence[str]) ->
 
 
 def _backward(
-    kernel: Any, case: Case, made: Tensors, leaves: Tensors, outputs: Tensors, asked: Sequence[str], *, last: bool
+    kernel: Kernel, case: Case, made: Tensors, leaves: Tensors, outputs: Tensors, asked: Sequence[str], *, last: bool
 ) -> Tensors:
     into_o, into_ht = pulls(case)
     flowing = [(outputs["o"], made["do"])] if into_o else []

@@ -7,10 +7,13 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack, _pop_mode, _push_mode
+
+if TYPE_CHECKING:
+    from ....kernels.registry import Kernel
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ def surrounded(chosen: Sequence[str]) -> Iterator[None]:
         yield
 
 
-def compiled(kernel: Any) -> Any:
+def compiled(kernel: Kernel) -> Kernel:
     """The kernel, traced by torch's compiler when it is called; what is traced runs as it would without."""
     return replace(kernel, run=torch.compile(kernel.run, backend="eager", dynamic=False))
 
