@@ -26,7 +26,7 @@ Examples:
 
   verify all                       before merging: everything
 
-  verify all --profile quick       while editing: a minute or two
+  verify all --profile quick       while editing: two minutes
 
   verify all --rule kda            everything about one rule
 
