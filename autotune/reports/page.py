@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ...results.digests.kernels import record_kernel
+from ...results.evidence.archive import current
 from ...results.schema.entry import TableEntry
 from ...results.schema.record import Compiled, Gated, Measured, Record, Rejected
 from ...results.schema.table import Table
@@ -36,8 +36,7 @@ class Findings:
 
     @classmethod
     def of(cls, ledger: Ledger) -> Findings:
-        current = [record for record in ledger.records if record_kernel(record) == record.kernel]
-        return cls(table=ledger.table(), records=current)
+        return cls(table=ledger.table(), records=current(ledger.records))
 
     @cached_property
     def compiled(self) -> list[Compiled]:

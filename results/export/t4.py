@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 from ..schema.key import Key
 from ..schema.record import Compiled, Estimated, Gated, Measured, Ranking, Reason, Record, Rejected
@@ -71,20 +71,22 @@ def to_t4(
     """A T4 document with everything that is known of the configurations of one key, the last word on each.
 
     Where nothing was timed, what the last ranking estimated stands as a measurement of that name, and there are no
-    runtimes.
+    runtimes. What broke a rule as one Triton compiles it, and none as another does, is not incorrect.
     """
-    records = list(records)
-    rankings = [one.ranking for one in records if isinstance(one, Ranking) and _same_subject(one.key, key)]
+    asked = [one for one in records if _same_subject(one.key, key)]
+    passed = {one.config for one in asked if _judged_as_compiled(one) and one.held}
+    rankings = [one.ranking for one in asked if isinstance(one, Ranking)]
     results: dict[str, dict[str, Any]] = {}
     compile_seconds: dict[str, float] = {}
-    for record in records:
-        if _same_subject(record.key, key):
-            if isinstance(record, Compiled):
-                compile_seconds[record.config] = compile_seconds.get(record.config, 0.0) + record.seconds
-            elif isinstance(record, Estimated) and record.ranking != (rankings[-1] if rankings else ""):
-                continue
-            elif (result := _result(record, key)) is not None:
-                results[record.config] = {"configuration": dict(parameters(record.config))} | result
+    for record in asked:
+        if _judged_as_compiled(record) and record.config in passed:
+            continue
+        if isinstance(record, Compiled):
+            compile_seconds[record.config] = compile_seconds.get(record.config, 0.0) + record.seconds
+        elif isinstance(record, Estimated) and record.ranking != (rankings[-1] if rankings else ""):
+            continue
+        elif (result := _result(record, key)) is not None:
+            results[record.config] = {"configuration": dict(parameters(record.config))} | result
     for config, result in results.items():
         result["times"]["compilation_time"] = 1000 * compile_seconds.get(config, 0.0)
     return {
@@ -117,6 +119,10 @@ def _result(record: Record, key: Key) -> dict[str, Any] | None:
         case Gated(held=False):
             return _row("correctness", [], "time", {"name": "reason", "value": record.detail, "unit": ""})
     return None
+
+
+def _judged_as_compiled(record: Record) -> TypeGuard[Gated]:
+    return isinstance(record, Gated) and record.where == "compiled"
 
 
 def _row(invalidity: Invalidity, runtimes: list[float], objective: str, measurement: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ nothing was timed.
 """
 
 GPU = {gpu!r}
+TRITON = {triton!r}
 SOURCES = {{
 {sources}}}
 """Digest of each kernel that the configurations are for (`cache_key` of a Triton function)."""
@@ -33,10 +34,13 @@ def lookup(kernel, key):
 def install(*kernels):
     """Have these autotuned kernels launch what is written here, unbenchmarked; other calls are tuned as ever.
 
-    Returns how many configurations were taken. Kernels whose source is another get none, and so does Triton's interpreter.
+    Returns how many configurations were taken. Kernels whose source is another get none, and so does Triton's interpreter; under
+    another version of Triton, whose programs are others, none is taken.
     """
-    from triton import Config
+    from triton import Config, __version__
 
+    if __version__ != TRITON:
+        return 0
     taken = 0
     for kernel in kernels:
         name, function = kernel.base_fn.__name__, kernel.fn

@@ -109,7 +109,7 @@ def _device(name: str) -> Gpu | None:
     """The GPU of this name, or any of the architecture of this name, or None. Raises ValueError for what is no name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"unknown GPU {name!r}; known: {', '.join(known_gpus())}, and other names get the safe default"
+            f"unknown GPU {name!r:.60}; known: {', '.join(known_gpus())}, and other names get the safe default"
         )
     try:
         return resolve(name)

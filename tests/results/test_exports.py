@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import get_args
@@ -10,13 +11,15 @@ from typing import get_args
 import pytest
 
 from deltaproof.results import lookup
+from deltaproof.results.evidence.archive import current, shipped_records
 from deltaproof.results.export.fla import FlaEntry, fla_hash, to_fla
 from deltaproof.results.export.python import to_python
 from deltaproof.results.export.t4 import from_t4, to_t4, token_parameters
+from deltaproof.results.files.packaged import packaged
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Compiled, Reason
 from deltaproof.results.schema.strict import TableError
-from deltaproof.results.schema.table import make_table
+from deltaproof.results.schema.table import loads, make_table
 
 
 def module(source: str) -> dict:
@@ -99,6 +102,24 @@ def test_t4_comes_back(make, records):
     assert timed["times"]["compilation_time"] == 1500
     assert timed["measurements"] == [{"name": "time", "value": 2.0, "unit": "ms"}]
     assert len(document["results"]) == 5
+
+
+def test_what_one_triton_breaks_and_another_does_not_is_not_incorrect(make):
+    held, broken = (replace(make.gated("c16", held=holds), where="compiled", triton=triton)
+                    for holds, triton in ((True, "3.7.1"), (False, "3.6.0")))  # fmt: skip
+    (found,) = from_t4(to_t4([held, broken, make.guessed("c16", 4.0)], make.key()))
+    assert found.invalidity == "correct"
+    (found,) = from_t4(to_t4([broken], make.key()))
+    assert found.invalidity == "correctness"
+
+
+@pytest.mark.parametrize("gpu", ["A100", "H100", "H200"])
+def test_what_is_served_is_correct_in_t4(gpu):
+    slug = resolve(gpu).slug
+    table, records = loads((packaged("tables") / f"{slug}.json").read_text(), slug), current(shipped_records(slug))
+    for entry in table.entries[::12]:
+        named = {json.dumps(one.parameters): one for one in from_t4(to_t4(records, entry.key))}
+        assert named[json.dumps(token_parameters(entry.config))].invalidity == "correct", entry
 
 
 @pytest.mark.parametrize("reason", get_args(Reason))

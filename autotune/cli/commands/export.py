@@ -64,7 +64,8 @@ def export(
         usage(f"--target fla --to {to}: configurations of FLA's kernels have one format, --to fla")
     if to is Format.fla:
         _export_fla(target, source, out)
-    from ....results.digests.kernels import kernel_digest, record_kernel
+    from ....results.digests.kernels import kernel_digest
+    from ....results.evidence.archive import current
     from ....results.export.python import to_python
     from ....results.export.t4 import to_t4
     from ....verify.verdicts.plural import counted
@@ -87,7 +88,7 @@ def export(
             told = _served(entries)
             files = {f"{target.slug.replace('-', '_')}.py": to_python(replace(written, entries=entries))}
         else:
-            records = [record for record in ledger.records if record.kernel == record_kernel(record)]
+            records = current(ledger.records)
             files = {
                 f"{str(entry.key).replace(':', '-')}.json": json.dumps(to_t4(records, entry.key), indent=1) + "\n"
                 for entry in entries

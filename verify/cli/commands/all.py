@@ -138,7 +138,8 @@ def judge_all(
     document = replace(document, environment={**document.environment, **told})
     write_reports(document, json_path=json_path, html=html, junit=junit)
     if interrupted:
-        stderr.print("interrupted: these verdicts are kept, and the same command goes on from here")
+        kept = "these verdicts are kept, and the same command goes on from here"
+        stderr.print(f"interrupted: {kept if judged.storable else 'verdicts of a target are not kept'}")
         raise typer.Exit(INTERRUPTED)
     code = exit_code(verdicts, allow_unsupported=allow_unsupported)
     raise typer.Exit(NOT_JUDGED if short and not code and not allow_unsupported else code)

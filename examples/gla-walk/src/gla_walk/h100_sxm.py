@@ -5,6 +5,7 @@ nothing was timed.
 """
 
 GPU = "h100-sxm"
+TRITON = "3.7.1"
 SOURCES = {
     "gla_walk_kernel": "9e563e24416fe109f31263c24d31f2d8806b514899e2383ebd148a609ea1d5ef",
 }
@@ -37,10 +38,13 @@ def lookup(kernel, key):
 def install(*kernels):
     """Have these autotuned kernels launch what is written here, unbenchmarked; other calls are tuned as ever.
 
-    Returns how many configurations were taken. Kernels whose source is another get none, and so does Triton's interpreter.
+    Returns how many configurations were taken. Kernels whose source is another get none, and so does Triton's interpreter; under
+    another version of Triton, whose programs are others, none is taken.
     """
-    from triton import Config
+    from triton import Config, __version__
 
+    if __version__ != TRITON:
+        return 0
     taken = 0
     for kernel in kernels:
         name, function = kernel.base_fn.__name__, kernel.fn
