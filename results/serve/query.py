@@ -116,7 +116,7 @@ def _device(name: str) -> Gpu | None:
     except TableError:
         raise
     except ValueError:
-        return of_architecture(name)
+        return of_architecture(name.lower())
 
 
 @cache

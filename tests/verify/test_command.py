@@ -60,6 +60,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, Any
         (("all", "--kernel", "nope"), "chunk_train/staged"),
         (("all", "--target", "nope"), "deltaproof"),
         (("replay", "nope"), "<property>@<kernel>"),
+        (("replay", "nope.json"), "there is no file nope.json"),
+        (("all", "--json", "/dev/null", "--html", "/dev/null"), "two reports are to be written to /dev/null"),
         (("explain", "nope"), "not a"),
         (("all", "--property", "reduction", "--rule", "gdn2"), "nothing to judge"),
     ],

@@ -20,6 +20,14 @@ def proven(path: Path | None) -> Path | None:
     return path
 
 
+def distinct(*paths: Path | None) -> None:
+    """That no two options name the same file, since the second would replace what the first wrote. Raises typer.BadParameter."""
+    named = [path for path in paths if path is not None and not is_stdout(path)]
+    for index, path in enumerate(named):
+        if path.resolve() in [other.resolve() for other in named[:index]]:
+            raise typer.BadParameter(f"two reports are to be written to {path}; accepted: a file for each")
+
+
 def is_stdout(path: Path) -> bool:
     """Whether a path, by whatever name, is this command's standard output; opened anew, it would be overwritten."""
     try:

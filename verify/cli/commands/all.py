@@ -40,6 +40,7 @@ from ..options import (
     stdout,
     usage,
 )
+from ..outputs import distinct
 from ..write_reports import write_reports
 
 
@@ -62,6 +63,7 @@ def judge_all(
 ) -> None:
     """Judge every kernel by every property, and report verdicts."""
     started = time.monotonic()
+    distinct(json_path, html, junit)
     rules, properties = chosen("rule", rule, NAMED), chosen("property", prop, PROPERTIES)
     place = prepare(device)
 

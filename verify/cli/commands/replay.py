@@ -55,6 +55,8 @@ def replay(
             ]
             if not found:
                 usage(f"{token} holds no counterexample, so there is nothing to replay")
+        elif "@" not in token and token.endswith(".json"):
+            usage(f"there is no file {token}")
         else:
             found = [(target, token)]
         replays = [(name, Replay.parse(text)) for name, text in found]
