@@ -37,9 +37,11 @@ def comba(
     check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), **scalars)
     check_flags(erase_before_decay=erase_before_decay)
     exact = exact_dtype(q.dtype)
+    if check_values is not None:
+        options["check_values"] = check_values
     erase = beta.to(exact) * d.to(exact)
     if erase_before_decay:
         if may_read(g, check_values) and read("g", lambda: bool((g < -60).any()), check_values):
             raise ValueError(f"g holds {g.min().item():.3g}; with erase_before_decay=True, accepted: at least -60")
         erase = erase * torch.exp(-g.to(exact))
-    return op(q=q, k=k, v=v, g=g, b=erase, w=beta, check_values=check_values, **options)
+    return op(q=q, k=k, v=v, g=g, b=erase, w=beta, **options)

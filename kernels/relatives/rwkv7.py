@@ -45,6 +45,8 @@ def rwkv7(
     check_boundaries(cu_seqlens, cu_seqlens_cpu, r.shape[0], r.device)
     if may_read(w, check_values) and read("w", lambda: bool((w < STRONGEST).any()), check_values):
         raise ValueError(f"w is a log decay and holds {w.min().item():.3g}; accepted: at least {STRONGEST:g}")
+    if check_values is not None:
+        options["check_values"] = check_values
     exact = exact_dtype(r.dtype)
     # The products of fp16 would underflow where a is small.
     wide = torch.float32 if r.dtype == torch.float16 else r.dtype
@@ -61,7 +63,6 @@ def rwkv7(
         g=first_of(decay, 2),
         b=first_of(torch.exp(-decay) / strength, 2),
         w=interleave(torch.zeros_like(decay[..., 0]), torch.ones_like(decay[..., 0])),
-        check_values=check_values,
         **spread(cu_seqlens, cu_seqlens_cpu, 2),
         **options,
     )

@@ -39,7 +39,7 @@ class Run:
     @property
     def grows(self) -> bool:
         """Whether ours grows, from the first window to the last, where plain torch does not."""
-        return self.ours[-1] / self.ours[0] > MOST * max(1.0, self.torch[-1] / self.torch[0])
+        return not self.ours[-1] <= MOST * max(1.0, self.torch[-1] / self.torch[0]) * self.ours[0]
 
 
 def main(

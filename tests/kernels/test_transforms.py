@@ -82,6 +82,16 @@ def test_relatives_that_check_values_of_their_own_work_where_there_are_none(name
         torch.vmap(lambda *row: relative(name, *row, check_values=True))(*inputs(3))
 
 
+@pytest.mark.parametrize("name", ["comba", "rwkv7"])
+def test_a_relative_asks_no_more_of_an_op_than_it_is_asked(name: str):
+    def op(*, q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        return gated_delta_rule(q, k, v, g, b, w)
+
+    packing = {"cu_seqlens": None, "cu_seqlens_cpu": None}
+    unpacked = lambda **given: op(**{key: x for key, x in given.items() if key not in packing})  # noqa: E731
+    assert torch.equal(relative(name, *inputs(), op=unpacked), relative(name, *inputs()))
+
+
 def test_autocast_leaves_the_op_its_precision():
     plain, exact = call(*inputs()), call(*(x.double() for x in inputs()))
     with torch.autocast("cpu", torch.bfloat16):

@@ -94,6 +94,7 @@ def judge(case, kernel):
         ("verify/run/judge.py", "outcome", "found", True),
         ("verify/report/html.py", "page", "sheet", True),
         ("results/serve/choose.py", "1", "2", True),
+        ("results/schema/token.py", "split", "packed", False),
         ("verify/run/judge.py", "< 1", "< 2", False),
         ("verify/run/harness.py", "1", "2", False),
     ],
@@ -104,8 +105,10 @@ def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
     monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
     sources = {
         "verify/run/judge.py": JUDGE,
-        "verify/run/harness.py": "from ...results.serve.choose import ONE\n\ndef run(case, kernel):\n    return 1\n",
-        "verify/report/html.py": "page = 1\n", "results/serve/choose.py": "ONE = 1\n", "kernels/some.py": "", "specs/some.py": "",
+        "verify/run/harness.py": "from ...results.serve.choose import ONE\nfrom ...results.schema.token import DEFAULT\n\n"
+        "def run(case, kernel):\n    return 1\n",
+        "verify/report/html.py": "page = 1\n", "results/serve/choose.py": "ONE = 1\n",
+        "results/schema/token.py": "DEFAULT = 'split'\n", "kernels/some.py": "", "specs/some.py": "",
     }  # fmt: skip
     for path, text in sources.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -54,9 +54,9 @@ def sigma_of(problem: Problem, contract: PrecisionContract) -> dict[str, np.ndar
 def _noisy_rule(
     widening: _Widening, noise: Noisy, contract: PrecisionContract, q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None,
     b: Tensor | None = None, w: Tensor | None = None, *, scale: float | None = None, initial_state: Tensor | None = None,
-    output_final_state: bool = False, cu_seqlens: Tensor | None = None, check_values: bool | None = None,
+    output_final_state: bool = False, cu_seqlens: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """`gated_delta_rule` in the arithmetic of the budgets, which has values to check nowhere."""
+    """`gated_delta_rule` in the arithmetic of the budgets."""
     HV = v.shape[2]
     g, b = (None if x is None else x.repeat_interleave(HV // x.shape[2], 2) for x in (g, b))
     rule = Rule(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ Program = tuple[int, int, int]
 MOST_PROGRAMS = (2**31 - 1, 2**16 - 1, 2**16 - 1)
 """Along each axis of a grid (CUDA C++ Programming Guide, technical specifications per compute capability)."""
 
+
+MOST_TO_RUN = 2**16
+"""Programs of a launch that are run for what later ones read."""
 
 WARPS = 4
 """Of a program whose launch does not say."""
@@ -54,8 +58,10 @@ class Launch:
 
     @property
     def says_where(self) -> bool:
-        """Whether all tensors hold integers, as of a kernel that tells later ones which part of the others is whose."""
-        return bool(self.tensors) and not any(x.is_floating_point() for x in self.tensors)
+        """Whether all tensors hold integers, as of a kernel that tells later ones which part of the others is whose, and its
+        programs are few enough to run them all."""
+        some = self.tensors
+        return bool(some) and not any(x.is_floating_point() for x in some) and math.prod(self.grid) <= MOST_TO_RUN
 
     @property
     def last_programs(self) -> list[Program]:

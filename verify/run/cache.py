@@ -20,9 +20,9 @@ PACKAGE = Path(__file__).resolve().parents[2]
 
 JUDGING = ("verify/run/judge.py", "verify/run/worker.py", "verify/properties", "verify/interpreter")
 """What judges, as files and folders of the package; what these import counts too."""
-_NOT_JUDGING = "results"
+_NOT_JUDGING = tuple(f"results/{room}/" for room in ("serve", "evidence", "digests", "export"))
 """Kernels look tables up, but not when they are judged."""
-_SOURCES = ("kernels", "specs", "verify", "autotune")
+_SOURCES = ("kernels", "specs", "verify", "autotune", "results")
 _TOOLS = ("torch", "triton", "numpy", "hypothesis")
 
 
@@ -54,7 +54,8 @@ def _digest(_bytes: str, package: Path, more: tuple[str, ...]) -> str:
         for path in ([place] if place.suffix else sorted(place.rglob("*.py")))
         if path.is_file()
     ]
-    reached = [path for path in Sources().files(roots) if path.relative_to(package.resolve()).parts[0] != _NOT_JUDGING]
+    names = {path: path.relative_to(package.resolve()).as_posix() for path in Sources().files(roots)}
+    reached = [path for path, name in names.items() if not name.startswith(_NOT_JUDGING)]
     words = sorted(module_digest(path) for path in reached)
     calibration = package / "results" / "calibration.json"
     if calibration.is_file():

@@ -65,6 +65,8 @@ def plan(selection: Selection, kernels: Mapping[str, Kernel]) -> tuple[list[Cell
             profile = PROFILES[selection.profile]
             dear = prop.calls >= profile.dear or (compiled and selection.profile == "quick")
             most = profile.systems if prop.relatives else profile.dear_rules if dear else profile.rules
+            if profile.everything and len(selection.rules) < len(NAMED):
+                most = len(able)  # named one by one
             taken = able[:most]
             among = tuple(rule for rule in taken if rule not in RELATIVES)
             cells += [
