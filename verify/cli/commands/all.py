@@ -63,7 +63,6 @@ def judge_all(
 ) -> None:
     """Judge every kernel by every property, and report verdicts."""
     started = time.monotonic()
-    distinct(json_path, html, junit)
     rules, properties = chosen("rule", rule, NAMED), chosen("property", prop, PROPERTIES)
     place = prepare(device)
 
@@ -97,6 +96,7 @@ def judge_all(
         usage(str(error))
     if not oracle and not cells and not declined:
         usage("nothing to judge: no selected property applies to a selected kernel and rule")
+    distinct(json_path, html, junit)
     settings = runner.Settings(
         profile=profile.value,
         device=place,
