@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .api import gated_delta_rule
 from .arguments.chunk_tables import ChunkIndices
-from .arguments.contents import may_read, read
+from .arguments.contents import any_is
 from .configs.launch_config import LaunchConfig
 from .eager.first_stage import l2norm
 from .relatives import comba, gated_delta_product, preconditioned_delta_rule, retention, rwkv7
@@ -256,11 +256,9 @@ def chunk_comba(
         q, k, p = (l2norm(x) for x in (q, k, p))
     keys, reads = k.float(), p.float()
     d = (keys * reads).sum(-1) / keys.square().sum(-1).clamp(min=torch.finfo(torch.float32).tiny)
-    wanted = kwargs.get("check_values")
-    if may_read(k, wanted):
-        left = (reads - d[..., None] * keys).norm(dim=-1)
-        if read("p", lambda: bool((left > 1e-2 * reads.norm(dim=-1) + 1e-6).any()), wanted):
-            raise ValueError("p is no multiple of k; accepted: p = d k with one d per token and head")
+    wrong = lambda p: (p - d[..., None] * keys).norm(dim=-1) > 1e-2 * p.norm(dim=-1) + 1e-6  # noqa: E731
+    if any_is("p", reads, wrong, kwargs.get("check_values")):
+        raise ValueError("p is no multiple of k; accepted: p = d k with one d per token and head")
     d = d.repeat_interleave(v.shape[2] // k.shape[2], 2)
     return _call(
         comba, q, k, v, g, beta, d, v_first=_v_first(kwargs), scale=scale, initial_state=initial_state,

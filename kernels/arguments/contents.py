@@ -34,7 +34,7 @@ def check_contents(
     """
     if scale is not None:
         _check_scale(scale)
-    if g is not None and may_read(g, check_values) and read("g", lambda: bool((g > 0).any()), check_values):
+    if g is not None and any_is("g", g, lambda g: g > 0, check_values):
         raise ValueError(f"g is a log decay, but holds {g[g > 0].max().item():.3g}; accepted: at most 0, -inf included")
     if cu_seqlens is not None:
         check_bounds(cu_seqlens, cu_seqlens_cpu, T, check_values)
@@ -65,6 +65,11 @@ def may_read(x: Tensor, check_values: bool | None) -> bool:
     """Whether values may be read: not while a compiler traces the call."""
     wanted = x.is_cpu if check_values is None else check_values
     return wanted and not x.is_meta and not torch.compiler.is_compiling()
+
+
+def any_is(name: str, x: Tensor, wrong: Callable[[Tensor], Tensor], check_values: bool | None) -> bool:
+    """Whether an element of an argument is wrong; False where values may not or cannot be read. Raises as `read` does."""
+    return may_read(x, check_values) and bool(read(name, lambda: bool(wrong(x).any()), check_values))
 
 
 def read(name: str, contents: Callable[[], T], check_values: bool | None) -> T | None:

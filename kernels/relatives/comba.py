@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes, check_flags
-from ..arguments.contents import may_read, read
+from ..arguments.contents import any_is
 from ..arguments.precision import exact_dtype
 
 
@@ -23,7 +23,6 @@ def comba(
     d: Tensor,  # [HV], or [B, T, HV]
     *,
     erase_before_decay: bool = True,
-    check_values: bool | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -37,11 +36,9 @@ def comba(
     check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), **scalars)
     check_flags(erase_before_decay=erase_before_decay)
     exact = exact_dtype(q.dtype)
-    if check_values is not None:
-        options["check_values"] = check_values
     erase = beta.to(exact) * d.to(exact)
     if erase_before_decay:
-        if may_read(g, check_values) and read("g", lambda: bool((g < -60).any()), check_values):
+        if any_is("g", g, lambda g: g < -60, options.get("check_values")):
             raise ValueError(f"g holds {g.min().item():.3g}; with erase_before_decay=True, accepted: at least -60")
         erase = erase * torch.exp(-g.to(exact))
     return op(q=q, k=k, v=v, g=g, b=erase, w=beta, **options)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..api import gated_delta_rule
 from ..arguments.axes import check_axes
 from ..arguments.checks import check_boundaries
-from ..arguments.contents import may_read, read
+from ..arguments.contents import any_is
 from ..arguments.precision import exact_dtype
 from .substeps import first_of, interleave, last_of, spread
 
@@ -29,7 +29,6 @@ def rwkv7(
     *,
     cu_seqlens: Tensor | None = None,
     cu_seqlens_cpu: Tensor | None = None,
-    check_values: bool | None = None,
     op: Callable[..., Any] = gated_delta_rule,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
@@ -43,10 +42,8 @@ def rwkv7(
     keys = {name: (x, "B T H K") for name, x in (("r", r), ("w", w), ("k", k), ("kk", kk), ("a", a))}
     check_axes(**keys, v=(v, "B T H V"))
     check_boundaries(cu_seqlens, cu_seqlens_cpu, r.shape[0], r.device)
-    if may_read(w, check_values) and read("w", lambda: bool((w < STRONGEST).any()), check_values):
+    if any_is("w", w, lambda w: w < STRONGEST, options.get("check_values")):
         raise ValueError(f"w is a log decay and holds {w.min().item():.3g}; accepted: at least {STRONGEST:g}")
-    if check_values is not None:
-        options["check_values"] = check_values
     exact = exact_dtype(r.dtype)
     # The products of fp16 would underflow where a is small.
     wide = torch.float32 if r.dtype == torch.float16 else r.dtype
