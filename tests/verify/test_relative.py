@@ -112,6 +112,13 @@ def test_a_decode_cache_that_lacks_something_fails_only_in_parts(monkeypatch: py
     assert "when cut at" in outcome.message
 
 
+def test_merge_judges_what_takes_several_calls_on_some_rules_and_on_all_that_are_named():
+    some = Selection(
+        target="deltaproof", rules=tuple(NAMED)[:7], properties=("packing",), kernels=(STAGED.name,), profile="merge"
+    )
+    assert [len(plan(replace(some, named=named), KERNELS)[1]) for named in (False, True)] == [4, 7]
+
+
 def test_every_kernel_meets_every_system_before_merging():
     selection = Selection(target="deltaproof", rules=tuple(NAMED), properties=("equality", "relative"), profile="merge")
     _, cells = plan(selection, KERNELS)

@@ -146,10 +146,10 @@ def test_what_a_function_cannot_be_asked_is_not_held_against_it(prop: str, reaso
 def test_answers_to_bad_calls_are_judged_of_who_declares_to_check_its_input():
     (kernel,) = targets.load("tests.helpers.toy_targets:plain_gdn").kernels.values()
     selection = Selection(target="toy", rules=("gdn",), properties=("hostile_input",))
-    (told,) = inapplicable(selection, {"plain_gdn": kernel}, every_rule=True)
+    (told,) = inapplicable(replace(selection, named=True), {"plain_gdn": kernel})
     assert "declares no checks of its input" in told.notes[0]
     (checked,) = targets.load("tests.helpers.toy_targets:checked_kda").kernels.values()
-    assert inapplicable(replace(selection, rules=("kda",)), {"checked_kda": checked}, every_rule=True) == []
+    assert inapplicable(replace(selection, rules=("kda",), named=True), {"checked_kda": checked}) == []
 
 
 @pytest.mark.parametrize("options", [{}, {"initial_state": False}, {"final_state": False}])
@@ -161,7 +161,7 @@ def test_without_tokens_no_gradient_is_as_good_as_zeros(options: dict[str, Any])
 def test_properties_that_cannot_be_judged_are_reported_with_the_reason():
     (kernel,) = targets.load("tests.helpers.toy_targets:delta").kernels.values()
     selection = Selection(target="toy", rules=tuple(RULES), properties=("adjoint", "memory", "causality"))
-    told = {v.property: v for v in inapplicable(selection, {"delta": kernel}, every_rule=False)}
+    told = {v.property: v for v in inapplicable(selection, {"delta": kernel})}
     assert {v.status for v in told.values()} == {"inapplicable"}
     assert told["adjoint"].notes == ("has no backward pass",)
     assert "no Triton kernels" in told["memory"].notes[0]
@@ -172,7 +172,7 @@ def test_properties_that_cannot_be_judged_are_reported_with_the_reason():
 def test_a_rule_asked_for_by_name_and_not_computed_is_reported():
     (kernel,) = targets.load("tests.helpers.toy_targets:delta").kernels.values()
     selection = Selection(target="toy", rules=("kda",), properties=("causality",))
-    (told,) = inapplicable(selection, {"delta": kernel}, every_rule=True)
+    (told,) = inapplicable(replace(selection, named=True), {"delta": kernel})
     assert (told.status, told.rule, told.notes) == ("inapplicable", "kda", ("does not compute rule kda",))
 
 

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a person asked for. Every name in it exists."""
+    """What a person asked for. Every name in it exists. named: the rules were asked for by name, not taken because there are no
+    others.
+    """
 
     target: str
     rules: Sequence[str]
     properties: Sequence[str]
+    named: bool = False
     kernels: Sequence[str] = ("*",)
     profile: str = "quick"
     device: str = "interpreter"
@@ -65,9 +68,7 @@ def plan(selection: Selection, kernels: Mapping[str, Kernel]) -> tuple[list[Cell
             profile = PROFILES[selection.profile]
             dear = prop.calls >= profile.dear or (compiled and selection.profile == "quick")
             most = profile.systems if prop.relatives else profile.dear_rules if dear else profile.rules
-            if profile.everything and len(selection.rules) < len(NAMED):
-                most = len(able)  # named one by one
-            taken = able[:most]
+            taken = able if selection.named and profile.everything else able[:most]
             among = tuple(rule for rule in taken if rule not in RELATIVES)
             cells += [
                 Cell(target=selection.target, kernel=name, rule=rule, property=prop.name, among=among) for rule in taken
@@ -110,10 +111,10 @@ def reason(prop: Property, kernel: Kernel, rule: str, *, compiled: bool = False)
     return found
 
 
-def inapplicable(selection: Selection, kernels: Mapping[str, Kernel], *, every_rule: bool) -> list[Verdict]:
+def inapplicable(selection: Selection, kernels: Mapping[str, Kernel]) -> list[Verdict]:
     """A verdict for every property that cannot be judged for a kernel on any rule, with the reason.
 
-    every_rule: rules were asked for by name, so each that a kernel does not compute is reported, too.
+    Where rules were named, each that a kernel does not compute is reported, too.
     """
     found = []
     for name in kernel_names(selection, kernels):
@@ -122,10 +123,10 @@ def inapplicable(selection: Selection, kernels: Mapping[str, Kernel], *, every_r
                 continue
             compiled = is_compiled(selection.device)
             reasons = {rule: reason(prop, kernels[name], rule, compiled=compiled) for rule in selection.rules}
-            if not every_rule and None in reasons.values():
+            if not selection.named and None in reasons.values():
                 continue
             told = {rule: why for rule, why in reasons.items() if why is not None}
-            if not every_rule:
+            if not selection.named:
                 # The rules that a kernel does compute say more than those that it does not.
                 own = [rule for rule in told if rule in kernels[name].rules]
                 told = {rule: told[rule] for rule in own or list(told)[:1]}

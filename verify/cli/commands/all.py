@@ -79,6 +79,7 @@ def judge_all(
     selection = plan.Selection(
         target=target,
         rules=rules,
+        named=bool(rule),
         properties=properties,
         kernels=kernel or ("*",),
         profile=profile.value,
@@ -90,7 +91,7 @@ def judge_all(
         if judged.ambiguous and not rule:
             usage(judged.ambiguous)
         oracle, cells = plan.plan(selection, judged.kernels)
-        declined = [] if target == OWN else plan.inapplicable(selection, judged.kernels, every_rule=bool(rule))
+        declined = [] if target == OWN else plan.inapplicable(selection, judged.kernels)
         threshold = tau()
     except ValueError as error:
         usage(str(error))
