@@ -63,7 +63,7 @@ class Query:
     """A call, its sizes as buckets, and what its asker can use. kernel: the digest of the kernels that will be
     launched, None if these are the ones of this package.
 
-    triton, driver: the asker's versions, None if these do not matter to it.
+    triton, driver: the asker's versions, None if they are not known.
     """
 
     key: Key
@@ -98,7 +98,7 @@ def choose(
 
     The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
     else the safe default. An entry of tier C only if it has passed `min_gate`: for "compiled" with the asker's Triton or, where
-    that does not matter, the one that it was compiled with. Never an entry for other kernel sources, a configuration that failed
+    that is not known, the one that it was compiled with. Never an entry for other kernel sources, a configuration that failed
     on this GPU, whoever else it serves well, or one that does not fit the GPU. What is further away is loaded only when it is
     needed.
     """

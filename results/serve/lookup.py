@@ -49,9 +49,9 @@ def lookup(
     l2norm, gate_in_kernel: q and k are normalised, the decay gate is activated, in the op (options "l2norm" and "gate" of a key).
     min_tier: A, B or C; C was only compiled for this GPU, and never timed on one.
     min_gate: the check that an entry of tier C must have passed (not a gate of a model): "compiled", its programs ran without a
-    fault on a CPU, as the caller's Triton compiles them (the entry's own where triton is None); "device"; or "interpreter", which
-    knows nothing of the compiler.
-    triton, driver: versions in use; entries timed under others count as tier B.
+    fault on a CPU, as the caller's Triton compiles them; "device"; or "interpreter", which knows nothing of the compiler.
+    triton: the version that will compile. None: the one installed here, or the entry's own where none is.
+    driver: the version in use, or None where it does not matter. Entries timed under another of either count as tier B.
     kernel_digest: of the kernels that will be launched, if these are not the ones of this package.
     tables: a folder or file to look into first; then DELTAPROOF_TABLES, the user's tables and those that ship.
 

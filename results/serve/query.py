@@ -13,6 +13,7 @@ from ..schema.key import LARGEST_BUCKET, OPTIONS, Key, bucket
 from ..schema.strict import DIGEST, TableError
 from ..schema.table import EVERYWHERE
 from .choose import Answer, MinGate, Query, TableIndex, choose, index_tables, untuned
+from .installed import installed_triton
 from .search_path import find_tables
 
 _NAME = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9 ()\[\]/_.,+-]{1,120}")
@@ -86,8 +87,9 @@ def answer_query(
     if device is None:
         return untuned(key, f"{key} on {gpu}: no GPU of that name is known, and `autotune gpus` says how to add one")
     query = Query(
-        key=key, gpu=device, kernel=kernel_digest, min_tier=min_tier, min_gate=min_gate, triton=triton, driver=driver
-    )
+        key=key, gpu=device, kernel=kernel_digest, min_tier=min_tier, min_gate=min_gate, driver=driver,
+        triton=_here() if triton is None else triton,
+    )  # fmt: skip
     family = [other for other in known_gpus().values() if other.arch == device.arch and other != device]
     alike = sorted(family, key=lambda other: abs(other.sm_count - device.sm_count))
     return choose(
@@ -103,6 +105,10 @@ def forget_files() -> None:
     _index.cache_clear()
     forget_gpus()
     forget_digests()
+    _here.cache_clear()
+
+
+_here = cache(installed_triton)
 
 
 def _device(name: str) -> Gpu | None:

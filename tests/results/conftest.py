@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,6 +104,7 @@ def make() -> SimpleNamespace:
         entry=entry,
         timed=timed,
         guessed=guessed,
+        triton_is=triton_is,
         gated=gated,
         ranking=ranking,
         rejected=rejected,
@@ -113,13 +115,25 @@ def make() -> SimpleNamespace:
     )
 
 
+def triton_is(installed: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has this version of Triton installed, or none."""
+
+    def version(package: str) -> str:
+        if package != "triton" or installed is None:
+            raise PackageNotFoundError(package)
+        return installed
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    forget()
+
+
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Writes a table of entries into a folder of its own, and looks tables up nowhere but in such folders."""
+    """Writes a table of entries into a folder of its own, and looks tables up nowhere but in such folders, as without Triton."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.delenv("DELTAPROOF_TABLES", raising=False)
     monkeypatch.setattr("deltaproof.results.serve.search_path.packaged", lambda name: tmp_path / "shipped" / name)
-    forget()
+    triton_is(None, monkeypatch)
 
     def put(
         *entries: TableEntry, gpu: str | None = "H100", folder: str = "mine", refused: Iterable[Refused] = (),

@@ -50,21 +50,35 @@ def test_the_module_answers_as_lookup_does(make, places):
     for op, (dtype, K), tokens, heads, varlen, asked in grid:
         call = {"rule": "gdn2", "dtype": dtype, "K": K, "V": 128, "tokens": tokens, "heads": heads, **asked}
         ours = lookup(op, **call, gpu="h100", varlen=varlen, kernel_digest=make.KERNEL, tables=folder)
-        if ours.tier == "B" and asked.get("triton"):
-            continue  # what was timed under another version is no longer A to us; the module does not know
         theirs = exported["lookup"](op, **call, options=("varlen",) if varlen else ())
         assert theirs == (ours.config, ours.tier)
-    with pytest.raises(ValueError, match="min_tier"):
-        exported["lookup"]("chunk_fwd", "gdn2", "bf16", 128, 128, 1, 1, min_tier="D")
+    call = {"op": "chunk_fwd", "rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 1, "heads": 1}
+    for name, value in (
+        ("min_tier", "D"), ("min_gate", None), ("options", ("states",)), ("op", "chunk"), ("rule", "gdn-2"), ("dtype", None),
+        ("K", 0), ("V", "128"), ("tokens", -1), ("tokens", 1.5), ("heads", True), ("heads", float("nan")),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=name):
+            exported["lookup"](**call | {name: value})
+
+
+def test_without_a_version_the_triton_of_this_installation_decides(make, places, monkeypatch):
+    entries = [make.entry("C", config="c16,states=32x4x2", gate="compiled", triton="3.7.1", passed_under=("3.7.1",))]
+    folder = places(*entries)
+    call = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 64}
+    for installed, served in (("3.7.1", True), ("3.9.0", False), (None, True)):
+        make.triton_is(installed, monkeypatch)
+        ours = lookup("chunk_fwd", **call, gpu="h100", kernel_digest=make.KERNEL, tables=folder)
+        theirs = module(to_python(make_table(resolve("H100"), entries)))["lookup"]("chunk_fwd", **call)
+        assert ours.config == theirs[0]
+        assert (ours.tier == "C") is served
 
 
 def test_the_module_imports_nothing(make, python):
-    source = to_python(make_table(resolve("B200"), [make.entry()]))
-    script = (
-        f"{source}\nimport sys\nprint(lookup('chunk_fwd', 'gdn2', 'bf16', 128, 128, 8192, 16), 'typing' in sys.modules)"
-    )
+    source = to_python(make_table(resolve("B200"), [make.entry(triton="3.7.1")]))
+    call = "lookup('chunk_fwd', 'gdn2', 'bf16', 128, 128, 8192, 16, triton='3.7.1')"
+    script = f"{source}\nimport sys\nprint({call}, 'typing' in sys.modules)"
     assert python(script, flags=("-I", "-S")).stdout.split() == ["('c64',", "'A')", "False"]
-    assert to_python(make_table(resolve("B200"), [make.entry()])) == source
+    assert to_python(make_table(resolve("B200"), [make.entry(triton="3.7.1")])) == source
     assert module(to_python(make_table(resolve("B200"), [])))["ENTRIES"] == {}
 
 

@@ -18,7 +18,6 @@ from deltaproof.results.serve.expected_loss import expected
 from deltaproof.results.serve.lookup import _ANSWERS, lookup
 from deltaproof.specs.rule import RULES
 
-DEFAULT = default_config("chunk_fwd", "bf16", 128)
 CALL = {"rule": "gdn2", "dtype": "bf16", "K": 128, "V": 128, "tokens": 8192, "heads": 16, "gpu": "H100"}
 DEFAULT = default_config("chunk_fwd", "bf16", 128)
 
