@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from deltaproof.kernels import LaunchConfig, Tile, chunk_indices, decode, fla_names, gated_delta_rule, relatives, rules
-from deltaproof.kernels.layers import Carve, GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, MixerConfig
+from deltaproof.kernels.layers import Carve, GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, MixerConfig, from_fla
 from deltaproof.results import lookup
-from tests.helpers.bad_values import bad_arguments
+from tests.helpers.bad_values import ANYTHING, bad_arguments, bad_tensors
 from tests.helpers.limits import limited, refusal
 
 SIZES = {"B": 2, "T": 5, "H": 2, "HV": 4, "K": 3, "V": 6, "R": 7, "n": 7, "r": 8, "N": 2, "S": 9, "J": 1}
@@ -31,6 +31,7 @@ def tensors(names: str, **axes: str) -> dict[str, Any]:
 
 
 SCALAR = {"g": "B T HV", "beta": "B T HV", "w": "B T HV"}
+LAYER = MixerConfig(hidden_size=8, num_heads=2, head_dim=4)
 PLAIN = {"q": "B T HV K", "k": "B T HV K"}
 SEVERAL = {"k": "B T n H K", "v": "B T n HV V", "beta": "B T n HV", "g": "B T HV"}
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -68,14 +69,15 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "LaunchConfig": (LaunchConfig, {"chunk_size": 64}),
     "LaunchConfig.parse": (LaunchConfig.parse, {"token": "c64,states=64x4x2"}),
     "MixerConfig": (MixerConfig, {"hidden_size": 8, "num_heads": 2, "head_dim": 4}),
-    **{kind.__name__: (kind, {"config": MixerConfig(hidden_size=8, num_heads=2, head_dim=4)})
+    "from_fla": (from_fla, {"kind": GatedDeltaNet, "state": GatedDeltaNet(LAYER).state_dict()}),
+    **{kind.__name__: (kind, {"config": LAYER})
        for kind in (GatedDeltaNet2, KimiDeltaAttention, GatedDeltaNet, Carve)},
 }  # fmt: skip
 
 
 def right_layers() -> Iterator[tuple[str, tuple[Callable[..., Any], dict[str, Any]]]]:
     for kind in (GatedDeltaNet2, KimiDeltaAttention, GatedDeltaNet, Carve):
-        layer = kind(MixerConfig(hidden_size=8, num_heads=2, head_dim=4))
+        layer = kind(LAYER)
         x = torch.rand(2, 5, 8)
         yield f"{kind.__name__}.forward", (layer.forward, {"x": x, "mask": torch.ones(2, 5)})
         yield f"{kind.__name__}.decode", (layer.decode, {"x": x, "cache": layer.decode(x)[1]})
@@ -96,6 +98,7 @@ TAKEN = {
     *((kind, "mask", what) for kind in LAYERS for what in ("bool", "int8", "axis 1 longer by 3")),
     *((kind, "x", "axis 1 longer by 3") for kind in LAYERS),
     *((name, "v", f"axis {axis} longer by 3") for name, axis in FREE.items()),
+    ("from_fla", "prefix", "''"),
     *((name, "g", "None") for name in ("gated_delta_product", "carve")),
 }
 """(function, argument, what is odd about it) that is no error."""
@@ -125,4 +128,28 @@ def test_a_bad_argument_is_refused_by_name(name: str, monkeypatch: pytest.Monkey
         else:
             wrong = "accepted"
         faults += [f"{parameter}, {what}: {wrong}"] if wrong else []
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("kind", [GatedDeltaNet2, KimiDeltaAttention, GatedDeltaNet])
+def test_a_bad_weight_is_refused_by_name(kind: type[Any], monkeypatch: pytest.MonkeyPatch):
+    """Each weight of a layer made wrong in its turn: no tensor, another shape, dtype, device or layout."""
+    state = kind(LAYER).state_dict()
+    from_fla(kind, state)
+    faults = []
+    for name, right in state.items():
+        for what, wrong in [
+            *bad_tensors(right),
+            ("empty", right[:0]),
+            *((repr(x)[:30], x) for x in ANYTHING),
+            ("None", None),
+        ]:
+            try:
+                with limited(monkeypatch):
+                    from_fla(kind, {**state, name: wrong})
+            except BaseException as error:
+                fault = refusal(error, "state")
+            else:
+                fault = "accepted"
+            faults += [f"{name}, {what}: {fault}"] if fault else []
     assert not faults, "\n".join(faults)
