@@ -42,7 +42,7 @@ def check_axes(**arguments: tuple[Any, str]) -> None:
         device = x.device if device is None else device
         if x.device != device:
             raise ValueError(f"{name} is on {x.device}; accepted: {device}, where {next(iter(arguments))} is")
-        form = next((form for form in forms if _fits(x, form.split(), sizes)), None)
+        form = next((form for form in forms if form != "None" and _fits(x, form.split(), sizes)), None)
         if form is None:
             known = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
             raise ValueError(
