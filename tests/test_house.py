@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -78,7 +79,7 @@ def test_wheel_holds_every_file_of_the_folders(wheel: zipfile.ZipFile):
     assert not [name for name in shipped if any(name.startswith(f"deltaproof/{raw}/") for raw in RAW)]
 
 
-def test_the_tables_of_the_wheel_are_checked_and_exported_where_it_is_installed(wheel: zipfile.ZipFile, tmp_path: Path):
+def test_the_tables_of_the_wheel_are_checked_reported_and_exported_where_it_is_installed(wheel: zipfile.ZipFile, tmp_path: Path):
     wheel.extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "XDG_DATA_HOME": str(tmp_path / "data")}
 
@@ -93,6 +94,13 @@ def test_the_tables_of_the_wheel_are_checked_and_exported_where_it_is_installed(
     exported = autotune("export", "--to", "python", "--out", "there")
     assert exported.returncode == 0, exported.stderr
     assert (tmp_path / "there" / "h100_sxm.py").is_file()
+    results = autotune("export", "--to", "t4", "--out", "there")
+    assert results.returncode == 0, results.stderr
+    documents = [json.loads(path.read_text()) for path in (tmp_path / "there").glob("*.json")]
+    assert documents and all(document["results"] for document in documents)
+    reported = autotune("report", "--html", "page.html")
+    assert reported.returncode == 0, reported.stderr
+    assert "chunk_fwd" in (tmp_path / "page.html").read_text()
     refused = autotune("publish")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
 
