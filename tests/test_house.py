@@ -79,7 +79,9 @@ def test_wheel_holds_every_file_of_the_folders(wheel: zipfile.ZipFile):
     assert not [name for name in shipped if any(name.startswith(f"deltaproof/{raw}/") for raw in RAW)]
 
 
-def test_the_tables_of_the_wheel_are_checked_reported_and_exported_where_it_is_installed(wheel: zipfile.ZipFile, tmp_path: Path):
+def test_the_tables_of_the_wheel_are_checked_reported_and_exported_where_it_is_installed(
+    wheel: zipfile.ZipFile, tmp_path: Path
+):
     wheel.extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "XDG_DATA_HOME": str(tmp_path / "data")}
 
