@@ -380,6 +380,10 @@ def chunk_precond_kda(
 
 
 fused_recurrent_delta_rule = _plain(chunk_delta_rule, "fused_recurrent_delta_rule")
+"""As `chunk_delta_rule`."""
 fused_recurrent_simple_gla = _plain(chunk_simple_gla, "fused_recurrent_simple_gla")
+"""As `chunk_simple_gla`."""
 fused_recurrent_retention = _plain(chunk_retention, "fused_recurrent_retention")
+"""As `chunk_retention`."""
 fused_recurrent_linear_attn = _plain(chunk_linear_attn, "fused_recurrent_linear_attn")
+"""As `chunk_linear_attn`."""
