@@ -100,6 +100,12 @@ def tune(request: Request, hooks: Hooks) -> Report:
     arch = target.arch
     ledger = Ledger(request.out, limits.resolve(request.gpu.slug))
     storage = _storage(request)
+    how = (
+        f"measuring on {request.device.name}"
+        if request.device
+        else "nothing is timed, and every entry says so (tier C)"
+    )
+    hooks.say(f"{request.gpu.slug}: compiling and ranking; {how}")
     if ledger.torn:
         hooks.warn(ledger.torn)
     wanted = families(request.ops, request.rules, request.dtypes, request.dims)

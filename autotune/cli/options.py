@@ -222,25 +222,25 @@ def write(path: Path, text: str) -> None:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does."""
+def errors(*, goes_on: bool = False) -> Iterator[None]:
+    """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does.
+
+    goes_on: whether the command keeps what it finds, and goes on from there when it is called again.
+    """
     from ...results.schema.strict import TableError
     from ...verify.process.signals import interruptible
 
+    kept = "what was found is kept, and the same command goes on from here" if goes_on else ""
     try:
         with interruptible():
             yield
     except TableError as error:
         usage(str(error))
     except OSError as error:
-        stderr.print(
-            f"autotune: {error}; what was found is kept, and the same command goes on from here",
-            soft_wrap=True,
-            markup=False,
-        )
+        stderr.print(f"autotune: {error}{'; ' if goes_on else ''}{kept}", soft_wrap=True, markup=False)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)
+        stderr.print(f"interrupted{': ' if goes_on else ''}{kept}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

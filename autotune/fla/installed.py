@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from ...results.files.checkout import leave_path
 from ..foreign import fake_device
 
 PACKAGE = "fla"
@@ -24,6 +25,7 @@ def pretend(facts: fake_device.Facts, configs: str = "", site: str = "") -> None
         sys.path.append(site)
     if configs:
         os.environ |= {"FLA_CONFIG_DIR": configs, "FLA_CACHE_MODE": "strict"}
+    leave_path()
     fake_device.install(facts)
 
 

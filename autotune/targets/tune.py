@@ -97,10 +97,11 @@ def tune_target(
         left_out = [f"{call}: {reason}" for call, reason in sorted(unnoted.items())]
         if not some:
             raise TableError(left_out[0])
-        for line in left_out:
-            hooks.warn(f"left out: {line}")
         if not tasks:
             raise TableError(f"{target} launches no kernel with @triton.autotune and more than one configuration")
+        hooks.say(f"{gpu.slug}: compiling and ranking {target}; nothing is timed")
+        for line in left_out:
+            hooks.warn(f"left out: {line}")
         hooks.say(f"{target}: {counted(len(sources), 'autotuned kernel')} in {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
         found, cached = compile_tasks(compile_task, tasks, gpu, workers, store, deadline, hooks)

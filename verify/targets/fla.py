@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from ...results.files.checkout import off_path
 from ...results.files.one_line import told
 from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
@@ -91,7 +92,8 @@ def load() -> Target:
     """The target of the installed package. Raises ValueError if there is none, or it does not import."""
     try:
         version = metadata.version("fla-core")
-        modules = {name: import_module(f"fla.ops.{name}") for name, _ in FUNCTIONS}
+        with off_path():
+            modules = {name: import_module(f"fla.ops.{name}") for name, _ in FUNCTIONS}
     except metadata.PackageNotFoundError:
         raise ValueError("target 'fla' needs fla-core, and it is not installed: pip install fla-core") from None
     except Exception as error:

@@ -123,7 +123,7 @@ def compile_all(
 
 def _gpus(names: str) -> list[Gpu]:
     try:
-        found = [*gpus().values()] if names == "all" else [find_gpu(name) for name in names.split(",")]
+        found = [gpu for name in names.split(",") for gpu in (gpus().values() if name == "all" else [find_gpu(name)])]
     except ValueError as error:
         usage(str(error))
     return list({known.slug: known for known in found}.values())

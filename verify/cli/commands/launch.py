@@ -178,7 +178,7 @@ def _found(what: str) -> Callable[[], object]:
     """The function that `module:call` or `script.py:call` names. Ends with one line where there is none."""
     module_name, _, name = what.rpartition(":")
     if not module_name or not name.isidentifier():
-        usage(f"{what!r}; accepted: module:call, script.py:call, or a file of PTX")
+        usage(f"{what!r} names no call; accepted: module:call, script.py:call, or a file of PTX")
     try:
         if module_name.endswith(".py"):
             module = _script(Path(module_name))
