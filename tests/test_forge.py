@@ -84,6 +84,17 @@ def test_actions_are_pinned_and_no_checkout_leaves_a_credential():
     assert all(re.fullmatch(r"[0-9a-f]{40}", pin) for found in pins.values() for pin in found), pins
 
 
+def test_no_test_that_needs_a_peer_is_left_out_of_those_that_are_run_with_them():
+    (listed,) = re.findall(r"^PEER_TESTS := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    needs = re.compile(r"comes with deltaproof\[peers\]|pip install 'deltaproof\[peers\]'|targets\.load\(\"fla\"\)")
+    found = {
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if needs.search(path.read_text()) and path != Path(__file__)
+    }
+    assert {str(path.relative_to(ROOT)) for path in found} == set(listed.split())
+
+
 def test_every_rule_is_judged_by_the_nightly_profile_every_night():
     asked = [text for name, text in runs() if name == "nightly.yml" and "--profile nightly" in text]
     assert sorted(rule for text in asked for rule in re.findall(r"--rule (\w+)", text)) == sorted(NAMED)

@@ -201,3 +201,51 @@ def test_the_example_of_the_readme_runs():
     result = run(sys.executable, "-c", example)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("torch.Size([1, 256, 4, 128]) torch.Size([1, 4, 128, 128])")
+
+
+MINE = """
+from deltaproof.kernels import registry
+
+def my_op(*tensors, **options):
+    return registry.gated_delta_rule(*tensors, **options | {{"variant": "split", "check_values": False}})
+
+added = eval({snippet!r}, {{**vars(registry), "my_op": my_op}})
+KERNELS = {{added.name: added}}
+"""
+
+
+def test_the_kernel_that_the_readme_adds_is_judged(tmp_path: Path):
+    (snippet,) = re.findall(r"```python\n(Kernel\(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.py").write_text(MINE.format(snippet=snippet))
+    command = [
+        sys.executable,
+        "-m",
+        "deltaproof.verify",
+        "all",
+        "--target",
+        "mine:KERNELS",
+        "--kernel",
+        "chunk_fwd/mine",
+    ]
+    narrow = [
+        "--rule",
+        "linear",
+        "--property",
+        "equality",
+        "--profile",
+        "quick",
+        "--jobs",
+        "1",
+        "--json",
+        "report.json",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / '.import'}{os.pathsep}{tmp_path}"}
+    done = subprocess.run(
+        [*command, *narrow], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (verdict,) = (
+        one for one in json.loads((tmp_path / "report.json").read_text())["verdicts"] if one["property"] == "equality"
+    )
+    assert (verdict["kernel"], verdict["status"]) == ("chunk_fwd/mine", "held")
+    assert verdict["problems"] > 0

@@ -15,6 +15,7 @@ from deltaproof.results.evidence.archive import current, shipped_records
 from deltaproof.results.export.fla import FlaEntry, fla_hash, to_fla
 from deltaproof.results.export.python import to_python
 from deltaproof.results.export.t4 import from_t4, to_t4, token_parameters
+from deltaproof.results.files.checkout import off_path
 from deltaproof.results.files.packaged import packaged
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Compiled, Reason
@@ -224,9 +225,10 @@ def test_fla_gets_one_file_per_kernel():
 
 
 def test_fla_finds_every_entry_in_strict_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    cache = pytest.importorskip(
-        "fla.ops.utils.cache", reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
-    )
+    with off_path():
+        cache = pytest.importorskip(
+            "fla.ops.utils.cache", reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
+        )
     if not hasattr(cache, "FlaCacheMode"):
         pytest.skip("this flash-linear-attention is older than 0.6, which brought the configuration folder")
     monkeypatch.setenv("FLA_CONFIG_DIR", str(tmp_path))
