@@ -36,7 +36,7 @@ def encodes(*roots: str) -> Callable[[Encoder], Encoder]:
 def assemble(ptx: str | Kernel, shared: int) -> Program:
     """The program of a kernel that is launched with `shared` bytes of dynamic shared memory.
 
-    Raises PtxError for what is no program, Unsupported for an instruction that the engine does not know.
+    Raises PtxError for text that is not a program, Unsupported for an instruction that the engine does not know.
     """
     from . import encode_memory, encode_order, encode_values  # noqa: F401
 
