@@ -1,4 +1,5 @@
-"""What one call of a kernel does as compiled for a GPU that is not there, launch by launch, counted while it runs on the CPU."""
+"""Instruction and traffic counts of one call as compiled for a GPU that is not there, by launch, taken while it runs on the
+CPU."""
 
 from __future__ import annotations
 
@@ -115,7 +116,7 @@ class CallCounts:
 
 
 def count(target: str, kernel: Kernel, case: Case, device: str) -> CallCounts:
-    """Count one forward call as compiled for an architecture, "sm_90". What torch does, and copies of TMA, are not counted.
+    """Count one forward call as compiled for an architecture, "sm_90". Operations of torch and copies of TMA are not counted.
 
     Raises KernelRaised, for a broken rule too, and Unsupported for an instruction that the engine does not know.
     """
