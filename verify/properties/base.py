@@ -1,4 +1,4 @@
-"""The definition of a property: one statement that must hold on every case, its arithmetic, and the bugs that it catches."""
+"""What a property is: one statement that must hold on every case, the arithmetic it runs under, and what it catches."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ def everywhere(kernel: Kernel, problem: Problem) -> str | None:
 class Property:
     """One statement about a kernel.
 
-    says: the statement, one line. kind: the kind of its failures, unless the check itself can tell more. catches: the classes of
-    bugs it is there for. check: judges one case. applies: why a kernel or problem is outside the statement, or None.
-    needs_gradients: only kernels with a backward pass. needs_kernel: False for a statement about the oracle. uses_oracle:
-    compares with the oracle, which must have been judged first. calls: kernel calls that one check costs, about; the runner draws
-    fewer cases of a dear property. on_device: can also be judged on a GPU, without the interpreter. as_compiled: can also be
-    judged on programs compiled for a GPU that is not there. relatives: also judges the systems of `specs.relatives`, not only the
-    rules. pairs: also judged on every pair of options, by profiles that have them. styles: judges the ways to make a call, which
-    are part of its cases. shapes: names of production shapes (`cases.production`) that it always meets.
+    says: the statement, one line. kind: what a failure of it is, unless the check itself can tell more.
+    catches: the classes of bugs it is there for. check: judges one case.
+    applies: why a kernel or problem is outside the statement, or None.
+    needs_gradients: only kernels with a backward pass. needs_kernel: False for a statement about the oracle.
+    uses_oracle: compares with the oracle, which must have been judged first.
+    calls: kernel calls that one check costs, about; the runner draws fewer cases of a dear property.
+    on_device: can also be judged on a GPU, without the interpreter.
+    as_compiled: can also be judged on programs compiled for a GPU that is not there.
+    relatives: also judges the systems of `specs.relatives`, not only the rules.
+    pairs: also judged on every pair of options, by profiles that have them.
+    styles: judges the ways to make a call, which are part of its cases.
+    shapes: names of production shapes (`cases.production`) that it meets whatever is drawn.
     """
 
     name: str
