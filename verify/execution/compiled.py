@@ -14,7 +14,7 @@ from ..verdicts.verdict import Kind
 from .execute import Tensors
 
 ADVERSARIAL: tuple[Schedule, ...] = (LAST_FIRST,)
-"""What a call runs under unless a property is about schedules: what is asynchronous happens as late as it may."""
+"""The schedules of a call unless a property is about schedules: asynchronous work happens as late as it may."""
 
 _MEMORY = ("-bounds", "-alignment", "wild-address", "result-unwritten", "descriptor")
 _LAUNCH = ("deadlock", "endless", "divergent-barrier", "masked-collective", "trap", "memory")

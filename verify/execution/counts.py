@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...kernels.registry import Kernel
 
 SECTOR = 32
-"""Bytes: what global memory is moved in."""
+"""Bytes: the unit in which global memory is moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

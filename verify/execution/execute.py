@@ -23,7 +23,7 @@ from ..cases.case import Case
 from ..verdicts.outcome import KernelRaised
 
 FP32_INPUTS = ("g", "h0", "A_log", "dt_bias", "dht")
-"""Tensors that are fp32 whatever the problem's dtype."""
+"""Tensors that are fp32 for every dtype of the problem."""
 GRADIENTS = {name: f"d{name}" for name in ("q", "k", "v", "g", "b", "w", "h0", "A_log", "dt_bias")}
 """Input -> the output that is its gradient."""
 

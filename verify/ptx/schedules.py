@@ -28,7 +28,7 @@ RANDOM = Schedule(name="random, late", policy=3, late=True, seed=7, fill=0x3C)
 FIRST_FIRST = Schedule(name="first warp first, late", policy=1, late=True, fill=0xFF)
 
 QUICK = (ROUND_ROBIN, LAST_FIRST, RANDOM)
-"""What a gate runs."""
+"""The schedules of a gate."""
 
 ALL = (*QUICK, FIRST_FIRST)
 

@@ -60,7 +60,7 @@ def judge(
 ) -> Verdict:  # fmt: skip
     """Run a launch under every schedule, each on a copy of the memories. They end up as the first schedule leaves them.
 
-    Raises what `machine.run` raises.
+    Raises the errors of `machine.run`.
     """
     import time
 

@@ -18,7 +18,7 @@ from ...verdicts.outcome import Inapplicable
 from ..execute import GRADIENTS, Tensors, arguments, tensors
 
 _STRUCTURE = 1e-3
-"""Of a gradient's norm: far above what fp32 loses on a few tokens, and far below a term that is missing."""
+"""Of a gradient's norm: far above the error of fp32 on a few tokens, and far below a term that is missing."""
 
 
 def small(problem: Problem) -> Problem:

@@ -12,7 +12,7 @@ import numpy as np
 import triton.language as tl
 
 _WIDEST = 16
-"""Elements of the widest access that a compiler makes of a hint: 16 bytes. What is said of more matters no more."""
+"""Elements of the widest access that a compiler makes of a hint: 16 bytes. A hint about more elements has no further effect."""
 
 
 def not_multiples(x: np.ndarray, values: Sequence[int]) -> int:
