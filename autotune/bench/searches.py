@@ -1,6 +1,6 @@
 """The search under test: recorded timings of real kernels replayed, and every method judged on the same budgets and seeds.
 
-A budget counts what is sent to the device: each configuration once, failures included.
+A budget counts the configurations sent to the device, each once, failures included.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FIRST_SEED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """What one method came to on one landscape, a row per seed. scores [seeds, budgets]: the optimum's time over that of the
+    """The scores of one method on one landscape, a row per seed. scores [seeds, budgets]: the optimum's time over that of the
     best so far. evaluations [seeds]: until NEAR of the optimum, one more than the budget where that was not reached.
     """
 
@@ -186,7 +186,7 @@ def print_bench(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def print_choice(console: Console, choice: Mapping[str, Mapping[str, Loss]]) -> None:
-    """What is lost by the last choice, in percent: one row per landscape with repeats."""
+    """The loss of the last choice, in percent: one row per landscape with repeats."""
     ways = list(next(iter(choice.values())))
     table = Table("choice among those tried", *ways, header_style="bold", box=SIMPLE_HEAD)
     for name, losses in choice.items():

@@ -74,7 +74,7 @@ def export(
         ledger = ledger_of(target, source)
         needs_table(ledger)
         written = ledger.written()
-        # What was made for other kernel sources is never looked up, so it is not handed on either.
+        # An entry that was made for other kernel sources is never looked up, so it is not exported either.
         entries = tuple(entry for entry in written.entries if entry.kernel == kernel_digest(entry.key, entry.config))
         if stale := len(written.entries) - len(entries):
             verb = "was" if stale == 1 else "were"
@@ -99,7 +99,7 @@ def export(
 
 
 def _served(entries: Sequence[TableEntry]) -> str:
-    """What a module serves, since its user will not see the table."""
+    """The entries that a module serves, in words, since its user will not see the table."""
     from ....results.export.python import passed
     from ....verify.verdicts.plural import counted
 
