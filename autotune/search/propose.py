@@ -1,8 +1,8 @@
 """The search: which configuration to try next, so that the best of few trials is nearly the best of all.
 
-Small spaces are tried whole. Otherwise, in turn: a random start; Optuna's multivariate TPE with every parameter categorical, what
-cannot be or fails told through `set_constraint`, what was tried before not told again; for large budgets a genetic tail; and
-last the neighbours of the best. Known good configurations belong outside: inside, they trap the model.
+Small spaces are tried whole. Otherwise, in turn: a random start; Optuna's multivariate TPE with every parameter categorical,
+configurations that cannot be or that fail told through `set_constraint`, repeats not told again; for large budgets a genetic
+tail; and last the neighbours of the best. Known good configurations belong outside: inside, they trap the model.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ POPULATION = 20
 
 @dataclass(slots=True, kw_only=True)
 class Trials:
-    """What was tried, in order. Stops the search when the budget is spent.
+    """The configurations tried, in order. Stops the search when the budget is spent.
 
-    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`.
+    Others may be at work on the same space: their results are in `timings`, and the configurations that they are timing in
+    `running`.
     """
 
     measure: Callable[[Config], Timing]
@@ -90,7 +91,7 @@ def search(space: Space, trials: Trials, *, seed: int, study: Callable[[], Study
 
 
 def draw(space: Space, trials: Trials, *, seed: int) -> Trials:
-    """Random search without repetition: what every other search must beat."""
+    """Random search without repetition, which every other search must beat."""
     for config in random.Random(seed).sample(list(space.feasible), min(trials.budget, len(space.feasible))):
         trials.run(config)
     return trials
@@ -168,7 +169,7 @@ def _children(space: Space, best: list[Config], trials: Trials, rng: random.Rand
 
 
 def _polish(space: Space, trials: Trials) -> None:
-    """Try the neighbours of the best, and start over from whatever is better."""
+    """Try the neighbours of the best, and start over from any that is better."""
     feasible, done = set(space.feasible), None
     while trials.timings and done != trials.best:
         done = trials.best

@@ -1,4 +1,4 @@
-"""Optuna's side of the search: a study whose every parameter is categorical, and that can be rebuilt from what was timed."""
+"""Optuna's side of the search: a study whose every parameter is categorical, and that can be rebuilt from timings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Config = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What timing one configuration gave. samples: milliseconds, in order; none for a failure. pruned: it was stopped early."""
+    """The timing of one configuration. samples: milliseconds, in order; none for a failure. pruned: it was stopped early."""
 
     samples: tuple[float, ...] = ()
     pruned: bool = False
@@ -38,7 +38,7 @@ class Space:
     feasible: Sequence[Config]
 
     def neighbours(self, config: Config) -> Iterator[Config]:
-        """What differs in one parameter, the nearest values first; infeasible ones included."""
+        """The configurations that differ in one parameter, the nearest values first; infeasible ones included."""
         found = []
         for place, values in enumerate(self.parameters.values()):
             here = values.index(config[place])
@@ -56,8 +56,8 @@ class Study:
     """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
 
     name: of the study, to which a digest of the parameters is added, since Optuna refuses a study whose values have changed.
-    retry: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
-    what cannot be and what fails as infeasible, what was tried before as failed, since the time of the best, told again and
+    retry: wraps the calls of a storage that may be away for a while. Proposals that are of no use are told as such: a
+    configuration that cannot be or that fails as infeasible, a repeat as failed, since the time of the best, told again and
     again, would draw the model to it alone.
     """
 
@@ -81,7 +81,7 @@ class Study:
             lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=own, load_if_exists=True)
         )
         if isinstance(storage, optuna.storages.RDBStorage):
-            # What dead workers left running would weigh on the model as if it were bad.
+            # Trials that dead workers left running would weigh on the model as if they were bad.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 retry(lambda: optuna.storages.fail_stale_trials(self.optuna))
@@ -116,7 +116,7 @@ class Study:
         self._end(trial, state=TrialState.FAIL)
 
     def tell(self, trial: optuna.Trial, timing: Timing) -> None:
-        """Samples are intermediate values; what was stopped early is pruned.
+        """Samples are intermediate values; a timing that was stopped early is pruned.
 
         Where another worker took this trial for dead and ended it, the timing goes in as a trial of its own.
         """
@@ -134,7 +134,7 @@ class Study:
             self._end(trial, timing.milliseconds)
 
     def fill(self, timings: Mapping[Config, Timing]) -> None:
-        """Add what was timed and is not in the study: so it is rebuilt from the records."""
+        """Add the timings that are not in the study: so it is rebuilt from the records."""
         there = {tuple(sorted(trial.params.items())) for trial in self._trials()}
         distributions = {
             name: optuna.distributions.CategoricalDistribution(choices)
@@ -176,7 +176,7 @@ class Study:
         self._retry(lambda: trial.set_constraint("feasible", value))
 
     def _end(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
-        # Asked twice, or after another worker took this one for dead: what was told first stands.
+        # Asked twice, or after another worker took this one for dead: the first outcome told stands.
         self._retry(lambda: self.optuna.tell(trial, value, state=state, skip_if_finished=True))
         self._running = None
 
@@ -192,6 +192,7 @@ def _digest(space: Space) -> str:
 
 
 def _choices(values: Sequence[Any]) -> tuple[Any, ...]:
-    """What Optuna stores, and a dashboard shows, for these values: themselves, or their places where it cannot."""
+    """The values that Optuna stores and a dashboard shows for these: themselves, or their places where Optuna cannot store
+    them."""
     plain = all(isinstance(value, bool | int | float | str) for value in values)
     return tuple(values) if plain and len(set(values)) == len(values) else tuple(range(len(values)))

@@ -73,7 +73,7 @@ class Stopwatch:
         begin.record()
         call()
         end.record()
-        # Had the device come so far already, it would have waited for what followed.
+        # Had the device come so far already, it would have waited for the next commands.
         queued = not begin.query()
         torch.cuda.synchronize()
         after = self._clock()
