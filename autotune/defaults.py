@@ -26,7 +26,7 @@ from .space.points import Family
 SCHEMA = 1
 OPS = ("chunk_fwd", "chunk_train", "recurrent")
 RUN_DTYPE, RUN_DIM, RUN_ON = "bf16", 128, (80, 90)
-"""What is also run: the other programs differ in their sizes and element types."""
+"""The cells that are also run: the other programs differ in their sizes and element types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

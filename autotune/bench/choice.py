@@ -26,7 +26,8 @@ ANYWHERE, NEAR_THE_BEST = 60, 40
 PER_SEED = 10
 
 Loss = Mapping[str, float]
-"""mean: time of what was chosen over that of the best tried, less 1. worst_tenth: what nine in ten of these do not exceed."""
+"""mean: time of the choice over that of the best tried, less 1. worst_tenth: the value that nine in ten of these do not
+exceed."""
 
 
 def choices(path: Path, seeds: Sequence[int]) -> dict[str, dict[str, Loss]]:

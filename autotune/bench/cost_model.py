@@ -34,8 +34,8 @@ COLUMNS = {
     "rank_correlation": "rank",
     "predicted_over_measured": "ratio",
 }
-"""What is said of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means over
-problems; the others, rank correlation and predicted over measured time, are medians."""
+"""The meaning of each score of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means
+over problems; the others, rank correlation and predicted over measured time, are medians."""
 
 WHOSE = {"own": "the problem itself", "near": "one a bucket away"}
 NEAR = 0.95

@@ -96,7 +96,7 @@ def compile_points(
 
 
 def joined(programs: Sequence[Compilation]) -> Compilation:
-    """What is known of a point by its programs, the call with states first, which its costs are read off.
+    """The compilation of a point from those of its programs, the call with states first, which its costs are read off.
 
     One that failed stands for the point; a hazard or an assembler's error of any of them counts; all must fit the shared memory.
     """

@@ -1,7 +1,7 @@
 """The work of each stage, counted from its equations: programs, steps, products, elements and bytes.
 
-C rows per chunk, M chunks per sequence, heads = sequences x value heads (key heads are taken as many). A step is what one
-program does per trip over the chunks; stages that are parallel over chunks have one.
+C rows per chunk, M chunks per sequence, heads = sequences x value heads (key heads are taken as many). A step is the work of one
+program per trip over the chunks; stages that are parallel over chunks have one.
 """
 
 from __future__ import annotations

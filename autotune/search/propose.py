@@ -18,7 +18,7 @@ USELESS_ASKS = 10
 START = 10
 """Feasible configurations drawn before the model speaks: drawn from all, most would be infeasible and teach it little."""
 TPE_TRIALS = 120
-"""Trials after which the model has said what it knows, and recombining good configurations finds more."""
+"""Trials after which the model has no more to say, and recombining good configurations finds more."""
 POLISH = 0.15
 """Share of the budget kept for the neighbours of the best."""
 POPULATION = 20

@@ -144,7 +144,7 @@ JOBS = sql.Table(
     sql.Column("job", sql.String(64), primary_key=True),
     sql.Column("request", sql.Text, nullable=False),
 )  # fmt: skip
-"""What was asked for, so that a worker needs nothing but the storage."""
+"""The jobs asked for, so that a worker needs nothing but the storage."""
 
 _FORMS = "accepted: sqlite:///FILE and postgresql://USER@HOST/NAME"
 

@@ -32,7 +32,7 @@ from .shared_trials import Bench, DeviceGate
 MOST = 4
 """Canaries, at most."""
 SLOWER = 0.05
-"""Extra time, as a fraction, from which a canary says that the table is not what it was."""
+"""Extra time, as a fraction, from which a canary says that the table is out of date."""
 ROUNDS = 2
 
 Compile = Callable[[Sequence[Point]], Sequence[Compilation]]

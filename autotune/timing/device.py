@@ -45,7 +45,7 @@ class NoAnswer(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """The GPU of this process, by what it reports. driver: its version; "api-" and that of its interface if only that is known.
+    """The GPU of this process, as it reports itself. driver: its version; "api-" and that of its interface if only that is known.
 
     Limits in bytes and 32-bit registers, None where torch does not tell. clock_mhz: the highest.
     """

@@ -49,7 +49,7 @@ ALIVE_SECONDS = 120.0
 TRIALS = 100
 """Configurations timed per family and size of call, unless it is said otherwise."""
 MOST_USED = (4096, 32)
-"""The (tokens, heads) that most calls are taken to be near: what is closest to it is measured first."""
+"""The (tokens, heads) that most calls are taken to be near: the sizes closest to it are measured first."""
 
 
 def measure(
