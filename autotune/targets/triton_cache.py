@@ -35,7 +35,8 @@ def write(table: TargetTable, gpu: Gpu, folder: Path) -> list[str]:
 
 
 def prove(table: TargetTable, gpu: Gpu, folder: Path) -> dict[str, list[str]]:
-    """What Triton finds in a folder when the target is called, under "found", and what it would benchmark, under "missing"."""
+    """The kernels that Triton finds in a folder when the target is called, under "found", and those it would benchmark, under
+    "missing"."""
     return _in_one_process(gpu, looked_up, (table, str(folder.resolve())))
 
 
@@ -61,7 +62,8 @@ def written(table: TargetTable, folder: str) -> dict[str, list[str]] | str:
 
 
 def looked_up(table: TargetTable, folder: str) -> dict[str, list[str]] | str:
-    """In a process that pretends: what Triton reads of it."""
+    """In a process that pretends: the kernels that Triton finds in the folder, and those that are missing; or an error in one
+    line."""
 
     def run(tuner: Any, key: tuple[Any, ...], offered: list[Any]) -> str:
         def bench() -> None:
@@ -97,7 +99,7 @@ def _calls(
             for call in (of_words(table.target, words) for words in table.calls):
                 for one in (call, *siblings(call)):
                     make(one)
-    except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
+    except (Exception, SystemExit) as error:  # any error of somebody else's function
         return told(error)
     return {name: list(some) for name, some in found.items()}
 
