@@ -42,8 +42,7 @@ class RekeyOutcome:
 
 
 def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> RekeyOutcome:
-    """Recompile the launches of stale entries, carry over those that have not changed, and write the table. Raises TableError,
-    OSError.
+    """Recompile the launches of stale entries, carry over unchanged ones, and write the table. Raises TableError, OSError.
 
     Configurations of variants that a tuner does not look at any more are left behind.
     """

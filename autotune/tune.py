@@ -204,8 +204,7 @@ def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[St
 def _gate(
     ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
 ) -> list[gate.GateAnswer]:
-    """Judge the configurations that the table will hold, except those judged before by the same sources; no further after
-    `deadline`."""
+    """Judge the configurations of the table to be, except those judged before by the same sources; none after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
     names = {question: findings.evidence(question, sources) for question in asked}

@@ -107,8 +107,7 @@ def _launches(point: Point) -> list[Launch]:
 
 
 def _by_stage(family: Family, config: LaunchConfig) -> dict[str, list[Launch]]:
-    """The launches of a call with states and of one without, by stage, each program once; the same in groups, where there are
-    any."""
+    """The launches of a call with states and of one without, by stage, each program once; also in groups, if any."""
     from ...kernels.configs.space import GROUPS
     from ...kernels.launches.record import VARIANTS, inference_launches, op_launches
     from ...specs.rule import RULES

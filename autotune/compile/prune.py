@@ -27,8 +27,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """The compiled points that are kept, those that are rejected, and warnings: points that lost the fast tensor-core
-    instructions."""
+    """The compiled points that are kept, those rejected, and warnings: points that lost the fast tensor-core instructions."""
 
     survivors: Mapping[Point, Compilation]
     rejected: Mapping[Point, Rejection]

@@ -52,8 +52,7 @@ def siblings(call: FlaCall) -> Iterator[FlaCall]:
 
 @lru_cache(maxsize=64)
 def sites(call: FlaCall) -> tuple[TunedKernel, ...]:
-    """The tuned kernels that a call launches, each kernel and key once. For a process that pretends to have a GPU
-    (`installed.pretend`)."""
+    """The tuned kernels of a call, each kernel and key once. For a process that pretends to have a GPU (`installed.pretend`)."""
     found: dict[tuple[str, tuple[Any, ...]], TunedKernel] = {}
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run

@@ -75,8 +75,7 @@ def cache_key_groups(
 
 
 def _sharing(keys: Keys) -> list[tuple[Place, ...]]:
-    """Places in groups that share keys: some keys say less than the launch depends on, and an autotuner cannot tell those calls
-    apart."""
+    """Places in groups that share keys: an autotuner cannot tell calls apart that differ in their launch alone."""
     first: dict[tuple[str, str], Place] = {}
     group: dict[Place, list[Place]] = {}
     for place in sorted(keys):

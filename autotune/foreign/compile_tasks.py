@@ -18,8 +18,7 @@ def compile_tasks(
     compile_one: Callable[[CompileTask, CompileTarget], Compilation], tasks: Sequence[CompileTask], gpu: Gpu,
     workers: Workers, store: Cache, deadline: float, hooks: Hooks,
 ) -> tuple[dict[str, Compilation], int]:  # fmt: skip
-    """(the compilation of each program, by the name of its task; how many were known before). compile_one: runs in the
-    workers."""
+    """(compilations by the name of their task, how many were known before). compile_one: runs in the workers."""
     found: dict[str, Compilation] = {}
     waiting: dict[str, CompileTask] = {}
     # Every kernel's first configurations before any kernel's last, in case a budget ends.

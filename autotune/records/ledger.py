@@ -101,8 +101,7 @@ class Ledger:
         return table
 
     def write_portfolio(self) -> Table | None:
-        """Replace the table of configurations that are safe everywhere, from the records of every GPU; None if they agree on
-        none.
+        """Replace the table of the configurations safe everywhere, from the records of every GPU; None if they agree on none.
 
         Raises OSError, and TableError for another GPU's records that cannot be read.
         """

@@ -1,5 +1,4 @@
-"""The figures that a report draws from the records: the course of the search, the importance of parameters, the distance from the
-roofline."""
+"""The figures of a report, from the records: course of the search, importance of parameters, distance from the roofline."""
 
 from __future__ import annotations
 

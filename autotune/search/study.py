@@ -192,7 +192,6 @@ def _digest(space: Space) -> str:
 
 
 def _choices(values: Sequence[Any]) -> tuple[Any, ...]:
-    """The values that Optuna stores and a dashboard shows for these: themselves, or their places where Optuna cannot store
-    them."""
+    """The values that Optuna stores and a dashboard shows for these: themselves, or their places if it cannot store them."""
     plain = all(isinstance(value, bool | int | float | str) for value in values)
     return tuple(values) if plain and len(set(values)) == len(values) else tuple(range(len(values)))

@@ -35,8 +35,7 @@ def write(table: TargetTable, gpu: Gpu, folder: Path) -> list[str]:
 
 
 def prove(table: TargetTable, gpu: Gpu, folder: Path) -> dict[str, list[str]]:
-    """The kernels that Triton finds in a folder when the target is called, under "found", and those it would benchmark, under
-    "missing"."""
+    """The kernels of the target that Triton finds in a folder ("found"), and those that it would benchmark ("missing")."""
     return _in_one_process(gpu, looked_up, (table, str(folder.resolve())))
 
 
@@ -62,8 +61,7 @@ def written(table: TargetTable, folder: str) -> dict[str, list[str]] | str:
 
 
 def looked_up(table: TargetTable, folder: str) -> dict[str, list[str]] | str:
-    """In a process that pretends: the kernels that Triton finds in the folder, and those that are missing; or an error in one
-    line."""
+    """In a process that pretends: the kernels that Triton finds in the folder, and the missing ones; or an error in one line."""
 
     def run(tuner: Any, key: tuple[Any, ...], offered: list[Any]) -> str:
         def bench() -> None:

@@ -1,5 +1,4 @@
-"""One family at one size of call: the first of the cost model's ranking are timed, then the search runs, then the best are
-compared."""
+"""One family at one size of call: time the first of the model's ranking, then search, then compare the best."""
 
 from __future__ import annotations
 
@@ -43,8 +42,7 @@ TILES = {"chunk_fwd": 6, "chunk_train": 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The facts that all tuning jobs of a run share. timed: earlier records that still count, by key. refused: configurations
-    that are wrong.
+    """The facts that all tuning jobs of a run share. timed: earlier records that still count, by key. refused: wrong ones.
 
     deadline: of time.monotonic(), after which nothing is begun. trials: configurations per family and size, at most.
     """

@@ -1,5 +1,4 @@
-"""The tuning space of every kernel: the parameters that a launch may vary, and the combinations that are left out, each with its
-reason.
+"""The tuning space of every kernel: the parameters that a launch may vary, and the combinations left out, each with its reason.
 
 One idea: a point is left out here only for a reason that can be read off its numbers. Whether the rest fits, spills or is the
 same program as another is for the compiler to say.

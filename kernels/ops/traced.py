@@ -26,8 +26,7 @@ def marked(default: str, *, states: bool, l2norm: bool, gate: bool) -> str:
 
 
 def resolved(config: str, **arguments: Any) -> str:
-    """The token itself, or the one that is served for a marked one: the default again where shapes that were traced would
-    change."""
+    """The token itself, or for a marked one the token served: the default again where shapes that were traced would change."""
     default, mark, options = config.partition(MARK)
     if not mark:
         return config

@@ -76,8 +76,7 @@ def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[s
 
 
 def _passed(config: str, places: list[_Place]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Versions of Triton and architectures: the programs that each version makes of a configuration for each of them were run,
-    and passed."""
+    """Versions of Triton and architectures: each version's programs of a configuration for each of them were run, and passed."""
     ran: dict[str, set[str]] = {}
     for gpu, evidence, key, _ in places:
         under = set(evidence.passed_under(key, config))

@@ -30,8 +30,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Refused:
-    """A configuration that failed on this GPU at these head dimensions, for all sizes of calls. kernel: the digest of its
-    sources."""
+    """A configuration that failed on this GPU at these head dimensions, for all sizes. kernel: the digest of its sources."""
 
     key: Key
     config: str

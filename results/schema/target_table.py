@@ -1,5 +1,4 @@
-"""The table of somebody else's autotuned kernels for one GPU: the configurations that their autotuner would keep, and why to
-believe it."""
+"""The table of somebody else's autotuned kernels for one GPU: the autotuner's choices, and why to believe them."""
 
 from __future__ import annotations
 

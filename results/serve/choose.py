@@ -173,8 +173,7 @@ def steps(have: Key, want: Key) -> int:
 def _usable(
     query: Query, index: TableIndex, refused: Set[str], skipped: list[str], *, same_gpu: bool
 ) -> Iterator[tuple[int, str, TableEntry]]:
-    """(distance, GPU, entry) of every entry that is near enough and may be served; the reasons against the others go into
-    `skipped`."""
+    """(distance, GPU, entry) of every entry near enough that may be served; the reasons against others go into `skipped`."""
     for slug, entry in index.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:

@@ -361,8 +361,7 @@ _LOGITS: dict[int, int] = {}
 
 
 def forget_logits() -> None:
-    """From here on `sigmoid` undoes no `logit` of before. (Threads of a call share the known logits, so they are no
-    ContextVar.)"""
+    """From here on `sigmoid` undoes no `logit` of before. (Threads of a call share the logits, hence no ContextVar.)"""
     _LOGITS.clear()
 
 

@@ -1,5 +1,4 @@
-"""The relatives: every system of the family's papers, by its own published recurrence; and the systems outside, each with the
-reason."""
+"""The relatives: every system of the family's papers, by its own published recurrence; and the systems outside, with reasons."""
 
 from __future__ import annotations
 

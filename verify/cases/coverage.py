@@ -1,5 +1,4 @@
-"""The coverage that a profile demands, counted from the cases that were judged: sizes of calls, and the axes and loops of
-kernels."""
+"""The coverage that a profile demands, counted from the cases judged: sizes of calls, and axes and loops of kernels."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ def of_problems(problems: Iterable[Problem]) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """counts: cells that covered each size. ran: grid axes and loops of kernels that ran; repeated: those of them that had a
-    second program or trip.
+    """counts: cells that covered each size. ran: grid axes and loops that ran; repeated: those with a second program or trip.
 
     missing: sizes that the profile demands and no cell covered. absent: axes and loops that never had a second program or trip.
     """

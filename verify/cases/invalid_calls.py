@@ -13,8 +13,7 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadCall:
-    """One call that must be refused, as `what` describes. names: the error must name one of these. spoil: the bad arguments, None
-    if not possible."""
+    """what: the bad call, in words. names: the error must name one of these. spoil: the bad arguments, None if not possible."""
 
     what: str
     names: tuple[str, ...]

@@ -21,8 +21,7 @@ def proven(path: Path | None) -> Path | None:
 
 
 def distinct(*paths: Path | None) -> None:
-    """Check that no two options name the same file, since the second report would replace the first. Raises
-    typer.BadParameter."""
+    """Check that no two options name one file, since the second report would replace the first. Raises typer.BadParameter."""
     named = [path for path in paths if path is not None and not is_stdout(path)]
     for index, path in enumerate(named):
         if path.resolve() in [other.resolve() for other in named[:index]]:

@@ -18,8 +18,7 @@ SCHEMA = 1
 
 
 def print_run(console: Console, run: CompileRun, seconds: float) -> None:
-    """A row per GPU; then the launches that cannot run, are assembled wrongly, are slow without need, or spill; then known
-    hazards."""
+    """A row per GPU; then the launches that cannot run, are assembled wrongly, are slow without need, or spill; then hazards."""
     table = Table("gpu", "arch", "launches", "right", "spill", "products on", "hazards", header_style="bold")
     for column in (2, 3, 4, 6):
         table.columns[column].justify = "right"

@@ -67,8 +67,7 @@ def run(
     fresh: bool,
     progress: Progress | None = None,
 ) -> CompileRun:
-    """Diagnostics of every launch of these pieces. An interruption ends it early; the compilations until then are kept and
-    reported.
+    """Diagnostics of every launch of these pieces. An interruption ends it early, with the compilations until then.
 
     Raises OSError for a full disk or a missing tool, KeyboardInterrupt before anything could be compiled.
     """

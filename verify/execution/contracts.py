@@ -46,7 +46,7 @@ def promises_ieee_products(kernel: Kernel, case: Case) -> bool:
 
 def is_ours(kernel: Kernel) -> bool:
     """Whether a kernel makes our op's promises beyond the rule: fp64 without Triton, and a refusal of bad calls in one line that
-    names the argument. Somebody else's function makes neither, unless it takes `check_values`."""
+    names the argument. Somebody else's function makes neither promise, unless it takes `check_values`."""
     return not kernel.foreign or bool(kernel.trusting)
 
 

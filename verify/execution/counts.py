@@ -1,5 +1,4 @@
-"""Instruction and traffic counts of one call as compiled for a GPU that is not there, by launch, taken while it runs on the
-CPU."""
+"""Instructions and traffic of one call as compiled for a GPU that is not there, by launch, counted on the CPU."""
 
 from __future__ import annotations
 

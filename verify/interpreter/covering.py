@@ -1,6 +1,6 @@
 """The coverage of launches: second programs along each axis of a grid, second trips of each loop.
 
-A caller notes it for a while, in any session that runs meanwhile; nothing is copied.
+A caller notes it for a while, over all sessions that run meanwhile; nothing is copied.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Judge every launch by itself: are a kernel's results right for its inputs? The first kernel whose results are not is the
-culprit."""
+"""Judge every launch by itself: are a kernel's results right for its inputs? The first that is not right is the culprit."""
 
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ class LaunchVerdict:
     """One launch. stage: the kernel's name without its `_kernel`. key: "module:kernel".
 
     reason: in words, why it is wrong, or could not be judged. tensor, index: the first wrong element, by argument name. in_sigma:
-    it was judged by a budget, not by equality. unwritten: the first load of an element that nothing has written: the fault of the
-    stage that should have, unless all of those are right.
+    judged by a budget, not by equality. unwritten: the first load of an element that nothing has written: the fault of the stage
+    that should have, unless all of those are right.
     """
 
     stage: str

@@ -104,7 +104,7 @@ def judge_by_peers(
     setting: pool.CampaignSettings,
     on_result: Callable[[PeerResult], None],
 ) -> list[PeerResult]:
-    """The answers of other projects' rules on the faults that count: neither equivalent nor mere crashes."""
+    """The answers of others' tolerances on the faults that count: neither equivalent nor mere crashes."""
     counted = {result.id for result in results if result.status in ("killed", "survived")}
     return pool.run_peers([m for m in drawn.mutants if m.id in counted], drawn.usage, setting, on_result)
 

@@ -2,7 +2,7 @@
 
 Two questions, no kernel involved. Of an output: by what factor must one row be wrong before it leaves its budget? Of an input:
 how wrong may a kernel read one token's value before some output leaves its budget? A wrong gate or a lost digit has the second
-effect, which is measured for other projects' rules too.
+effect, which is measured for others' tolerances too.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def run(
 def run_peers(
     mutants: Sequence[Mutant], usage: Usage, setting: CampaignSettings, on_result: Callable[[PeerResult], None]
 ) -> list[PeerResult]:
-    """The answers of other projects' rules on all mutants."""
+    """The answers of others' tolerances on all mutants."""
 
     def task(mutant: Mutant) -> peers.PeerTask:
         users = sorted({(kernel, rule) for kernel, rule, _ in usage.users[mutant.function]})

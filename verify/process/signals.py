@@ -20,8 +20,7 @@ _struck = False
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Within, a Ctrl-C that strikes before a run can note it raises, and is remembered: a module that is being imported may
-    swallow it."""
+    """Within, a Ctrl-C that strikes before a run can note it raises, and is remembered: an import may swallow it."""
     global _struck
 
     def strike(number: int, frame: Any) -> None:

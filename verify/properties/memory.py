@@ -36,7 +36,7 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 
 def _of_empty_sequences(problem: Problem, name: str, count: int) -> str:
-    """The end of the message that says that exactly the final states of empty sequences are missing, "" where it is not so."""
+    """The end of the message where exactly the final states of empty sequences are missing, else ""."""
     empty = sum(length == 0 for _, _, length in problem.sequences)
     states = empty * problem.HV * problem.K * problem.V
     if name != "ht" or count != states:

@@ -1,5 +1,4 @@
-"""A run as one self-contained page: the failures and their reasons, the matrix of verdicts, how near to their budgets errors
-come."""
+"""A run as one self-contained page: failures with reasons, the matrix of verdicts, how near to their budgets errors come."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def run(task: CellTask) -> Verdict:
     try:
         return _judged(task)
     except DeviceLost:
-        # At once, as destructors may hang; the case on disk says which case ended the cell.
+        # At once, as destructors may hang; the case on disk says which one ended the cell.
         os._exit(EXIT_CODE)
     except (Exception, SystemExit) as error:
         return not_judged(task.cell, told(error), "error")

@@ -108,8 +108,7 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
 
 
 def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
-    """A target from the object that its name leads to; words: declarations of a function. Raises ValueError for an object that is
-    no target."""
+    """A target from the object that its name leads to; words: declarations of a function. Raises ValueError."""
     if words and (isinstance(found, Target | Mapping) or not callable(found)):
         raise ValueError(f"target {name!r} is not a function; only functions take declarations in brackets")
     if isinstance(found, Target):

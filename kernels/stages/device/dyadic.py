@@ -77,8 +77,7 @@ def merged(totals, level: tl.constexpr):
 @triton.jit
 def dyadic_scores(diagonal, near, far_qk, far_kk, q, e, k, decay, row,
                   LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
-    """Scores plus the contributions of these channels where rows meet, and the decayed rows: Qbar, Ebar, Kt, and the chunk's
-    decay.
+    """Scores plus the contributions of these channels where rows meet, the decayed rows Qbar, Ebar, Kt, and the chunk's decay.
 
     diagonal: its diagonal is that of the scores of queries [C / 16, 16, 16]. near: of rows that meet in the same 16, a tuple of
     one tensor a level, 8 rows of queries and 8 of erase keys by 8 of keys [C / 16, 16, 8]; far: of the others [C, C]. Unscaled.

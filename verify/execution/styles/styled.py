@@ -143,7 +143,7 @@ def _forward(kernel: Kernel, case: Case, leaves: Tensors, chosen: Sequence[str])
         raise raised(kernel, "forward", error) from error
     outputs = {"o": o} | ({} if ht is None else {"ht": ht})
     if "ht" in outputs and REFUSABLE & set(chosen):
-        # torch computes a state of another type in that type.
+        # torch returns a state in the type in which it computes.
         outputs["ht"] = outputs["ht"].float()
     check_forward(kernel, case.problem, leaves, outputs)
     return outputs

@@ -15,8 +15,7 @@ SIZES = frozenset({"H", "HV", "G", "B", "K", "V", "C", "W"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """node: where the fault may go. ancestors: from the function's definition down. names: those that the function has bound
-    before."""
+    """node: where the fault may go. ancestors: from the function's definition down. names: bound by the function before."""
 
     node: Any
     ancestors: tuple[ast.AST, ...]
