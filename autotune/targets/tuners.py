@@ -1,4 +1,4 @@
-"""Triton's autotuner, told what to choose: its own code makes the key and the launch, whatever version it is."""
+"""Triton's autotuner, told its choice: its own code makes the key and the launch, in any version."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Site = tuple[str, int]
 """An autotuned kernel of a call, and which of the keys it is launched under, in their order."""
 Key = tuple[Any, ...]
 Run = Callable[[Any, list[Any], Callable[[Any], Key]], Any]
-"""Told of each call of an autotuned kernel: the tuner, what it offers here, and how to launch one of these, which gives the
-key."""
+"""Told of each call of an autotuned kernel: the tuner, its configurations for this call, and how to launch one of these, which
+gives the key."""
 
 
 class _Chosen(dict[Any, Any]):
@@ -39,7 +39,7 @@ class _Chosen(dict[Any, Any]):
 
 @contextmanager
 def tuners_ask(run: Run) -> Iterator[None]:
-    """Within, `run` decides what autotuned kernels launch; those with one configuration launch it."""
+    """Within, `run` decides the launches of autotuned kernels; those with one configuration launch it."""
     from triton.runtime.autotuner import Autotuner
 
     original = Autotuner.run
@@ -69,7 +69,7 @@ def tuners_ask(run: Run) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def sites(call: TargetCall) -> tuple[TunedKernel, ...]:
-    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`fake_device.install`)."""
+    """The tuned kernels of a call, each kernel and key once. For a process that pretends (`fake_device.install`)."""
     found: dict[tuple[str, Key], TunedKernel] = {}
     recorded: list[Launch] = []
 
