@@ -149,7 +149,7 @@ def _run(question: RunQuestion, problem: Problem) -> _Run:
         return _Run(held=held, detail=detail + where, ratio=ratio, programs=programs, kernels=kernels)
 
     faults = [fault for verdict in verdicts for fault in verdict.faults]
-    if unknown := [fault for fault in faults if fault.rule == "unsupported"]:
+    if unknown := [finding for verdict in verdicts for finding in verdict.unsupported]:
         return ran(None, str(unknown[0]))
     if faults:
         # What a run saw says more than what the text shows.

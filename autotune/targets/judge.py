@@ -122,8 +122,8 @@ def _run_alone(call: TargetCall) -> None:
 
 
 def _of_verdict(verdict: Verdict) -> tuple[bool | None, str]:
-    if unknown := [fault for fault in verdict.faults if fault.rule == "unsupported"]:
-        return None, str(unknown[0])
+    if verdict.unsupported:
+        return None, str(verdict.unsupported[0])
     if verdict.faults:
         # What a run saw says more than what the text shows.
         return False, str(min(verdict.faults, key=lambda fault: fault.rule.startswith("lint-")))

@@ -52,7 +52,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
                 )
             )
     refused = (Refused(key=key, config=config, kernel=kernels(key, config)) for key, config in evidence.refused)
-    return make_table(gpu, entries, _left(records, kernels), refused)
+    return make_table(gpu, entries, left_uncompiled(records, kernels), refused)
 
 
 def _fitting(costs: Mapping[str, Cost], gpu: Gpu) -> dict[str, Cost]:
@@ -65,8 +65,8 @@ def _neighbour_loss(key: Key, config: str, costs: _Costs) -> float | None:
     return max((known for known in losses if known is not None), default=None)
 
 
-def _left(records: Iterable[Record], kernels: Kernels) -> list[Left]:
-    """What the last word on each key says was not looked at."""
+def left_uncompiled(records: Iterable[Record], kernels: Kernels) -> list[Left]:
+    """How many points a budget left uncompiled, by the last word on each key."""
     last = {
         record.key: record.count
         for record in records

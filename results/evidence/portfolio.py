@@ -9,6 +9,7 @@ from ..schema.gpus import Gpu, Resources, excess, known_gpus
 from ..schema.key import Key
 from ..schema.record import Record
 from ..schema.table import Table, make_table
+from .derive import left_uncompiled
 from .weigh import Cost, Evidence, Kernels, loss, weigh
 
 _Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
@@ -21,16 +22,19 @@ def portfolio(records: Mapping[str, Iterable[Record]], kernels: Kernels) -> Tabl
     records: by slug of the GPU; kernels: their digests. Considered is what fits every known GPU, has a known cost at every key
     of all the GPUs given, and failed on none. What a program needs on one maker's GPUs says nothing of another's; an entry says
     what it needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries
-    apart.
+    apart. A GPU that was not tuned whole, for a budget left points uncompiled, has no say.
     """
     places: dict[Key, list[_Place]] = {}
     refused: set[tuple[Key, str]] = set()
     for slug, rows in sorted(records.items()):
+        rows = list(rows)
         evidence = weigh(rows, kernels)
         refused |= evidence.refused
+        partial = {row.key for row in left_uncompiled(rows, kernels)}
         for key in evidence.keys:
-            if costs := evidence.measured(key) or evidence.estimated(key):
-                subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
+            subject = Key(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
+            costs = evidence.measured(key) or evidence.estimated(key)
+            if costs and subject not in partial:
                 places.setdefault(subject, []).append((known_gpus()[slug], evidence, key, costs))
     entries = (
         _safest(subject, found, kernels, {config for key, config in refused if key == subject})

@@ -223,6 +223,18 @@ def test_the_portfolio_loses_least_where_it_loses_most(make):
     assert portfolio(alone, make.KERNELS).entries[0].config != "c32", "though nothing is left there to compare"
 
 
+@pytest.mark.parametrize("left", [0, 40])
+def test_a_gpu_that_a_budget_cut_short_has_no_say_in_the_portfolio(make, left: int):
+    whole = make.verified([make.guessed("c16", 1.0), make.guessed("c32", 2.0)])
+    cut = [
+        *make.verified([make.guessed("c32", 1.0)]),
+        Unexplored(key=make.key(tokens=0, heads=0), kernel=make.KERNEL, count=left),
+    ]
+    (entry,) = portfolio({"h100-sxm": whole, "b200": cut}, make.KERNELS).entries
+    assert entry.config == ("c16" if left else "c32")
+    assert len(portfolio({"b200": cut}, make.KERNELS).entries) == (not left)
+
+
 def test_a_table_lists_what_failed_on_its_gpu(make, table):
     found = table(
         make.guessed("c64", 1.0), make.gated("c32", held=False), make.rejected("c16", "crash", stage=""),

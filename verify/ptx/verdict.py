@@ -28,8 +28,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the schedules found. program: digest of what ran. traffic, loops: counts of the first; warps: of a program;
-    seconds: of CPU time for all."""
+    """What the schedules found. program: digest of what ran, or empty. traffic, loops: counts of the first; warps: of
+    a program; seconds: of CPU time for all."""
 
     kernel: str
     program: str = ""
@@ -47,6 +47,11 @@ class Verdict:
     @property
     def notes(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.note]
+
+    @property
+    def unsupported(self) -> list[Finding]:
+        """What the engine cannot do, among the faults: a launch with one was not judged."""
+        return [finding for finding in self.findings if finding.rule == "unsupported"]
 
 
 def judge(

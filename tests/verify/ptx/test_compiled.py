@@ -64,6 +64,42 @@ def test_the_command_finds_the_race_of_the_example_and_none_where_it_is_correcte
     assert clean.returncode == 0 and "no fault" in clean.stdout
 
 
+UNJUDGED = """
+import torch, triton, triton.language as tl
+
+@triton.jit
+def fill(x, SIZE: tl.constexpr, ASM: tl.constexpr):
+    at = tl.arange(0, SIZE)
+    value = at
+    if ASM:
+        value = tl.inline_asm_elementwise("vadd.s32.s32.s32 $0, $1, $1;", "=r,r", [at], dtype=tl.int32, is_pure=True, pack=1)
+    tl.store(x + at, value)
+
+def nothing():
+    fill[(0,)](torch.empty(64, dtype=torch.int32), SIZE=64, ASM=False)
+
+def unknown():
+    fill[(1,)](torch.empty(64, dtype=torch.int32), SIZE=64, ASM=True)
+
+def both():
+    nothing()
+    fill[(1,)](torch.empty(64, dtype=torch.int32), SIZE=64, ASM=False)
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "says"),
+    [
+        ("nothing", 3, "1 launch on sm_90, 0.0 s in the engine: no verdict"), ("unknown", 3, "no verdict, 1 not judged"),
+        ("both", 0, "2 launches on sm_90"),
+    ],
+)  # fmt: skip
+def test_what_did_not_run_is_neither_clean_nor_at_fault(call: str, code: int, says: str, tmp_path: Path):
+    (tmp_path / "script.py").write_text(UNJUDGED)
+    result = run("-m", "deltaproof.verify", "launch", f"{tmp_path / 'script.py'}:{call}")
+    assert (result.returncode, says in result.stdout) == (code, True), result.stdout + result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

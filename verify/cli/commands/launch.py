@@ -18,7 +18,7 @@ from rich.text import Text
 from ....results.schema.strict import TableError
 from ....results.schema.text_files import read_text
 from ...verdicts.plural import counted
-from ..options import FAILED, USAGE, JsonOption, stderr, stdout, usage, write
+from ..options import FAILED, NOT_JUDGED, USAGE, JsonOption, stderr, stdout, usage, write
 from ..usage_errors import one_line
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ Examples:
 
 A call takes no arguments, makes its tensors on the CPU and launches kernels; it may import anything.
 
-Exit codes: 0 nothing found, 1 a rule is broken or an instruction is not known, 2 bad usage or no C compiler.
+Exit codes: 0 nothing found, 1 a rule is broken, 2 bad usage or no C compiler, 3 a launch needs what the engine cannot do, or none
+has a program to run.
 """
 
 
@@ -83,16 +84,19 @@ def launch(
         raised = f"{what} raised {_in_words(error)}"
     if not verdicts:
         usage(raised or f"{what} launched no kernel")
-    faults = sum(len(verdict.faults) for verdict in verdicts)
+    unsupported = sum(bool(verdict.unsupported) for verdict in verdicts)
+    faults = sum(len(verdict.faults) - len(verdict.unsupported) for verdict in verdicts)
+    judged = any(verdict.program for verdict in verdicts) and not unsupported
     stdout.print(
         f"{counted(len(verdicts), 'launch')} on {device}, {sum(v.seconds for v in verdicts):.1f} s in the engine: "
-        + (counted(faults, "fault") if faults else "no fault")
+        + (counted(faults, "fault") if faults else "no fault" if judged else "no verdict")
+        + (f", {unsupported} not judged" if unsupported else "")
     )
     if json_path is not None:
         write(json_path, document(device, verdicts))
     if raised:
         stderr.print(f"verify: {one_line(raised)}", soft_wrap=True, markup=False)
-    raise typer.Exit(FAILED if faults else USAGE if raised else 0)
+    raise typer.Exit(FAILED if faults else USAGE if raised else 0 if judged else NOT_JUDGED)
 
 
 def document(device: str, verdicts: list[Verdict]) -> dict[str, Any]:
@@ -118,8 +122,12 @@ def document(device: str, verdicts: list[Verdict]) -> dict[str, Any]:
 
 def _shown(verdict: Verdict, verdicts: list[Verdict], notes: bool) -> None:
     verdicts.append(verdict)
-    if verdict.faults:
+    if verdict.unsupported:
+        stdout.print(Text(f"{verdict.kernel}: not judged", style="bold yellow"))
+    elif verdict.faults:
         stdout.print(Text(f"{verdict.kernel}: {counted(len(verdict.faults), 'fault')}", style="bold red"))
+    elif not verdict.program:
+        stdout.print(f"{verdict.kernel}: not run, its grid is empty")
     else:
         stdout.print(f"{verdict.kernel}: nothing found")
     for finding in [*verdict.faults, *(verdict.notes if notes else ())]:
