@@ -61,7 +61,7 @@ class Gpu:
 
     @property
     def names(self) -> set[str]:
-        """Slug and aliases, without what people write in different ways."""
+        """Slug and aliases, without the differences in spelling."""
         return {*map(plain, (self.slug, *self.aliases))}
 
 
@@ -130,7 +130,7 @@ def resolve(name: str) -> Gpu:
 
 
 def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> Gpu | None:
-    """The GPU that a device with these properties is, or None. name: what the device calls itself.
+    """The GPU that a device with these properties is, or None. name: as the device reports it.
 
     Names differ by vendor and board, and a slice of a GPU has the name of the whole, so a name only decides between GPUs that
     have these properties. Where it is nobody's, the nearest in memory is taken, and of equals the one with the shortest name:

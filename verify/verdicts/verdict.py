@@ -15,7 +15,7 @@ Status = Literal["held", "failed", "unsupported", "error", "inapplicable"]
 """unsupported: it applies, but no case got an answer. error: judging broke. inapplicable: there is no such thing to judge."""
 Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]
 Arithmetic = Literal["exact", "faithful", "bounds", "device", "none", "sm_80", "sm_86", "sm_89", "sm_90"]
-"""In what a kernel computed. An architecture: as compiled for it, on the CPU."""
+"""The arithmetic in which a kernel ran. An architecture: as compiled for it, on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
