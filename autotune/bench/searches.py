@@ -20,8 +20,8 @@ from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
 from ...verify.process.progress import Progress
 from .choice import Loss, choices
-from .contestants import TOLD, contestants
-from .spaces import SUFFIXES, Recorded, read_spaces
+from .contestants import contestants
+from .spaces import SUFFIXES, read_spaces
 
 SCHEMA = 3
 BUDGETS = (25, 50, 100, 200)
@@ -94,15 +94,8 @@ def replay(path: Path, names: tuple[str, ...], method: str, budget: int, seed: i
     rows = []
     for name in names:
         recorded = spaces[name]
-
-        def run(most: int, recorded: Recorded = recorded) -> tuple[list[float], int]:
-            tried = search(recorded, min(most, len(recorded.times)), seed)
-            return judged([recorded.times[config] for config in tried], recorded.optimum, budget)
-
-        scores, evaluations = run(budget)
-        if method in TOLD:
-            scores = [run(point)[0][place] for place, point in enumerate(points(budget))]
-        rows.append((scores, evaluations))
+        tried = search(recorded, min(budget, len(recorded.times)), seed)
+        rows.append(judged([recorded.times[config] for config in tried], recorded.optimum, budget))
     scores, evaluations = zip(*rows, strict=True)
     return [statistics.mean(column) for column in zip(*scores, strict=True)], statistics.mean(evaluations)
 

@@ -58,6 +58,7 @@ class Format(StrEnum):
     fla = "fla"
     t4 = "t4"
     triton = "triton"
+    megatron = "megatron"
     python = "python"
 
 

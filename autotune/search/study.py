@@ -15,6 +15,8 @@ import optuna
 from optuna.distributions import BaseDistribution as Distribution
 from optuna.trial import TrialState
 
+from .sampler import SurrogateSampler
+
 Config = tuple[object, ...]
 
 
@@ -48,17 +50,11 @@ class Space:
         yield from (config for _, _, config in sorted(found, key=lambda item: item[:2]))
 
 
-CANDIDATES = 64
-"""Draws of which the model proposes the best. Optuna's 24 find less in few trials; its best of all would trap itself."""
-
-
 class Study:
     """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
 
     name: of the study, to which a digest of the parameters is added, since Optuna refuses a study whose values have changed.
-    retry: wraps the calls of a storage that may be away for a while. Proposals that are of no use are told as such: a
-    configuration that cannot be or that fails as infeasible, a repeat as failed, since the time of the best, told again and
-    again, would draw the model to it alone.
+    retry: wraps the calls of a storage that may be away for a while. sampler: of Optuna's; ours by default.
     """
 
     def __init__(
@@ -68,14 +64,14 @@ class Study:
         seed: int,
         storage: optuna.storages.BaseStorage | None = None,
         name: str | None = None,
-        candidates: int = CANDIDATES,
         retry: Callable[[Callable[[], Any]], Any] = lambda do: do(),
+        sampler: optuna.samplers.BaseSampler | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed, n_ei_candidates=candidates)
         self._space, self._retry = space, retry
         self._running: int | None = None
         self._choices = [_choices(values) for values in space.parameters.values()]
+        sampler = sampler or self._sampler(seed)
         own = name and f"{name} {_digest(space)}"
         self.optuna: optuna.Study = retry(
             lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=own, load_if_exists=True)
@@ -107,12 +103,8 @@ class Study:
         """Let the next proposal be this one."""
         self._retry(lambda: self.optuna.enqueue_trial(self._places(config)))
 
-    def infeasible(self, trial: optuna.Trial) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._constrain(trial, 1.0)
-        self._end(trial, math.inf)
-
     def repeated(self, trial: optuna.Trial) -> None:
+        """The proposal was of no use: it cannot be, was tried before, or another is at it."""
         self._end(trial, state=TrialState.FAIL)
 
     def tell(self, trial: optuna.Trial, timing: Timing) -> None:
@@ -147,17 +139,19 @@ class Study:
                 continue
             self._add(params, distributions, timing)
 
-    @property
-    def started(self) -> bool:
-        """Whether anything was proposed or told before."""
-        return bool(self._trials())
-
     def heartbeat(self) -> None:
         """A sign of life for the trial that is under way."""
         storage = self.optuna._storage
         backend = getattr(storage, "_backend", storage)
         if self._running is not None and isinstance(backend, optuna.storages.RDBStorage):
             backend.record_heartbeat(self._running)
+
+    def _sampler(self, seed: int) -> SurrogateSampler:
+        places = [{value: place for place, value in enumerate(values)} for values in self._space.parameters.values()]
+        feasible = [
+            tuple(of[value] for of, value in zip(places, config, strict=True)) for config in self._space.feasible
+        ]
+        return SurrogateSampler(dict(zip(self._space.parameters, self._choices, strict=True)), feasible, seed=seed)
 
     def _add(self, params: dict[str, Any], distributions: Mapping[str, Distribution], timing: Timing) -> None:
         pruned = timing.pruned and bool(timing.samples)

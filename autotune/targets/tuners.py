@@ -17,9 +17,28 @@ if TYPE_CHECKING:
 Site = tuple[str, int]
 """An autotuned kernel of a call, and which of the keys it is launched under, in their order."""
 Key = tuple[Any, ...]
-Run = Callable[[Any, list[Any], Callable[[Any], Key]], Any]
-"""Told of each call of an autotuned kernel: the tuner, its configurations for this call, and how to launch one of these, which
-gives the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call of an autotuned kernel. arguments: by name. offered: configurations. launch: one of these, which gives the key."""
+
+    tuner: Any
+    arguments: Mapping[str, Any]
+    offered: list[Any]
+    launch: Callable[[Any], Key]
+
+    @property
+    def kernel(self) -> str:
+        return self.tuner.base_fn.__name__
+
+    def key(self) -> Key:
+        """Of a launch that is not made."""
+        with launches_noted(lambda launch: None):
+            return self.launch(self.offered[0])
+
+
+Run = Callable[[Asked], Any]
 
 
 class _Chosen(dict[Any, Any]):
@@ -58,7 +77,8 @@ def tuners_ask(run: Run) -> Iterator[None]:
             finally:
                 tuner.cache = before
 
-        return run(tuner, offered, launch)
+        arguments = dict(zip(tuner.arg_names, args, strict=False)) | kwargs
+        return run(Asked(tuner=tuner, arguments=arguments, offered=offered, launch=launch))
 
     Autotuner.run = instead  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -73,13 +93,13 @@ def sites(call: TargetCall) -> tuple[TunedKernel, ...]:
     found: dict[tuple[str, Key], TunedKernel] = {}
     recorded: list[Launch] = []
 
-    def run(tuner: Any, offered: list[Any], launch: Callable[[Any], Key]) -> None:
+    def run(asked: Asked) -> None:
         launches, key = {}, ()
-        for config in offered:
+        for config in asked.offered:
             recorded.clear()
-            key = launch(config)
+            key = asked.launch(config)
             launches[choice_of(config)] = recorded[-1]
-        name = tuner.base_fn.__name__
+        name = asked.kernel
         order = sum(kernel == name for kernel, _ in found)
         found.setdefault((name, key), TunedKernel(kernel=name, order=order, key=key, launches=launches))
 
@@ -106,29 +126,23 @@ class Pinned:
     ran: list[tuple[Site, int, int]] = field(default_factory=list)
     _orders: dict[tuple[str, Key], int] = field(default_factory=dict)
 
-    def __call__(self, tuner: Any, offered: list[Any], launch: Callable[[Any], Key]) -> None:
-        name = tuner.base_fn.__name__
+    def __call__(self, asked: Asked) -> None:
+        name = asked.kernel
         known = [order for kernel, order in self.choices if kernel == name]
         if not known:
             raise LookupError(f"{name} is launched, and was not where configurations were enumerated")
         # The key is known after a launch only: where a kernel has several, a first one under no one's eyes would count.
-        order = self._order(tuner, name, offered, launch) if len(known) > 1 else known[0]
+        order = self._order(asked) if len(known) > 1 else known[0]
         wanted = self.choices[name, order]
-        same = [config for config in offered if choice_of(config) == wanted]
+        same = [config for config in asked.offered if choice_of(config) == wanted]
         if not same:
             raise LookupError(f"{name}: {wanted} is not offered for a call of another size")
         before = self.launched()
-        launch(same[0])
+        asked.launch(same[0])
         self.ran.append(((name, order), before, self.launched()))
 
-    def _order(self, tuner: Any, name: str, offered: list[Any], launch: Callable[[Any], Key]) -> int:
-        key = key_of(launch, offered[0])
-        known = [order for kernel, order in self.choices if kernel == name]
-        order = self._orders.setdefault((name, key), sum(kernel == name for kernel, _ in self._orders))
+    def _order(self, asked: Asked) -> int:
+        known = [order for kernel, order in self.choices if kernel == asked.kernel]
+        taken = sum(kernel == asked.kernel for kernel, _ in self._orders)
+        order = self._orders.setdefault((asked.kernel, asked.key()), taken)
         return min(order, max(known))
-
-
-def key_of(launch: Callable[[Any], Key], config: Any) -> Key:
-    """The key of a launch that is not made."""
-    with launches_noted(lambda launch: None):
-        return launch(config)

@@ -93,7 +93,7 @@ class TuningJob:
         study: list[Study] = []
 
         def open_study() -> Study:
-            study.append(self._study(space, trials, group))
+            study.append(self._study(space, group))
             return study[0]
 
         with group.alive(lambda: study[0].heartbeat() if study else None), finals.alive():
@@ -133,16 +133,13 @@ class TuningJob:
         except BudgetExhausted:
             pass
 
-    def _study(self, space: Space, trials: SharedTrials, group: LeaseGroup) -> Study:
+    def _study(self, space: Space, group: LeaseGroup) -> Study:
         storage = self.plan.storage
         shared = storage.name != "memory"
         # Every worker's proposals should be its own.
         seed = (self.plan.seed + crc32(group.owner.encode()) * shared) % 2**32
         name = self.plan.bench.group_name(self.family, self.size)
-        study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
-        outside = {trials.point(config) for config in self.portfolio}
-        study.fill({point: timing for point, timing in trials.timings.items() if point not in outside})
-        return study
+        return Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
 
     def _finals(self, trials: SharedTrials) -> list[Record]:
         """Time the best few and the portfolio in turns, so that drift hits them all alike.
