@@ -28,26 +28,29 @@ POPULATION = 20
 class Trials:
     """What was tried, in order. Stops the search when the budget is spent.
 
-    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`.
+    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`. measure: None
+    for what another worker is at. elsewhere: how many configurations outside the space were tried, which the budget is for, too.
     """
 
-    measure: Callable[[Config], Timing]
+    measure: Callable[[Config], Timing | None]
     budget: int
     timings: dict[Config, Timing] = field(default_factory=dict)
     running: set[Config] = field(default_factory=set)
+    elsewhere: int = 0
 
     def run(self, config: Config) -> Timing | None:
         """The timing of a configuration, from memory where it is known; None if another worker is at it.
 
         Raises BudgetExhausted when there is no budget for a new one.
         """
-        if config in self.running:
-            return None
-        if config not in self.timings:
-            if self.begun >= self.budget:
-                raise BudgetExhausted
-            self.timings[config] = self.measure(config)
-        return self.timings[config]
+        if config in self.timings:
+            return self.timings[config]
+        if self.begun >= self.budget:
+            raise BudgetExhausted
+        timing = self.measure(config)
+        if timing is not None:
+            self.timings[config] = timing
+        return timing
 
     def milliseconds(self, config: Config) -> float:
         return self.timings[config].milliseconds
@@ -58,7 +61,7 @@ class Trials:
 
     @property
     def begun(self) -> int:
-        return len(self.timings) + len(self.running)
+        return len(self.timings) + len(self.running) + self.elsewhere
 
     def new(self, config: Config) -> bool:
         return config not in self.timings and config not in self.running

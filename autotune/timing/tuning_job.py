@@ -98,7 +98,7 @@ class TuningJob:
 
         with group.alive(lambda: study[0].heartbeat() if study else None), finals.alive():
             self._time_portfolio(trials)
-            search(space, trials, seed=plan.seed, study=open_study)
+            search(space, trials.tried, seed=plan.seed, study=open_study)
             if time.monotonic() > plan.deadline or finals.acquire(FINALS) != "mine":
                 return False
             try:
@@ -141,7 +141,7 @@ class TuningJob:
         name = self.plan.bench.group_name(self.family, self.size)
         study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
         outside = {trials.point(config) for config in self.portfolio}
-        study.fill({point: timing for point, timing in trials.timings.items() if point not in outside})
+        study.fill({point: timing for point, timing in trials.tried.timings.items() if point not in outside})
         return study
 
     def _finals(self, trials: SharedTrials) -> list[Record]:
