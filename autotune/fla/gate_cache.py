@@ -6,13 +6,13 @@ import hashlib
 import re
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from ...results.files.store import Store
 from ...results.schema.strict import Fields
 from ...verify.run.cache import source_digest
+from ...verify.verdicts.document import installed_version
 from ..foreign.fake_device import Facts
 from ..foreign.questions import CallAnswer, CallQuestion
 
@@ -53,7 +53,7 @@ class AnswerCache(Store[Judged]):
 
     def key(self, question: CallQuestion) -> str:
         """Names a question as judged by these sources: equal names, equal answers."""
-        tools = [f"{name}={_version(name)}" for name in (*_TOOLS, "fla-core")]
+        tools = [f"{name}={installed_version(name)}" for name in (*_TOOLS, "fla-core")]
         about = [source_digest("autotune/fla/gate.py"), _digest(self.package), *tools, repr(self.facts)]
         return hashlib.sha256("\0".join([*about, repr(question)]).encode()).hexdigest()
 
@@ -84,10 +84,3 @@ def _digest_of(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"
