@@ -18,10 +18,11 @@ from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup
 from deltaproof.autotune.foreign.compile import CompileTask
 from deltaproof.autotune.foreign.launches import LaunchChoice
 from deltaproof.autotune.foreign.questions import CallAnswer, CallQuestion
-from deltaproof.autotune.foreign.select import select
+from deltaproof.autotune.foreign.select import Refusal, select
+from deltaproof.autotune.targets import summary
 from deltaproof.autotune.targets.call import TargetCall, calls
 from deltaproof.autotune.targets.triton_cache import prove
-from deltaproof.autotune.targets.tune import read_target_table
+from deltaproof.autotune.targets.tune import TargetOutcome, read_target_table
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.target_table import Offer, TargetEntry, TargetTable, dumps, loads
 from deltaproof.specs.gpus import gpu
@@ -258,6 +259,27 @@ def test_what_cannot_be_told_is_chosen_as_it_is_ranked():
     groups, tasks = tasks_of(KERNELS)
     found = select(groups, tasks, lambda some: {q: CallAnswer(question=q, held=None, detail="") for q in some})
     assert [task.place for task in found.chosen.values()] == [0, 0, 0] and not found.refused
+
+
+def test_configurations_that_break_one_rule_are_told_together_wherever_it_is_broken():
+    refused = [
+        Refusal(
+            kernel="one", group=0, choice=LaunchChoice(kwargs=(), num_warps=warps, num_stages=2, num_ctas=1), call=CALLS[0],
+            rule=rule, detail=f"{rule or 'o'} is broken at line {warps}",
+        )
+        for rule, warps in (("race", 1), ("race", 2), ("", 4), ("", 8))
+    ]  # fmt: skip
+    table = TargetTable(target="m:f", package="m 1.0", gpu="h100-sxm", triton="3.7.1", calls=(), entries=())
+    outcome = TargetOutcome(
+        path=Path("it"), table=table, kernels=1, ran=0, cached=0, left=0, refused=refused, without=["one"]
+    )
+    told = [line for line in summary.lines(outcome) if line.startswith("refused")]
+    assert told == [
+        "refused 2 configurations of one: race is broken at line 1",
+        "refused 1 configuration of one: o is broken at line 4",
+        "refused 1 configuration of one: o is broken at line 8",
+    ]
+    assert [row["reason"] for row in summary.document(outcome)["refused"]] == [one.detail for one in refused]
 
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text("abc.[]", max_size=9)
