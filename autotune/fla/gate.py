@@ -8,16 +8,17 @@ they are known to be right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
-from ...verify.process.pool import Failure, Workers
+from ...verify.process.pool import Workers
 from ..foreign.fake_device import Facts
+from ..foreign.questions import CallAnswer, CallQuestion
 from . import installed
 from .calls import OPS, FlaCall
-from .pinned_configs import Kwargs, Site, pinned_configs
+from .pinned_configs import pinned_configs
 
 if TYPE_CHECKING:
     from ...verify.cases.case import Case
@@ -33,68 +34,19 @@ TOKENS, FEW_TOKENS = 130, 20
 """Two chunks of 64 and a tail; less than one, where there are many heads."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallQuestion:
-    """Does a call, forward and backward, compute what its rule says when its kernels run with these block sizes?
-
-    choices: every autotuned kernel of the call, sorted, and its block sizes.
-    """
-
-    call: FlaCall
-    choices: tuple[tuple[Site, Kwargs], ...]
-
-    def but(self, site: Site, kwargs: Kwargs) -> CallQuestion:
-        """The same question with another choice for one kernel."""
-        return replace(self, choices=tuple(sorted((dict(self.choices) | {site: kwargs}).items())))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallAnswer:
-    """held: every case passed. detail: what was judged, or the first failure with the token that replays its problem.
-
-    final: it will be the same the next time; False of what crashed or hung.
-    """
-
-    question: CallQuestion
-    held: bool
-    detail: str
-    final: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, record: Any) -> CallAnswer:
-        """Reads `to_json` back. Raises ValueError for anything else."""
-        try:
-            asked = record["question"]
-            choices = tuple((tuple(site), tuple(map(tuple, kwargs))) for site, kwargs in asked["choices"])
-            found = cls(**record | {"question": CallQuestion(call=FlaCall(**asked["call"]), choices=choices)})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"not an answer: {error}") from None
-        if [type(value) for value in (found.held, found.detail, found.final)] != [bool, str, bool]:
-            raise ValueError("not an answer: neither held nor failed, or without detail")
-        return found
-
-
-def ask(some: Sequence[CallQuestion], workers: Workers, timeout: float = SECONDS) -> Iterator[CallAnswer]:
-    """Answers, as they are found, from processes of `gate_workers` that may crash or hang; either is a failure."""
-    for index, result in workers.run(judge, [(question,) for question in some], timeout):
-        if isinstance(result, Failure):
-            result = CallAnswer(
-                question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
-            )
-        yield result
-
-
 def gate_workers(jobs: int, facts: Facts, site: str) -> Workers:
     """Processes that judge: they interpret, and FLA takes them for ones with the GPU, since the paths that it takes depend on
     it."""
     return Workers(jobs, partial(installed.pretend, facts, "", site), interpret=True)
 
 
+def lost(question: CallQuestion, ended: str) -> CallAnswer:
+    """The answer where the process crashed or hung."""
+    return CallAnswer(question=question, held=False, detail=f"{ended} in the interpreter", final=False)
+
+
 def judge(question: CallQuestion) -> CallAnswer:
-    """Error budgets, and addresses and races, up to the first failure."""
+    """Error budgets, and addresses and races, up to the first failure. The choices are block sizes."""
     from ...results.files.calibration import tau
     from ...verify.cases.case import Replay
     from ...verify.execution.harness import Harness

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ...results.files.store import Store
+from ...results.schema.strict import Fields
 from ...verify.run.cache import source_digest
+from ...verify.verdicts.document import installed_version
 from ..foreign.fake_device import Facts
-from .gate import CallAnswer, CallQuestion
+from ..foreign.questions import CallAnswer, CallQuestion
 
 _TOOLS = ("torch", "triton", "numpy")
+_TEXT = re.compile(r"(?s).*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerCache(Store[CallAnswer]):
+class Judged:
+    """An answer without its question, which its name stands for."""
+
+    held: bool
+    detail: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Any) -> Judged:
+        """Reads `to_json` back. Raises ValueError for anything else."""
+        fields = Fields(record, "not an answer")
+        found = cls(held=fields.flag("held"), detail=fields.text("detail", _TEXT))
+        fields.end()
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCache(Store[Judged]):
     """Answers under a folder.
 
     facts: the GPU that FLA takes the judging processes for. package: FLA's folder, whose sources count.
@@ -26,21 +49,26 @@ class AnswerCache(Store[CallAnswer]):
     facts: Facts
     package: Path
 
-    kind, name, again, schema = CallAnswer, "answer", "judging again", 2
+    kind, name, again, schema = Judged, "answer", "judging again", 3
 
     def key(self, question: CallQuestion) -> str:
         """Names a question as judged by these sources: equal names, equal answers."""
-        tools = [f"{name}={_version(name)}" for name in (*_TOOLS, "fla-core")]
+        tools = [f"{name}={installed_version(name)}" for name in (*_TOOLS, "fla-core")]
         about = [source_digest("autotune/fla/gate.py"), _digest(self.package), *tools, repr(self.facts)]
         return hashlib.sha256("\0".join([*about, repr(question)]).encode()).hexdigest()
 
-    def put(self, key: str, result: CallAnswer) -> None:
+    def recall(self, key: str, question: CallQuestion) -> CallAnswer | None:
+        """The answer under the name of a question; None if there is none that can be read."""
+        found = self.get(key)
+        return found and CallAnswer(question=question, held=found.held, detail=found.detail)
+
+    def keep(self, key: str, answer: CallAnswer) -> None:
         """Keep an answer under the name that its question had when it was asked. Raises OSError.
 
         Not one of a crash or a timeout, nor one during which the sources changed: nobody knows which of them it is about.
         """
-        if result.final and self.key(result.question) == key:
-            Store.put(self, key, result)
+        if answer.final and self.key(answer.question) == key:
+            self.put(key, Judged(held=answer.held is True, detail=answer.detail))
 
 
 def _digest(folder: Path) -> str:
@@ -56,10 +84,3 @@ def _digest_of(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
+from ..foreign.questions import Site
+
 Kwargs = tuple[tuple[str, int], ...]
 """Block sizes of a configuration, sorted by name."""
-Site = tuple[str, int]
-"""An autotuned kernel of a call, and which of the call's launches with autotuning it is, as in `calls.Site`."""
 
 
 @dataclass(slots=True, kw_only=True)

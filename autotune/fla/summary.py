@@ -21,7 +21,8 @@ def lines(outcome: FlaOutcome) -> list[str]:
     ]
     if outcome.left:
         found.append(f"the budget left {counted(outcome.left, 'configuration')}: the same command goes on from there")
-    found += [f"failed the gate: {one.kernel} {dict(one.kwargs)}: {one.reason}" for one in outcome.refused]
+    refused = map(refusal, outcome.refused)
+    found += [f"failed the gate: {one['kernel']} {one['kwargs']}: {one['reason']}" for one in refused]
     return found + [f"no configuration: {name}" for name in outcome.failed]
 
 

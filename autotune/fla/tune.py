@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -24,16 +24,18 @@ from ..compile.cache import Cache
 from ..compile.stage import PLAN_SECONDS
 from ..compile.toolchain import triton_version
 from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups
-from ..foreign.compile import CompileTask
+from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
 from ..foreign.fake_device import facts
+from ..foreign.questions import CallAnswer, CallQuestion, once
+from ..foreign.select import Refusal, Selection, select
+from ..gates.asking import answers
 from ..records.ledger import default_out
 from ..tune import Hooks
-from . import compile as compiling
 from . import gate, installed
-from .calls import OPS, calls
+from .calls import OPS, calls, siblings, sites
 from .gate_cache import AnswerCache
-from .select import Judge, Refusal, Selection, select
+from .prove import prove_call
 
 SCHEMA = 2
 GATES = "interpreter: passed; device: owed"
@@ -81,7 +83,8 @@ def tune_fla(
         hooks.progress.begin("recording launches", len(some))
         tasks: list[CompileTask] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
-        for index, result in workers.run(compiling.tasks, [(call, arch) for call in some], PLAN_SECONDS):
+        record = partial(tasks_of, sites=sites, siblings=siblings)
+        for index, result in workers.run(record, [(call, arch) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
             tasks += result[0]
@@ -89,40 +92,28 @@ def tune_fla(
             hooks.progress.step(str(some[index]))
         hooks.say(f"FLA {_version()}: {counted(len(keys), 'kernel')} of {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
-        found, cached = compile_tasks(compiling.compile_task, tasks, gpu, workers, store, deadline, hooks)
+        found, cached = compile_tasks(partial(compile_of, sites=sites), tasks, gpu, workers, store, deadline, hooks)
     made, rejected, left = cache_key_groups(gpu, tasks, keys, found)
     package = installed.where()
     assert package is not None
     verdicts = AnswerCache(folder=cache.parent / "fla-gate", facts=facts(gpu), package=package, warn=hooks.warn)
     with gate.gate_workers(jobs, facts(gpu), _site()) as workers:
-        selection = select(made, tasks, _judge(workers, verdicts, hooks))
+
+        def ask(some: Sequence[CallQuestion]) -> Iterator[CallAnswer]:
+            return answers(gate.judge, some, workers, gate.lost, gate.SECONDS)
+
+        judge = once(ask, "verifying", hooks.progress, verdicts)
+        # Of a configuration, the interpreter sees the block sizes.
+        selection = select(made, tasks, judge, lambda choice: choice.kwargs)
     outcome = FlaOutcome(
         path=out / "fla" / f"{gpu.slug}.json", kernels=len(keys), ran=len(found) - cached, cached=cached,
         rejected={reason: count for reason, count in sorted(rejected.items()) if count}, left=left,
-        checked=selection.checked, owed=len(selection.chosen), refused=selection.refused,
+        checked=len(selection.tried), owed=len(selection.chosen),
+        refused=[one for one in selection.refused if (one.group, one.choice) in selection.tried],
     )  # fmt: skip
     _fill(outcome, made, selection, verdicts)
     replace(outcome.path, _text(gpu, outcome))
     return outcome
-
-
-def _judge(workers: Workers, verdicts: AnswerCache, hooks: Hooks) -> Judge:
-    """Answers to questions, each asked once: of an earlier run, or from workers."""
-    known: dict[gate.CallQuestion, gate.CallAnswer] = {}
-
-    def judge(questions: Sequence[gate.CallQuestion]) -> Mapping[gate.CallQuestion, gate.CallAnswer]:
-        new = [question for question in questions if question not in known]
-        names = {question: verdicts.key(question) for question in new}
-        known.update({question: answer for question in new if (answer := verdicts.get(names[question]))})
-        waiting = [question for question in new if question not in known]
-        hooks.progress.begin("verifying", len(waiting))
-        for answer in gate.ask(waiting, workers):
-            verdicts.put(names[answer.question], answer)
-            known[answer.question] = answer
-            hooks.progress.step(str(answer.question.call))
-        return known
-
-    return judge
 
 
 def export(out: Path | None, gpu: Gpu) -> dict[str, str]:
@@ -181,7 +172,7 @@ def prove(
     some = calls(rules, dtypes, sizes)
     found: dict[str, list[str]] = {"found": [], "missing": []}
     with Workers(1, partial(installed.pretend, facts(gpu), str(folder.resolve()), _site())) as workers:
-        for index, result in workers.run(compiling.prove, [(call,) for call in some], PLAN_SECONDS):
+        for index, result in workers.run(prove_call, [(call,) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"{some[index]}: trying FLA's loader did not finish: {result.outcome}")
             found["found"] += result[0]
@@ -228,7 +219,8 @@ def _text(gpu: Gpu, outcome: FlaOutcome) -> str:
 
 def refusal(one: Refusal) -> dict[str, Any]:
     """As JSON values."""
-    return {"call": str(one.call), "kernel": one.kernel, "kwargs": dict(one.kwargs), "reason": one.reason}
+    reason = one.detail if one.instead is None else f"{one.detail}; right with {dict(one.instead)}"
+    return {"call": str(one.call), "kernel": one.kernel, "kwargs": dict(one.choice), "reason": reason}
 
 
 def _numbers(kwargs: Mapping[str, Any]) -> dict[str, int]:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
-from ...verify.process.pool import Failure, Workers, one_thread
+from ...verify.process.pool import Workers, one_thread
+from .asking import answers
 
 if TYPE_CHECKING:
     from ...specs.problem import Problem
@@ -121,12 +122,11 @@ def asked_of(family: Family, config: LaunchConfig) -> tuple[GateQuestion, GateQu
 def ask(some: Sequence[GateQuestion], jobs: int, timeout: float = SECONDS) -> Iterator[GateAnswer]:
     """Answers, as they are found, from processes that may crash or hang; either is a failure."""
     with Workers(jobs, one_thread, interpret=True) as workers:
-        for index, result in workers.run(judge, [(question,) for question in some], timeout):
-            if isinstance(result, Failure):
-                result = GateAnswer(
-                    question=some[index], held=False, detail=f"{result.outcome} in the interpreter", final=False
-                )
-            yield result
+        yield from answers(judge, some, workers, _lost, timeout)
+
+
+def _lost(question: GateQuestion, ended: str) -> GateAnswer:
+    return GateAnswer(question=question, held=False, detail=f"{ended} in the interpreter", final=False)
 
 
 def judge(question: GateQuestion) -> GateAnswer:

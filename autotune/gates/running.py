@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
 from ...results.files.one_line import told
-from ...verify.process.pool import Failure, Workers, one_thread
+from ...verify.process.pool import Workers, one_thread
 from ...verify.ptx.architectures import architecture
 from ...verify.ptx.schedules import FIRST_FIRST, RANDOM, ROUND_ROBIN
+from ...verify.run.served_cases import TAIL
 from ..space.points import Family
+from .asking import answers
 
 if TYPE_CHECKING:
     from ...specs.problem import Problem
@@ -27,8 +29,6 @@ SCHEDULES = (ROUND_ROBIN, FIRST_FIRST, RANDOM)
 """Warps in turn; the first warp until it waits, and all that is asynchronous late; turns of random length, late as well."""
 SECONDS = 900.0
 """After which a run counts as hanging, compiling included."""
-TAIL = 22
-"""Tokens after whole chunks: every branch of a kernel is taken."""
 SHORT = 5
 """Tokens of a packed sequence that is shorter than any tile."""
 HEADS = 2
@@ -81,10 +81,11 @@ def can_run(arch: str) -> bool:
 def ask_run(some: Sequence[RunQuestion], jobs: int, timeout: float = SECONDS) -> Iterator[RunAnswer]:
     """Answers, as they are found, from processes that may crash or hang; of these nothing can be told."""
     with Workers(jobs, one_thread) as workers:
-        for index, result in workers.run(run_compiled, [(question,) for question in some], timeout):
-            if isinstance(result, Failure):
-                result = RunAnswer(question=some[index], held=None, detail=f"{result.outcome} while it ran as compiled")
-            yield result
+        yield from answers(run_compiled, some, workers, _lost, timeout)
+
+
+def _lost(question: RunQuestion, ended: str) -> RunAnswer:
+    return RunAnswer(question=question, held=None, detail=f"{ended} while it ran as compiled")
 
 
 def run_compiled(question: RunQuestion) -> RunAnswer:
@@ -193,11 +194,11 @@ def problems(question: RunQuestion) -> tuple[Problem, ...]:
 
 @cache
 def engine() -> str:
-    """Digest of what runs and judges: the engine, its rules, this file, and the threshold of the budgets."""
+    """Digest of what runs and judges: the engine, its rules, this file, the tail of a call, and the threshold of the budgets."""
     from ...results.files.calibration import tau
     from ...verify.ptx import library
 
-    digest = hashlib.sha256(f"{library.digest()} {tau()!r}".encode())
+    digest = hashlib.sha256(f"{library.digest()} {tau()!r} {TAIL}".encode())
     judging = (path for path in Path(library.__file__).parent.rglob("*.py") if path.parent.name != "faults")
     for path in (*sorted(judging), Path(__file__)):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -27,26 +27,29 @@ class Trials:
     """The configurations tried, in order. Stops the search when the budget is spent.
 
     Others may be at work on the same space: their results are in `timings`, and the configurations that they are timing in
-    `running`.
+    `running`. measure: None for one that another worker is timing. elsewhere: how many configurations outside the space were
+    tried, which the budget is for, too.
     """
 
-    measure: Callable[[Config], Timing]
+    measure: Callable[[Config], Timing | None]
     budget: int
     timings: dict[Config, Timing] = field(default_factory=dict)
     running: set[Config] = field(default_factory=set)
+    elsewhere: int = 0
 
     def run(self, config: Config) -> Timing | None:
         """The timing of a configuration, from memory where it is known; None if another worker is at it.
 
         Raises BudgetExhausted when there is no budget for a new one.
         """
-        if config in self.running:
-            return None
-        if config not in self.timings:
-            if self.begun >= self.budget:
-                raise BudgetExhausted
-            self.timings[config] = self.measure(config)
-        return self.timings[config]
+        if config in self.timings:
+            return self.timings[config]
+        if self.begun >= self.budget:
+            raise BudgetExhausted
+        timing = self.measure(config)
+        if timing is not None:
+            self.timings[config] = timing
+        return timing
 
     def milliseconds(self, config: Config) -> float:
         return self.timings[config].milliseconds
@@ -57,7 +60,7 @@ class Trials:
 
     @property
     def begun(self) -> int:
-        return len(self.timings) + len(self.running)
+        return len(self.timings) + len(self.running) + self.elsewhere
 
     def new(self, config: Config) -> bool:
         return config not in self.timings and config not in self.running

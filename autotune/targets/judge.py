@@ -6,75 +6,47 @@ of the family are held to the error budget of its rule, besides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from ...results.files.one_line import told
-from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
-from ..foreign.launches import LaunchChoice
-from ..gates.running import SCHEDULES, SECONDS
+from ..foreign.questions import CallAnswer, CallQuestion, Site
+from ..gates.running import SCHEDULES
 from .call import TargetCall, function_of, judged, kernel_of
-from .tuners import Pinned, Site, tuners_ask
+from .tuners import Pinned, tuners_ask
 
 if TYPE_CHECKING:
     from ...verify.ptx.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """Is a call right whose autotuned kernels run in these configurations? arch: the number of the architecture."""
-
-    call: TargetCall
-    arch: int
-    choices: tuple[tuple[Site, LaunchChoice], ...]
+def lost(question: CallQuestion, ended: str) -> CallAnswer:
+    """The answer where the process crashed or hung: nothing can be told."""
+    return CallAnswer(question=question, held=None, detail=f"{ended} while it ran as compiled")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """held: None where it could not be told. detail: what was judged, or the first fault. site: the kernel whose own it is,
-    where that is known."""
-
-    question: Question
-    held: bool | None
-    detail: str
-    site: Site | None = None
-
-
-def ask(some: Sequence[Question], workers: Workers) -> Iterator[Answer]:
-    """Answers, as they are found, from processes that may crash or hang; of these nothing can be told."""
-    for index, result in workers.run(judge, [(question,) for question in some], SECONDS):
-        if isinstance(result, Failure):
-            result = Answer(question=some[index], held=None, detail=f"{result.outcome} while it ran as compiled")
-        yield result
-
-
-def judge(question: Question) -> Answer:
-    """Compile and run one call. In a process without TRITON_INTERPRET."""
+def judge(question: CallQuestion, arch: int) -> CallAnswer:
+    """Compile and run one call for an architecture, by its number. In a process without TRITON_INTERPRET."""
     try:
-        return _judged(question)
+        return _judged(question, arch)
     except (Exception, SystemExit) as error:  # whatever somebody else's function, or the compiler, may raise
-        detail = told(error)
-        return Answer(question=question, held=None, detail=detail)
+        return CallAnswer(question=question, held=None, detail=told(error))
 
 
-def _judged(question: Question) -> Answer:
+def _judged(question: CallQuestion, arch: int) -> CallAnswer:
     from ...verify.ptx.launch import judging
 
     call, seen = question.call, ""
     if call.rule:
-        kernel_of(call, question.arch)  # a try of its own, which is not to be judged
-    with judging(question.arch, SCHEDULES, passed=_passed(question.arch, call)) as verdicts:
+        kernel_of(call, arch)  # a try of its own, which is not to be judged
+    with judging(arch, SCHEDULES, passed=_passed(arch, call)) as verdicts:
         pinned = Pinned(choices=dict(question.choices), launched=lambda: len(verdicts))
         with tuners_ask(pinned):
-            run = _run_rule(question) if call.rule else _run_alone(call)
+            run = _run_rule(call, arch) if call.rule else _run_alone(call)
     for number, verdict in enumerate(verdicts):
-        held, detail = _of_verdict(verdict)
-        if not held:
-            site = next((site for site, first, end in pinned.ran if first <= number < end), None)
-            return Answer(question=question, held=held, detail=detail, site=site)
+        site = next((site for site, first, end in pinned.ran if first <= number < end), None)
+        if (answer := _of_verdict(verdict, question, site)) is not None:
+            return answer
     if missed := [
         kernel for kernel, order in dict(question.choices) if (kernel, order) not in {s for s, *_ in pinned.ran}
     ]:
@@ -82,18 +54,15 @@ def _judged(question: Question) -> Answer:
     kernels = ", ".join(dict.fromkeys(verdict.kernel for verdict in verdicts))
     ran = f"{counted(len(verdicts), 'launch')} under {len(SCHEDULES)} schedules: {kernels}"
     if run is None:
-        return Answer(question=question, held=True, detail=f"{ran}; no rule was asked for{seen}")
+        return CallAnswer(question=question, held=True, detail=f"{ran}; no rule was asked for{seen}")
     ratio, worst = run
     if not ratio <= 1:
-        return Answer(
-            question=question,
-            held=False,
-            detail=f"{worst} is {ratio:.3g} times its error budget in {judged(call).token}",
-        )
-    return Answer(question=question, held=True, detail=f"{ran}; worst error {ratio:.3g} of the budget{seen}")
+        detail = f"{worst} is {ratio:.3g} times its error budget in {judged(call).token}"
+        return CallAnswer(question=question, held=False, detail=detail)
+    return CallAnswer(question=question, held=True, detail=f"{ran}; worst error {ratio:.3g} of the budget{seen}")
 
 
-def _run_rule(question: Question) -> tuple[float, str]:
+def _run_rule(call: TargetCall, arch: int) -> tuple[float, str]:
     """The greatest error over its budget, and of which output."""
     from ...results.files.calibration import tau
     from ...specs.inputs.make import generate
@@ -104,7 +73,7 @@ def _run_rule(question: Question) -> tuple[float, str]:
     from ...verify.properties.error import worst_row
     from ...verify.verdicts.outcome import KernelRaised
 
-    kernel, problem = kernel_of(question.call, question.arch), judged(question.call)
+    kernel, problem = kernel_of(call, arch), judged(call)
     case = Case(problem=problem, config=kernel.configs(problem)[0])
     made = execute.tensors(problem, generate(problem))
     try:
@@ -121,17 +90,21 @@ def _run_alone(call: TargetCall) -> None:
     function_of(call.target)()
 
 
-def _of_verdict(verdict: Verdict) -> tuple[bool | None, str]:
+def _of_verdict(verdict: Verdict, question: CallQuestion, site: Site | None) -> CallAnswer | None:
+    """What one launch, of this kernel, says against the call; None for nothing."""
+    answer = partial(CallAnswer, question=question, site=site)
     if verdict.unsupported:
-        return None, str(verdict.unsupported[0])
+        return answer(held=None, detail=str(verdict.unsupported[0]))
     if verdict.faults:
         # What a run saw says more than what the text shows.
-        return False, str(min(verdict.faults, key=lambda fault: fault.rule.startswith("lint-")))
+        fault = min(verdict.faults, key=lambda fault: fault.rule.startswith("lint-"))
+        return answer(held=False, detail=str(fault), rule=fault.rule)
     # Atomics may add in any order; that is noted, and no fault of a configuration.
     if verdict.differences and not any(note.rule == "result-order" for note in verdict.notes):
         first = verdict.differences[0]
-        return False, f"{verdict.kernel}: {first.memory} differs between {' and '.join(first.schedules)}"
-    return True, ""
+        detail = f"{verdict.kernel}: {first.memory} differs between {' and '.join(first.schedules)}"
+        return answer(held=False, detail=detail)
+    return None
 
 
 @cache

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...verify.verdicts.plural import counted
-from .tune import Outcome, as_config
+from .tune import TargetOutcome, as_config
 
 SCHEMA = 1
 
 
-def lines(outcome: Outcome) -> list[str]:
+def lines(outcome: TargetOutcome) -> list[str]:
     entries = outcome.table.entries
     rejected = ", ".join(f"{count} {reason}" for reason, count in outcome.rejected.items())
     ran = sum(entry.gate == "compiled" for entry in entries)
@@ -30,7 +30,7 @@ def lines(outcome: Outcome) -> list[str]:
         found.append(f"the budget left {counted(outcome.left, 'configuration')}: the same command goes on from there")
     alike: dict[tuple[str, str], list[str]] = {}
     for one in outcome.refused:
-        alike.setdefault((one.kernel, one.reason.partition(" at ")[0]), []).append(one.reason)
+        alike.setdefault((one.kernel, one.rule or one.detail), []).append(one.detail)
     found += [
         f"refused {counted(len(reasons), 'configuration')} of {kernel}: {reasons[0]}"
         for (kernel, _), reasons in alike.items()
@@ -40,7 +40,7 @@ def lines(outcome: Outcome) -> list[str]:
     return found + [f"no configuration: {name}" for name in dict.fromkeys(outcome.without)]
 
 
-def document(outcome: Outcome) -> dict[str, Any]:
+def document(outcome: TargetOutcome) -> dict[str, Any]:
     """The run as JSON values. Fields may be added; none changes its meaning within a schema."""
     return {
         "schema": SCHEMA,
@@ -51,7 +51,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "rejected": dict(outcome.rejected),
         "entries": len(outcome.table.entries),
         "refused": [
-            {"kernel": one.kernel, "config": as_config(one.choice), "reason": one.reason} for one in outcome.refused
+            {"kernel": one.kernel, "config": as_config(one.choice), "reason": one.detail} for one in outcome.refused
         ],
         "failed": list(outcome.without),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,18 +31,20 @@ from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
 from ..foreign.fake_device import facts
 from ..foreign.launches import LaunchChoice
-from ..gates.running import can_run
+from ..foreign.questions import CallAnswer, CallQuestion, once
+from ..foreign.select import Refusal, Selection, select
+from ..gates.asking import answers
+from ..gates.running import SECONDS, can_run
 from ..tune import Hooks
 from .call import TargetCall, calls, siblings
-from .judge import Answer, Question, ask
-from .select import Refusal, Selection, select
+from .judge import judge, lost
 from .tuners import sites
 
 UNSEEN = "nothing here runs programs of this architecture"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TargetOutcome:
     """What a run came to. kernels: autotuned ones, each under the keys of its calls. left: configurations that a budget left.
 
     refused: what was chosen and failed the gate. without: kernels that have no configuration.
@@ -67,7 +69,7 @@ class Outcome:
 def tune_target(
     target: str, gpu: Gpu, rules: Sequence[str], dtypes: Sequence[DType], sizes: Sequence[int], *, jobs: int, out: Path,
     cache: Path, budget: float | None, hooks: Hooks,
-) -> Outcome:  # fmt: skip
+) -> TargetOutcome:  # fmt: skip
     """Compile, reject, choose, judge and write `targets/<gpu>/<target>.json` under `out`.
 
     Raises TableError for a target that is not understood, launches nothing that is autotuned, or is not for this GPU.
@@ -104,7 +106,7 @@ def tune_target(
             hooks.warn(f"left out: {line}")
         hooks.say(f"{target}: {counted(len(sources), 'autotuned kernel')} in {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
-        found, cached = compile_tasks(compile_task, tasks, gpu, workers, store, deadline, hooks)
+        found, cached = compile_tasks(partial(compile_of, sites=sites), tasks, gpu, workers, store, deadline, hooks)
     groups, rejected, left = cache_key_groups(gpu, tasks, keys, found)
     selection = _selected(groups, tasks, gpu, jobs, hooks)
     path = out / "targets" / gpu.slug / f"{file_name(target)}.json"
@@ -116,7 +118,7 @@ def tune_target(
     )  # fmt: skip
     if table.entries:
         replace(path, dumps(table))
-    return Outcome(
+    return TargetOutcome(
         path=path, table=table, kernels=len(groups), ran=len(found) - cached, cached=cached, left=left,
         rejected={reason: count for reason, count in sorted(rejected.items()) if count}, refused=selection.refused,
         without=[group.kernel for number, group in enumerate(groups) if number not in selection.chosen],
@@ -160,11 +162,6 @@ def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[
     return tasks, keys, sources
 
 
-def compile_task(task: CompileTask, target: tuple[str, int | str, int]) -> Compilation:
-    """Compile it, as `compiler.compiled` does."""
-    return compile_of(task, target, sites)
-
-
 def _one(workers: Workers, task: Any, arguments: tuple[Any, ...]) -> tuple[list[TargetCall], str]:
     """The result of a single task. Raises TableError."""
     ((_, result),) = workers.run(task, [arguments], PLAN_SECONDS)
@@ -179,19 +176,13 @@ def _selected(
     groups: Sequence[CacheKeyGroup], tasks: Sequence[CompileTask], gpu: Gpu, jobs: int, hooks: Hooks
 ) -> Selection:
     if not can_run(gpu.arch.name):
-        return select(groups, tasks, 0, lambda some: [Answer(question=q, held=None, detail=UNSEEN) for q in some])
-    known: dict[Question, Answer] = {}
+        return select(groups, tasks, lambda some: {q: CallAnswer(question=q, held=None, detail=UNSEEN) for q in some})
     with Workers(jobs, one_thread) as workers:
 
-        def judged(some: Sequence[Question]) -> list[Answer]:
-            waiting = [question for question in some if question not in known]
-            hooks.progress.begin("running as compiled", len(waiting))
-            for answer in ask(waiting, workers):
-                known[answer.question] = answer
-                hooks.progress.step(str(answer.question.call))
-            return [known[question] for question in some]
+        def ask(some: Sequence[CallQuestion]) -> Iterable[CallAnswer]:
+            return answers(partial(judge, arch=architecture(gpu.arch.name)), some, workers, lost, SECONDS)
 
-        return select(groups, tasks, architecture(gpu.arch.name), judged)
+        return select(groups, tasks, once(ask, "running as compiled", hooks.progress))
 
 
 def _entries(

@@ -9,13 +9,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..foreign.launches import LaunchChoice, TunedKernel, launches_noted
+from ..foreign.questions import Site
 from .call import TargetCall, make
 
 if TYPE_CHECKING:
     from ...kernels.launches.compile import Launch
 
-Site = tuple[str, int]
-"""An autotuned kernel of a call, and which of the keys it is launched under, in their order."""
 Key = tuple[Any, ...]
 
 

@@ -123,9 +123,10 @@ class DeviceGate:
         return [self._gates[config]] if config in self._gates else []
 
 
-class SharedTrials(Trials):
+class SharedTrials:
     """Trials that workers share. `configs` says which launch configuration a point of the space is.
 
+    tried: those of the space, for a search, which may try more.
     need: resources of a configuration, None for one whose stages were not compiled here. found: the measurement of every
     configuration, of the space or not, by any worker; None for one that cannot be timed.
     """
@@ -143,19 +144,12 @@ class SharedTrials(Trials):
         limit: int,
         deadline: float,
     ) -> None:
-        super().__init__(measure=lambda config: self._do(configs[config]), budget=limit)
+        self.tried = Trials(measure=self._measure, budget=limit)
         self._bench, self._family, self._size, self._group = bench, family, size, group
         self._configs, self._points = configs, {config: point for point, config in configs.items()}
         self._need, self._verdicts, self._deadline = need, verdicts, deadline
         self._read: set[str] = set()
         self.found: dict[LaunchConfig, Measured | None] = {}
-
-    @property
-    def begun(self) -> int:
-        return len(self.found) + len(self.running)
-
-    def run(self, config: Config) -> Timing | None:
-        return self.time(self._configs[config])
 
     def time(self, config: LaunchConfig) -> Timing | None:
         """The timing of a configuration, of the space or not; None if another worker is at it."""
@@ -163,7 +157,7 @@ class SharedTrials(Trials):
             return self._timing(config)
         if time.monotonic() > self._deadline:
             raise BudgetExhausted
-        lease = self._group.acquire(config.token, self.budget)
+        lease = self._group.acquire(config.token, self.tried.budget)
         if lease == "mine":
             return self._do(config)
         self.refresh()
@@ -188,10 +182,6 @@ class SharedTrials(Trials):
             protocol=protocol, resources=resources,
         )  # fmt: skip
 
-    def point(self, config: LaunchConfig) -> Config | None:
-        """Where a configuration is in the space, if it is."""
-        return self._points.get(config)
-
     def seed(self, records: Iterable[Measured]) -> None:
         """Share earlier timings, so that nobody repeats them."""
         self.refresh()
@@ -210,7 +200,7 @@ class SharedTrials(Trials):
                     self._bench.record(record)
                 self._note(config_of_task(task), records)
         pending = {config_of_task(task) for task in self._group.pending()}
-        self.running = {self._points[config] for config in pending if config in self._points}
+        self.tried.running = {self._points[config] for config in pending if config in self._points}
 
     def reclaim_stale(self) -> bool:
         """Finish the tasks that dead workers left; returns whether others are still at work."""
@@ -226,6 +216,9 @@ class SharedTrials(Trials):
                 waiting = True
         self.refresh()
         return waiting
+
+    def _measure(self, point: Config) -> Timing | None:
+        return self.time(self._configs[point])
 
     def _do(self, config: LaunchConfig) -> Timing:
         try:
@@ -276,10 +269,13 @@ class SharedTrials(Trials):
             self._verdicts.note(record)
             if isinstance(record, Measured):
                 measured = record
+        point, known = self._points.get(config), config in self.found
         self.found[config] = measured
-        if config in self._points:
-            self.timings[self._points[config]] = self._timing(config)
-            self.running.discard(self._points[config])
+        if point is not None:
+            self.tried.timings[point] = self._timing(config)
+            self.tried.running.discard(point)
+        elif not known:
+            self.tried.elsewhere += 1
 
     def _timing(self, config: LaunchConfig) -> Timing:
         record = self.found[config]

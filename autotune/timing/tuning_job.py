@@ -98,7 +98,7 @@ class TuningJob:
 
         with group.alive(lambda: study[0].heartbeat() if study else None), finals.alive():
             self._time_portfolio(trials)
-            search(space, trials, seed=plan.seed, study=open_study)
+            search(space, trials.tried, seed=plan.seed, study=open_study)
             if time.monotonic() > plan.deadline or finals.acquire(FINALS) != "mine":
                 return False
             try:

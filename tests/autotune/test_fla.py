@@ -17,13 +17,13 @@ from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.fla import installed, summary
 from deltaproof.autotune.fla import tune as target
 from deltaproof.autotune.fla.calls import FlaCall
-from deltaproof.autotune.fla.gate import CallAnswer, CallQuestion
 from deltaproof.autotune.fla.gate_cache import AnswerCache
-from deltaproof.autotune.fla.select import Selection, select
 from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup, cache_key_groups
 from deltaproof.autotune.foreign.compile import CompileTask
 from deltaproof.autotune.foreign.fake_device import facts
 from deltaproof.autotune.foreign.launches import LaunchChoice
+from deltaproof.autotune.foreign.questions import CallAnswer, CallQuestion
+from deltaproof.autotune.foreign.select import Selection, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
@@ -122,7 +122,7 @@ def selection(judge: Judge, kernels: str = "ab", some: Sequence[FlaCall] = (CALL
         )
         for kernel in kernels
     ]  # fmt: skip
-    outcome = select(made, tasks, judge)
+    outcome = select(made, tasks, judge, lambda choice: choice.kwargs)
     return outcome, {made[number].kernel: dict(one.choice.kwargs)["BK"] for number, one in outcome.chosen.items()}
 
 
@@ -131,7 +131,7 @@ def test_what_holds_is_asked_once_for_all_kernels_of_a_call():
     outcome, chosen = selection(judge, some=(CALL, PACKED))
     assert chosen == {"a": 64, "b": 64}
     assert [question.call for question in judge.asked] == [CALL, PACKED]
-    assert (outcome.checked, outcome.refused) == (2, [])
+    assert (len(outcome.tried), outcome.refused) == (2, [])
     assert outcome.answers.keys() == {CALL, PACKED}
 
 
@@ -139,8 +139,8 @@ def test_what_holds_is_asked_once_for_all_kernels_of_a_call():
 def test_a_wrong_block_size_is_refused_with_its_reason_and_the_next_one_is_taken(kernels: str):
     outcome, chosen = selection(Judge(("b", 64)), kernels)
     assert chosen == dict.fromkeys(kernels, 64) | {"b": 32}
-    assert [(one.kernel, one.kwargs, one.reason[:5]) for one in outcome.refused] == [("b", (("BK", 64),), "wrong")]
-    assert outcome.checked == len(kernels) + 1
+    assert [(one.kernel, one.choice, one.detail) for one in outcome.refused] == [("b", (("BK", 64),), "wrong")]
+    assert len(outcome.tried) == len(kernels) + 1
     assert all(answer.held for answer in outcome.answers.values())
 
 
@@ -160,13 +160,14 @@ def test_a_fault_is_not_blamed_on_others(wrong: list[tuple[str, int]], right: di
 def test_a_call_that_fails_whatever_is_chosen_leaves_its_kernels_without():
     outcome, chosen = selection(Judge(("b", 32), ("b", 64)))
     assert not chosen
-    assert all(one.everything and one.reason == "wrong" for one in outcome.refused)
+    assert all(one.everything and one.detail == "wrong" for one in outcome.refused)
 
 
 def test_choices_that_only_fail_together_are_not_written_together():
     outcome, chosen = selection(Judge(("a", 64), ("b", 64), together=True))
     assert chosen == {"a": 32, "b": 64}
-    assert "right with {'BK': 32}" in outcome.refused[0].reason
+    (one,) = outcome.refused
+    assert target.refusal(one)["reason"] == "wrong; right with {'BK': 32}"
 
 
 def test_answers_are_kept_by_everything_that_they_depend_on_and_read_with_suspicion(tmp_path: Path):
@@ -177,8 +178,10 @@ def test_answers_are_kept_by_everything_that_they_depend_on_and_read_with_suspic
     question = CallQuestion(call=CALL, choices=((("a", 0), (("BK", 64),)),))
     for final in (False, True):
         answer = CallAnswer(question=question, held=False, detail="wrong", final=final)
-        store.put(store.key(question), answer)
-        assert store.get(store.key(question)) == (answer if final else None), "what crashed or hung is tried again"
+        store.keep(store.key(question), answer)
+        assert store.recall(store.key(question), question) == (answer if final else None), (
+            "what crashed or hung is tried again"
+        )
     assert store.get(store.key(question.but(("a", 0), (("BK", 32),)))) is None
     [path] = (tmp_path / "kept").rglob("*.json")
     entry = json.loads(path.read_text())
@@ -311,10 +314,10 @@ def made_up(name: str) -> Compilation:
 def test_a_fault_planted_in_one_block_size_is_refused_and_the_next_one_is_written(planted: Run):
     outcome = planted.outcome
     assert not outcome.failed
-    assert [(one.kernel, dict(one.kwargs)["BK"]) for one in outcome.refused] == [("chunk_fwd_kernel_o", 128)] * len(
+    assert [(one.kernel, dict(one.choice)["BK"]) for one in outcome.refused] == [("chunk_fwd_kernel_o", 128)] * len(
         outcome.refused
     )
-    assert "times its budget" in outcome.refused[0].reason
+    assert "times its budget" in outcome.refused[0].detail
     sizes = {entry.kwargs["BK"] for entry in outcome.entries if entry.kernel == "chunk_fwd_kernel_o"}
     assert sizes
     assert 128 not in sizes

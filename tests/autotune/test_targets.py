@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -16,12 +17,13 @@ from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup
 from deltaproof.autotune.foreign.compile import CompileTask
 from deltaproof.autotune.foreign.launches import LaunchChoice
+from deltaproof.autotune.foreign.questions import CallAnswer, CallQuestion
+from deltaproof.autotune.foreign.select import Refusal, select
+from deltaproof.autotune.targets import summary
 from deltaproof.autotune.targets.again import in_one_process
 from deltaproof.autotune.targets.call import TargetCall, calls
-from deltaproof.autotune.targets.judge import Answer, Question
-from deltaproof.autotune.targets.select import select
 from deltaproof.autotune.targets.triton_cache import prove
-from deltaproof.autotune.targets.tune import read_target_table
+from deltaproof.autotune.targets.tune import TargetOutcome, read_target_table
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.target_table import Offer, TargetEntry, TargetTable, dumps, loads
 from deltaproof.specs.gpus import gpu
@@ -224,15 +226,15 @@ def test_nothing_is_chosen_that_fails_and_the_best_of_what_does_not_is(bad, name
         for one in groups
     ]
 
-    def judge(some: Sequence[Question]) -> list[Answer]:
-        answers = []
+    def judge(some: Sequence[CallQuestion]) -> Mapping[CallQuestion, CallAnswer]:
+        answers = {}
         for question in some:
             wrong = [site for site, choice in question.choices if (question.call, site[0], choice.num_warps) in bad]
             site = wrong[0] if wrong and named else None
-            answers.append(Answer(question=question, held=not wrong, detail="", site=site))
+            answers[question] = CallAnswer(question=question, held=not wrong, detail="", site=site)
         return answers
 
-    found = select(groups, tasks, 90, judge)
+    found = select(groups, tasks, judge)
     assert all(answer.held for answer in found.answers.values())
     for number, kernel in enumerate(KERNELS):
         right = [
@@ -248,10 +250,53 @@ def _some_right(kernel: str, bad: set[tuple[TargetCall, str, int]]) -> bool:
     return any(all((call, kernel, warps) not in bad for call in CALLS) for warps in (1, 2, 4, 8))
 
 
+PAIRS = st.frozensets(st.tuples(st.sampled_from(KERNELS), st.sampled_from([1, 2, 4, 8])), min_size=2, max_size=2)
+
+
+@given(st.sets(PAIRS))
+@example({frozenset({(one, 1), (other, 1)}) for one, other in combinations(KERNELS, 2)})
+def test_what_only_fails_together_is_not_chosen_together_and_no_kernel_is_given_up(pairs):
+    """Unless even what is offered first, and what is offered last, fails."""
+    groups, tasks = tasks_of(KERNELS)
+
+    def wrong(choices: Mapping[str, int]) -> bool:
+        return any(pair <= choices.items() for pair in pairs)
+
+    def judge(some: Sequence[CallQuestion]) -> Mapping[CallQuestion, CallAnswer]:
+        chosen = {one: {site[0]: choice.num_warps for site, choice in one.choices} for one in some}
+        return {one: CallAnswer(question=one, held=not wrong(chosen[one]), detail="") for one in some}
+
+    found = select(groups, tasks, judge)
+    assert all(answer.held for answer in found.answers.values())
+    if not (wrong(dict.fromkeys(KERNELS, 1)) and wrong(dict.fromkeys(KERNELS, 8))):
+        assert not any(one.everything for one in found.refused)
+
+
 def test_what_cannot_be_told_is_chosen_as_it_is_ranked():
     groups, tasks = tasks_of(KERNELS)
-    found = select(groups, tasks, 0, lambda some: [Answer(question=one, held=None, detail="") for one in some])
+    found = select(groups, tasks, lambda some: {q: CallAnswer(question=q, held=None, detail="") for q in some})
     assert [task.place for task in found.chosen.values()] == [0, 0, 0] and not found.refused
+
+
+def test_configurations_that_break_one_rule_are_told_together_wherever_it_is_broken():
+    refused = [
+        Refusal(
+            kernel="one", group=0, choice=LaunchChoice(kwargs=(), num_warps=warps, num_stages=2, num_ctas=1), call=CALLS[0],
+            rule=rule, detail=f"{rule or 'o'} is broken at line {warps}",
+        )
+        for rule, warps in (("race", 1), ("race", 2), ("", 4), ("", 8))
+    ]  # fmt: skip
+    table = TargetTable(target="m:f", package="m 1.0", gpu="h100-sxm", triton="3.7.1", calls=(), entries=())
+    outcome = TargetOutcome(
+        path=Path("it"), table=table, kernels=1, ran=0, cached=0, left=0, refused=refused, without=["one"]
+    )
+    told = [line for line in summary.lines(outcome) if line.startswith("refused")]
+    assert told == [
+        "refused 2 configurations of one: race is broken at line 1",
+        "refused 1 configuration of one: o is broken at line 4",
+        "refused 1 configuration of one: o is broken at line 8",
+    ]
+    assert [row["reason"] for row in summary.document(outcome)["refused"]] == [one.detail for one in refused]
 
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text("abc.[]", max_size=9)

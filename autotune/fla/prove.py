@@ -1,28 +1,15 @@
-"""What runs in the processes that pretend: name and compile one configuration of one kernel, list keys, prove a folder."""
+"""What runs in the processes that pretend: a folder of configurations, tried by FLA's own loader."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ...verify.compile.process import CompileTarget
-from ..compile.binary import Compilation
-from ..foreign.compile import CompileTask, Keys, compile_of, tasks_of
 from ..foreign.fake_device import Benchmarked
 from ..foreign.launches import launches_noted
-from .calls import FlaCall, make, siblings, sites
+from .calls import FlaCall, make
 
 
-def tasks(call: FlaCall, arch: str) -> tuple[list[CompileTask], Keys]:
-    """What there is to compile for a call, and the keys that the choices will be filed under."""
-    return tasks_of(call, arch, sites, siblings)
-
-
-def compile_task(task: CompileTask, target: CompileTarget) -> Compilation:
-    """Compile it, as `compiler.compiled` does."""
-    return compile_of(task, target, sites)
-
-
-def prove(call: FlaCall) -> tuple[list[str], list[str]]:
+def prove_call(call: FlaCall) -> tuple[list[str], list[str]]:
     """Run a call through FLA's own loader and Triton's own tuner, up to the launches: (kernels found, kernels not found).
 
     The process must have been told of the folder (`installed.pretend`); a kernel is not found if it would be benchmarked.
