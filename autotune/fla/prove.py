@@ -1,4 +1,4 @@
-"""What runs in the processes that pretend: a folder of configurations, tried by FLA's own loader."""
+"""The task of the processes that pretend: a folder of configurations, tried by FLA's own loader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a judge of somebody else's kernels is asked, and what it answers."""
+"""The questions to a judge of somebody else's kernels, and its answers."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class CallQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallAnswer:
-    """held: None where it could not be told. detail: what was judged, or the first fault, in one line.
+    """held: None where it could not be told. detail: the cases judged, or the first fault, in one line.
 
     rule, site: the rule of compiled code that is broken, and the kernel whose own fault it is, where these are known.
-    final: it will be the same the next time; False of what crashed or hung.
+    final: it will be the same the next time; False where judging crashed or hung.
     """
 
     question: CallQuestion
@@ -65,7 +65,7 @@ def once(
     progress: Progress,
     earlier: Answers | None = None,
 ) -> Judge:
-    """A judge that asks every question once, if it was not answered in an earlier run, and names it by what it is asked about
+    """A judge that asks every question once, if it was not answered in an earlier run, and names it by the state of its subject
     then: sources may change while it is judged."""
     known: dict[CallQuestion, CallAnswer] = {}
 

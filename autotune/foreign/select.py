@@ -1,4 +1,4 @@
-"""From the best configurations to the best that passed the gate: what fails is refused, and the next one takes its place."""
+"""From the best configurations to the best that passed the gate: one that fails is refused, and the next takes its place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .launches import LaunchChoice
 from .questions import CallAnswer, CallQuestion, Judge, Site
 
 Seen = Callable[[LaunchChoice], Hashable]
-"""As much of a configuration as the judge can see: what it cannot tell apart is refused together."""
+"""As much of a configuration as the judge can see: configurations that it cannot tell apart are refused together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What will not be written for a kernel, and why.
+    """A choice that will not be written for a kernel, and the reason.
 
     group: its place among the groups. choice: as the judge sees it. call: that failed. rule, detail: of the answer. instead: a
     choice with which the call is right, where one was found. everything: nor will any other be written.
@@ -48,7 +48,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fault:
-    """The answer that shows the fault of a choice, and what is right instead, if that is known."""
+    """The answer that shows the fault of a choice, and a right choice instead, if one is known."""
 
     answer: CallAnswer
     instead: Any = None
@@ -59,8 +59,8 @@ def select(
 ) -> Selection:
     """Judge the best of every group together, call by call; where a call fails, find out whose fault it is, and go on.
 
-    tasks: every configuration that is offered; a kernel that has nothing to choose from runs in one of them. What cannot be
-    told of a configuration does not speak against it.
+    tasks: every configuration that is offered; a kernel that has nothing to choose from runs in one of them. An answer that
+    cannot be told does not speak against a configuration.
     """
     offered: dict[Any, dict[Site, list[Hashable]]] = {}
     for task in sorted(tasks, key=lambda task: task.place):
@@ -79,7 +79,7 @@ def select(
         questions = [_question(call, offered[call], group_of, serving, refused) for call in wanted]
         tried.update(serving.items())
         answers = judge(questions)
-        # One call at a time: what is taken instead may be right for the others, too.
+        # One call at a time: the next choice may be right for the others, too.
         failed = next((question for question in questions if answers[question].held is False), None)
         if failed is None:
             return Selection(
@@ -91,7 +91,7 @@ def select(
         blamed = {site: fault for site, fault in found.items() if site in sites}
         for site, fault in (blamed or dict.fromkeys(sites, _Fault(answer=answers[failed]))).items():
             number = sites[site]
-            # What fails whatever is chosen leaves nothing to choose from.
+            # A call that fails with every choice leaves nothing to choose from.
             some = [serving[number]] if blamed else [seen(task.choice) for task in groups[number].ranked]
             for choice in some:
                 one = Refusal(
@@ -105,7 +105,7 @@ def _question(
     call: Any, offered: Mapping[Site, Sequence[Hashable]], group_of: Mapping[Place, int], serving: Mapping[int, Hashable],
     refused: Mapping[tuple[int, Hashable], Refusal],
 ) -> CallQuestion:  # fmt: skip
-    """What will be served to a call."""
+    """The choices that will be served to a call."""
     choices = {}
     for site, some in offered.items():
         number = group_of[call, *site]
@@ -117,7 +117,7 @@ def _question(
 def _faults(
     question: CallQuestion, answer: CallAnswer, offered: Mapping[Site, Sequence[Hashable]], judge: Judge
 ) -> dict[Site, _Fault]:
-    """Whose choices are at fault, and why; none where the call fails whatever is chosen.
+    """Whose choices are at fault, and why; none where the call fails with every choice.
 
     The answer may name its kernel. Otherwise, one fault is found by exchanging one choice after the other, for the first that is
     offered or the last. Of several, each is tried by itself amid all of the first, or of the last, if these hold.

@@ -194,7 +194,7 @@ def problems(question: RunQuestion) -> tuple[Problem, ...]:
 
 @cache
 def engine() -> str:
-    """Digest of what runs and judges: the engine, its rules, this file, the tail of a call, and the threshold of the budgets."""
+    """Digest of the code that runs and judges: engine, rules, this file, the tail of a call, and the threshold of the budgets."""
     from ...results.files.calibration import tau
     from ...verify.ptx import library
 

@@ -29,7 +29,7 @@ def judge(question: CallQuestion, arch: int) -> CallAnswer:
     """Compile and run one call for an architecture, by its number. In a process without TRITON_INTERPRET."""
     try:
         return _judged(question, arch)
-    except (Exception, SystemExit) as error:  # whatever somebody else's function, or the compiler, may raise
+    except (Exception, SystemExit) as error:  # any error of somebody else's function, or of the compiler
         return CallAnswer(question=question, held=None, detail=told(error))
 
 
@@ -91,12 +91,12 @@ def _run_alone(call: TargetCall) -> None:
 
 
 def _of_verdict(verdict: Verdict, question: CallQuestion, site: Site | None) -> CallAnswer | None:
-    """What one launch, of this kernel, says against the call; None for nothing."""
+    """The answer of one launch, of this kernel, against the call; None if it says nothing against it."""
     answer = partial(CallAnswer, question=question, site=site)
     if verdict.unsupported:
         return answer(held=None, detail=str(verdict.unsupported[0]))
     if verdict.faults:
-        # What a run saw says more than what the text shows.
+        # A finding of a run says more than one of the text.
         fault = min(verdict.faults, key=lambda fault: fault.rule.startswith("lint-"))
         return answer(held=False, detail=str(fault), rule=fault.rule)
     # Atomics may add in any order; that is noted, and no fault of a configuration.

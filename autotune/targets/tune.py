@@ -45,9 +45,9 @@ UNSEEN = "nothing here runs programs of this architecture"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetOutcome:
-    """What a run came to. kernels: autotuned ones, each under the keys of its calls. left: configurations that a budget left.
+    """The results of a run. kernels: autotuned ones, each under the keys of its calls. left: configurations that a budget left.
 
-    refused: what was chosen and failed the gate. without: kernels that have no configuration.
+    refused: choices that failed the gate. without: kernels that have no configuration.
     """
 
     path: Path
