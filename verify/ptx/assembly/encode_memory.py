@@ -8,9 +8,6 @@ from .assembler import Assembler, encodes, vector
 from .opcodes import BITS, TYPES
 from .text import Statement
 
-LOCAL_BASE, SHARED_BASE = 0x600000000000, 0x500000000000
-"""Where the windows of local and shared memory lie among generic addresses; native/memory.h has the same."""
-
 _SPACES = ("global", "shared", "local", "param", "const")
 # What caches, and who else sees it, changes nothing that is simulated; `nc` promises that nobody writes.
 _HINTS = re.compile(
