@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from .assembler import Assembler, encodes, vector
-from .opcodes import BITS, TYPES
+from .opcodes import BITS
 from .text import Statement
 
 _SPACES = ("global", "shared", "local", "param", "const")
@@ -219,12 +219,3 @@ def tensor_map(asm: Assembler, s: Statement) -> None:
 @encodes("createpolicy")
 def policy(asm: Assembler, s: Statement) -> None:
     asm.emit("MOV", [asm.register(s.operands[0]), asm.constant(0)], "b64", x=64)
-
-
-@encodes("prefetch", "prefetchu", "discard", "applypriority")
-def hint(asm: Assembler, s: Statement) -> None:
-    asm.emit("NOP", [])
-
-
-def kind_number(kind: str) -> int:
-    return TYPES[kind]
