@@ -7,14 +7,14 @@ its programs is compiled, and its machine code searched for what the assembler d
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from ..kernels.configs.launch_config import LaunchConfig, kernel_of
 from ..results.digests.kernels import kernel_digest
 from ..results.schema.default import default_config
-from ..specs.gpus import Gpu, gpus
+from ..specs.gpus import Gpu, shipped
 from ..verify.compile import run as compiling
 from ..verify.compile.diagnostics import Diagnostic
 from ..verify.compile.plan import FIRST_STAGE, Piece, Subject
@@ -141,9 +141,5 @@ def _piece(family: Family) -> Piece:
 
 
 def _target(arch: int) -> Gpu:
-    """Some GPU of an architecture. sm_86, of which none is known by name, has the limits of sm_89."""
-    name = f"sm_{arch}"
-    known = {gpu.arch.name: gpu for gpu in gpus().values()}
-    if name in known:
-        return known[name]
-    return replace(known["sm_89"], slug=name, arch=replace(known["sm_89"].arch, name=name))
+    """Some GPU of an architecture."""
+    return next(gpu for gpu in shipped().values() if gpu.arch.name == f"sm_{arch}")

@@ -131,9 +131,11 @@ def by_use() -> list[tuple[int, int]]:
 
 
 def find(gpu: Gpu) -> Device | None:
-    """The device of this machine if it is that GPU, told by its properties and not by its name. Raises NoAnswer as `here`."""
+    """The device of this machine if it is that GPU: by its properties, and by its name among those that share them. Raises
+    NoAnswer as `here`.
+    """
     found = here()
-    same = found and identify(found.arch, found.sm_count, found.memory_gib)
+    same = found and identify(found.arch, found.sm_count, found.memory_gib, found.name)
     return found if same and same.slug == gpu.slug else None
 
 

@@ -83,7 +83,7 @@ class Binary:
 
 
 TENSOR_MEMORY = 512
-"""Columns of tensor memory of a multiprocessor, on GPUs that have any (sm_100)."""
+"""Columns of tensor memory of a multiprocessor, on GPUs that have any (sm_100, sm_103)."""
 
 
 @contextmanager

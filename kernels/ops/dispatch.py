@@ -105,7 +105,7 @@ def _gpu(device: torch.device) -> str:
     """The GPU's slug, or the name of its architecture for one that is not known."""
     properties = torch.cuda.get_device_properties(device)
     arch = properties.gcnArchName.partition(":")[0] if torch.version.hip else f"sm_{properties.major}{properties.minor}"
-    known = identify(arch, properties.multi_processor_count, properties.total_memory / 2**30)
+    known = identify(arch, properties.multi_processor_count, properties.total_memory / 2**30, properties.name)
     return arch if known is None else known.slug
 
 

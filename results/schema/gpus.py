@@ -59,6 +59,11 @@ class Gpu:
     registers_per_block: int
     aliases: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> set[str]:
+        """Slug and aliases, without what people write in different ways."""
+        return {*map(plain, (self.slug, *self.aliases))}
+
 
 @cache
 def known_gpus() -> dict[str, Gpu]:
@@ -71,7 +76,7 @@ def known_gpus() -> dict[str, Gpu]:
     for fields in [] if path is None else _own(path):
         gpu = _of_family(fields)
         for other in gpus.values():
-            taken = {*map(plain, (other.slug, *other.aliases))} & {*map(plain, (gpu.slug, *gpu.aliases))}
+            taken = other.names & gpu.names
             if taken and other.slug != gpu.slug:
                 raise TableError(f"{fields.where}: the name {min(taken)!r} is that of {other.slug} too")
         gpus[gpu.slug] = gpu
@@ -119,21 +124,29 @@ def resolve(name: str) -> Gpu:
     """
     wanted = plain(name) if isinstance(name, str) else None
     for gpu in known_gpus().values():
-        if wanted in (plain(gpu.slug), *map(plain, gpu.aliases)):
+        if wanted in gpu.names:
             return gpu
     raise ValueError(f"unknown GPU {name!r}; known: {', '.join(known_gpus())}")
 
 
-def identify(arch: str, sm_count: int, memory_gib: float) -> Gpu | None:
-    """The GPU that a device with these properties is, or None.
+def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> Gpu | None:
+    """The GPU that a device with these properties is, or None. name: what the device calls itself.
 
-    Names of devices differ by vendor and board; these do not.
+    Names differ by vendor and board, and a slice of a GPU has the name of the whole, so a name only decides between GPUs that
+    have these properties. Where it is nobody's, the nearest in memory is taken, and of equals the one with the shortest name:
+    boards are called after the first of their kind.
     """
-    for gpu in known_gpus().values():
-        same = (gpu.arch, gpu.sm_count) == (arch, sm_count)
-        if same and abs(memory_gib / gpu.memory_gib - 1) <= _MEMORY_SLACK:
-            return gpu
-    return None
+    wanted = plain(name)
+    alike = [
+        gpu
+        for gpu in known_gpus().values()
+        if (gpu.arch, gpu.sm_count) == (arch, sm_count) and abs(memory_gib / gpu.memory_gib - 1) <= _MEMORY_SLACK
+    ]
+    return min(
+        alike,
+        key=lambda gpu: (wanted not in gpu.names, abs(memory_gib / gpu.memory_gib - 1), min(map(len, gpu.names))),
+        default=None,
+    )
 
 
 def excess(resources: Resources, gpu: Gpu) -> str | None:

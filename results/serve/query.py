@@ -91,7 +91,9 @@ def answer_query(
         triton=_here() if triton is None else triton,
     )  # fmt: skip
     family = [other for other in known_gpus().values() if other.arch == device.arch and other != device]
-    alike = sorted(family, key=lambda other: abs(other.sm_count - device.sm_count))
+    alike = sorted(
+        family, key=lambda other: (abs(other.sm_count - device.sm_count), abs(other.memory_gib - device.memory_gib))
+    )
     return choose(
         query,
         _index((device.slug,), tables),

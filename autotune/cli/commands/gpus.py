@@ -46,7 +46,7 @@ def gpus() -> None:
         stdout.print(f"your file: {path}", soft_wrap=True, markup=False)
     device = device_here()
     if device is not None:
-        known = identify(device.arch, device.sm_count, device.memory_gib)
+        known = identify(device.arch, device.sm_count, device.memory_gib, device.name)
         what = f"it is {find_gpu(known.slug).slug}" if known else "not known; it reports:"
         stdout.print(f"\nhere: {device.name}, {what}", soft_wrap=True, markup=False)
         if known is None:
