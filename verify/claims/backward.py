@@ -18,7 +18,7 @@ from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
 from ...specs.relatives import solve as solve_system
 from ...specs.rule import RULES
-from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
+from .base import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import EXACT
 
 _PROBLEM = Problem(rule=RULES["gdn2"], T=50, K=8, V=6, seed=3)
