@@ -15,7 +15,7 @@ from deltaproof.kernels import KERNELS
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.execution.harness import Harness, field_inputs
 from deltaproof.verify.mutants.judge import MutantResult
 from deltaproof.verify.mutants.locating import Located, LocateTask, document, locate, run, sentence, summary

@@ -22,7 +22,7 @@ from deltaproof.kernels import KERNELS, stages
 from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
 from deltaproof.verify.mutants import campaign, detectable, equivalent, judge, peers, pool, prove, report

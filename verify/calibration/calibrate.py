@@ -22,9 +22,9 @@ from ...specs.inputs.make import generate
 from ...specs.inputs.regimes import REGIMES
 from ...specs.problem import DTYPES, DType
 from ...specs.rule import RULES
-from ..cases.case import Case, Replay
 from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
+from ..cases.replay import Case, Replay
 from ..cases.strategies import cases
 from ..execution.contracts import budget_of, contract_of
 from ..execution.harness import Harness

@@ -11,8 +11,8 @@ from ..execution.compare import OUTPUTS
 from ..execution.ratios import order
 from ..properties import NAMES
 from ..verdicts.document import Document
+from ..verdicts.judgement import Verdict, replay_line
 from ..verdicts.plural import counted
-from ..verdicts.verdict import Verdict, replay_line
 from .page import render
 from .text import BAD, alike, coverage, details, headline, notes
 

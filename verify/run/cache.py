@@ -13,7 +13,7 @@ from ...results.digests.sources import Sources, module_digest
 from ...results.files.checkout import checkout
 from ...results.files.store import Store
 from ..verdicts.document import SCHEMA, installed_version
-from ..verdicts.verdict import Verdict
+from ..verdicts.judgement import Verdict
 
 PACKAGE = Path(__file__).resolve().parents[2]
 """The folder that holds kernels, specs and verify: the repository, or the installed package."""

@@ -11,9 +11,9 @@ from ...specs.problem import DTYPES, DType, Problem
 from ...specs.rule import NAMED, Rule
 from ..cases import pairwise, production, regressions
 from ..cases.call_styles import shared
-from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
+from ..cases.replay import Case
 from ..cases.strategies import regimes_of
 from ..cases.target_names import is_package
 from ..properties.base import Property

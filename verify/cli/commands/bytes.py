@@ -98,7 +98,7 @@ def count_bytes(
 
     from ....kernels.configs.launch_config import LaunchConfig
     from ....specs.problem import Problem
-    from ...cases.case import Case
+    from ...cases.replay import Case
     from ...cases.workload import check_problem
     from ...execution.counts import count
     from ...execution.traffic import measure
