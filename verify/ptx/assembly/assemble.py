@@ -12,7 +12,7 @@ from .text import Kernel, parse
 def assemble(ptx: str | Kernel, shared: int) -> Program:
     """The program of a kernel that is launched with `shared` bytes of dynamic shared memory.
 
-    Raises PtxError for what is no program, Unsupported for an instruction that the engine does not know.
+    Raises PtxError for text that is not a program, Unsupported for an instruction that the engine does not know.
     """
     kernel = parse(ptx) if isinstance(ptx, str) else ptx
     assembler = Assembler(kernel, shared)

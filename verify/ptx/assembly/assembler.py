@@ -15,7 +15,7 @@ from .text import Kernel, Statement
 
 Encoder = Callable[["Assembler", Statement], None]
 ENCODERS: dict[str, Encoder] = {}
-"""What encodes an instruction, by the first word of its name."""
+"""The encoder of an instruction, by the first word of its name."""
 
 _NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)U?$")
 _REAL = re.compile(r"0[fF][0-9a-fA-F]{8}$|0[dD][0-9a-fA-F]{16}$|-?\d+\.\d*(?:[eE][-+]?\d+)?$")

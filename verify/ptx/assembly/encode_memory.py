@@ -9,7 +9,7 @@ from .opcodes import BITS
 from .text import Statement
 
 _SPACES = ("global", "shared", "local", "param", "const")
-# What caches, and who else sees it, changes nothing that is simulated; `nc` promises that nobody writes.
+# Caching hints and scopes change nothing that is simulated; `nc` promises that nobody writes.
 _HINTS = re.compile(
     r"L[12]::.*|ca|cg|cs|lu|cv|wb|wt|nc|weak|volatile|relaxed|acquire|release|acq_rel|cta|cluster|gpu|sys|noinc|v[1248]"
 )
