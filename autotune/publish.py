@@ -1,4 +1,4 @@
-"""`autotune publish`: a table and its records, once checked, become those that ship. Nothing else writes into `results/`."""
+"""`autotune publish`: a table and its records, once checked, become those that ship, which nothing else writes."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from ..results.schema.table import Table
 from ..results.schema.token import head_of
 from ..specs.gpus import Gpu
 from ..verify.compile import process
+from ..verify.compile.tasks import ptxas_version
 from ..verify.process.pool import Workers
 from ..verify.process.progress import Progress
 from .compile.binary import Compilation
@@ -32,18 +33,21 @@ from .space.points import Family, Point, family_of, point_of, points_of
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RekeyOutcome:
     """The results of `rekey`. stale: entries that an edit made stale. carried: of those, how many hold again. left: why others do
-    not, a line for each configuration. table: as it is now.
+    not, a line for each configuration. unjudged: versions of Triton under which entries passed that hold again, but
+    whose programs were not compared. table: as it is now.
     """
 
     stale: int
     carried: int
     left: Sequence[str]
+    unjudged: Sequence[str]
     table: Table
 
 
 def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> RekeyOutcome:
     """Recompile the launches of stale entries, carry over unchanged ones, and write the table. Raises TableError, OSError.
 
+    A program is the same without being compiled if its kernel was not edited and its compiler is the one that is here.
     Configurations of variants that a tuner does not look at any more are left behind.
     """
     stale = stale_entries(ledger.written())
@@ -53,14 +57,19 @@ def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progre
         (family, config) for family, config in wanted if config.variant in tuned_variants(family.op, family.dtype)
     }
     before = {subject: _programs(*subject, ledger.records) for subject in wanted}
-    known = list(dict.fromkeys(point for programs in before.values() for point in programs))
+    assembler = ptxas_version(gpu.arch.target) or ""
+    known = dict.fromkeys(
+        point for programs in before.values() for point, then in programs.items() if not _unchanged(then, assembler)
+    )
     with Workers(jobs, process.start) as workers:
-        now = compile_points(known, gpu.arch, workers, cache, progress=progress).found
+        now = compile_points(list(known), gpu.arch, workers, cache, progress=progress).found
     left = []
     for family, config in sorted(wanted, key=lambda one: (one[0], one[1].token)):
         then = before[family, config]
         differences = [
-            line for point in points_of(family, config) if (line := _difference(point, then.get(point), now.get(point)))
+            line
+            for point in points_of(family, config)
+            if (line := _difference(point, then.get(point), now.get(point), assembler))
         ]
         if differences:
             left.append(f"{family} {config.token}: {'; '.join(differences)}")
@@ -68,9 +77,10 @@ def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progre
             ledger.add(list(_carried(family, config, ledger.records)))
     table = ledger.write_table()
     ledger.write_portfolio()
-    keys = {(entry.key, entry.config) for entry in table.entries}
-    carried = sum((entry.key, entry.config) in keys for entry in stale)
-    return RekeyOutcome(stale=len(stale), carried=carried, left=left, table=table)
+    holding = {(entry.key, entry.config): entry for entry in table.entries}
+    carried = [(entry, holding[place]) for entry in stale if (place := (entry.key, entry.config)) in holding]
+    unjudged = {triton for was, is_now in carried for triton in {*was.passed_under} - {*is_now.passed_under}}
+    return RekeyOutcome(stale=len(stale), carried=len(carried), left=left, unjudged=sorted(unjudged), table=table)
 
 
 def stale_entries(table: Table) -> list[TableEntry]:
@@ -93,10 +103,17 @@ def _programs(family: Family, config: LaunchConfig, records: Sequence[Record]) -
     return {point: record for point, record in compiled.items() if point in points}
 
 
-def _difference(point: Point, then: Compiled | None, now: Compilation | None) -> str:
+def _unchanged(then: Compiled, assembler: str) -> bool:
+    """Whether compiling again could only repeat what was recorded: of the same kernel, by the same compiler."""
+    return (then.kernel, then.triton, then.assembler) == (record_kernel(then), triton_version(), assembler)
+
+
+def _difference(point: Point, then: Compiled | None, now: Compilation | None, assembler: str) -> str:
     """Why a program may be another one, in a few words; "" where it is the same."""
     if then is None:
         return f"{point.stage}: there is no record of its program"
+    if _unchanged(then, assembler):
+        return ""
     if now is None or now.outcome != "compiled":
         return f"{point.stage}: does not compile" + (f" ({now.outcome})" if now else "")
     if (then.triton, then.assembler) != (triton_version(), now.assembler):

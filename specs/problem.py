@@ -6,11 +6,14 @@ import re
 from dataclasses import dataclass
 from itertools import accumulate
 from math import isfinite
-from typing import Literal
+from typing import Literal, get_args
 
 from .rule import NAMED, RULES, Rule
 
 DType = Literal["fp32", "bf16", "fp16"]
+DTYPES: tuple[DType, ...] = get_args(DType)
+DIMS = (64, 128, 256)
+"""Head dimensions of models, which is where kernels are compiled and tuned."""
 
 _TOKEN = re.compile(
     r"(?P<rule>\w+):(?P<dtype>\w+):b(?P<B>\d{1,12}):t(?P<T>\d{1,12}):h(?P<H>\d{1,12})x(?P<HV>\d{1,12}):k(?P<K>\d{1,12})"
@@ -120,8 +123,8 @@ class Problem:
         part = match.groupdict()
         if part["rule"] not in NAMED:
             raise ValueError(f"unknown rule {part['rule']!r:.200} in {token!r:.200}; known: {', '.join(NAMED)}")
-        if part["dtype"] not in ("fp32", "bf16", "fp16"):
-            raise ValueError(f"unknown dtype {part['dtype']!r:.200} in {token!r:.200}; known: fp32, bf16, fp16")
+        if part["dtype"] not in DTYPES:
+            raise ValueError(f"unknown dtype {part['dtype']!r:.200} in {token!r:.200}; known: {', '.join(DTYPES)}")
         words = [option.partition("=") for option in part["options"].split("+") if option]
         options = {name: value for name, _, value in words}
         if len(options) < len(words):

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .cases.target_names import GROUP
+
 if TYPE_CHECKING:
     from .verdicts.document import Document
 
-GROUP = "deltaproof.targets"
 PROFILE = "quick"
 
 

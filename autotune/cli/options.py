@@ -14,6 +14,7 @@ import typer
 
 from ...specs.gpus import Gpu, shipped
 from ...specs.gpus import gpu as find_gpu
+from ...specs.problem import DIMS, DTYPES
 from ...specs.rule import RULES
 from ...verify.cli import options as common
 from ...verify.cli.options import FAILED, INTERRUPTED, stderr
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 OPS = ("chunk_fwd", "chunk_train")
 TUNED_RULES = ("gdn2", "kda", "gdn")
-DTYPES = ("bf16", "fp16", "fp32")
-DIMS = (64, 128, 256)
 LONGEST_BUDGET = 1000 * 3600
 """Seconds."""
 
@@ -177,7 +176,7 @@ def selection(
             usage(f"unknown {noun} {unknown[0]!r}; known: {', '.join(known)}")
     if wrong := [size for size in dim or () if not 32 <= size <= 256]:
         usage(f"--dim {wrong[0]}: head dimensions are from 32 to 256")
-    return list(op or OPS), list(rule or TUNED_RULES), list(dtype or DTYPES[:1]), list(dim or DIMS)
+    return list(op or OPS), list(rule or TUNED_RULES), list(dtype or ["bf16"]), list(dim or DIMS)
 
 
 def seconds_of(text: str) -> float:

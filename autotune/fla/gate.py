@@ -21,7 +21,7 @@ from .calls import OPS, FlaCall
 from .pinned_configs import pinned_configs
 
 if TYPE_CHECKING:
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
 
 SECONDS = 1800.0
 """After which a question counts as hanging; the largest take a minute of an idle core."""
@@ -48,7 +48,7 @@ def lost(question: CallQuestion, ended: str) -> CallAnswer:
 def judge(question: CallQuestion) -> CallAnswer:
     """Error budgets, and addresses and races, up to the first failure. The choices are block sizes."""
     from ...results.files.calibration import tau
-    from ...verify.cases.case import Replay
+    from ...verify.cases.replay import Replay
     from ...verify.execution.harness import Harness
     from ...verify.properties import load
     from ...verify.run.judge import judge_case
@@ -93,7 +93,7 @@ def _cases(question: CallQuestion, kernel: Any) -> Iterator[tuple[str, Case]]:
     """(property, case), the cheap ones first. Heads are one more than a program takes, so that there are two."""
     from ...specs.problem import Problem
     from ...specs.rule import RULES
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
     from ...verify.cases.strategies import regimes_of
     from ...verify.targets.fla import known_good
 

@@ -18,7 +18,7 @@ from .asking import answers
 
 if TYPE_CHECKING:
     from ...specs.problem import Problem
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
     from ..space.points import Family
 
 SECONDS = 600.0
@@ -142,7 +142,7 @@ def judge_on_device(question: GateQuestion) -> GateAnswer:
 def _judge(question: GateQuestion, device: str, cases: Iterable[tuple[str, Case]]) -> GateAnswer:
     from ...kernels import KERNELS as OURS
     from ...results.files.calibration import tau
-    from ...verify.cases.case import Replay
+    from ...verify.cases.replay import Replay
     from ...verify.execution.harness import Harness
     from ...verify.properties import load
     from ...verify.run.judge import judge_case
@@ -166,7 +166,7 @@ def _judge(question: GateQuestion, device: str, cases: Iterable[tuple[str, Case]
 
 def _arithmetic(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """Equality over two chunks and a tail, and the error budget in hard regimes; configurations in turn."""
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
 
     problem = _problem(question, T=2 * question.judged[0].run_tokens + 1)
     asked = [("equality", replace(problem, dtype="fp32")), *(("error", one) for one in _hard(question))]
@@ -176,7 +176,7 @@ def _arithmetic(question: GateQuestion) -> Iterator[tuple[str, Case]]:
 
 def _placement(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """Equality, then addresses and races, on a packed batch with an empty sequence, one token, and a chunk and a bit."""
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
 
     (config,) = question.judged
     ragged = replace(_ragged(question), K=question.K, V=question.V)
@@ -187,7 +187,7 @@ def _placement(question: GateQuestion) -> Iterator[tuple[str, Case]]:
 def _compiled(question: GateQuestion) -> Iterator[tuple[str, Case]]:
     """The same bits on every repeat, also with programs on several multiprocessors and many trips through every loop; then
     error budgets, as served and in hard regimes."""
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
 
     (config,) = question.judged
     served = {"K": question.K, "V": question.V}

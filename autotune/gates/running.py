@@ -131,7 +131,7 @@ def _run(question: RunQuestion, problem: Problem) -> _Run:
     from ...kernels import KERNELS
     from ...results.files.calibration import tau
     from ...specs.inputs.make import generate
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
     from ...verify.execution import execute
     from ...verify.execution.budget_cache import cached_budget
     from ...verify.execution.contracts import contract_of

@@ -110,7 +110,7 @@ def make(call: TargetCall) -> None:
     """Call it, forward and, where it has one, backward, on tensors without content."""
     import torch
 
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
     from ...verify.execution import execute
 
     if not call.rule:

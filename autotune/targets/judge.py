@@ -66,7 +66,7 @@ def _run_rule(call: TargetCall, arch: int) -> tuple[float, str]:
     """The greatest error over its budget, and of which output."""
     from ...results.files.calibration import tau
     from ...specs.inputs.make import generate
-    from ...verify.cases.case import Case
+    from ...verify.cases.replay import Case
     from ...verify.execution import execute
     from ...verify.execution.budget_cache import cached_budget
     from ...verify.execution.contracts import contract_of

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ...specs.gpus import Gpu
     from ..gates.interpreter import GateAnswer, GateQuestion
     from ..space.points import Family
-    from .timings import Sample
+    from .stopwatch import Sample
 
 PROTOCOL = "events-3"
 """CUDA events around the whole op, after a tenth of a second of running it; the last-level cache flushed, and the device kept
@@ -145,7 +145,7 @@ def _driver() -> str:
     """The driver's version where NVIDIA's management library tells it; else that of the interface it offers, labelled so."""
     import torch
 
-    from .timings import nvml_of
+    from .stopwatch import nvml_of
 
     if torch.version.hip:
         return str(torch.version.hip)
@@ -235,7 +235,7 @@ def hopeless(samples: Sequence[float], best: float | None) -> bool:
 def _timed(call: Callable[[], object], flush_bytes: int, best: float | None) -> Timed:
     import torch
 
-    from .timings import Stopwatch
+    from .stopwatch import Stopwatch
 
     call()  # compiles
     torch.cuda.synchronize()

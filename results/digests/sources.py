@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,21 @@ class Module:
         found: dict[str, Origin] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and node.level:
-                folder = self.path.parent
-                for _ in range(node.level - 1):
-                    folder = folder.parent
-                base = folder.joinpath(*(node.module or "").split(".")) if node.module else folder
-                for one in node.names:
-                    inside = _file(base / one.name)
-                    path, name = (inside, "") if inside else (_file(base), one.name)
-                    if path:
-                        found[one.asname or one.name] = Origin(path=path, name=name)
+                found |= self.imported(node)
+        return found
+
+    def imported(self, node: ast.ImportFrom) -> dict[str, Origin]:
+        """Where the names of a relative import are from; those that no file has are left out."""
+        found: dict[str, Origin] = {}
+        folder = self.path.parent
+        for _ in range(node.level - 1):
+            folder = folder.parent
+        base = folder.joinpath(*(node.module or "").split(".")) if node.module else folder
+        for one in node.names:
+            inside = _file(base / one.name)
+            path, name = (inside, "") if inside else (_file(base), one.name)
+            if path:
+                found[one.asname or one.name] = Origin(path=path, name=name)
         return found
 
 
@@ -120,15 +127,32 @@ class Sources:
 
     def digest(self, path: Path, name: str) -> str:
         """Of a function, a constant or a class of a module, with all that it reaches. Raises TableError."""
-        module = self.module(path)
-        while (origin := module.origins.get(name)) is not None and origin.name and not module.binds(name):
-            # Wherever it stands, and through however many files it came.
-            module, name = self.module(origin.path), origin.name
+        module, name = self._defining(self.module(path), name)
         known = module.path, name
         if known not in self._digests:
             self._digests[known] = "itself"  # a recursive definition is named by its start
             self._digests[known] = digest_of(self._canonical(module, name))
         return self._digests[known]
+
+    def module_digests(self, paths: Iterable[Path]) -> list[str]:
+        """Of each of these modules as it is written, without what it reaches. Raises TableError.
+
+        What one imports of another is told by the text of the module that defines it, so that no file's name counts.
+        """
+        modules = list(map(self.module, paths))
+        texts = {module.path: digest_of(Scope(None, module).form(module.tree.body)) for module in modules}
+
+        def told_by(origin: Origin) -> str:
+            module, _ = self._defining(self.module(origin.path), origin.name)
+            return texts.get(module.path, "")
+
+        return [digest_of(Scope(None, module, told_by=told_by).form(module.tree.body)) for module in modules]
+
+    def _defining(self, module: Module, name: str) -> tuple[Module, str]:
+        """Where a name is defined, and how it is called there: wherever that is, and through however many files it came."""
+        while (origin := module.origins.get(name)) is not None and origin.name and not module.binds(name):
+            module, name = self.module(origin.path), origin.name
+        return module, name
 
     def files(self, roots: Iterable[Path]) -> list[Path]:
         """These files and all that they reach by relative imports, sorted. Raises TableError."""
@@ -158,18 +182,19 @@ class Scope:
     """The canonical forms of the definitions of a module.
 
     sources: where names that are reached are looked up; None if they stand for themselves. locals: their places, in the order
-    in which they are bound.
+    in which they are bound. told_by: what tells one origin of an imported name from another, if anything does.
     """
 
     sources: Sources | None
     module: Module
     locals: Mapping[str, int] = field(default_factory=dict)
+    told_by: Callable[[Origin], str] = lambda origin: ""
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Any:
         """A function without its name: decorators, parameters and body, with locals by place."""
         parameters = [one.arg for one in _parameters(node.args)]
         bound = dict.fromkeys([*self.locals, *parameters, *_bound_in(node)])
-        inner = Scope(self.sources, self.module, {name: place for place, name in enumerate(bound)})
+        inner = replace(self, locals={name: place for place, name in enumerate(bound)})
         decorators = [self._decorator(one, parameters) for one in node.decorator_list]
         arguments = [
             [inner.form(one.annotation)] if one.annotation is not None else [] for one in _parameters(node.args)
@@ -179,7 +204,7 @@ class Scope:
 
     def form(self, node: Any) -> Any:
         if isinstance(node, list):
-            return [self.form(item) for item in node if not _is_docstring(item)]
+            return _without_order(self.form(item) for item in node if not _is_docstring(item))
         if isinstance(node, _FUNCTIONS):
             return [*self.function(node), ["named", self.locals.get(node.name, node.name)]]
         if isinstance(node, ast.Name):
@@ -188,9 +213,11 @@ class Scope:
             return reached
         if isinstance(node, ast.Call):
             return self._call(node)
+        if isinstance(node, ast.ImportFrom) and node.level:
+            origins = {name: self.told_by(origin) for name, origin in self.module.imported(node).items()}
+            return ["import", *([one.name, one.asname, origins.get(one.asname or one.name)] for one in node.names)]
         if isinstance(node, ast.Import | ast.ImportFrom):
-            module = (getattr(node, "module", None) or "").rpartition(".")[2]
-            return ["import", module, *([one.name, one.asname] for one in node.names)]
+            return ["import", getattr(node, "module", None), *([one.name, one.asname] for one in node.names)]
         if isinstance(node, ast.AST):
             parts = [
                 (name, value)
@@ -253,12 +280,6 @@ def digest_of(canonical: Any) -> str:
     return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()[:16]
 
 
-def module_digest(path: Path) -> str:
-    """Of one module as it is written, without the definitions that it reaches. Raises TableError."""
-    module = Module(path=path)
-    return digest_of(Scope(None, module).form(module.tree.body))
-
-
 def _file(base: Path) -> Path | None:
     """The file that a module's path without suffix stands for."""
     for path in (base.with_name(f"{base.name}.py"), base / "__init__.py"):
@@ -282,6 +303,15 @@ def _bound_in(node: ast.AST) -> Iterator[str]:
             yield from (one.arg for one in _parameters(inner.args))
         elif isinstance(inner, ast.Lambda):
             yield from (one.arg for one in _parameters(inner.args))
+
+
+def _without_order(forms: Iterable[Any]) -> list[Any]:
+    """With imports that follow each other sorted, which are written in the order of the names of files."""
+    found: list[Any] = []
+    for imports, some in groupby(forms, key=lambda form: form[:1] == ["import"]):
+        run = list(some)
+        found += sorted(run, key=str) if imports else run
+    return found
 
 
 def _is_docstring(node: Any) -> bool:

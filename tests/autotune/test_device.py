@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from deltaproof.autotune.space.points import Family
-from deltaproof.autotune.timing import device, timings
+from deltaproof.autotune.timing import device, stopwatch
 from deltaproof.autotune.timing.device import HOPELESS, SAMPLES, CallSizes, hopeless
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
@@ -98,7 +98,7 @@ def timed(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setattr(torch, "cuda", cuda)
         monkeypatch.setattr(torch, "empty", empty)
-        monkeypatch.setattr(timings.time, "perf_counter", lambda: cuda.seconds)
+        monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: cuda.seconds)
         return device._timed(cuda.call, 500, best), sizes
 
     monkeypatch.setitem(sys.modules, "pynvml", None)
@@ -121,7 +121,9 @@ def test_the_protocol(timed):
     warm = cuda.order[: -len(SAMPLE) * SAMPLES]
     assert warm[:3] == ["call", "wait", "wait"]
     assert 0.003 * warm.count("call") >= 0.1
-    assert cuda.held == pytest.approx([timings.CYCLES_PER_SECOND * 0.006] * SAMPLES), "twice as long as queueing takes"
+    assert cuda.held == pytest.approx([stopwatch.CYCLES_PER_SECOND * 0.006] * SAMPLES), (
+        "twice as long as queueing takes"
+    )
 
 
 def test_a_sample_that_waited_for_its_launches_is_taken_again(timed):
@@ -253,7 +255,7 @@ def test_a_device_is_alive_if_its_product_is_right(monkeypatch: pytest.MonkeyPat
 
 def test_clocks_are_not_read_where_nvml_is_not(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert timings.clock()() is None
+    assert stopwatch.clock()() is None
 
 
 def test_what_a_device_says_of_itself_wins(monkeypatch: pytest.MonkeyPatch, nvml):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import rekey, tune
 from deltaproof.autotune.check import check_table
+from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.rekey import stale_entries
 from deltaproof.results.digests import kernels as kernel_digest
 from deltaproof.results.schema.gpus import resolve
-from deltaproof.results.schema.record import Compiled
+from deltaproof.results.schema.record import Compiled, Gated
 from deltaproof.results.schema.table import read_table
 from deltaproof.results.schema.token import variant_of
 from deltaproof.specs.gpus import gpu
@@ -45,12 +48,19 @@ def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def edited(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, after an edit of one stage's kernel that changes its digest."""
+def edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edit one stage's kernel, so that its digest changes."""
     digests = dict(kernel_digest.stage_digests())
     kernel_digest.forget_digests()
     monkeypatch.setattr(kernel_digest, "stage_digests", lambda: digests | {STAGE: "ee" * 8})
+    # Nothing assembled what is made up.
+    monkeypatch.setattr(rekey, "ptxas_version", lambda target: None)
+
+
+@pytest.fixture
+def edited(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, after an edit."""
+    edit(monkeypatch)
     return tuned
 
 
@@ -61,7 +71,10 @@ def afterwards():
 
 
 def carry_over(folder: Path, monkeypatch: pytest.MonkeyPatch, *, other_program: bool) -> rekey.RekeyOutcome:
+    compiled: set[str] = set()
+
     def compile_again(points, *rest: object, **hooks):
+        compiled.update(point.stage for point in points)
         done = compile_all(points, *rest, on_point=lambda *_: None)
         found = {
             point: replace(one, program="dd" * 16) if other_program and point.stage == STAGE else one
@@ -71,7 +84,9 @@ def carry_over(folder: Path, monkeypatch: pytest.MonkeyPatch, *, other_program: 
 
     monkeypatch.setattr(rekey, "compile_points", compile_again)
     ledger = Ledger(folder, resolve("h100"))
-    return rekey.rekey(ledger, H100, Cache(folder=folder / "cache"), jobs=1, progress=Progress())
+    outcome = rekey.rekey(ledger, H100, Cache(folder=folder / "cache"), jobs=1, progress=Progress())
+    assert compiled <= {STAGE}, "what was not edited is not compiled again"
+    return outcome
 
 
 def test_exactly_the_entries_that_launch_an_edited_kernel_are_stale(edited: Path):
@@ -92,6 +107,27 @@ def test_what_compiles_to_the_same_program_is_carried_over(edited: Path, monkeyp
     ]
     again = carry_over(edited, monkeypatch, other_program=False)
     assert again.stale == 0 and again.table == outcome.table
+
+
+def test_other_tritons_under_which_entries_had_passed_are_named(tuned: Path, monkeypatch: pytest.MonkeyPatch):
+    ledger = Ledger(tuned, resolve("h100"))
+    ledger.add(
+        Gated(
+            key=replace(entry.key, tokens=0, heads=0), config=entry.config, kernel=entry.kernel, triton=triton,
+            where="compiled", held=True, schedules=("in order",),
+        )
+        for entry in ledger.written().entries for triton in (entry.triton, "3.6.99")
+    )  # fmt: skip
+    before = ledger.write_table()
+    assert all("3.6.99" in entry.passed_under for entry in before.entries)
+    edit(monkeypatch)
+    monkeypatch.setattr(rekey, "compile_points", partial(compile_all, on_point=lambda *_: None))
+    done = CliRunner().invoke(app, ["rekey", "--gpu", "h100", "--out", str(tuned)])
+    assert done.exit_code == 0, done.output
+    assert (
+        "0 left; what passed under Triton 3.6.99 is to be judged again: run `autotune gate --gpu h100-sxm`"
+        in done.output
+    )
 
 
 def test_another_program_is_left_and_named(edited: Path, monkeypatch: pytest.MonkeyPatch):

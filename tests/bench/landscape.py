@@ -110,7 +110,7 @@ def main() -> int:
     if args.small and not torch.cuda.is_available():
         print(f"{sum(1 for _ in candidates(args.gpu, small=True))} configurations, none of which can be run here")
         return 0
-    from deltaproof.autotune.timing.timings import Stopwatch
+    from deltaproof.autotune.timing.stopwatch import Stopwatch
 
     watch = Stopwatch()
     warm = False

@@ -235,7 +235,6 @@ def main() -> int:
     os.environ.setdefault("TRITON_CACHE_AUTOTUNING", "1")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT / ".import"), os.environ.get("PYTHONPATH"))))
     os.environ["PYTHONUNBUFFERED"] = "1"
-    sys.path.insert(0, str(ROOT / ".import"))
     progress = folder / "progress.json"
     try:
         before = json.loads(progress.read_text()) if progress.exists() and not args.fresh else {}

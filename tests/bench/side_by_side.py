@@ -28,7 +28,7 @@ from summary import table, write_plots
 
 from deltaproof import kernels
 from deltaproof.results.digests.kernels import stage_digests
-from deltaproof.results.digests.sources import digest_of, module_digest
+from deltaproof.results.digests.sources import Sources, digest_of
 from deltaproof.results.files.atomic import replace
 from deltaproof.results.files.one_line import told
 
@@ -49,7 +49,7 @@ def environment(device: str) -> dict[str, Any]:
         name, driver = f"CPU, {_processor()}, {os.cpu_count()} cores, {used}", None
         clock = "processor time" if cpu_clock() is time.process_time else "time on the clock"
     eager = sorted((Path(kernels.__file__).parent / "eager").glob("*.py"))
-    sources = digest_of([stage_digests(), [module_digest(path) for path in eager]])
+    sources = digest_of([stage_digests(), Sources().module_digests(eager)])
     around = {"device": name, "driver": driver, "clock": clock, "python": platform.python_version(), **versions()}
     return around | {"kernels": sources, "tables": _tables()}
 

@@ -15,7 +15,7 @@ import torch
 from contestants import Answer, Call
 from shapes import Work
 
-from deltaproof.autotune.timing import timings
+from deltaproof.autotune.timing import stopwatch
 from deltaproof.kernels import gated_delta_rule
 
 CHECKED_HEADS = 2
@@ -27,7 +27,7 @@ class Stopwatch:
 
     def __init__(self, device: str) -> None:
         self._cuda = device == "cuda"
-        self._events = timings.Stopwatch() if self._cuda else None
+        self._events = stopwatch.Stopwatch() if self._cuda else None
 
     def sample(self, call: Callable[[], object]) -> float:
         """Milliseconds of one call."""

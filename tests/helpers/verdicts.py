@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
+from deltaproof.verify.verdicts.judgement import Counterexample, Verdict
 
 HELD = Verdict(
     kernel="chunk_train/staged",

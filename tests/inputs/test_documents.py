@@ -22,9 +22,9 @@ from deltaproof.results.schema.strict import Fields
 from deltaproof.results.schema.table import dumps, loads
 from deltaproof.results.schema.text_files import read_text
 from deltaproof.specs.problem import Problem
-from deltaproof.verify.cases.case import Replay
+from deltaproof.verify.cases.replay import Replay
 from deltaproof.verify.verdicts.document import SCHEMA
-from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
+from deltaproof.verify.verdicts.judgement import Counterexample, Verdict
 from tests.helpers.bad_documents import bad_texts, bad_values, shown
 from tests.helpers.limits import answer, limited, refusal
 

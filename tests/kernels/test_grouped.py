@@ -17,7 +17,7 @@ from deltaproof.specs.budget import budget
 from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution.contracts import contract_of
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties.error import worst_row

@@ -21,7 +21,7 @@ from deltaproof.verify.calibration.calibrate import (
     summarise,
 )
 from deltaproof.verify.calibration.log import Log
-from deltaproof.verify.cases.case import Replay
+from deltaproof.verify.cases.replay import Replay
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.harness import Harness
 

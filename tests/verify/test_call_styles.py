@@ -24,9 +24,9 @@ from deltaproof.verify.cases.call_styles import (
     styles,
     words,
 )
-from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.interpreter import tuned as tuning
 from deltaproof.verify.properties import load

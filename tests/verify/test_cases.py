@@ -14,8 +14,8 @@ from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import properties
 from deltaproof.verify.cases import regressions
-from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.cases.strategies import cases, problems, regimes_of, token_counts
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.run import judge as check

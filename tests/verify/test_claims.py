@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from deltaproof.verify import claims as package
 from deltaproof.verify.claims import CLAIMS, Claim, ClaimFinding
-from deltaproof.verify.claims.claim import CONTROL, holds, under_conditions
+from deltaproof.verify.claims.base import CONTROL, holds, under_conditions
 from deltaproof.verify.cli.app import app
 
 

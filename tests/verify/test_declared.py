@@ -10,8 +10,8 @@ from deltaproof.results.files.calibration import tau
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import targets
-from deltaproof.verify.cases.case import Case
 from deltaproof.verify.cases.cell import Cell
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load
 from deltaproof.verify.run.judge import judge_one

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.ratios import worst_case, worst_ratios
 from deltaproof.verify.report.html import page
 from deltaproof.verify.verdicts.document import Document, document, read_document
+from deltaproof.verify.verdicts.judgement import Counterexample, Verdict
 from deltaproof.verify.verdicts.outcome import Outcome
-from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
 
 HELD = Verdict(
     kernel="chunk_train/staged",

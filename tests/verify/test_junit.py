@@ -10,7 +10,7 @@ from junitparser import JUnitXml
 
 from deltaproof.verify.report.junit import write_junit
 from deltaproof.verify.verdicts.document import Document
-from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
+from deltaproof.verify.verdicts.judgement import Counterexample, Verdict
 
 HELD = Verdict(
     kernel="chunk_train/staged",

@@ -17,8 +17,8 @@ from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RELATIVES, RULES
 from deltaproof.verify import properties
-from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import HOST, Localised, localise
@@ -26,7 +26,7 @@ from deltaproof.verify.localise.needs import needs
 from deltaproof.verify.localise.outputs import describe
 from deltaproof.verify.report.text import print_report
 from deltaproof.verify.run.judge import judge_case, judge_one
-from deltaproof.verify.verdicts.verdict import Verdict
+from deltaproof.verify.verdicts.judgement import Verdict
 from tests.helpers.toy_package import toy
 from tests.helpers.wrong_kernels import STAGED, TOKENS, at_token, on_gradient, on_output, spoil
 

@@ -15,7 +15,7 @@ from deltaproof.kernels import KERNELS
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.execution.harness import Harness, field_inputs
 from deltaproof.verify.mutants.judge import MutantResult
 from deltaproof.verify.mutants.locating import Located, LocateTask, document, locate, run, sentence, summary
@@ -88,7 +88,7 @@ def test_nothing_located_is_no_success():
 def test_what_was_localised_is_kept(tmp_path: Path, sources: dict[str, Source]):
     mutant = enumerate_mutants([sources["scores_kernel"]])[0]
     setting = CampaignSettings(
-        target="deltaproof", tau=24.0, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="d", words=("localise",)
+        target="deltaproof", tau=24.0, jobs=1, folder=tmp_path, timeout=1.0, profile="quick", digest="d", words=("localise",)
     )  # fmt: skip
     setting.log.write_text(json.dumps(asdict(one(id=mutant.id))) + '\n{"id": "torn')
     killed = MutantResult(

@@ -9,8 +9,8 @@ import torch
 
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case, Replay
 from deltaproof.verify.cases.cell import Cell
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.process import lost_device
 from deltaproof.verify.process.lost_device import EXIT_CODE, DeviceLost, noticed
 from deltaproof.verify.process.pool import Failure

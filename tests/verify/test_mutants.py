@@ -22,7 +22,7 @@ from deltaproof.kernels import KERNELS, stages
 from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
 from deltaproof.verify.mutants import campaign, detectable, equivalent, judge, peers, pool, prove, report
@@ -72,7 +72,7 @@ def suite(tmp_path: Path) -> Path:
 
 
 def task(mutant: Mutant, suite: Path, **changes: Any) -> judge.MutantTask:
-    settings = {"tests": (0, 1, 2), "target": "deltaproof", "tau": TAU, "patience": 60.0} | changes
+    settings = {"tests": (0, 1, 2), "target": "deltaproof", "tau": TAU, "timeout": 60.0} | changes
     return judge.MutantTask(mutant=mutant, suite_path=suite, **settings)
 
 
@@ -122,8 +122,8 @@ def test_what_changes_nothing_survives(suite: Path):
     assert (result.status, result.asked) == ("survived", 3)
 
 
-def test_patience_ends_as_survival(suite: Path):
-    result = judge.run(task(KNOWN, suite, patience=-1.0))
+def test_a_timeout_ends_as_survival(suite: Path):
+    result = judge.run(task(KNOWN, suite, timeout=-1.0))
     assert (result.status, result.asked) == ("survived", 0)
     assert "left" in result.reason
 
@@ -245,9 +245,9 @@ def test_results_survive_a_run_that_dies(tmp_path: Path):
 
 def test_only_what_was_cut_short_is_judged_again(tmp_path: Path):
     setting = pool.CampaignSettings(
-        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="sources"
+        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, timeout=1.0, profile="quick", digest="sources"
     )  # fmt: skip
-    known = [result("killed", id=KNOWN.id), result("survived", id="cut", reason=f"9 questions {judge.IMPATIENT}")]
+    known = [result("killed", id=KNOWN.id), result("survived", id="cut", reason=f"9 cases {judge.TIMED_OUT}")]
     setting.log.write_text("".join(json.dumps(asdict(each)) + "\n" for each in known))
     judged: list[judge.MutantResult] = []
 

@@ -6,7 +6,7 @@ import pytest
 
 from deltaproof.kernels import KERNELS
 from deltaproof.specs.problem import Problem
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import localise
 from deltaproof.verify.properties.offsets import OFFSETS

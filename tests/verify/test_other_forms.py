@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from deltaproof.specs.arithmetic import field
 from deltaproof.specs.problem import Problem
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load
 from deltaproof.verify.run.judge import judge_case

@@ -13,7 +13,7 @@ import pytest
 from deltaproof.verify.properties import NAMES
 from deltaproof.verify.subprocess_run import failures
 from deltaproof.verify.verdicts.document import Document
-from deltaproof.verify.verdicts.verdict import Counterexample, Verdict
+from deltaproof.verify.verdicts.judgement import Counterexample, Verdict
 
 pytest_plugins = ["pytester"]
 

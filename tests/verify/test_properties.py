@@ -13,7 +13,7 @@ from deltaproof.kernels import KERNELS, Kernel
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import properties
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import oracle
 from deltaproof.verify.run.judge import judge_case

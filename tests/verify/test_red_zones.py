@@ -11,7 +11,7 @@ from deltaproof.kernels import KERNELS
 from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.case import Case
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution import execute
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.execution.red_zones import Strays, strays

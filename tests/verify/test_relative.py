@@ -17,7 +17,7 @@ from deltaproof.specs.relatives import SYSTEMS, UNSUPPORTED
 from deltaproof.specs.rule import NAMED
 from deltaproof.specs.rule import RELATIVES as RELATIVE_RULES
 from deltaproof.verify import properties
-from deltaproof.verify.cases.case import Case, Replay
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution import relatives as calls
 from deltaproof.verify.execution.harness import Harness

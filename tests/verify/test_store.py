@@ -118,6 +118,47 @@ def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
     assert (store_module.source_digest() == before) == same
 
 
+TWINS = {
+    "verify/run/judge.py": "from .near import ratio\nfrom .far import limit\n\ndef judge(x):\n    return ratio(x) < limit()\n",
+    "verify/run/near.py": "def ratio(x):\n    return x\n\ndef limit():\n    return 1\n",
+    "verify/run/far.py": "from .near import limit as nearest\n\ndef ratio(x):\n    return 2 * x\n\n"
+    "def limit():\n    return nearest() + 1\n",
+}  # fmt: skip
+"""Two modules that define the same names differently, and one that imports from both."""
+
+
+def test_where_judged_files_lie_and_how_they_are_called_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def digest(folder: str, **renamed: str) -> str:
+        for place, text in TWINS.items():
+            stem = Path(place).stem
+            path = tmp_path / folder / place.replace(stem, renamed.get(stem, stem))
+            for old, new in renamed.items():
+                text = text.replace(f"from .{old} import", f"from .{new} import")
+            imports, rest = text.count("from ."), text.splitlines()
+            text = "\n".join([*sorted(rest[:imports]), *rest[imports:]]) + "\n"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        monkeypatch.setattr(store_module, "PACKAGE", tmp_path / folder)
+        return store_module.source_digest()
+
+    assert digest("before") == digest("after", near="close", far="deep")
+
+
+@pytest.mark.parametrize("swapped", ["ratio", "limit"])
+def test_of_which_file_an_imported_function_is_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str):
+    monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
+    for place, text in TWINS.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(text)
+    before = store_module.source_digest()
+    judge, was = TWINS["verify/run/judge.py"], {"ratio": "near", "limit": "far"}[swapped]
+    other = {"near": "far", "far": "near"}[was]
+    (tmp_path / "verify/run/judge.py").write_text(
+        judge.replace(f"from .{was} import {swapped}", f"from .{other} import {swapped}")
+    )
+    assert store_module.source_digest() != before
+
+
 def test_nothing_is_kept_once_sources_have_changed(store: VerdictStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(store_module, "source_digest", lambda: "edited meanwhile")
     store.put(store.key("a"), HELD)

@@ -19,9 +19,9 @@ from deltaproof.specs.rounding.contract import CONTRACTS
 from deltaproof.specs.rule import RULES
 from deltaproof.verify import targets
 from deltaproof.verify.cases import regressions
-from deltaproof.verify.cases.case import Case
 from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.contracts import promises_ieee_products
 from deltaproof.verify.execution.harness import Harness
@@ -29,8 +29,8 @@ from deltaproof.verify.properties import load as load_property
 from deltaproof.verify.run.judge import judge, judge_case
 from deltaproof.verify.run.plan import Selection, inapplicable, plan
 from deltaproof.verify.targets.convention import Adapted
+from deltaproof.verify.verdicts.judgement import Verdict
 from deltaproof.verify.verdicts.outcome import Outcome
-from deltaproof.verify.verdicts.verdict import Verdict
 
 FEW = ("empty sequences first, between and last", "decode: one token, with a state", "no states, scale of one",
        "gate and normalisation in the kernel", "strided views")  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deltaproof.verify.report.text import coverage, notes
 from deltaproof.verify.verdicts.document import SCHEMA, document, exit_code, read_document
-from deltaproof.verify.verdicts.verdict import Verdict
+from deltaproof.verify.verdicts.judgement import Verdict
 from tests.helpers.verdicts import ERROR, FAILED, FOUND, HELD, UNSUPPORTED
 
 INAPPLICABLE = replace(UNSUPPORTED, status="inapplicable", notes=("nothing is tied",))

@@ -16,7 +16,7 @@ from deltaproof.verify.cases.cell import Cell
 from deltaproof.verify.process.pool import Failure, Workers, one_thread
 from deltaproof.verify.run import runner
 from deltaproof.verify.run.cache import VerdictStore
-from deltaproof.verify.verdicts.verdict import Verdict
+from deltaproof.verify.verdicts.judgement import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

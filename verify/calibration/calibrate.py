@@ -20,11 +20,11 @@ from ...results.files.calibration import implied_tau
 from ...specs.budget import Budget, ratios
 from ...specs.inputs.make import generate
 from ...specs.inputs.regimes import REGIMES
-from ...specs.problem import DType
+from ...specs.problem import DTYPES, DType
 from ...specs.rule import RULES
-from ..cases.case import Case, Replay
 from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
+from ..cases.replay import Case, Replay
 from ..cases.strategies import cases
 from ..execution.contracts import budget_of, contract_of
 from ..execution.harness import Harness
@@ -33,7 +33,6 @@ from ..targets import Target
 from ..targets import load as load_target
 
 QUANTILES = (0.5, 0.99, 0.999, 0.9999)
-DTYPES: tuple[DType, ...] = ("fp32", "bf16", "fp16")
 _TRIES = 4
 """Draws for each problem wanted: some are of no kernel's business, or not known to be computed right."""
 

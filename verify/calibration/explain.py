@@ -11,7 +11,7 @@ from ...kernels.registry import Kernel
 from ...specs.budget import budget
 from ...specs.inputs.make import generate
 from ...specs.rounding.contract import EXACT, PrecisionContract
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.contracts import SITES, contract_of
 
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ...specs.inputs.regimes import REGIMES
 from ...specs.problem import DType, Problem
 from ...specs.rule import Rule
-from .case import Case
 from .profiles import Profile
+from .replay import Case
 
 _TILES = (16, 32, 64, 128)
 _OFTEN = 6

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .case import Case
+from .replay import Case
 
 if TYPE_CHECKING:
     from ...kernels.registry import Kernel

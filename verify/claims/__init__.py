@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import backward, carve, numerics, reductions, stability, update
-from .claim import Claim, ClaimFinding, ClaimResult
+from .base import Claim, ClaimFinding, ClaimResult
 
 GROUPS: dict[str, tuple[Claim, ...]] = {
     "What it contains": reductions.CLAIMS,

@@ -18,7 +18,7 @@ from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
 from ...specs.relatives import solve as solve_system
 from ...specs.rule import RULES
-from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
+from .base import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import EXACT
 
 _PROBLEM = Problem(rule=RULES["gdn2"], T=50, K=8, V=6, seed=3)
@@ -142,7 +142,7 @@ def _kernel_error(dtype: str, regime: str = "ordinary") -> float:
     """Relative error of the outputs of the inference kernel, with inputs that are bf16 and fp16 numbers at once."""
     os.environ.setdefault("TRITON_INTERPRET", "1")
     from ...kernels import KERNELS
-    from ..cases.case import Case
+    from ..cases.replay import Case
     from ..execution.harness import Harness
 
     problem = Problem(rule=RULES["gdn2"], T=64, K=32, V=32, dtype="bf16", regime=regime, seed=4, initial_state=False)

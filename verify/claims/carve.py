@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .claim import CARVE, CONTROL, Claim, ClaimFinding, holds, under_conditions
+from .base import CARVE, CONTROL, Claim, ClaimFinding, holds, under_conditions
 from .data import EXACT, Tokens, draw, off, recurrence
 from .update import chunk, inverse, strict
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
+from .base import CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import Tokens, draw, off, op, recurrence
 
 LIMIT = 128 * math.log(2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...specs.relatives import SYSTEMS
-from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds
+from .base import CONTROL, GDN2, Claim, ClaimFinding, holds
 from .data import EXACT, Tokens, draw, off, op, recurrence
 
 Gradients = dict[str, Tensor]

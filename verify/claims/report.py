@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..report.page import render
-from .claim import Claim, ClaimResult
+from .base import Claim, ClaimResult
 
 SCHEMA = 1
 _STYLES = {"holds": "green", "holds under conditions": "yellow", "does not hold": "red"}

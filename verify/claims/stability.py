@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .claim import CARVE, CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
+from .base import CARVE, CONTROL, GDN2, Claim, ClaimFinding, holds, under_conditions
 from .data import unit
 
 TOP, WIDE = 2 / math.sqrt(3), math.sqrt(2)

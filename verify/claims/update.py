@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .claim import CONTROL, GDN2, Claim, ClaimFinding, holds
+from .base import CONTROL, GDN2, Claim, ClaimFinding, holds
 from .data import EXACT, Tokens, draw, off, recurrence
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from ... import __version__  # pyright: ignore[reportMissingImports]  # the folders are linked into the package
 from ..cases import profiles
 from ..cases.target_names import FORMS
-from ..verdicts.verdict import is_compiled
+from ..verdicts.judgement import is_compiled
 from .outputs import is_stdout, proven
 from .usage_errors import one_line
 

@@ -15,7 +15,7 @@ from ...results.schema.default import default_config
 from ...results.schema.table import EVERYWHERE
 from ...results.serve.search_path import find_tables
 from ...specs.gpus import Architecture
-from ...specs.problem import Problem
+from ...specs.problem import DIMS, DTYPES, Problem
 from ...specs.rule import RULES
 
 FIRST_STAGE = "first_stage"
@@ -24,8 +24,6 @@ GROUPED_KERNEL = "chunk_fwd/grouped"
 _IN_GROUPS: dict[str, Any] = {"variant": "packed", "group": GROUPS[0]}
 MAIN_RULE, MAIN_DTYPE, MAIN_DIM = "gdn2", "bf16", 128
 OTHERS = (("fp16", 64), ("fp32", 256))
-DTYPES = ("bf16", "fp16", "fp32")
-DIMS = (64, 128, 256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...specs.arithmetic.field import FieldArray, same
 from ...specs.problem import Problem
+from ..verdicts.judgement import Kind
 from ..verdicts.outcome import Outcome, place
-from ..verdicts.verdict import Kind
 
 OUTPUTS = ("o", "ht", "dq", "dk", "dv", "dg", "db", "dw", "dh0", "dA_log", "ddt_bias")
 """Every output, in the order in which an error in one spoils the next."""

@@ -9,8 +9,8 @@ from ..ptx.finding import Finding
 from ..ptx.launch import judging
 from ..ptx.schedules import LAST_FIRST, Schedule
 from ..ptx.verdict import Verdict
+from ..verdicts.judgement import Kind
 from ..verdicts.outcome import KernelRaised, Unsupported
-from ..verdicts.verdict import Kind
 from .execute import Tensors
 
 ADVERSARIAL: tuple[Schedule, ...] = (LAST_FIRST,)

@@ -10,7 +10,7 @@ from ...specs.budget import Budget, budget
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rounding.contract import CONTRACTS, TOKEN_CONTRACTS, PrecisionContract, Rounding
-from ..cases.case import Case
+from ..cases.replay import Case
 
 if TYPE_CHECKING:
     from ...kernels.registry import Kernel

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..ptx.loops import Loop
 from ..ptx.schedules import ROUND_ROBIN
 from ..ptx.verdict import Verdict

@@ -19,7 +19,7 @@ from ...results.files.one_line import folded
 from ...specs.dtypes import TORCH_DTYPES
 from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..verdicts.outcome import KernelRaised
 
 FP32_INPUTS = ("g", "h0", "A_log", "dt_bias", "dht")

@@ -18,13 +18,13 @@ from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import respond, solve
 from ...specs.problem import Problem
 from ..cases.call_styles import words
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..process.lost_device import noticed
 from ..ptx.schedules import QUICK, Schedule
 from ..ptx.verdict import Verdict
+from ..verdicts.judgement import is_compiled
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from ..verdicts.plural import counted
-from ..verdicts.verdict import is_compiled
 from . import execute
 from .compiled import launched
 from .styles import styled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..verdicts.outcome import Outcome
 
 

@@ -12,7 +12,7 @@ import torch
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..verdicts.outcome import KernelRaised
 from . import execute
 

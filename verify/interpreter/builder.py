@@ -15,17 +15,13 @@ import triton.language as tl
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
-from .arithmetic.protocol import COMPARISONS, Arithmetic, Handle, is_float
+from .arithmetic.protocol import COMPARISONS, Arithmetic, Handle, is_float, reciprocal_root
 from .records import Records, kernel_place
 
 if TYPE_CHECKING:
     from .addresses.memory import Memory
 
 _ADDITIONS = (triton_interpreter._ir.ATOMIC_OP.FADD,)
-
-
-def reciprocal_root(x: np.ndarray) -> np.ndarray:
-    return 1 / np.sqrt(x)
 
 
 class HarnessBuilder(InterpreterBuilder):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ...specs.rule import RELATIVES
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome
 from .needs import needs

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 
 
 class Without(NamedTuple):

@@ -11,7 +11,7 @@ from ...specs.arithmetic.field import FIELD, same
 from ...specs.budget import ratios
 from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import OUTPUTS
 from ..execution.contracts import budget_of, contract_of
 from ..execution.harness import Harness, field_inputs

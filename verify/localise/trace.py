@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...specs.inputs.make import generate
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.harness import ExactRun, Harness, field_inputs
 from ..interpreter.watching import Seen, watching
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported

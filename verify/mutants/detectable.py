@@ -18,11 +18,10 @@ from ...specs.budget import Budget, budget
 from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.options import stored_at
 from ...specs.oracle.recurrence import solve
-from ...specs.problem import DType, Problem
+from ...specs.problem import DTYPES, DType, Problem
 from ...specs.rule import RULES
 from .peers import RULES_OF_OTHERS, Accepts
 
-DTYPES: tuple[DType, ...] = ("fp32", "bf16", "fp16")
 INPUTS = ("q", "k", "v", "g", "b", "w")
 _STEPS = 24
 """Halvings of the relative error, from 1 down."""

@@ -23,7 +23,7 @@ Status = Literal["killed", "survived", "equivalent", "excluded"]
 CRASHES = 4
 """A fault that made the kernel raise on this many problems, and was found in no other way, only crashes."""
 
-IMPATIENT = "were left when patience ended"
+TIMED_OUT = "were left at the timeout"
 """In the reason of a fault that survived because nobody asked any further."""
 
 
@@ -59,7 +59,7 @@ class MutantResult:
 class MutantTask:
     """mutant: the fault. suite_path: file of the suite. tests: which of its cases, by index. target, tau: as in `verify all`.
 
-    patience: seconds of processor time after which a fault counts as survived, even if tests are left.
+    timeout: seconds of processor time after which a fault counts as survived, even if tests are left.
     """
 
     mutant: Mutant
@@ -67,7 +67,7 @@ class MutantTask:
     tests: tuple[int, ...]
     target: str
     tau: float
-    patience: float
+    timeout: float
 
 
 def run(task: MutantTask) -> MutantResult:
@@ -78,8 +78,8 @@ def run(task: MutantTask) -> MutantResult:
     started = time.process_time()
     crashes, count, last = 0, 0, ""
     for index in task.tests:
-        if time.process_time() - started > task.patience:
-            last = f"{len(task.tests) - count} questions {IMPATIENT}"
+        if time.process_time() - started > task.timeout:
+            last = f"{len(task.tests) - count} cases {TIMED_OUT}"
             break
         test = suite[index]
         harness = Harness(kernel=kernels[test.kernel], kernels=kernels, tau=task.tau)

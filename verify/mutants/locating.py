@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..cases.case import Replay
+from ..cases.replay import Replay
 from ..execution.harness import Harness
 from ..localise.locate import localise
 from ..process.pool import Failure, Workers, one_thread

@@ -19,7 +19,7 @@ from ...specs.inputs.make import Inputs, rounded
 from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
 from ...specs.rule import RULES
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution import execute
 from ..targets import load as load_target
 from ..verdicts.outcome import KernelRaised

@@ -31,14 +31,14 @@ Task = TypeVar("Task", judge.MutantTask, peers.PeerTask)
 class CampaignSettings:
     """How faults are judged. digest: of all sources that a result depends on; words: everything else it depends on.
 
-    jobs: child processes. patience: seconds of processor time after which a fault counts as survived.
+    jobs: child processes. timeout: seconds of processor time after which a fault counts as survived.
     """
 
     target: str
     tau: float
     jobs: int
     folder: Path
-    patience: float
+    timeout: float
     profile: str
     digest: str
     words: tuple[str, ...] = ()
@@ -81,7 +81,7 @@ def run(
             tests=tests,
             target=setting.target,
             tau=setting.tau,
-            patience=setting.patience,
+            timeout=setting.timeout,
         )
 
     return collect(mutants, task, judge.run, _crashed, setting, MutantResult, on_result)
@@ -128,8 +128,8 @@ def collect(
 
 
 def _cut_short(result: Any) -> bool:
-    """Whether more patience could have told more."""
-    return isinstance(result, MutantResult) and result.status == "survived" and judge.IMPATIENT in result.reason
+    """Whether more time could have told more."""
+    return isinstance(result, MutantResult) and result.status == "survived" and judge.TIMED_OUT in result.reason
 
 
 def read(log: Path, kind: type[Found]) -> dict[str, Found]:

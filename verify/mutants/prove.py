@@ -17,7 +17,7 @@ import torch
 
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.harness import Harness, field_inputs
 from ..interpreter import session
 from ..interpreter.watching import Seen, watching

@@ -13,7 +13,7 @@ from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rule import RULES, Rule
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution import execute
 from ..verdicts.outcome import KernelRaised
 from .sites import Source

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from ...specs.problem import Problem
 from ...specs.rule import RULES
-from ..cases.case import Case, Replay
 from ..cases.profiles import PROFILES
+from ..cases.replay import Case, Replay
 from ..properties import NAMES, load
 from ..properties.reduction import GENERAL
 from ..run.judge import cases_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...specs.arithmetic.field import FieldArray, constant, same
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import residue
 from ..execution.harness import Harness, field_inputs
 from ..verdicts.outcome import Outcome, held

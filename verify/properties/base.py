@@ -8,10 +8,10 @@ from typing import Any
 
 from ...kernels.registry import Kernel
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.harness import Harness
+from ..verdicts.judgement import Arithmetic, Kind
 from ..verdicts.outcome import Outcome
-from ..verdicts.verdict import Arithmetic, Kind
 
 
 def everywhere(kernel: Kernel, problem: Problem) -> str | None:

@@ -12,7 +12,7 @@ from ...specs.budget import budget
 from ...specs.inputs.make import Inputs, generate
 from ...specs.oracle.recurrence import solve
 from ..cases.call_styles import AXES, meaning, words
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..cases.variations import shortened, varied, widened
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of

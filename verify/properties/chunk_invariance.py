@@ -7,7 +7,7 @@ from typing import Any
 
 from ...kernels.registry import Kernel
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import unequal
 from ..execution.harness import Harness, field_inputs
 from ..verdicts.outcome import Inapplicable, Outcome, held

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ...specs.inputs.make import generate
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import different_bits
 from ..execution.harness import Harness
 from ..ptx.schedules import ALL

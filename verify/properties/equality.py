@@ -8,8 +8,8 @@ from ...specs.arithmetic.field import FIELD, FieldArray
 from ...specs.arithmetic.tagged import meeting
 from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
-from ..cases.case import Case
 from ..cases.production import SHAPES
+from ..cases.replay import Case
 from ..execution.compare import unequal
 from ..execution.contracts import is_ours, promises_ieee_products
 from ..execution.harness import Harness, field_inputs

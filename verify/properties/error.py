@@ -11,7 +11,7 @@ import numpy as np
 from ...specs.budget import Budget, ratios
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.budget_cache import cached_budget
 from ..execution.compare import missing
 from ..execution.contracts import budget_of, contract_of

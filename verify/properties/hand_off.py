@@ -9,8 +9,8 @@ import numpy as np
 
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..cases.case import Case
 from ..cases.rearrange import join_tokens, take_tokens
+from ..cases.replay import Case
 from ..execution.budget_cache import cached_budget
 from ..execution.compare import unequal
 from ..execution.contracts import contract_of

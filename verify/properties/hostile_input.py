@@ -8,8 +8,8 @@ from typing import Any
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..cases.case import Case
 from ..cases.invalid_calls import BAD_CALLS, BadCall
+from ..cases.replay import Case
 from ..execution.contracts import is_ours
 from ..execution.execute import arguments, tensors
 from ..execution.harness import Harness

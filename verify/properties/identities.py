@@ -24,7 +24,7 @@ import numpy as np
 from ...specs.budget import Budget
 from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.contracts import budget_of, contract_of
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome, held, place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import unequal
 from ..execution.harness import Harness, field_inputs
 from ..verdicts.outcome import Outcome, held

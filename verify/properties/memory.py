@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome, held
 from ..verdicts.plural import counted

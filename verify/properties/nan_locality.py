@@ -9,7 +9,7 @@ import numpy as np
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import Inputs, generate
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import different_bits
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome, held, place

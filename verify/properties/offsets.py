@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...specs.problem import Problem
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome, held
 from .base import Property

@@ -15,7 +15,7 @@ from ...specs.oracle.precise import finite_differences, solve_precisely
 from ...specs.oracle.recurrence import solve
 from ...specs.problem import Problem
 from ...specs.rounding.contract import TOKEN_CONTRACTS, Rounding
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.contracts import SITES
 from ..execution.harness import Harness
 from ..verdicts.outcome import Outcome, held, place

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ...kernels.registry import Kernel
 from ...specs.problem import Problem
-from ..cases.case import Case
 from ..cases.rearrange import join_sequences, pack, take_sequence, unpack_batch
+from ..cases.replay import Case
 from ..execution.compare import unequal
 from ..execution.harness import Harness, field_inputs
 from ..verdicts.outcome import Outcome, held

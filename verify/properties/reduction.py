@@ -11,7 +11,7 @@ from ...specs.arithmetic.field import FieldArray, constant
 from ...specs.inputs.make import Inputs
 from ...specs.problem import Problem
 from ...specs.rule import RULES
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.compare import unequal
 from ..execution.harness import Harness, field_inputs
 from ..verdicts.outcome import Outcome, held

@@ -20,7 +20,7 @@ from ...specs.dtypes import TORCH_DTYPES
 from ...specs.problem import Problem
 from ...specs.relatives import SYSTEMS
 from ...specs.rounding.contract import TOKEN_CONTRACTS, PrecisionContract, Rounding
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution.contracts import SITES, contract_of, is_ours
 from ..execution.harness import Harness
 from ..execution.relatives import posed, run, run_in_parts

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ...kernels.launches.compile import Launch
-from .assembly.assembler import assemble
+from .assembly.assemble import assemble
 from .assembly.program import Program
 from .assembly.text import parse
 from .device import DeviceLaunch, simulated

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...specs.rule import NAMED
+from ..execution.compare import OUTPUTS
 from ..execution.ratios import order
 from ..properties import NAMES
 from ..verdicts.document import Document
+from ..verdicts.judgement import Verdict, replay_line
 from ..verdicts.plural import counted
-from ..verdicts.verdict import Verdict, replay_line
 from .page import render
 from .text import BAD, alike, coverage, details, headline, notes
 
-OUTPUTS = ("o", "ht", "dq", "dk", "dv", "dg", "db", "dw", "dh0", "dA_log", "ddt_bias")
 _WORST, _SLOWEST = 12, 12
 """Rows of a list that would otherwise be as long as the run."""
 _GLYPHS = {"held": "✓", "failed": "✗", "error": "!", "unsupported": "?", "inapplicable": "–"}

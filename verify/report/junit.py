@@ -9,7 +9,7 @@ from pathlib import Path
 from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from ..verdicts.document import Document
-from ..verdicts.verdict import Verdict
+from ..verdicts.judgement import Verdict
 from .text import details, headline
 
 _NOT_XML = re.compile(r"[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..verdicts.document import Document
+from ..verdicts.judgement import Verdict, replay_line
 from ..verdicts.plural import counted
-from ..verdicts.verdict import Verdict, replay_line
 from .text import BAD, reason
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ...specs.rule import NAMED
+from ..verdicts.judgement import Counterexample, Verdict, replay_line
 from ..verdicts.plural import counted
-from ..verdicts.verdict import Counterexample, Verdict, replay_line
 
 if TYPE_CHECKING:
     from ..calibration.explain import OutputShare

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from ...results.digests.sources import Sources, module_digest
+from ...results.digests.sources import Sources
 from ...results.files.checkout import checkout
 from ...results.files.store import Store
 from ..verdicts.document import SCHEMA, installed_version
-from ..verdicts.verdict import Verdict
+from ..verdicts.judgement import Verdict
 
 PACKAGE = Path(__file__).resolve().parents[2]
 """The folder that holds kernels, specs and verify: the repository, or the installed package."""
@@ -54,9 +54,10 @@ def _digest(_bytes: str, package: Path, more: tuple[str, ...]) -> str:
         for path in ([place] if place.suffix else sorted(place.rglob("*.py")))
         if path.is_file()
     ]
-    names = {path: path.relative_to(package.resolve()).as_posix() for path in Sources().files(roots)}
+    sources = Sources()
+    names = {path: path.relative_to(package.resolve()).as_posix() for path in sources.files(roots)}
     reached = [path for path, name in names.items() if not name.startswith(_NOT_JUDGING)]
-    words = sorted(module_digest(path) for path in reached)
+    words = sorted(sources.module_digests(reached))
     calibration = package / "results" / "calibration.json"
     if calibration.is_file():
         words.append(hashlib.sha256(calibration.read_bytes()).hexdigest())

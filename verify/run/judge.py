@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ...results.files.one_line import folded
 from ...specs.rule import NAMED, RELATIVES
 from ..cases.call_styles import styles, words
-from ..cases.case import Case, Replay
 from ..cases.cell import Cell
 from ..cases.coverage import of_problems
 from ..cases.profiles import Profile
+from ..cases.replay import Case, Replay
 from ..cases.strategies import cases
 from ..cases.target_names import is_package
 from ..execution.harness import Harness
@@ -25,8 +25,8 @@ from ..execution.ratios import worst_case, worst_ratios
 from ..localise.locate import localise
 from ..properties.base import Property
 from ..targets.declared import would_change
+from ..verdicts.judgement import Arithmetic, Counterexample, Verdict, replay_line
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held
-from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
 from .search import CellRecord, is_bad, search
 from .served_cases import served_cases

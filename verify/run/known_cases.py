@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from ...kernels.configs.launch_config import STAGES, LaunchConfig
-from ...specs.problem import DType, Problem
+from ...specs.problem import DTYPES, DType, Problem
 from ...specs.rule import NAMED, Rule
 from ..cases import pairwise, production, regressions
 from ..cases.call_styles import shared
-from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
+from ..cases.replay import Case
 from ..cases.strategies import regimes_of
 from ..cases.target_names import is_package
 from ..properties.base import Property
@@ -133,7 +133,7 @@ def _config(kernel: Any, problem: Problem, index: int) -> Any:
 
 
 def dtypes(prop: Property) -> Sequence[DType]:
-    return ("fp32",) if prop.arithmetic in ("exact", "none") else ("fp32", "bf16", "fp16")
+    return ("fp32",) if prop.arithmetic in ("exact", "none") else DTYPES
 
 
 def regimes(cell: Cell, prop: Property) -> Sequence[str]:

@@ -13,7 +13,7 @@ from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
 from ..properties import load
 from ..properties.base import Property
-from ..verdicts.verdict import Verdict, is_compiled
+from ..verdicts.judgement import Verdict, is_compiled
 from .known_cases import adapt_problem
 from .served_cases import served_configs
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
-from ..cases.case import Case, Replay
 from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
+from ..cases.replay import Case, Replay
 from ..cases.target_names import is_package
 from ..process.limits import WORKER_BYTES
 from ..process.lost_device import EXIT_CODE
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..ptx.library import digest as engine_digest
-from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, is_compiled
+from ..verdicts.judgement import Arithmetic, Counterexample, Verdict, is_compiled
 from . import worker
 from .cache import VerdictStore
 from .served_cases import served_digest

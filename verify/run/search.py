@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..verdicts.outcome import Outcome
 
 

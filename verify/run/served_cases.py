@@ -17,9 +17,9 @@ from ...results.files.packaged import packaged
 from ...results.schema.table import EVERYWHERE, Table, loads
 from ...specs.problem import Problem
 from ...specs.rule import NAMED, Rule
-from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
+from ..cases.replay import Case
 from ..cases.strategies import regimes_of
 from ..properties.base import Property
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...results.files.one_line import told
-from ..cases.case import Case
 from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
+from ..cases.replay import Case
 from ..execution.harness import Harness
 from ..process.lost_device import EXIT_CODE, DeviceLost
 from ..properties import load
 from ..targets import load as load_target
-from ..verdicts.verdict import Status, Verdict
+from ..verdicts.judgement import Status, Verdict
 from .judge import judge, judge_one
 
 

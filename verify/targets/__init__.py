@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...specs.problem import Problem
 from ..cases.target_names import FLA, FORMS, GROUP, OWN
-from ..verdicts.verdict import is_compiled
+from ..verdicts.judgement import is_compiled
 
 if TYPE_CHECKING:
     from ...kernels.registry import Kernel

@@ -18,7 +18,7 @@ import torch
 from ...kernels.configs.launch_config import LaunchConfig
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
-from ...specs.problem import DType, Problem
+from ...specs.problem import DTYPES, DType, Problem
 from ...specs.rounding.contract import Rounding
 from ...specs.rule import RULES
 
@@ -52,7 +52,7 @@ class Convention:
     infinite_decay: bool = False
     grouped_heads: bool = False
     key_gates: bool = False
-    dtypes: tuple[DType, ...] = ("fp32", "bf16", "fp16")
+    dtypes: tuple[DType, ...] = DTYPES
     max_channels: int = 256
     limits: Callable[[Problem], str | None] = lambda problem: None
     chunk_sizes: Callable[[Problem], tuple[int, ...]] = lambda problem: (64,)

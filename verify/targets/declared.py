@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...specs.problem import Problem
+from ...specs.problem import DTYPES, Problem
 from ...specs.rounding.contract import DIFFERENCE_OF_SUMS
 from ...specs.rule import RULES
 from .convention import Adapted
@@ -39,7 +39,7 @@ FLAGS: dict[str, str] = {
     "infinite_decay": "it takes a log-decay of -inf",
 }
 LISTS: dict[str, tuple[str, ...]] = {
-    "rules": tuple(RULES), "dtypes": ("fp32", "bf16", "fp16"), "chunk_sizes": ("16", "32", "64", "128", "256"),
+    "rules": tuple(RULES), "dtypes": DTYPES, "chunk_sizes": ("16", "32", "64", "128", "256"),
 }  # fmt: skip
 NUMBERS = ("min_channels", "max_channels")
 """Words that may be declared: flags (true, or false with "=no"), lists ("=bf16+fp16"), and numbers."""

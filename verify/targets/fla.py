@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ...results.files.checkout import off_path
 from ...results.files.one_line import told
 from ...specs.inputs.make import generate
-from ...specs.problem import DType, Problem
+from ...specs.problem import DTYPES, DType, Problem
 from ...specs.rounding.contract import DIFFERENCE_OF_SUMS, FP32, Rounding
 from . import FLA, Target
 from .convention import Adapted, Convention, Option, adapt
@@ -59,7 +59,7 @@ class Function:
     chunk_sizes: tuple[int, ...] = (64,)
     grouped: bool = False
     differentiable: bool = True
-    dtypes: tuple[DType, ...] = ("fp32", "bf16", "fp16")
+    dtypes: tuple[DType, ...] = DTYPES
 
 
 _BETA = {"b": "beta"}

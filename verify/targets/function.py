@@ -17,7 +17,7 @@ from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ...specs.rounding.contract import DIFFERENCE_OF_SUMS
 from ...specs.rule import RULES, Rule
-from ..cases.case import Case
+from ..cases.replay import Case
 from ..execution import execute
 from . import Target
 from .convention import Adapted, Convention, Option, adapt

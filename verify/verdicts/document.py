@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 from ...results.schema.strict import parse
 from ...results.schema.text_files import read_text
+from .judgement import Status, Verdict
 from .strict import number, typed
-from .verdict import Status, Verdict
 
 SCHEMA = 1
 _CHECKOUT = Path(__file__).resolve().parents[2]

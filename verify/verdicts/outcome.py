@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...specs.problem import Problem
-from .verdict import Kind, Status
+from .judgement import Kind, Status
 
 _TOKEN_AXES = {"o", "dq", "dk", "dv", "dg", "db", "dw", "q", "k", "v", "g", "b", "w", "do"}
 _STATES = {"ht", "dh0", "h0", "dht"}

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ....specs.problem import DTYPES
 from ....verify.cli.options import CORES, FAILED, INTERRUPTED, JobsOption, stderr, stdout
 from ....verify.run.cache import default_folder
 from ..options import (
-    DIMS,
-    DTYPES,
     TUNED_RULES,
     DimOption,
     RuleOption,
@@ -58,7 +57,7 @@ def defaults(
         archs = [architecture(name) for name in arch] if arch else list(ARCHITECTURES)
     except ValueError as error:
         usage(str(error))
-    _, rules, dtypes, dims = selection(None, rule or TUNED_RULES, dtype or DTYPES, dim or DIMS)
+    _, rules, dtypes, dims = selection(None, rule or TUNED_RULES, dtype or sorted(DTYPES), dim)
     if out is not None:
         writable(out)
     store = CompiledStore(

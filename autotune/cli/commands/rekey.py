@@ -29,7 +29,13 @@ def rekey(
     left = outcome.stale - outcome.carried
     stdout.print(
         f"{outcome.stale} stale: {outcome.carried} carried over, {left} left"
-        + (f"; run `autotune --gpu {target.slug}` for these" if left else ""),
+        + (f"; run `autotune --gpu {target.slug}` for these" if left else "")
+        + (
+            f"; what passed under Triton {', '.join(outcome.unjudged)} is to be judged again: "
+            f"run `autotune gate --gpu {target.slug}` under each"
+            if outcome.unjudged
+            else ""
+        ),
         soft_wrap=True,
         markup=False,
     )

@@ -10,6 +10,16 @@ import triton.language as tl
 
 
 @triton.jit
+def softplus(x):
+    """log(1 + exp(x)) to full relative accuracy on both sides."""
+    small = tl.exp(-tl.abs(x))
+    one = 1.0 + small
+    # log(1 + y) = y log(1 + y) / ((1 + y) - 1) undoes the rounding of 1 + y; where that is 1, log(1 + y) = y.
+    tail = tl.where(one == 1.0, small, tl.log(one) * small / tl.where(one == 1.0, 1.0, one - 1.0))
+    return tl.maximum(x, 0.0) + tail
+
+
+@triton.jit
 def sums(x, REVERSE: tl.constexpr):
     """Sums of x [C, channels] over the rows up to each; with REVERSE, from each on."""
     if x.shape[1] == 1:

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from ...arguments.ties import CHANNEL, NONE, SCALAR
-from ..prologue.activate import softplus
+from .decay import softplus
 
 
 @triton.jit

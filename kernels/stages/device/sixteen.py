@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from ...arguments.ties import CHANNEL
-from ..prologue.activate import softplus
+from .decay import softplus
 
 
 @triton.jit

@@ -6,16 +6,7 @@ import triton.language as tl
 
 from ...configs.launch_options import launch_options
 from ..chunkwise.fold import fold
-
-
-@triton.jit
-def softplus(x):
-    """log(1 + exp(x)) to full relative accuracy on both sides."""
-    small = tl.exp(-tl.abs(x))
-    one = 1.0 + small
-    # log(1 + y) = y log(1 + y) / ((1 + y) - 1) undoes the rounding of 1 + y; where that is 1, log(1 + y) = y.
-    tail = tl.where(one == 1.0, small, tl.log(one) * small / tl.where(one == 1.0, 1.0, one - 1.0))
-    return tl.maximum(x, 0.0) + tail
+from ..device.decay import softplus
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from ...arguments.shapes import Shapes
 from ...arguments.ties import CHANNEL, NONE, SCALAR
 from ...configs.launch_options import launch_options
 from ..device.chunk import sequence
-from ..prologue.activate import softplus
+from ..device.decay import softplus
 from ..prologue.normalise import EPS
 
 

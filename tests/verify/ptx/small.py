@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deltaproof.verify.ptx.assembly.assembler import assemble
+from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
 from deltaproof.verify.ptx.schedules import ALL, Schedule
 from deltaproof.verify.ptx.verdict import Verdict, judge

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deltaproof.verify.ptx.assembly.assembler import assemble
+from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.assembly.program import Program
 from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from deltaproof.verify.ptx.assembly.assembler import assemble
+from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.assembly.text import parse
 from deltaproof.verify.ptx.faults import planting
 from deltaproof.verify.ptx.faults.equivalent import reason

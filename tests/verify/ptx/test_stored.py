@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deltaproof.verify.compile.overlaps import products_in_flight
-from deltaproof.verify.ptx.assembly.assembler import assemble
+from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
 from deltaproof.verify.ptx.schedules import QUICK
 from deltaproof.verify.ptx.static.text import lint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltaproof.verify.ptx.assembly.assembler import assemble
+from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.assembly.text import parse
 from deltaproof.verify.ptx.errors import PtxError, Unsupported
 

@@ -17,7 +17,7 @@ from ...properties import NAMES as PROPERTIES
 from ...report.text import Live, print_report
 from ...run.cache import VerdictStore, default_folder
 from ...verdicts.document import Document, exit_code
-from ...verdicts.verdict import Verdict
+from ...verdicts.judgement import Verdict
 from ..options import (
     CORES,
     INTERRUPTED,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ....specs.problem import DTYPES
 from ....specs.rule import RULES
 from ...cases.target_names import OWN
 from ...cases.workload import MOST
@@ -83,8 +84,8 @@ def count_bytes(
     if decode and tokens not in (None, 1):
         usage(f"--tokens {tokens}: with --decode a sequence has one token")
     rules = chosen("rule", rule or ["gdn2", "kda", "gdn"], RULES)
-    if dtype not in ("bf16", "fp16", "fp32"):
-        usage(f"--dtype is {dtype!r}; accepted: bf16, fp16, fp32")
+    if dtype not in DTYPES:
+        usage(f"--dtype is {dtype!r}; accepted: {', '.join(DTYPES)}")
     wanted = tuple(options.split(",")) if options else ()
     if not set(wanted) <= {"l2norm", "gate"}:
         usage(f"--options is {options!r}; accepted: l2norm, gate, or both separated by a comma")
@@ -97,7 +98,7 @@ def count_bytes(
 
     from ....kernels.configs.launch_config import LaunchConfig
     from ....specs.problem import Problem
-    from ...cases.case import Case
+    from ...cases.replay import Case
     from ...cases.workload import check_problem
     from ...execution.counts import count
     from ...execution.traffic import measure

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 
 from ....specs.gpus import Gpu, gpus, shipped
 from ....specs.gpus import gpu as find_gpu
+from ....specs.problem import DTYPES
 from ....specs.rule import RULES
 from ...process.signals import interruptible
 from ...run.cache import default_folder
@@ -79,7 +80,7 @@ def compile_all(
     started = time.monotonic()
     targets = _gpus(gpu)
     rules = chosen("rule", rule, RULES)
-    dtypes = chosen("dtype", dtype, plan.DTYPES) if dtype else None
+    dtypes = chosen("dtype", dtype, DTYPES) if dtype else None
     if wrong := [size for size in dim or () if not 1 <= size <= 256]:
         usage(f"--dim {wrong[0]}: head dimensions are from 1 to 256")
     try:

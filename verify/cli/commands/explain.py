@@ -25,7 +25,7 @@ def explain(
 
     from ....results.files.calibration import tau
     from ...calibration.explain import explain as shares_of
-    from ...cases.case import Replay
+    from ...cases.replay import Replay
     from ...cases.workload import SLOW, check_problem, updates
     from ...properties import load
     from ...run import plan, runner

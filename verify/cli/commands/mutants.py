@@ -47,7 +47,7 @@ def mutants(
     stage: Annotated[list[str] | None, typer.Option("--stage", help="Only in these stages; may be repeated.")] = None,
     target: TargetOption = OWN,
     jobs: JobsOption = CORES,
-    patience: Annotated[
+    timeout: Annotated[
         float,
         typer.Option(min=1, max=1_000_000, help="Seconds of processor time after which a fault counts as survived."),
     ] = 1800,
@@ -101,7 +101,7 @@ def mutants(
 
     def setting(*words: str) -> pool.CampaignSettings:
         return pool.CampaignSettings(
-            target=target, tau=threshold, jobs=jobs, folder=default_folder("mutants"), patience=patience,
+            target=target, tau=threshold, jobs=jobs, folder=default_folder("mutants"), timeout=timeout,
             profile=profile.value, digest=source_digest("verify/mutants"), words=words,
         )  # fmt: skip
 

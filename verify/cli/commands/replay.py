@@ -43,7 +43,7 @@ def replay(
     place = prepare(device)
 
     from ....results.files.calibration import tau
-    from ...cases.case import Replay
+    from ...cases.replay import Replay
     from ...cases.workload import check_problem
     from ...properties import load
     from ...run import plan, runner

@@ -14,8 +14,8 @@ import numpy as np
 
 from ....specs.inputs.make import Inputs, generate
 from ....specs.problem import Problem
-from ...cases.case import Case
 from ...cases.rearrange import take_tokens
+from ...cases.replay import Case
 from ...verdicts.outcome import Inapplicable
 from .. import execute
 

@@ -13,7 +13,7 @@ from ....specs.arithmetic.numbers import Site
 from ....specs.inputs.make import Inputs
 from ....specs.oracle.recurrence import respond
 from ....specs.problem import Problem
-from ...cases.case import Case
+from ...cases.replay import Case
 from ...verdicts.outcome import Inapplicable
 from ..execute import GRADIENTS, Tensors, arguments, tensors
 

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 from ....kernels.registry import Kernel
 from ....specs.inputs.make import Inputs
 from ...cases.call_styles import FORWARD_ONLY, words
-from ...cases.case import Case
 from ...cases.rearrange import STATES, TOKEN_WISE
+from ...cases.replay import Case
 from ...verdicts.outcome import KernelRaised
 from ..execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
 from .surroundings import REFUSABLE, in_a_thread, surrounded

@@ -16,9 +16,8 @@ from triton.runtime import interpreter as triton_interpreter
 
 from ....specs.arithmetic import field
 from ....specs.arithmetic.field import OUTSIDE, FieldArray
-from ..builder import reciprocal_root
 from ..records import Records, kernel_place
-from .protocol import COMPARISONS, Handle, is_float
+from .protocol import COMPARISONS, Handle, is_float, reciprocal_root
 from .shadow import Shadow
 
 _PAYLOAD = np.dtype(np.uint32)

@@ -27,6 +27,11 @@ def is_float(dtype: Any) -> bool:
     return type(dtype) is tl.dtype and dtype.name in FLOATS
 
 
+def reciprocal_root(x: np.ndarray) -> np.ndarray:
+    """1 / sqrt(x), which numpy has no function for."""
+    return 1 / np.sqrt(x)
+
+
 class Arithmetic(Protocol):
     """Semantics of floating-point values. Methods take Handles and give the `data` of the result."""
 

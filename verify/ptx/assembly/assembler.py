@@ -1,4 +1,4 @@
-"""From PTX statements to the engine's instructions."""
+"""What encoders write instructions with: registers, constants, operands, and who encodes which instruction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import PtxError, Unsupported
 from .opcodes import OPERATIONS, TYPES
 from .program import SPECIAL, Instruction, Program
-from .text import Kernel, Statement, parse
+from .text import Kernel, Statement
 
 Encoder = Callable[["Assembler", Statement], None]
 ENCODERS: dict[str, Encoder] = {}
@@ -31,20 +31,6 @@ def encodes(*roots: str) -> Callable[[Encoder], Encoder]:
         return encoder
 
     return register
-
-
-def assemble(ptx: str | Kernel, shared: int) -> Program:
-    """The program of a kernel that is launched with `shared` bytes of dynamic shared memory.
-
-    Raises PtxError for text that is not a program, Unsupported for an instruction that the engine does not know.
-    """
-    from . import encode_memory, encode_order, encode_values  # noqa: F401
-
-    kernel = parse(ptx) if isinstance(ptx, str) else ptx
-    assembler = Assembler(kernel, shared)
-    for statement in kernel.statements:
-        assembler.encode(statement)
-    return assembler.finish()
 
 
 class Assembler:

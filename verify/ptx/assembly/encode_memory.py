@@ -5,11 +5,8 @@ from __future__ import annotations
 import re
 
 from .assembler import Assembler, encodes, vector
-from .opcodes import BITS, TYPES
+from .opcodes import BITS
 from .text import Statement
-
-LOCAL_BASE, SHARED_BASE = 0x600000000000, 0x500000000000
-"""Where the windows of local and shared memory lie among generic addresses; native/memory.h has the same."""
 
 _SPACES = ("global", "shared", "local", "param", "const")
 # Caching hints and scopes change nothing that is simulated; `nc` promises that nobody writes.
@@ -222,12 +219,3 @@ def tensor_map(asm: Assembler, s: Statement) -> None:
 @encodes("createpolicy")
 def policy(asm: Assembler, s: Statement) -> None:
     asm.emit("MOV", [asm.register(s.operands[0]), asm.constant(0)], "b64", x=64)
-
-
-@encodes("prefetch", "prefetchu", "discard", "applypriority")
-def hint(asm: Assembler, s: Statement) -> None:
-    asm.emit("NOP", [])
-
-
-def kind_number(kind: str) -> int:
-    return TYPES[kind]

@@ -78,8 +78,9 @@ def mbarrier(asm: Assembler, s: Statement) -> None:
         raise asm.unsupported()
 
 
-@encodes("griddepcontrol", "nanosleep", "setmaxnreg")
+@encodes("griddepcontrol", "nanosleep", "setmaxnreg", "prefetch", "prefetchu", "discard", "applypriority")
 def hint(asm: Assembler, s: Statement) -> None:
+    """Left to the hardware, and without an effect on what is simulated."""
     asm.emit("NOP", [])
 
 

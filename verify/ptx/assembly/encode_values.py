@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .assembler import Assembler, encodes, vector
 from .opcodes import BITS, TYPES
+from .program import LOCAL_BASE, SHARED_BASE
 from .text import Statement
 
 HALVES = ("f16", "bf16", "f16x2", "bf16x2")
@@ -52,8 +53,6 @@ def move(asm: Assembler, s: Statement) -> None:
 @encodes("cvta")
 def to_address(asm: Assembler, s: Statement) -> None:
     # Generic addresses are those of global memory; shared and local memory have windows of their own.
-    from .encode_memory import LOCAL_BASE, SHARED_BASE
-
     to, source = s.operands
     asm.only(s.parts[1:], "to", "global", "shared", "local", "const", "param", "u64", "u32")
     if "shared" in s.parts or "local" in s.parts:

@@ -13,6 +13,10 @@ SPECIAL = ("%tid.x", "%tid.y", "%tid.z", "%laneid", "%warpid", "%ctaid.x", "%cta
 """Registers that differ from thread to thread or from program to program, in the engine's order."""
 
 
+LOCAL_BASE, SHARED_BASE = 0x600000000000, 0x500000000000
+"""Where the windows of local and shared memory lie among generic addresses; native/memory.h has the same."""
+
+
 class Instruction(ctypes.Structure):
     """One instruction; native/engine.h has the same fields."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..assembly.assembler import assemble
+from ..assembly.assemble import assemble
 from ..assembly.program import Program
 from ..assembly.text import Kernel, Statement
 from ..device import DeviceLaunch, simulated
