@@ -121,7 +121,7 @@ def test_a_cell_without_judged_cases_is_unsupported():
     verdict = check.judge(
         CELL, properties.load("equality"), Harness(kernel=spoil(TOKENS, on_output(lambda o, _: o.clamp(min=0)))), QUICK
     )
-    assert (verdict.status, verdict.problems) == ("unsupported", 0)
+    assert (verdict.status, verdict.problems, verdict.covered) == ("unsupported", 0, ())
     assert "clamp" in verdict.notes[0]
 
 

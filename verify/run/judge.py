@@ -73,7 +73,8 @@ def judge(
             on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
             with _covering(harness) as facts:
                 record.add(case, judge_case(prop, case, harness))
-            record.covered |= facts
+            if record.seen[case].status in ("held", "failed"):
+                record.covered |= facts
         return record.seen[case]
 
     if harness.simulated and kernel is not None:
@@ -190,6 +191,7 @@ def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
 
 
 def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithmetic, seconds: float) -> Verdict:
+    answered = [case.problem for case, outcome in record.seen.items() if outcome.status in ("held", "failed")]
     notes = tuple(f"{count} not judged: {reason}" for reason, count in record.unsupported.items())
     notes += tuple(f"{count} declined: {reason}" for reason, count in record.declined.items())
     kind = counterexample = None
@@ -225,9 +227,7 @@ def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithme
         counterexample=counterexample,
         notes=notes,
         ratios=worst_ratios(record.seen),
-        covered=tuple(
-            sorted(record.covered | of_problems(c.problem for c in record.seen) if prop.needs_kernel else ())
-        ),
+        covered=tuple(sorted(record.covered | of_problems(answered) if prop.needs_kernel else ())),
         worst=None
         if record.ratio is None
         else Replay(prop=prop.name, kernel=cell.kernel, case=worst_case(record.seen)).token,
