@@ -12,12 +12,24 @@ SIZES: dict[str, Callable[[Problem], bool]] = {
     "K or V in 73..255": lambda problem: any(73 <= size <= 255 and size != 128 for size in (problem.K, problem.V)),
     "K = V = 256": lambda problem: problem.K == problem.V == 256,
     **{f"HV / H = {group}": lambda problem, group=group: group * problem.H == problem.HV for group in (1, 2, 3, 4)},
+    "K = 64": lambda problem: problem.K == 64,
+    **{
+        f"K = 128, HV / H = {group}": lambda problem, group=group: problem.K == 128 and group * problem.H == problem.HV
+        for group in (2, 4)
+    },
+    "K = 128, no initial state": lambda problem: problem.K == 128 and not problem.initial_state,
     "B x HV > 16": lambda problem: problem.B * problem.HV > 16,
+    "B x HV > 16, K >= 64": lambda problem: problem.B * problem.HV > 16 and problem.K >= 64,
     "> 64 sequences": lambda problem: len(problem.sequences) > 64,
     "T > 512": lambda problem: problem.lengths is None and problem.T > 512,
     "T > 2048": lambda problem: problem.lengths is None and problem.T > 2048,
+    "a packed sequence of more than 512 tokens": lambda problem: max(problem.lengths or (0,)) > 512,
+    "|scale| > 1": lambda problem: abs(problem.effective_scale) > 1,
     "bf16": lambda problem: problem.dtype == "bf16",
+    "bf16, K = V = 128": lambda problem: problem.dtype == "bf16" and problem.K == problem.V == 128,
+    "bf16, K = 128, T > 140": lambda problem: problem.dtype == "bf16" and problem.K == 128 and problem.T > 140,
     "fp16": lambda problem: problem.dtype == "fp16",
+    "fp16, K = 128": lambda problem: problem.dtype == "fp16" and problem.K == 128,
 }
 """Sizes of a call by name."""
 
@@ -63,7 +75,7 @@ def coverage(facts: Iterable[Sequence[str]], must: Sequence[str]) -> Coverage:
     together = set().union(*every)
     seen = {fact.removeprefix("seen ") for fact in together if fact.startswith("seen ")}
     more = {fact.removeprefix("more ") for fact in together if fact.startswith("more ")}
-    counts = {name: sum(name in one for one in every) for name in SIZES}
+    counts = {name: sum(name in one for one in every) for name in dict.fromkeys((*SIZES, *must))}
     return Coverage(
         counts=counts,
         ran=len(seen),

@@ -29,7 +29,7 @@ from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported,
 from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
 from .search import CellRecord, is_bad, search
-from .served_cases import served_cases
+from .served_cases import served_cases, served_names
 
 OnCase = Callable[[str], object]
 """Told the replay token of every case before it runs, so that a crash can be blamed."""
@@ -75,6 +75,8 @@ def judge(
                 record.add(case, judge_case(prop, case, harness))
             if record.seen[case].status in ("held", "failed"):
                 record.covered |= facts
+                record.covered |= of_problems([case.problem])
+                record.covered |= served_names(case, kernel) if kernel is not None else set()
         return record.seen[case]
 
     if harness.simulated and kernel is not None:
@@ -191,7 +193,6 @@ def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
 
 
 def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithmetic, seconds: float) -> Verdict:
-    answered = [case.problem for case, outcome in record.seen.items() if outcome.status in ("held", "failed")]
     notes = tuple(f"{count} not judged: {reason}" for reason, count in record.unsupported.items())
     notes += tuple(f"{count} declined: {reason}" for reason, count in record.declined.items())
     kind = counterexample = None
@@ -227,7 +228,7 @@ def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithme
         counterexample=counterexample,
         notes=notes,
         ratios=worst_ratios(record.seen),
-        covered=tuple(sorted(record.covered | of_problems(answered) if prop.needs_kernel else ())),
+        covered=tuple(sorted(record.covered if prop.needs_kernel else ())),
         worst=None
         if record.ratio is None
         else Replay(prop=prop.name, kernel=cell.kernel, case=worst_case(record.seen)).token,

@@ -69,6 +69,7 @@ def judge_all(
     from ....results.files.calibration import tau
     from ... import targets
     from ...run import plan, runner
+    from ...run.served_cases import all_served
     from ...targets.declared import resolved
 
     try:
@@ -127,7 +128,10 @@ def judge_all(
     print_report(stdout, verdicts, seconds)
     for line in judged.absences():
         stdout.print(line, style="yellow", soft_wrap=True, highlight=False)
-    covered = coverage([verdict.covered for verdict in verdicts], PROFILES[profile.value].must)
+    must = PROFILES[profile.value].must
+    if target == OWN and PROFILES[profile.value].everything:
+        must += all_served(place)
+    covered = coverage([verdict.covered for verdict in verdicts], must)
     # A selection of cells, compiled code and other people's kernels are told; our own whole profile has to have it all.
     whole = target == OWN and place == "interpreter" and not (interrupted or rule or kernel or prop)
     short = whole and bool(covered.missing or (PROFILES[profile.value].everything and covered.absent))
