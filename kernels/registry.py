@@ -33,7 +33,8 @@ class Kernel:
     (`specs.rounding.decay_gradient`). fp32_operand: what its products make of fp32 operands, where they are not exact.
     exponent: what its sums of log-decays lose, where that is more than the sums themselves cost. discards_unwritten: it loads
     elements that nothing has written and then discards them; since they hold NaN while it is judged, its results show whether
-    it does. foreign: somebody else's function, which promises the rule and no more.
+    it does. returns_given_state: its final state may be the very tensor of the initial one. foreign: somebody else's function,
+    which promises the rule and no more.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Kernel:
     fp32_operand: Rounding | None = None
     exponent: Rounding | None = None
     discards_unwritten: bool = False
+    returns_given_state: bool = False
     foreign: bool = False
 
     @property

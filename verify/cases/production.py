@@ -100,7 +100,7 @@ SHAPES: dict[str, Shape] = {
             name="half",
             about="fp16, its values near the limits, and the output made larger",
             fields={"T": 20, "HV": 2, "K": 128, "V": 16, "dtype": "fp16", "scale": 8.0, "seed": 32},
-            turns=({"regime": "huge_values"}, {"regime": "zero_keys", "qk_l2norm": True}),
+            turns=({"regime": "huge_values"}, {"regime": "far_rows", "qk_l2norm": True}),
         ),
     )
 }  # fmt: skip

@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from ...results.files.one_line import folded
+from ...specs.problem import DType
 from ...specs.rule import NAMED, RELATIVES
 from ..cases.call_styles import styles, words
 from ..cases.case import Case, Replay
@@ -147,7 +148,7 @@ def _advised(verdict: Verdict, prop: Property, harness: Harness, record: CellRec
     if found is None or record.smallest is None or not (prop.needs_kernel and harness.kernel.foreign):
         return verdict
     case, outcome = record.smallest
-    advice = would_change(outcome.message, outcome.cause)
+    advice = would_change(outcome.message, outcome.cause) or _narrower(prop, harness, case, outcome)
     first = harness.kernel.configs(case.problem)[0]
     other = case.config is not None and case.config.chunk_size != first.chunk_size
     if advice is None and other and judge_case(prop, replace(case, config=first), harness).status == "held":
@@ -157,6 +158,27 @@ def _advised(verdict: Verdict, prop: Property, harness: Harness, record: CellRec
         if advice is None
         else replace(verdict, counterexample=replace(found, message=f"{found.message}; {advice}"))
     )
+
+
+_CHANNELS = (128, 64, 32, 16)
+
+
+def _narrower(prop: Property, harness: Harness, case: Case, outcome: Outcome) -> str | None:
+    """The dtypes or head dimensions to declare where a function refuses others, and takes these."""
+    if "raised in its" not in outcome.message:
+        return None
+
+    def holds(**changes: Any) -> bool:
+        other = replace(case, problem=replace(case.problem, **changes))
+        return harness.kernel.accepts(other.problem) is True and judge_case(prop, other, harness).status == "held"
+
+    problem = case.problem
+    taken = [dtype for dtype in get_args(DType) if dtype != problem.dtype and holds(dtype=dtype)]
+    if taken:
+        return f"not asked for if it declares dtypes={'+'.join(taken)}"
+    smaller = (size for size in _CHANNELS if size < max(problem.K, problem.V))
+    most = next((size for size in smaller if holds(K=min(problem.K, size), V=min(problem.V, size))), None)
+    return None if most is None else f"not asked for if it declares max_channels={most}"
 
 
 def _localised(verdict: Verdict, prop: Property, harness: Harness, record: CellRecord, on_case: OnCase) -> Verdict:

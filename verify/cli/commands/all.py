@@ -16,13 +16,12 @@ from ...process.signals import interruptible
 from ...properties import NAMES as PROPERTIES
 from ...report.text import Live, print_report
 from ...run.cache import VerdictStore, default_folder
-from ...verdicts.document import Document, exit_code
+from ...verdicts.document import COVERED, SHORT, Document
 from ...verdicts.verdict import Verdict
 from ..options import (
     CORES,
     INTERRUPTED,
     MERGE,
-    NOT_JUDGED,
     AllowOption,
     Device,
     DeviceOption,
@@ -141,12 +140,13 @@ def judge_all(
     told = {} if judged.version is None else {"target": judged.version}
     if judged.not_offered:
         told["not offered"] = "; ".join(judged.absences())
-    told["covered"] = "; ".join(covered.lines())
+    told[COVERED] = "\n".join(covered.lines())
+    if short:
+        told[SHORT] = "yes"
     document = replace(document, environment={**document.environment, **told})
     write_reports(document, json_path=json_path, html=html, junit=junit)
     if interrupted:
         kept = "these verdicts are kept, and the same command goes on from here"
         stderr.print(f"interrupted: {kept if judged.storable else 'verdicts of a target are not kept'}")
         raise typer.Exit(INTERRUPTED)
-    code = exit_code(verdicts, allow_unsupported=allow_unsupported)
-    raise typer.Exit(NOT_JUDGED if short and not code and not allow_unsupported else code)
+    raise typer.Exit(document.exit_code(allow_unsupported=allow_unsupported))
