@@ -46,7 +46,7 @@ def of_problems(problems: Iterable[Problem]) -> set[str]:
 class Coverage:
     """counts: cells that covered each size. ran, repeated: what ran in kernels, and of it, what had a second program or trip.
 
-    missing: of what the profile must have; absent: of what ran, what never had a second.
+    missing: of what the profile must have; absent: of what ran, what never had a second; idle: kernels that never ran.
     """
 
     counts: dict[str, int]
@@ -54,6 +54,7 @@ class Coverage:
     repeated: int
     missing: tuple[str, ...]
     absent: tuple[str, ...]
+    idle: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """In words, for a report."""
@@ -63,14 +64,18 @@ class Coverage:
             found.append(
                 f"covered: a second program or trip of {self.repeated} of {self.ran} grid axes and loops that ran"
             )
-        if self.missing or self.absent:
+        if self.missing or self.absent or self.idle:
             words = [*self.missing, *(f"a second {what}" for what in self.absent)]
+            words += [f"{kernel}, which nothing launched" for kernel in self.idle]
             found.append(f"not covered: {'; '.join(words)}")
         return found
 
 
-def coverage(facts: Iterable[Sequence[str]], must: Sequence[str]) -> Coverage:
-    """What cells together covered. facts: of each, sizes by name, and `seen` or `more` with what ran in kernels."""
+def coverage(facts: Iterable[Sequence[str]], must: Sequence[str], kernels: Sequence[str] = ()) -> Coverage:
+    """What cells together covered. facts: of each, sizes by name, and `ran`, `seen` or `more` with what ran in kernels.
+
+    kernels: those that the target could launch.
+    """
     every = [set(one) for one in facts]
     together = set().union(*every)
     seen = {fact.removeprefix("seen ") for fact in together if fact.startswith("seen ")}
@@ -81,5 +86,6 @@ def coverage(facts: Iterable[Sequence[str]], must: Sequence[str]) -> Coverage:
         ran=len(seen),
         repeated=len(seen & more),
         missing=tuple(name for name in must if not counts[name]),
+        idle=tuple(kernel for kernel in kernels if f"ran {kernel}" not in together),
         absent=tuple(sorted(what for what in seen - more if what not in CANNOT)),
     )

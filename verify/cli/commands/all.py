@@ -70,6 +70,7 @@ def judge_all(
     from ...run import plan, runner
     from ...run.served_cases import all_served
     from ...targets.declared import resolved
+    from ...targets.launchable import launchable
 
     try:
         target = resolved(target)
@@ -130,10 +131,11 @@ def judge_all(
     must = PROFILES[profile.value].must
     if target == OWN and PROFILES[profile.value].everything:
         must += all_served(place)
-    covered = coverage([verdict.covered for verdict in verdicts], must)
+    kernels = launchable(judged) if place == "interpreter" else ()
+    covered = coverage([verdict.covered for verdict in verdicts], must, kernels)
     # A selection of cells, compiled code and other people's kernels are told; our own whole profile has to have it all.
     whole = target == OWN and place == "interpreter" and not (interrupted or rule or kernel or prop)
-    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and covered.absent))
+    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and (covered.absent or covered.idle)))
     for line in covered.lines():
         stdout.print(line, soft_wrap=True, highlight=False, markup=False)
     document = Document.of(verdicts, place, seconds)
