@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -274,6 +275,18 @@ def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[
         assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
 
 
+def _slowly(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+    """So slow by the token that many of them would take minutes."""
+
+    def slow(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        began = time.process_time()
+        while time.process_time() - began < 1e-3 * o.shape[1]:
+            pass
+        return change(o)
+
+    return on_output(slow)
+
+
 def _squared(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """Right, with a number for every two tokens: more than a machine has for many."""
     T = arguments["q"].shape[1]
@@ -287,8 +300,10 @@ def _squared(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         (lambda right, arguments: right(**arguments), "held"),
         (on_output(lambda o, _: torch.cat([o[:, :65536], 0 * o[:, 65536:]], 1)), "failed"),
         (_squared, "inapplicable"),
+        (_slowly(lambda o: o), "held"),
+        (_slowly(lambda o: torch.cat([o[:, :2048], 0 * o[:, 2048:]], 1)), "failed"),
     ],
-    ids=["right", "a limit", "too large"],
+    ids=["right", "a limit", "too large", "slow", "a limit, and slow"],
 )
 def test_functions_without_kernels_are_asked_for_many_tokens(change: Callable[..., Any], expected: str):
     problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")

@@ -140,7 +140,9 @@ def test_every_kernel_meets_the_sizes_that_are_asked_for():
     drawn = {"HV / H = 1", "HV / H = 2", "bf16", "fp16"}
     for kernel in (STAGED, TORCH, KERNELS["chunk_fwd/packed"], KERNELS["recurrent/pool"]):
         problems = [case.problem for name in ("equality", "error") for case in cases_of(load(name), kernel)]
-        assert set(SIZES) - of_problems(problems) <= drawn, kernel.name
+        # `endless` asks functions without kernels for many tokens.
+        elsewhere = set() if kernel.needs_triton else {"T > 2048"}
+        assert set(SIZES) - of_problems(problems) <= drawn | elsewhere, kernel.name
 
 
 def test_what_tables_serve_is_judged_as_they_serve_it():

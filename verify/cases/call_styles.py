@@ -53,7 +53,7 @@ AXES: dict[str, dict[str, str]] = {
         "compiled": "torch.compile",
     },
     "derivative": {"second": "gradients of gradients"},
-    "size": {"endless": "more than 65,536 tokens"},
+    "size": {"endless": "more than 65,536 tokens, or thousands"},
 }  # fmt: skip
 """Axis -> word -> what it stands for."""
 

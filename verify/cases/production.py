@@ -18,6 +18,7 @@ from ...specs.rule import NAMED, Rule
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """fields: of the problem, where they are not the defaults. turns: further ones, of which each kernel meets one.
+    plain: those for functions without Triton kernels, whose loops over tokens are slow in exact arithmetic.
     rules: those that it is for, where a kernel takes several. chunks: of which it has so many, of every size that a kernel has,
     and a tail. served: in a configuration of each chunk size with which tables serve it.
     """
@@ -26,6 +27,7 @@ class Shape:
     about: str
     fields: dict[str, Any]
     turns: tuple[dict[str, Any], ...] = ({},)
+    plain: dict[str, Any] = field(default_factory=dict)
     chunks: int = 0
     served: bool = False
     rules: Callable[[Rule], bool] = field(default=lambda rule: True)
@@ -82,6 +84,7 @@ SHAPES: dict[str, Shape] = {
             name="long",
             about="more than two thousand tokens, with small heads",
             fields={"T": 2060, "K": 4, "V": 4, "seed": 26},
+            plain={"T": 300},
         ),
         Shape(
             name="rounded",

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from ...results.files.one_line import folded
-from ...specs.problem import DType
+from ...specs.problem import DType, Problem
 from ...specs.rule import NAMED, RELATIVES
 from ..cases.call_styles import styles, words
 from ..cases.case import Case, Replay
@@ -31,6 +31,7 @@ from ..verdicts.verdict import Arithmetic, Counterexample, Verdict, replay_line
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
 from .search import CellRecord, is_bad, search
 from .served_cases import served_cases, served_names
+from .shrink import shrink
 
 OnCase = Callable[[str], object]
 """Told the replay token of every case before it runs, so that a crash can be blamed."""
@@ -93,12 +94,17 @@ def judge(
             break
     for reason in unsupported_reasons(prop, kernel, NAMED[cell.rule]):
         record.declined[reason] = record.declined.get(reason, 0) + 1
-    search(
-        _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),
-        max(1, round(profile.shrink_cases / prop.calls)),
-    )  # fmt: skip
+    known, most = len(record.seen), max(1, round(profile.shrink_cases / prop.calls))
+    found = record.smallest
+    search(_strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed), most)
+    if found is not None and record.smallest is found:
+        shrink(attempt, record, lambda problem: _takes(kernel, prop, problem), most - (len(record.seen) - known))
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     return _localised(_advised(verdict, prop, harness, record), prop, harness, record, on_case)
+
+
+def _takes(kernel: Any, prop: Property, problem: Problem) -> bool:
+    return (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
 
 
 def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int = 0) -> list[Case]:

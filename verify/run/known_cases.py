@@ -76,6 +76,9 @@ def _in_production(cell: Cell, prop: Property, kernel: Any, profile: Profile) ->
         return []
     rule, cases = NAMED[cell.rule], []
     for shape in production.assigned(names, rule, cell.shared(), cell.kernel):
+        # Of these the call style `endless` asks for many tokens.
+        plain = {} if kernel.needs_triton or rule.decay == "none" else shape.plain
+        shape = replace(shape, fields={**shape.fields, **plain})
         problem = production.problem(shape, rule, lambda one: _takes(kernel, prop, one))
         if problem is not None:
             configs = served_at(kernel, problem) if shape.served else ()
