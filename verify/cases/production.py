@@ -45,7 +45,7 @@ SHAPES: dict[str, Shape] = {
         Shape(
             name="grouped",
             about="the same head dimension with four value heads a key head, gates per key head",
-            fields={"T": 17, "H": 2, "HV": 8, "K": 128, "V": 16, "gate_heads": "key", "seed": 24},
+            fields={"T": 17, "HV": 4, "K": 128, "V": 16, "gate_heads": "key", "seed": 24},
         ),
         Shape(
             name="paired",
