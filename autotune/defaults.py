@@ -1,20 +1,20 @@
 """Is the safe default right as compiled? For every op, rule, element type and head dimension, and every architecture run here.
 
-What is served where nothing better is known has no table entry that a gate could refuse, so it is judged by itself: each of
-its programs is compiled, and its machine code searched for what the assembler did wrong; at the main size it is run as well.
+The default, served where nothing better is known, has no table entry that a gate could refuse, so it is judged by itself: each of
+its programs is compiled, and its machine code searched for errors of the assembler; at the main size it is run as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 from ..kernels.configs.launch_config import LaunchConfig, kernel_of
 from ..results.digests.kernels import kernel_digest
 from ..results.schema.default import default_config
-from ..specs.gpus import Gpu, gpus
+from ..specs.gpus import Gpu, shipped
 from ..verify.compile import run as compiling
 from ..verify.compile.diagnostics import Diagnostic
 from ..verify.compile.plan import FIRST_STAGE, Piece, Subject
@@ -26,14 +26,14 @@ from .space.points import Family
 SCHEMA = 1
 OPS = ("chunk_fwd", "chunk_train", "recurrent")
 RUN_DTYPE, RUN_DIM, RUN_ON = "bf16", 128, (80, 90)
-"""What is also run: the other programs differ in their sizes and element types."""
+"""The cells that are also run: the other programs differ in their sizes and element types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """The default of an op for calls of one kind on an architecture. ran: None where it was not run, or could not be.
 
-    faults: one line each: a program that does not fit or is assembled wrongly, or what running it showed.
+    faults: one line each: a program that does not fit or is assembled wrongly, or a fault that running it showed.
     """
 
     family: Family
@@ -141,9 +141,5 @@ def _piece(family: Family) -> Piece:
 
 
 def _target(arch: int) -> Gpu:
-    """Some GPU of an architecture. sm_86, of which none is known by name, has the limits of sm_89."""
-    name = f"sm_{arch}"
-    known = {gpu.arch.name: gpu for gpu in gpus().values()}
-    if name in known:
-        return known[name]
-    return replace(known["sm_89"], slug=name, arch=replace(known["sm_89"].arch, name=name))
+    """Some GPU of an architecture."""
+    return next(gpu for gpu in shipped().values() if gpu.arch.name == f"sm_{arch}")

@@ -41,7 +41,7 @@ COMPILING, JUDGING = 0.3, 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
+    """The request to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
 
     trials: configurations timed per family and size of call, at most. device: the GPU if it is here, and is to be measured.
     storage: URL of the database of studies, claims and jobs; None for a file under `out`, which only measuring needs.
@@ -204,7 +204,7 @@ def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[St
 def _gate(
     ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
 ) -> list[gate.GateAnswer]:
-    """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
+    """Judge the configurations of the table to be, except those judged before by the same sources; none after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
     names = {question: findings.evidence(question, sources) for question in asked}
@@ -219,7 +219,7 @@ def _gate(
     for question in asked:
         record = known.get(names[question])
         if record:
-            ledger.add([record])  # so that it has the last word, whatever was judged since
+            ledger.add([record])  # so that it has the last word over later verdicts
             answers.append(gate.GateAnswer(question=question, held=record.held, detail=record.detail))
         else:
             waiting.append(question)

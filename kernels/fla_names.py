@@ -1,11 +1,11 @@
 """The op and its relatives under the names of flash-linear-attention 0.6.0, with its argument names and layouts.
 
-A model that imports `chunk_kda` and the like from there can import them from here. What FLA offers and this module does
-not is refused in one line: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that say how FLA computes, not
-what (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`), may be passed and change nothing: no gate needs care here.
-Nor do those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without `use_gate_in_kernel`.
-`chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be what `deltaproof.kernels.chunk_indices`
-gives, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
+A model that imports `chunk_kda` and the like from there can import them from here. Arguments that FLA offers and this module does
+not are refused in one line: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that change how FLA computes
+but not its results (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`) may be passed and change nothing: no gate
+needs care here. Nor do those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without
+`use_gate_in_kernel`. `chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be the tables of
+`deltaproof.kernels.chunk_indices`, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
 `state_v_first=True` gives and takes states as [N, HV, V, K].
 """
 
@@ -33,7 +33,7 @@ _HOW = ("safe_gate", "disable_recompute", "use_graph", "max_num_seqs", "transpos
 
 
 def _options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of `gated_delta_rule` from those of FLA. Raises TypeError for what cannot be honoured."""
+    """Keywords of `gated_delta_rule` from those of FLA. Raises TypeError for an argument that cannot be honoured."""
     options = dict(arguments)
     if chunk_size := options.pop("chunk_size", None):
         options["config"] = LaunchConfig(chunk_size=chunk_size)

@@ -18,7 +18,7 @@ def pretend(facts: fake_device.Facts, configs: str = "", site: str = "") -> None
     """Pretend. configs: FLA's folder of configurations, which it then reads in its strict mode. site: where FLA is, if it is
     not installed.
 
-    From here on whatever would be benchmarked raises `fake_device.Benchmarked`.
+    From here on every benchmark raises `fake_device.Benchmarked`.
     """
     if site:
         sys.path.append(site)

@@ -144,13 +144,13 @@ def described(
 
 
 def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[str, str]] | str:
-    """What there is to compile, keys, and digests of the kernels' sources; or why the launches cannot be noted."""
+    """The programs to compile, keys, and digests of the kernels' sources; or why the launches cannot be noted."""
     try:
         tasks, keys = tasks_of(call, arch, sites, siblings)
         sources = {
             site.kernel: next(iter(site.launches.values())).kernel.cache_key for site in sites(call)
         }  # fmt: skip
-    except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
+    except (Exception, SystemExit) as error:  # any error of somebody else's function
         return f"its launches cannot be noted: {told(error)}"
     for kernel, _, some in keys:
         for value in (value for key in some for value in key):

@@ -28,9 +28,8 @@ def from_fla(
 ) -> Layer:
     """A layer with the weights of flash-linear-attention's layer of the same name.
 
-    Sizes are read off the weights; what leaves no trace in them is an option: the choices of `MixerConfig`
-    (negative_eigenvalues is their `allow_neg_eigval`; gate_activation is what that library has, unless given), and
-    the arguments of the layer itself.
+    Sizes are read off the weights. Choices that leave no trace in them are options: those of `MixerConfig` (negative_eigenvalues
+    is their `allow_neg_eigval`; gate_activation is that library's unless given), and the arguments of the layer itself.
 
     Args:
         kind: GatedDeltaNet2, KimiDeltaAttention or GatedDeltaNet.

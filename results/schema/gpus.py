@@ -1,4 +1,4 @@
-"""The GPUs that are known by name, and what one of their programs may use.
+"""The GPUs that are known by name, and the limits of their programs.
 
 `specs/gpus.toml` gives each figure's source.
 """
@@ -19,12 +19,12 @@ THREADS_PER_BLOCK = 1024
 """The same on every GPU of both vendors."""
 
 _MEMORY_SLACK = 0.08
-"""A device reports less memory than its name says, by what the driver and error correction keep."""
+"""A device reports less memory than its name says, by the share that the driver and error correction keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What the launches of one configuration need, at most over its stages.
+    """The resources of the launches of one configuration: the maximum over its stages.
 
     shared: bytes of shared memory per program. registers: per program, that is registers per thread times threads.
     threads: per program. All 0 where nothing is known.
@@ -59,6 +59,11 @@ class Gpu:
     registers_per_block: int
     aliases: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> set[str]:
+        """Slug and aliases, without the differences in spelling."""
+        return {*map(plain, (self.slug, *self.aliases))}
+
 
 @cache
 def known_gpus() -> dict[str, Gpu]:
@@ -71,7 +76,7 @@ def known_gpus() -> dict[str, Gpu]:
     for fields in [] if path is None else _own(path):
         gpu = _of_family(fields)
         for other in gpus.values():
-            taken = {*map(plain, (other.slug, *other.aliases))} & {*map(plain, (gpu.slug, *gpu.aliases))}
+            taken = other.names & gpu.names
             if taken and other.slug != gpu.slug:
                 raise TableError(f"{fields.where}: the name {min(taken)!r} is that of {other.slug} too")
         gpus[gpu.slug] = gpu
@@ -98,7 +103,7 @@ def forget_gpus() -> None:
 
 
 def of_architecture(arch: str) -> Gpu | None:
-    """A GPU of an architecture of which nothing else is known: it has the least of what those have that are known."""
+    """A GPU of an architecture of which nothing else is known: it has the least values of the known ones."""
     family = [gpu for gpu in known_gpus().values() if gpu.arch == arch]
     if not family:
         return None
@@ -119,21 +124,29 @@ def resolve(name: str) -> Gpu:
     """
     wanted = plain(name) if isinstance(name, str) else None
     for gpu in known_gpus().values():
-        if wanted in (plain(gpu.slug), *map(plain, gpu.aliases)):
+        if wanted in gpu.names:
             return gpu
     raise ValueError(f"unknown GPU {name!r}; known: {', '.join(known_gpus())}")
 
 
-def identify(arch: str, sm_count: int, memory_gib: float) -> Gpu | None:
-    """The GPU that a device with these properties is, or None.
+def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> Gpu | None:
+    """The GPU that a device with these properties is, or None. name: as the device reports it.
 
-    Names of devices differ by vendor and board; these do not.
+    Names differ by vendor and board, and a slice of a GPU has the name of the whole, so a name only decides between GPUs that
+    have these properties. Where it is nobody's, the nearest in memory is taken, and of equals the one with the shortest name:
+    boards are called after the first of their kind.
     """
-    for gpu in known_gpus().values():
-        same = (gpu.arch, gpu.sm_count) == (arch, sm_count)
-        if same and abs(memory_gib / gpu.memory_gib - 1) <= _MEMORY_SLACK:
-            return gpu
-    return None
+    wanted = plain(name)
+    alike = [
+        gpu
+        for gpu in known_gpus().values()
+        if (gpu.arch, gpu.sm_count) == (arch, sm_count) and abs(memory_gib / gpu.memory_gib - 1) <= _MEMORY_SLACK
+    ]
+    return min(
+        alike,
+        key=lambda gpu: (wanted not in gpu.names, abs(memory_gib / gpu.memory_gib - 1), min(map(len, gpu.names))),
+        default=None,
+    )
 
 
 def excess(resources: Resources, gpu: Gpu) -> str | None:
@@ -155,7 +168,7 @@ def over_limit(resources: Resources, name: str, *, shared: int, registers: int) 
 
 
 def plain(name: str) -> str:
-    """A name without what people write in different ways: capitals, spaces and marks."""
+    """A name without the differences in spelling: capitals, spaces and marks."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 

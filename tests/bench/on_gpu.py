@@ -188,7 +188,7 @@ def slug_of(found: dict[str, Any]) -> str | None:
 
     if found["device"] is None:
         return None
-    known = identify(found["arch"], found["sm_count"], found["memory_gib"])
+    known = identify(found["arch"], found["sm_count"], found["memory_gib"], found["device"])
     return None if known is None else known.slug
 
 

@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from deltaproof import kernels, results
+from deltaproof.autotune.gates.running import can_run
 from deltaproof.kernels import layers, relatives
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import SCHEMA, dumps, loads
+from deltaproof.specs.gpus import shipped
 from deltaproof.verify.verdicts.document import read_document
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +69,16 @@ def test_links_lead_somewhere(page: Path):
         assert found.exists(), target
         assert DOCS in found.parents or page.name == "README.md", f"{target} is not part of the site"
         assert not anchor or anchor in anchors(found), target
+
+
+def test_the_gpus_that_are_named_are_those_that_are_known():
+    named = re.findall(r"^\| ((?:sm_|gfx)\w+) \| (.+?) \| are (run|compiled)", (DOCS / "tuning.md").read_text(), re.M)
+    gpus = shipped().values()
+    assert {arch: set(re.sub(r" \(.*?\)", "", slugs).split(", ")) for arch, slugs, _ in named} == {
+        arch: {gpu.slug for gpu in gpus if gpu.arch.name == arch} for arch in {gpu.arch.name for gpu in gpus}
+    }
+    assert all(can_run(arch) == (what == "run") for arch, _, what in named)
+    assert f"[{len(gpus)} GPUs are known by name]" in (ROOT / "README.md").read_text()
 
 
 def test_what_the_reference_shows_is_there_and_says_what_it_does():

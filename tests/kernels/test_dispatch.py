@@ -28,6 +28,8 @@ Q: Any = SimpleNamespace(is_cuda=True, device="cuda:0", dtype=torch.bfloat16)
 
 
 OPTIONS = dict.fromkeys(("packed", "states", "l2norm", "gate"), False)
+GPU_OF = dispatch._gpu.__wrapped__
+"""What a device is, asked anew each time; in these tests it is pretended."""
 
 
 def choose(shape: CallShape = SHAPE, variant: str | None = None) -> str:
@@ -60,6 +62,19 @@ def on_an_h100(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 def test_a_call_is_served_the_entry_of_its_gpu():
     assert choose() == "c32"
+
+
+@pytest.mark.parametrize(("name", "slug"), [("NVIDIA H200", "h200-sxm"), ("NVIDIA H200 NVL", "h200-nvl")])
+def test_the_name_of_a_device_tells_equal_ones_apart(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, slug: str
+):
+    facts = SimpleNamespace(name=name, major=9, minor=0, multi_processor_count=132, total_memory=int(139.8 * 2**30))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: facts)
+    monkeypatch.setattr(dispatch, "_gpu", GPU_OF)
+    monkeypatch.setenv("DELTAPROOF_LOG", "dispatch")
+    with caplog.at_level(logging.INFO, logger="deltaproof.dispatch"):
+        choose()
+    assert f" on {slug}: " in caplog.text
 
 
 def test_a_miss_is_served_the_default_and_said_once(caplog: pytest.LogCaptureFixture):

@@ -30,20 +30,20 @@ fp32_tflops = 90.5
 l2_mib = 96
 clock_mhz = 2490
 """
-SM_86 = """
-[architectures.sm_86]
+SM_87 = """
+[architectures.sm_87]
 warp = 32
 registers_per_sm = 65536
 registers_per_block = 65536
 registers_granule = 256
-shared_per_sm = 102400
-shared_per_block = 101376
+shared_per_sm = 167936
+shared_per_block = 166912
 shared_reserved = 1024
 warps_per_sm = 48
 blocks_per_sm = 16
 families = ["mma"]
 """
-RTX_3090 = L40.replace("l40", "rtx-3090").replace("L40", "RTX 3090").replace("sm_89", "sm_86")
+ORIN = L40.replace("l40", "orin").replace("L40", "Orin").replace("sm_89", "sm_87")
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_gpu_is_added_and_another_overridden(file: Path):
-    file.write_text(L40 + SM_86 + RTX_3090 + L40.replace("l40", "b200").replace('"L40", "NVIDIA L40"', ""))
+    file.write_text(L40 + SM_87 + ORIN + L40.replace("l40", "b200").replace('"L40", "NVIDIA L40"', ""))
     assert resolve("NVIDIA L40").slug == gpu("nvidia l40").slug == "l40"
-    assert resolve("rtx 3090").shared_per_block == gpu("rtx-3090").arch.shared_per_block == 101376
+    assert resolve("nvidia orin").shared_per_block == gpu("orin").arch.shared_per_block == 166912
     assert resolve("b200").arch == gpu("b200").arch.name == "sm_89"
-    found = identify("sm_86", 142, 46.5)
-    assert found is not None and found.slug == "rtx-3090"
+    found = identify("sm_87", 142, 46.5, "Orin")
+    assert found is not None and found.slug == "orin"
     listed = CliRunner().invoke(app, ["gpus"])
     assert listed.exit_code == 0
     rows = {line.split()[0]: line for line in map(str.rstrip, listed.stdout.splitlines()) if line.strip()}
@@ -105,7 +105,7 @@ def test_the_example_that_is_shown_can_be_used_as_it_is(file: Path):
         (L40.replace("142", "-1"), "sm_count"),
         (L40.replace("142", "true"), "sm_count"),
         (L40.replace("864", "nan"), "bandwidth_gbs"),
-        (L40.replace("sm_89", "sm_86"), "sm_86"),
+        (L40.replace("sm_89", "sm_75"), "sm_75"),
         (L40.replace("142", "142\nmemory = 3"), "memory"),
         (L40.replace("gpus.l40", 'gpus."../x"'), "slug"),
         (L40.replace("NVIDIA L40", "H100"), "h100-sxm"),

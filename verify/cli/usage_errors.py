@@ -31,7 +31,7 @@ _ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 
 class OneLineGroup(TyperGroup):
-    """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for what a person mistypes."""
+    """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for a typing error."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C ends it in one line wherever it strikes."""

@@ -1,9 +1,9 @@
-"""Where a failure comes from: the first stage that is wrong for its own inputs, what is wrong, and what it takes, in words.
+"""The origin of a failure, in words: the first stage that is wrong for its own inputs, the wrong outputs, and the conditions.
 
-The failing case runs again with every launch observed. A launch whose kernel has an oracle is judged alone, on the tensors
-that it was given, so that an error which only passes through is not blamed. Exact arithmetic comes first, since it knows no
-tolerance; then whatever the property itself runs, then the plain call as a GPU rounds. A kernel that shows no stages is
-described by the pattern of its wrong outputs, and by the last kernel that wrote the first of them.
+The failing case runs again with every launch observed. A launch whose kernel has an oracle is judged alone, on the tensors that
+it was given, so that an error which only passes through is not blamed. Exact arithmetic comes first, since it knows no tolerance;
+then the property's own arithmetic, then the plain call as a GPU rounds. A kernel that shows no stages is described by the pattern
+of its wrong outputs, and by the last kernel that wrote the first of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Check = Callable[[Case], Outcome]
 HOST = "host"
 """Stands for a stage where every launch is right and the answer is not: the code between and around the launches."""
 SECONDS = 20.0
-"""What localising one failure may take, about."""
+"""The time that localising one failure may take, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def localise(check: Check, case: Case, outcome: Outcome, harness: Harness, *, se
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """stage, and what there is to say about it; masks: where outputs are wrong; ran: as in `Localised`."""
+    """stage, and sentences about it; masks: where outputs are wrong; ran: as in `Localised`."""
 
     stage: str | None = None
     sentences: Sequence[str] = ()

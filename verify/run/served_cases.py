@@ -94,13 +94,13 @@ def served_at(kernel: Kernel, problem: Problem) -> tuple[LaunchConfig, ...]:
 
 
 def served_names(case: Case, kernel: Kernel) -> set[str]:
-    """What a case says of what tables serve: see `all_served`."""
+    """The names, of those of `all_served`, that a case covers."""
     found = served_at(kernel, case.problem)
     return {_named(kernel.name, *_where(case.problem), one) for one in found if one == case.config}
 
 
 def all_served(device: str) -> tuple[str, ...]:
-    """Everything that tables serve, by name: kernel, head dimensions, chunk size and dtype. None but in the interpreter."""
+    """The names of all served combinations of kernel, head dimensions, chunk size and dtype. None but in the interpreter."""
     if device != "interpreter":
         return ()
     return tuple(
@@ -119,7 +119,7 @@ def _named(kernel: str, dtype: str, K: int, V: int, config: LaunchConfig) -> str
 
 
 def served_digest(device: str) -> str:
-    """Names what is found in tables for a device: verdicts on it depend on nothing else of them."""
+    """The digest of the tables' configurations for a device: verdicts on it depend on nothing else of the tables."""
     found = _by_sizes() if device == "interpreter" else served_configs(device)
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
 

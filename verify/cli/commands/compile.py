@@ -1,4 +1,4 @@
-"""`verify compile`: what may be launched compiles for its GPU and fits it, with none present."""
+"""`verify compile`: every kernel that may be launched compiles for its GPU and fits it, with none present."""
 
 from __future__ import annotations
 

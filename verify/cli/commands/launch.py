@@ -80,7 +80,7 @@ def launch(
         raised = f"{what}: {error or 'not enough memory'}"
     except typer.Exit:
         raise
-    except (Exception, SystemExit) as error:  # whatever somebody else's code raises, or Triton on its account
+    except (Exception, SystemExit) as error:  # any error of somebody else's code, or of Triton on its account
         raised = f"{what} raised {_in_words(error)}"
     if not verdicts:
         usage(raised or f"{what} launched no kernel")
@@ -185,7 +185,7 @@ def _found(what: str) -> Callable[[], object]:
         else:
             sys.path.insert(0, os.getcwd())
             module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever a module of somebody else raises
+    except (Exception, SystemExit) as error:  # any error of somebody else's module
         usage(f"cannot import {module_name}: {error if isinstance(error, ImportError) else _in_words(error)}")
     found = getattr(module, name, None)
     if not callable(found):
