@@ -53,7 +53,7 @@ AXES: dict[str, dict[str, str]] = {
         "compiled": "torch.compile",
     },
     "derivative": {"second": "gradients of gradients"},
-    "size": {"endless": "more than 65,536 tokens, or thousands"},
+    "size": {"endless": "thousands of tokens"},
 }  # fmt: skip
 """Axis -> word -> its meaning."""
 
