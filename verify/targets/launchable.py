@@ -1,4 +1,4 @@
-"""The Triton kernels that a target could launch, read from its text: what no run launches was not judged."""
+"""The Triton kernels that a target could launch, read from its text: a kernel that no run launches was not judged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def launchable(target: Target) -> tuple[str, ...]:
 
 
 def kernels_in(files: Iterable[Path]) -> tuple[str, ...]:
-    """Functions of these files that Triton compiles and that ask for their place in a grid."""
+    """Functions of these files that Triton compiles and that use their place in a grid."""
     found: set[str] = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
