@@ -12,7 +12,7 @@ from ..verdicts.outcome import Outcome
 from .search import CellRecord
 
 Takes = Callable[[Problem], bool]
-_SIZES = ("T", "K", "V", "B")
+_SIZES: tuple[str, ...] = ("T", "K", "V", "B")
 _PLAIN: dict[str, Any] = {
     "regime": "ordinary", "strided": False, "qk_l2norm": False, "gate_in_kernel": False, "gate_heads": "value",
     "scale": None, "initial_state": False, "final_state": False, "dtype": "fp32",
@@ -24,7 +24,7 @@ def shrink(attempt: Callable[[Case], Outcome], record: CellRecord, takes: Takes,
 
     A size that does not fail is taken to be too small for good, so that the least that fails is found by halves.
     """
-    too_small = dict.fromkeys(_SIZES, 0)
+    too_small: dict[str, int] = dict.fromkeys(_SIZES, 0)
     while calls > 0 and record.smallest is not None:
         first = record.smallest[0]
         for size, problem in _simpler(first.problem, too_small):
@@ -58,8 +58,10 @@ def _simpler(problem: Problem, too_small: dict[str, int]) -> Iterator[tuple[str,
         size, step = getattr(problem, name), (getattr(problem, name) - too_small[name]) // 2
         while step:
             if size - step > too_small[name]:
-                lengths = (size - step,) if name == "T" and problem.lengths is not None else problem.lengths
-                yield name, replace(problem, lengths=lengths, **{name: size - step})
+                less: dict[str, Any] = {name: size - step}
+                if name == "T" and problem.lengths is not None:
+                    less["lengths"] = (size - step,)
+                yield name, replace(problem, **less)
             step //= 2
     for name, value in _PLAIN.items():
         if getattr(problem, name) != value:
