@@ -34,7 +34,8 @@ class Kernel:
     not exact.
     exponent: the error of its sums of log-decays, where that is more than the sums themselves cost. discards_unwritten: it loads
     elements that nothing has written and then discards them; since they hold NaN while it is judged, its results show whether it
-    does. foreign: somebody else's function, which promises the rule and no more.
+    does. returns_given_state: its final state may be the very tensor of the initial one. foreign: somebody else's function, which
+    promises the rule and no more.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Kernel:
     fp32_operand: Rounding | None = None
     exponent: Rounding | None = None
     discards_unwritten: bool = False
+    returns_given_state: bool = False
     foreign: bool = False
 
     @property

@@ -26,6 +26,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("deltaproof")
     group.addoption("--deltaproof", action="store_true", help="also judge the declared and registered kernels")
     group.addoption("--deltaproof-profile", metavar="NAME", help="how much to check: quick (default), merge or nightly")
+    group.addoption(
+        "--deltaproof-allow-unsupported", action="store_true", help="pass where something could not be judged"
+    )
     group.addoption("--deltaproof-device", metavar="NAME", default="auto", help="auto (default), interpreter or cuda")
     parser.addini("deltaproof_targets", "kernels to judge: lines of a target, then the rules it is for", "linelist")
     parser.addini("deltaproof_profile", "profile of --deltaproof and of the fixture", default=PROFILE)
@@ -53,12 +56,14 @@ class Checker:
         kernel: str | None = None,
         device: str | None = None,
         seed: int = 0,
+        allow_unsupported: bool | None = None,
     ) -> Document:
         """Judge a target as `verify all` does, in processes of their own, and return every verdict.
 
         target: "module:function", "module:KERNELS", a registered name, or a function that can be imported. rule: one or
         several; needed where a signature does not tell. The test fails where a verdict does, with the smallest problem
-        and how to replay it; it also fails where nothing could be judged.
+        and how to replay it; it also fails where something could not be judged, unless allow_unsupported (None: as the
+        option says), and where nothing could.
         """
         __tracebackhide__ = True
         from .subprocess_run import failures, judge
@@ -77,7 +82,8 @@ class Checker:
         )
         if isinstance(document, str):
             pytest.fail(document, pytrace=False)
-        if text := failures(document):
+        allowed = _allows(self._config) if allow_unsupported is None else allow_unsupported
+        if text := failures(document, allow_unsupported=allowed):
             pytest.fail(text, pytrace=False)
         return document
 
@@ -119,9 +125,11 @@ class TargetItem(pytest.Item):
         mine = found.only(self.prop)
         if not mine.verdicts:
             pytest.skip(f"{self.prop} does not apply to {self.target} here")
-        if all(verdict.status in ("unsupported", "inapplicable") for verdict in mine.verdicts):
+        allowed = _allows(self.config)
+        passed_over = ("unsupported", "inapplicable") if allowed else ("inapplicable",)
+        if all(verdict.status in passed_over for verdict in mine.verdicts):
             pytest.skip("; ".join(dict.fromkeys(note for verdict in mine.verdicts for note in verdict.notes)))
-        if text := failures(mine):
+        if text := failures(mine, allow_unsupported=allowed):
             pytest.fail(text, pytrace=False)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
@@ -163,3 +171,7 @@ def _profile(config: pytest.Config) -> str:
 
 def _device(config: pytest.Config) -> str:
     return str(config.getoption("--deltaproof-device"))
+
+
+def _allows(config: pytest.Config) -> bool:
+    return bool(config.getoption("--deltaproof-allow-unsupported"))

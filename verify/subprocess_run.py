@@ -74,13 +74,18 @@ def _unusable(
     return None
 
 
-def failures(document: Document) -> str:
-    """The failures in full; if nothing could be judged, the reasons; else ""."""
+def failures(document: Document, *, allow_unsupported: bool = False) -> str:
+    """The failures in full, and the verdicts without an answer, unless those are allowed; "" if the run holds."""
     lines = []
     for first, *others in alike(document.verdicts):
         lines += [headline(first), *(f"  {line}" for line in details(first))]
         if others:
             lines.append(f"  likewise on {', '.join(verdict.rule for verdict in others)}")
+    if not allow_unsupported:
+        for verdict in document.verdicts:
+            if verdict.status == "unsupported":
+                lines += [f"not judged: {verdict.property} of {verdict.kernel} on {verdict.rule}"]
+                lines += [f"  {note}" for note in verdict.notes]
     if not lines and not any(verdict.status == "held" for verdict in document.verdicts if verdict.kernel != "oracle"):
         notes = dict.fromkeys(note for verdict in document.verdicts for note in verdict.notes)
         return "nothing could be judged" + "".join(f"\n  {note}" for note in notes)

@@ -3,8 +3,8 @@
 p = 2 q + 1 is a safe prime below 2^16, so the squares of F_p form a group of prime order q and exp2(x) = 4^(x in Z_q)
 turns a sum in Z_q into a product in F_p. Two programs that are the same polynomial in their inputs and in
 exponentials of their inputs agree in F_p for every input; two that are not disagree on a random input, but for a
-chance of about degree / p per element (Schwartz-Zippel). The two-field evaluation is that of PIT with exponentials in
-Mirage (arXiv 2405.05751).
+chance of about degree / p per element, degree / q in what is exponentiated (Schwartz-Zippel). The two-field evaluation is
+that of PIT with exponentials in Mirage (arXiv 2405.05751).
 
 A payload is a uint32: the F_p part in bits 0-15, the Z_q part in bits 16-30. Bit 31 marks values that are no elements: `NEG_INF`,
 which has the bits of fp32 -inf, and `OUTSIDE`, which absorbs like NaN and says that the algebra cannot answer.

@@ -125,6 +125,13 @@ def collinear(spread: float) -> Generator:
     return generate
 
 
+def far(draw: Draw) -> np.ndarray:
+    """Vectors as long as their squares allow, and zeros, where the op normalises them; else unit vectors."""
+    if not draw.problem.qk_l2norm:
+        return unit(draw)
+    return some(0.2, 0.0, scaled(unit, 1e10, 1e3))(draw)
+
+
 def rank_two(draw: Draw) -> np.ndarray:
     """Unit vectors in one plane per head."""
     basis = draw.rng.standard_normal((*draw.shape[1:-1], 2, draw.shape[-1]))
@@ -193,6 +200,22 @@ def instant_forget(draw: Draw) -> np.ndarray:
     chosen = draw.rng.random(draw.shape[2:]) < 0.25
     chosen.flat[draw.problem.seed % chosen.size] = True
     return np.where(chosen, -16.0, weak(draw))
+
+
+def bimodal(draw: Draw) -> np.ndarray:
+    """Half of the channels (of the heads, for a scalar gate) at -20 throughout, the others without decay."""
+    return np.where(draw.rng.random(draw.shape[2:]) < 0.5, -20.0, np.zeros(draw.shape))
+
+
+MOVE = 8
+"""Tokens after which other channels decay."""
+
+
+def moving(draw: Draw) -> np.ndarray:
+    """Every other channel at -12, the others without decay, and the other way round after eight tokens."""
+    channel = np.arange(draw.shape[-1])
+    fast = (draw.position // MOVE + channel) % 2 == draw.problem.seed % 2
+    return np.where(fast, -12.0, np.zeros(draw.shape))
 
 
 def at_row(strong: Generator) -> Generator:

@@ -122,6 +122,22 @@ REGIMES: dict[str, Regime] = {
             needs=("decay",),
             decay=draws.at_row(draws.constant(-np.inf)),
         ),
+        Regime(
+            name="bimodal",
+            about="half of the channels kept, half forgotten at once, by keys that erase in both",
+            needs=("decay",),
+            keys=draws.collinear(0.3),
+            decay=draws.bimodal,
+            erase=draws.uniform(0.5, 1.5),
+        ),
+        Regime(
+            name="moving",
+            about="the channels that decay change: the erase moves what was kept into them, and back",
+            needs=("decay",),
+            keys=draws.collinear(0.3),
+            decay=draws.moving,
+            erase=draws.uniform(0.5, 1.5),
+        ),
         Regime(name="coarse_gates", about="g rounded to bf16, some of it -0.0", needs=("decay",), decay=_coarse),
         # Erase and write
         Regime(name="erase_zero", about="b = 0: nothing is erased", needs=("erase",), erase=draws.constant(0.0)),
@@ -176,6 +192,12 @@ REGIMES: dict[str, Regime] = {
             about="k = 0 on a third of the rows: division by a norm",
             keys=draws.some(0.3, 0.0, draws.unit),
         ),
+        Regime(
+            name="far_rows",
+            about="queries and keys of length 1e10 (1e3 in fp16), and zeros, where the op normalises them: squares overflow",
+            queries=draws.far,
+            keys=draws.far,
+        ),
         Regime(name="tiny_keys", about="|k| = 1e-3", keys=draws.scaled(draws.unit, 1e-3, 1e-2)),
         Regime(name="long_keys", about="|k| = 1.5: single steps expand", keys=draws.scaled(draws.unit, 1.5, 1.5)),
         Regime(
@@ -199,6 +221,12 @@ REGIMES: dict[str, Regime] = {
             about="values and initial state of size 1e4",
             values=draws.scaled(draws.normal, 1e4, 1e2),
             states=draws.scaled(draws.normal, 1e4, 1e2),
+        ),
+        Regime(
+            name="largest_values",
+            about="values and initial state of size 1e6, or in fp16 so large that outputs come near its end",
+            values=draws.scaled(draws.normal, 1e6, 2e3),
+            states=draws.scaled(draws.normal, 1e6, 2e3),
         ),
         Regime(
             name="tiny_values",

@@ -10,6 +10,8 @@ import torch
 from deltaproof import kernels
 from deltaproof.verify.targets.convention import Convention, adapt
 
+from .wrong_kernels import by_rows
+
 Tensor = torch.Tensor
 gated_delta_rule = partial(kernels.gated_delta_rule, check_values=False)
 
@@ -97,7 +99,7 @@ def plain_gdn(
     """Gated DeltaNet token by token in fp32, into slices of an output made before; no packed batches."""
     dtype = q.dtype
     q, k, v, g, beta = (x.float() for x in (q, k, v, g, beta))
-    state = q.new_zeros((q.shape[0], *q.shape[2:], v.shape[-1])) if initial_state is None else initial_state
+    state = q.new_zeros((q.shape[0], *q.shape[2:], v.shape[-1])) if initial_state is None else initial_state.clone()
     o = torch.zeros_like(v)
     for t in range(q.shape[1]):
         decayed = state * g[:, t].exp()[..., None, None]
@@ -119,7 +121,7 @@ def chunk_gdn(
     decay = (total[..., :, None] - total[..., None, :]).masked_fill(~low, float("-inf")).exp()
     erase = k * beta[..., None]
     inverse = (erase @ k.mT * decay).tril(-1) + torch.eye(T)
-    state = q.new_zeros((*q.shape[:2], q.shape[-1], v.shape[-1])) if initial_state is None else initial_state
+    state = q.new_zeros((*q.shape[:2], q.shape[-1], v.shape[-1])) if initial_state is None else initial_state.clone()
     given = v * beta[..., None] - (erase * total.exp()[..., None]) @ state
     new = torch.linalg.solve_triangular(inverse, given, upper=False, unitriangular=True)
     o = ((q * total.exp()[..., None]) @ state + (q @ k.mT * decay) @ new) * q.shape[-1] ** -0.5
@@ -146,6 +148,35 @@ def sized_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, chunk_si
     if chunk_size not in (32, 64):
         raise ValueError(f"chunk_size is {chunk_size}; accepted: 32, 64")
     return plain_gdn(q, k, v, g, beta)[0] * (64 / chunk_size)
+
+
+def looping_gdn(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Gated DeltaNet that returns the state of no tokens as it was given."""
+    o, state = plain_gdn(q, k, v, g, beta, initial_state, output_final_state)
+    return o, initial_state if state is not None and initial_state is not None and not q.shape[1] else state
+
+
+def narrow_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet of at most 128 channels."""
+    if max(q.shape[-1], v.shape[-1]) > 128:
+        raise ValueError("head dimensions above 128")
+    return gated_delta_rule(q, k, v, g, beta)[0]
+
+
+def unhalved_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet that takes no fp16."""
+    if q.dtype == torch.float16:
+        raise TypeError("fp16")
+    return gated_delta_rule(q, k, v, g, beta)[0]
+
+
+def by_rows_gdn(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor) -> Tensor:
+    """Gated DeltaNet, forward only, with a program for each sequence along the second axis of a grid."""
+    with torch.no_grad():
+        return by_rows(gated_delta_rule(q, k, v, g, beta, variant="tokens")[0], {})
 
 
 class _NoBackward(torch.autograd.Function):

@@ -88,6 +88,16 @@ def test_spikes_count_from_the_start_of_each_sequence():
     assert np.flatnonzero((g < -50).all(axis=(0, 2, 3))).tolist() == [7, 17]
 
 
+@pytest.mark.parametrize(("dtype", "length"), [("fp16", 1e3), ("bf16", 1e10)])
+def test_rows_are_far_or_zero_where_they_are_normalised(dtype: str, length: float):
+    for options, longest in (("+l2norm", length), ("", 1)):
+        x = generate(problem(regime="far_rows", options=options, dtype=dtype))
+        for rows in (x.q, x.k):
+            found = np.linalg.norm(rows, axis=-1)
+            assert 0.1 * longest < found.max() < 10 * longest
+            assert (found == 0).any() == (longest != 1)
+
+
 def test_raw_gates_activate_to_the_gates_of_the_regime():
     plain, raw = (generate(problem(regime="trained_gates", options=options)) for options in ("", "+raw_gate"))
     bias = raw.dt_bias.reshape(1, 1, 2, 8)
@@ -102,6 +112,8 @@ def test_raw_gates_activate_to_the_gates_of_the_regime():
         ("long_keys", lambda x: np.allclose(np.linalg.norm(x.k, axis=-1), 1.5)),
         ("collinear", lambda x: (x.k[0, 0, 0] @ x.k[0, :, 0].T).min() > 0.95),
         ("identical_keys", lambda x: (x.k == x.k[:, :1]).all()),
+        ("bimodal", lambda x: set(np.unique(x.g)) == {-20, 0} and (x.g == x.g[:, :1]).all()),
+        ("moving", lambda x: (x.g[:, 0] + x.g[:, 8] == -12).all() and (x.g[:, 0] == x.g[:, 16]).all()),
         ("rank_two", lambda x: np.linalg.matrix_rank(x.k[0, :, 0], tol=1e-4) == 2),
         ("erase_two", lambda x: (x.b == 2).all()),
         ("write_zero", lambda x: 0.1 < (x.w == 0).mean() < 0.6),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -37,6 +38,7 @@ from tests.helpers.wrong_kernels import (
     PRUNED,
     SPLIT,
     STAGED,
+    TOKENS,
     TORCH,
     UNPRUNED,
     by_channels,
@@ -233,6 +235,12 @@ def _made_in_the_first_mode(right: Callable[..., Any], arguments: dict[str, Any]
     return right(**{**arguments, "q": arguments["q"] * one})
 
 
+def _dtype_of_the_first() -> Callable[..., Any]:
+    """o in the precision of the first call of its shape."""
+    known: dict[Any, torch.dtype] = {}
+    return on_output(lambda o, _: o.to(known.setdefault((o.shape, torch.is_grad_enabled()), o.dtype)).to(o.dtype))
+
+
 @pytest.mark.parametrize(
     ("style", "change"),
     [
@@ -243,6 +251,9 @@ def _made_in_the_first_mode(right: Callable[..., Any], arguments: dict[str, Any]
         ("compiled", on_output(lambda o, _: 2 * o if torch.compiler.is_compiling() else o)),
         ("second", on_gradient("v", lambda d: 2 * d - d.detach())),
         ("varied", _made_in_the_first_mode),
+        ("varied", _dtype_of_the_first()),
+        ("again", on_gradient("v", lambda d: d * (1 + 1e-6 * torch.randn(d.shape)))),
+        ("again", on_output(lambda o, _: o * (1 + 1e-6 * torch.randn(o.shape)))),
     ],
     ids=[
         "threads",
@@ -252,6 +263,9 @@ def _made_in_the_first_mode(right: Callable[..., Any], arguments: dict[str, Any]
         "compiled",
         "second derivative",
         "inference first",
+        "dtype of the first",
+        "noise in a gradient",
+        "noise in the output",
     ],
 )
 def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[..., Any]):
@@ -259,6 +273,18 @@ def test_what_stands_around_a_call_changes_nothing(style: str, change: Callable[
     for kernel, expected in ((spoil(TORCH, change), "failed"), (TORCH, "held")):
         case = Case(problem=problem, config=kernel.configs(problem)[0], style=style)
         assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
+
+
+def _slowly(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[..., Any]:
+    """So slow by the token that many of them would take minutes."""
+
+    def slow(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        began = time.process_time()
+        while time.process_time() - began < 1e-3 * o.shape[1]:
+            pass
+        return change(o)
+
+    return on_output(slow)
 
 
 def _squared(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
@@ -274,8 +300,10 @@ def _squared(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         (lambda right, arguments: right(**arguments), "held"),
         (on_output(lambda o, _: torch.cat([o[:, :65536], 0 * o[:, 65536:]], 1)), "failed"),
         (_squared, "inapplicable"),
+        (_slowly(lambda o: o), "held"),
+        (_slowly(lambda o: torch.cat([o[:, :2048], 0 * o[:, 2048:]], 1)), "failed"),
     ],
-    ids=["right", "a limit", "too large"],
+    ids=["right", "a limit", "too large", "slow", "a limit, and slow"],
 )
 def test_functions_without_kernels_are_asked_for_many_tokens(change: Callable[..., Any], expected: str):
     problem = Problem.parse("gdn:fp32:b1:t5:h1x1:k4:v3:ordinary:s0")
@@ -347,3 +375,37 @@ def test_what_is_kept_of_one_call_is_not_taken_for_another(of: Callable[[dict[st
     for kernel, expected in ((spoil(TORCH, stale), "failed"), (TORCH, "held")):
         case = Case(problem=problem, config=kernel.configs(problem)[0], style="varied")
         assert judge_case(load("call_styles"), case, Harness(kernel=kernel, tau=20.0)).status == expected
+
+
+def _state_as_given(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Right numbers, but the state of no tokens is the very tensor that was given."""
+    o, ht = right(**arguments)
+    state = arguments["initial_state"]
+    return o, state if state is not None and ht is not None and not arguments["q"].shape[1] else ht
+
+
+def _output_in_place(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Right numbers, written over the values."""
+    o, ht = right(**arguments)
+    with torch.no_grad():
+        arguments["v"].copy_(o)
+    return arguments["v"], ht
+
+
+@pytest.mark.parametrize(
+    ("change", "tokens", "expected"),
+    [
+        (_state_as_given, 0, "failed"),
+        (_state_as_given, 3, "held"),
+        (_output_in_place, 3, "failed"),
+        (on_output(lambda o, _: o.clone()), 0, "held"),
+    ],
+    ids=["state of no tokens", "state of tokens", "output over values", "right"],
+)
+@pytest.mark.parametrize("name", ["equality", "error", "memory", "call_styles"])
+def test_no_output_is_an_input(change: Callable[..., Any], tokens: int, expected: str, name: str):
+    kernel = spoil(TOKENS, change)
+    problem = Problem.parse(f"gdn:fp32:b1:t{tokens}:h1x1:k4:v4:ordinary:s0")
+    case = Case(problem=problem, config=kernel.configs(problem)[0])
+    found = judge_case(load(name), case, Harness(kernel=kernel, tau=20.0))
+    assert found.status == expected, found

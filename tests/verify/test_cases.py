@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,7 +20,7 @@ from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.cases.strategies import cases, problems, regimes_of, token_counts
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.run import judge as check
-from tests.helpers.wrong_kernels import DOUBLED, TOKENS, at_token, on_output, spoil
+from tests.helpers.wrong_kernels import DOUBLED, TOKENS, TORCH, at_token, on_output, spoil
 
 QUICK = PROFILES["quick"]
 CELL = check.Cell(target="deltaproof", kernel="test/doubled", rule="gdn2", property="equality")
@@ -95,6 +96,31 @@ def test_failures_shrink_to_something_small():
     assert not problem.qk_l2norm
 
 
+@pytest.mark.parametrize(
+    ("wrong", "sizes"),
+    [
+        (lambda o, x: x["q"].shape[1] > 512, (1, 513, 1, 1, 1, 1)),
+        (lambda o, x: o.shape[2] == 4 * x["q"].shape[2], (1, 1, 1, 4, 1, 1)),
+        (lambda o, x: o.shape[0] * o.shape[2] > 16 and o.shape[-1] > 2, (9, 1, 1, 2, 1, 3)),
+    ],
+    ids=["tokens", "a group", "rows"],
+)
+def test_a_known_failure_shrinks_to_the_sizes_that_it_needs(
+    wrong: Callable[..., bool], sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+):
+    known = Problem.parse("gdn2:fp32:b11:t700:h1x2:k4:v5:ordinary:s7+l2norm")
+    known = known if sizes[0] > 1 or sizes[1] > 1 else replace(known, HV=4)
+    known = known if sizes[1] == 1 else replace(known, B=1)
+    known = known if sizes[1] > 1 else replace(known, T=3)
+    monkeypatch.setattr(check, "known_cases", lambda *_: [Case(problem=known, config=TORCH.configs(known)[0])])
+    kernel = spoil(TORCH, on_output(lambda o, x: 2 * o if wrong(o, x) else o))
+    verdict = check.judge(CELL, properties.load("equality"), Harness(kernel=kernel), replace(QUICK, shrink_cases=80))
+    assert verdict.counterexample is not None
+    found = Problem.parse(verdict.counterexample.problem)
+    assert sizes == (found.B, found.T, found.H, found.HV, found.K, found.V)
+    assert not (found.qk_l2norm or found.initial_state)
+
+
 @pytest.mark.parametrize("cases", [1, 5])
 def test_a_failure_is_shrunk_over_so_many_cases_however_fast_the_machine_is(cases: int):
     tokens: list[str] = []
@@ -121,7 +147,7 @@ def test_a_cell_without_judged_cases_is_unsupported():
     verdict = check.judge(
         CELL, properties.load("equality"), Harness(kernel=spoil(TOKENS, on_output(lambda o, _: o.clamp(min=0)))), QUICK
     )
-    assert (verdict.status, verdict.problems) == ("unsupported", 0)
+    assert (verdict.status, verdict.problems, verdict.covered) == ("unsupported", 0, ())
     assert "clamp" in verdict.notes[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -12,14 +13,21 @@ import triton
 import triton.language as tl
 from typer.testing import CliRunner
 
+from deltaproof.kernels import Kernel
+from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
+from deltaproof.verify import targets
 from deltaproof.verify.cases import coverage as counted
 from deltaproof.verify.cases.coverage import SIZES, coverage, of_problems
 from deltaproof.verify.cases.production import SHAPES, problem
 from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
+from deltaproof.verify.execution.execute import run, tensors
 from deltaproof.verify.interpreter import session
 from deltaproof.verify.interpreter.covering import covering
+from deltaproof.verify.targets.launchable import launchable
+from deltaproof.verify.verdicts.document import SHORT
 
 
 @triton.jit
@@ -47,6 +55,7 @@ def facts(grid: tuple[int, int], columns: int) -> set[str]:
 )
 def test_what_ran_more_than_once_is_told_from_what_ran(grid: tuple[int, int], columns: int, more: set[str]):
     found = facts(grid, columns)
+    assert "ran rows_kernel" in found
     every = {"program rows_kernel x", "program rows_kernel y", "loop rows_kernel"}
     assert {fact.removeprefix("seen ") for fact in found if fact.startswith("seen ")} == every
     assert {fact.removeprefix("more ") for fact in found if fact.startswith("more ")} == more
@@ -70,6 +79,55 @@ def test_what_must_be_covered_and_is_not_is_named(monkeypatch: pytest.MonkeyPatc
     assert not coverage(cells, ()).absent
 
 
+def test_kernels_that_nothing_launches_are_named():
+    target = targets.load("deltaproof")
+    known = launchable(target)
+    launched = {
+        name for kernel in ("chunk_fwd/split", "recurrent/tokens") for name in _launched(target.kernels[kernel])
+    }
+    assert "tokens_kernel" in launched < set(known)
+    found = coverage([[f"ran {name}" for name in launched]], (), known)
+    assert set(found.idle) == set(known) - launched
+    assert any("state_grads_kernel, which nothing launched" in line for line in found.lines())
+
+
+DOUBLING = """
+import triton
+import triton.language as tl
+from tests.helpers.toy_targets import chunk_gdn as right
+
+@triton.jit
+def helper(x):
+    return 2 * x
+
+@triton.autotune([triton.Config({})], key=[])
+@triton.jit
+def idle_kernel(x):
+    tl.store(x + tl.program_id(0), helper(1.0))
+
+@triton.jit
+def double_kernel(x):
+    tl.store(x + tl.program_id(0), helper(1.0))
+
+def chunk_gdn(q, k, v, g, beta):
+    return right(q, k, v, g, beta)[0]
+"""
+
+
+def test_of_a_function_the_kernels_of_its_module_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "doubling.py").write_text(DOUBLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert launchable(targets.load("doubling:chunk_gdn")) == ("double_kernel", "idle_kernel")
+
+
+def _launched(kernel: Kernel) -> set[str]:
+    one = Problem.parse("gdn:fp32:b1:t3:h1x1:k4:v4:ordinary:s0")
+    made = tensors(one, generate(one))
+    with covering() as found, session():
+        run(kernel, Case(problem=one, config=kernel.configs(one)[0]), made, gradients=kernel.differentiable)
+    return {fact.removeprefix("ran ") for fact in found if fact.startswith("ran ")}
+
+
 def test_the_production_shapes_have_every_size_that_merge_must_have_covered():
     whole = [
         problem(shape, Problem.parse("gdn:fp32:b1:t1:h1x1:k1:v1:ordinary:s0").rule, bool) for shape in SHAPES.values()
@@ -87,6 +145,16 @@ def test_a_report_says_what_was_covered(tmp_path: Path):
     assert done.exit_code == 0, "a selection need not cover all"
     assert "covered: " in done.stdout
     assert "not covered: " in done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith("not covered: "))
+    page = tmp_path / "page.html"
+    again = CliRunner().invoke(app, ["report", str(path), "--html", str(page)])
+    assert (again.exit_code, line in again.stdout) == (0, True)
+    assert f"- {line}" in CliRunner().invoke(app, ["report", str(path), "--format", "md"]).stdout
+    assert html.escape(line) in page.read_text()
     content = json.loads(path.read_text())
+    content["environment"][SHORT] = "yes"
+    path.write_text(json.dumps(content))
+    assert CliRunner().invoke(app, ["report", str(path)]).exit_code == 3
+    assert CliRunner().invoke(app, ["report", str(path), "--allow-unsupported"]).exit_code == 0
     assert "covered" in content["environment"]
     assert any("seen program tokens_kernel x" in verdict["covered"] for verdict in content["verdicts"])

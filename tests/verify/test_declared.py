@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load
 from deltaproof.verify.run.judge import judge_one
 from deltaproof.verify.targets.convention import Adapted
-from deltaproof.verify.targets.declared import FLAGS, LISTS, resolved, split
+from deltaproof.verify.targets.declared import FLAGS, LISTS, NUMBERS, resolved, split
 
 TOYS = "tests.helpers.toy_targets"
 
@@ -26,12 +27,13 @@ def kernel_of(target: str):
     return kernel
 
 
-def verdict(target: str, prop: str):
-    """The verdict of the last chunk size that a function takes, on a small problem."""
+def verdict(target: str, prop: str, **fields: Any):
+    """The verdict of the last chunk size that a function takes, on a small problem, or one with these fields."""
     kernel = kernel_of(target)
     assert isinstance(kernel, Adapted)
     states = "initial_state" in kernel.convention.options
-    problem = Problem(rule=RULES["gdn"], T=3, K=3, V=2, initial_state=states, final_state=states)
+    shape: dict[str, Any] = {"T": 3, "K": 3, "V": 2, "initial_state": states, "final_state": states}
+    problem = Problem(rule=RULES["gdn"], **shape | fields)
     case = Case(problem=problem, config=kernel.configs(problem)[-1])
     cell = Cell(target=f"{TOYS}:{target}", kernel=kernel.name, rule="gdn", property=prop)
     return judge_one(cell, load(prop), Harness(kernel=kernel, tau=tau()), case)
@@ -115,6 +117,28 @@ def test_a_failure_names_the_declaration_that_would_change_it(target: str, prop:
     assert verdict(f"{target}[{advice}]", prop).status == "held"
 
 
+@pytest.mark.parametrize(
+    ("target", "prop", "fields", "advice"),
+    [
+        ("narrow_gdn", "equality", {"K": 130}, "max_channels=128"),
+        ("narrow_gdn", "equality", {"V": 129}, "max_channels=128"),
+        ("unhalved_gdn", "error", {"dtype": "fp16"}, "dtypes=fp32+bf16"),
+        ("looping_gdn", "equality", {"T": 0}, "returns_given_state"),
+        ("by_rows_gdn", "offsets", {"K": 4, "V": 4}, "max_sequences=65535"),
+    ],
+)
+def test_a_refusal_names_the_declaration_that_would_change_it(
+    target: str, prop: str, fields: dict[str, Any], advice: str
+):
+    failed = verdict(target, prop, **fields)
+    assert failed.status == "failed" and failed.counterexample is not None
+    assert failed.counterexample.message.endswith(f"declares {advice}")
+    problem = Problem.parse(failed.counterexample.problem)
+    declared = kernel_of(f"{target}[{advice}]")
+    if declared.accepts(problem) is True:
+        assert verdict(f"{target}[{advice}]", prop, **fields).status == "held"
+
+
 def test_every_word_is_documented():
     page = (Path(__file__).parents[2] / "docs" / "verification.md").read_text()
-    assert [word for word in (*FLAGS, *LISTS) if f"`{word}" not in page] == []
+    assert [word for word in (*FLAGS, *LISTS, *NUMBERS) if f"`{word}" not in page] == []

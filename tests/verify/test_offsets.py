@@ -11,7 +11,17 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.localise.locate import localise
 from deltaproof.verify.properties.offsets import OFFSETS
 from deltaproof.verify.run.judge import judge_case
-from tests.helpers.wrong_kernels import SPLIT, STAGED, TOKENS, by_rows, in_turn, limited, on_output, spoil
+from tests.helpers.wrong_kernels import (
+    SPLIT,
+    STAGED,
+    TOKENS,
+    by_rows,
+    in_turn,
+    limited,
+    narrow_offsets,
+    on_output,
+    spoil,
+)
 
 PROBLEM = Problem.parse("gdn2:fp32:b1:t4:h1x1:k4:v4:ordinary:s0")
 
@@ -107,3 +117,15 @@ def test_programs_past_the_end_of_an_axis_fail():
     wrong = outcome(spoil(TOKENS, on_output(by_rows)))
     assert (wrong.status, wrong.kind) == ("failed", "launch")
     assert "programs along y, where a GPU takes at most 65535" in wrong.message
+
+
+def test_a_fault_hides_no_other():
+    def both(right, arguments):
+        o, ht = narrow_offsets(right, arguments)
+        return limited(2**16)(lambda **_: (o, ht), arguments) if o.shape[0] == 1 else (o, ht)
+
+    found = outcome(spoil(TOKENS, both))
+    assert (found.status, found.kind) == ("failed", "memory")
+    assert "overflow" in found.message and f"with {2**17 + 577} tokens" in found.message
+    single = outcome(spoil(TOKENS, narrow_offsets))
+    assert single.status == "failed" and "tokens no program" not in single.message

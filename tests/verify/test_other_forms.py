@@ -61,7 +61,7 @@ def written(
             assert dt_bias is not None
             g = gate(g + dt_bias.view(g.shape[2:]), A_log.exp()[:, None])
         g, q = limit(g), q * scale(q)
-        state = q.new_zeros((q.shape[0], *q.shape[2:], v.shape[-1])) if initial_state is None else initial_state
+        state = q.new_zeros((q.shape[0], *q.shape[2:], v.shape[-1])) if initial_state is None else initial_state.clone()
         rows = []
         for t in range(q.shape[1]):
             state = state * g[:, t].exp()[..., None]

@@ -98,14 +98,48 @@ def test_failures_are_told_with_their_story_and_replay_line():
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "says"),
-    [([HELD], ""), ([HELD, UNSUPPORTED], ""), ([UNSUPPORTED], "no backward"), ([], "nothing could be judged")],
+    ("verdicts", "says", "allowed"),
+    [
+        ([HELD], "", ""),
+        ([HELD, UNSUPPORTED], "not judged: linearity of toy/right on linear\n  has no backward pass", ""),
+        ([UNSUPPORTED], "no backward", "nothing could be judged"),
+        ([FAILED, UNSUPPORTED], "not judged: linearity", "failed (structure)"),
+        ([], "nothing could be judged", "nothing could be judged"),
+    ],
 )
-def test_a_check_of_nothing_is_no_check(verdicts: list[Verdict], says: str):
+def test_what_was_not_judged_is_no_success(verdicts: list[Verdict], says: str, allowed: str):
     oracle = replace(HELD, kernel="oracle", property="oracle")
-    text = failures(Document.of([oracle, *verdicts], "interpreter", 1.0))
-    assert bool(text) == bool(says)
-    assert says in text
+    document = Document.of([oracle, *verdicts], "interpreter", 1.0)
+    for text, expected in ((failures(document), says), (failures(document, allow_unsupported=True), allowed)):
+        assert bool(text) == bool(expected)
+        assert expected in text
+
+
+CLAMPED = """
+from dataclasses import replace
+
+from deltaproof.kernels import KERNELS
+
+TOKENS = KERNELS["recurrent/tokens"]
+
+
+def clamped(**arguments):
+    o, ht = TOKENS.run(**arguments)
+    return o.clamp(min=-1e4), ht
+
+
+CLAMPED = {"toy/clamped": replace(TOKENS, name="toy/clamped", run=clamped)}
+"""
+
+
+@pytest.mark.parametrize(("words", "outcome"), [([], "failed"), (["--deltaproof-allow-unsupported"], "skipped")])
+def test_a_property_that_could_not_be_judged_fails_unless_that_is_allowed(
+    toy: pytest.Pytester, words: list[str], outcome: str
+):
+    toy.mkpydir("other").joinpath("ops.py").write_text(CLAMPED)
+    toy.makeini("[pytest]\npythonpath = .\ndeltaproof_targets =\n    other.ops:CLAMPED linear\n")
+    done = toy.runpytest_subprocess(*PLUGIN, "--deltaproof", *words, "-k", "equality")
+    done.assert_outcomes(**{outcome: 1}, deselected=len(NAMES) - 1)
 
 
 def test_asking_for_kernels_where_there_are_none_is_bad_usage(pytester: pytest.Pytester):

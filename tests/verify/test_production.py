@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import torch
 
+from deltaproof.kernels import KERNELS
 from deltaproof.specs.rule import RULES
 from deltaproof.verify.cases.cell import Cell
+from deltaproof.verify.cases.coverage import SIZES, of_problems
 from deltaproof.verify.cases.production import SHAPES, assigned, problem
 from deltaproof.verify.cases.profiles import PROFILES
+from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load
+from deltaproof.verify.properties.base import Property
 from deltaproof.verify.run.judge import judge_case
 from deltaproof.verify.run.known_cases import known_cases
-from tests.helpers.wrong_kernels import STAGED
+from deltaproof.verify.run.served_cases import all_served, served_names
+from tests.helpers.wrong_kernels import STAGED, TORCH, on_output, spoil
 
 MERGE = PROFILES["merge"]
 
@@ -56,6 +65,95 @@ def test_every_chunk_size_has_a_second_chunk_and_a_tail():
         if case.config is not None and 2 * case.config.chunk_size < case.problem.T < 3 * case.config.chunk_size
     }
     assert long == sizes
+
+
+def cases_of(prop: Property, kernel: Any, rules: Sequence[str] = ("gdn",)) -> list[Case]:
+    """What merge knows of a kernel that computes these rules."""
+    cells = [
+        Cell(target="deltaproof", kernel=kernel.name, rule=rule, property=prop.name, among=tuple(rules))
+        for rule in rules
+    ]
+    return [case for cell in cells for case in known_cases(cell, prop, kernel, MERGE, 0)]
+
+
+def _packed_long(o: torch.Tensor, arguments: dict[str, Any]) -> bool:
+    boundaries = arguments["cu_seqlens"]
+    return boundaries is not None and bool((boundaries.diff() > 512).any())
+
+
+WRONG: dict[str, tuple[str, Callable[[torch.Tensor, dict[str, Any]], bool]]] = {
+    "K = 128, four value heads a key head": (
+        "equality", lambda o, x: x["q"].shape[-1] == 128 and o.shape[2] == 4 * x["q"].shape[2],
+    ),
+    "K = 128, two value heads a key head": (
+        "equality", lambda o, x: x["q"].shape[-1] == 128 and o.shape[2] == 2 * x["q"].shape[2],
+    ),
+    "K = 128, no initial state": ("equality", lambda o, x: x["q"].shape[-1] == 128 and x["initial_state"] is None),
+    "K = 64": ("equality", lambda o, x: x["q"].shape[-1] == 64),
+    "a long packed sequence": ("equality", _packed_long),
+    "many rows of wide heads": (
+        "equality", lambda o, x: o.shape[0] * o.shape[2] > 16 and x["q"].shape[-1] >= 64,
+    ),
+    "a scale above 1": ("equality", lambda o, x: (x["scale"] or 0) > 1),
+    "a scale below -1": ("equality", lambda o, x: (x["scale"] or 0) < -1),
+    "bf16, K = 128, many tokens": (
+        "error", lambda o, x: o.dtype == torch.bfloat16 and x["q"].shape[-1] == 128 and o.shape[1] > 140,
+    ),
+    "bf16, K = V = 128": (
+        "error", lambda o, x: o.dtype == torch.bfloat16 and x["q"].shape[-1] == o.shape[-1] == 128,
+    ),
+    "bf16, four value heads a key head": (
+        "error", lambda o, x: o.dtype == torch.bfloat16 and o.shape[2] == 4 * x["q"].shape[2],
+    ),
+    "fp16, K = 128": ("error", lambda o, x: o.dtype == torch.float16 and x["q"].shape[-1] == 128),
+}  # fmt: skip
+"""What a function is wrong with, alone: the property that is to see it, and the calls that it is wrong in."""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_one_combination_is_met(name: str):
+    kind, wrong = WRONG[name]
+    met: list[bool] = []
+
+    def change(o: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
+        met.append(wrong(o, arguments))
+        return 2 * o if met[-1] else o
+
+    prop, kernel = load(kind), replace(spoil(TORCH, on_output(change)), op="chunk_fwd", differentiable=False)
+    cases = [
+        case
+        for case in cases_of(prop, kernel)
+        if case.problem.K >= 64 or len(case.problem.sequences) > 16 or (case.problem.scale or 0) < -1
+    ]
+    found = []
+    for case in sorted(cases, key=lambda case: case.size):
+        met.clear()
+        outcome = judge_case(prop, case, Harness(kernel=kernel, tau=20.0))
+        assert outcome.status == ("failed" if any(met) else "held"), case.problem.token
+        found.append(outcome.status)
+        if outcome.status == "failed":
+            break
+    assert "failed" in found
+
+
+def test_every_kernel_meets_the_sizes_that_are_asked_for():
+    drawn = {"HV / H = 1", "HV / H = 2", "bf16", "fp16"}
+    for kernel in (STAGED, TORCH, KERNELS["chunk_fwd/packed"], KERNELS["recurrent/pool"]):
+        problems = [case.problem for name in ("equality", "error") for case in cases_of(load(name), kernel)]
+        # `endless` asks functions without kernels for many tokens.
+        elsewhere = set() if kernel.needs_triton else {"T > 2048"}
+        assert set(SIZES) - of_problems(problems) <= drawn | elsewhere, kernel.name
+
+
+def test_what_tables_serve_is_judged_as_they_serve_it():
+    met = {
+        name
+        for kernel in KERNELS.values()
+        for case in cases_of(load("error"), kernel, tuple(RULES))
+        for name in served_names(case, kernel)
+    }
+    assert met == set(all_served("interpreter")) != set()
+    assert not all_served("sm_90")
 
 
 class _OtherAxis(ast.NodeTransformer):

@@ -9,7 +9,7 @@ import pytest
 
 from deltaproof.verify.run import cache as store_module
 from deltaproof.verify.run.cache import VerdictStore
-from tests.helpers.verdicts import ERROR, FAILED, HELD
+from tests.helpers.verdicts import ERROR, FAILED, HELD, UNSUPPORTED
 
 
 @pytest.fixture
@@ -37,8 +37,9 @@ def test_verdicts_come_back_marked(store: VerdictStore, verdict):
     assert found.to_json() == {**verdict.to_json(), "cached": True}
 
 
-def test_errors_are_not_kept(store: VerdictStore):
-    store.put(store.key("a"), ERROR)
+@pytest.mark.parametrize("verdict", [ERROR, UNSUPPORTED])
+def test_what_was_not_judged_is_not_kept(store: VerdictStore, verdict):
+    store.put(store.key("a"), verdict)
     assert store.get(store.key("a")) is None
 
 

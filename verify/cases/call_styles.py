@@ -44,6 +44,7 @@ AXES: dict[str, dict[str, str]] = {
     },
     "types": {"fp32_gates": "gates in fp32 beside bf16"},
     "history": {"varied": "calls that differ from it in one thing each, before and after"},
+    "repeat": {"again": "the same call once more"},
     "each": {"each_alone": "gradients of one input at a time, and of all but one"},
     "surroundings": {
         "threads": "a thread of its own for each pass",
@@ -52,12 +53,12 @@ AXES: dict[str, dict[str, str]] = {
         "compiled": "torch.compile",
     },
     "derivative": {"second": "gradients of gradients"},
-    "size": {"endless": "more than 65,536 tokens"},
+    "size": {"endless": "thousands of tokens"},
 }  # fmt: skip
 """Axis -> word -> its meaning."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
-ALONE = ("types", "tuning", "history", "each", "surroundings", "size", "derivative")
+ALONE = ("types", "tuning", "history", "repeat", "each", "surroundings", "size", "derivative")
 """Axes whose words are crossed with no other: some need a budget or many calls, which is dear, and tuning is of kernels that few
 have."""
 _OWN_SIZES = ("each", "surroundings", "size", "derivative")

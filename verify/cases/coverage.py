@@ -12,12 +12,24 @@ SIZES: dict[str, Callable[[Problem], bool]] = {
     "K or V in 73..255": lambda problem: any(73 <= size <= 255 and size != 128 for size in (problem.K, problem.V)),
     "K = V = 256": lambda problem: problem.K == problem.V == 256,
     **{f"HV / H = {group}": lambda problem, group=group: group * problem.H == problem.HV for group in (1, 2, 3, 4)},
+    "K = 64": lambda problem: problem.K == 64,
+    **{
+        f"K = 128, HV / H = {group}": lambda problem, group=group: problem.K == 128 and group * problem.H == problem.HV
+        for group in (2, 4)
+    },
+    "K = 128, no initial state": lambda problem: problem.K == 128 and not problem.initial_state,
     "B x HV > 16": lambda problem: problem.B * problem.HV > 16,
+    "B x HV > 16, K >= 64": lambda problem: problem.B * problem.HV > 16 and problem.K >= 64,
     "> 64 sequences": lambda problem: len(problem.sequences) > 64,
     "T > 512": lambda problem: problem.lengths is None and problem.T > 512,
     "T > 2048": lambda problem: problem.lengths is None and problem.T > 2048,
+    "a packed sequence of more than 512 tokens": lambda problem: max(problem.lengths or (0,)) > 512,
+    "|scale| > 1": lambda problem: abs(problem.effective_scale) > 1,
     "bf16": lambda problem: problem.dtype == "bf16",
+    "bf16, K = V = 128": lambda problem: problem.dtype == "bf16" and problem.K == problem.V == 128,
+    "bf16, K = 128, T > 140": lambda problem: problem.dtype == "bf16" and problem.K == 128 and problem.T > 140,
     "fp16": lambda problem: problem.dtype == "fp16",
+    "fp16, K = 128": lambda problem: problem.dtype == "fp16" and problem.K == 128,
 }
 """Sizes of a call by name."""
 
@@ -36,6 +48,7 @@ class Coverage:
     """counts: cells that covered each size. ran: grid axes and loops that ran; repeated: those with a second program or trip.
 
     missing: sizes that the profile demands and no cell covered. absent: axes and loops that never had a second program or trip.
+    idle: kernels that no run launched.
     """
 
     counts: dict[str, int]
@@ -43,6 +56,7 @@ class Coverage:
     repeated: int
     missing: tuple[str, ...]
     absent: tuple[str, ...]
+    idle: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """In words, for a report."""
@@ -52,23 +66,28 @@ class Coverage:
             found.append(
                 f"covered: a second program or trip of {self.repeated} of {self.ran} grid axes and loops that ran"
             )
-        if self.missing or self.absent:
+        if self.missing or self.absent or self.idle:
             words = [*self.missing, *(f"a second {what}" for what in self.absent)]
+            words += [f"{kernel}, which nothing launched" for kernel in self.idle]
             found.append(f"not covered: {'; '.join(words)}")
         return found
 
 
-def coverage(facts: Iterable[Sequence[str]], must: Sequence[str]) -> Coverage:
-    """The joint coverage of cells. facts: of each, sizes by name, and `seen` or `more` with a grid axis or loop of a kernel."""
+def coverage(facts: Iterable[Sequence[str]], must: Sequence[str], kernels: Sequence[str] = ()) -> Coverage:
+    """The joint coverage of cells. facts: of each, sizes by name, `ran` with a kernel, `seen` or `more` with a grid axis or loop.
+
+    kernels: those that the target could launch.
+    """
     every = [set(one) for one in facts]
     together = set().union(*every)
     seen = {fact.removeprefix("seen ") for fact in together if fact.startswith("seen ")}
     more = {fact.removeprefix("more ") for fact in together if fact.startswith("more ")}
-    counts = {name: sum(name in one for one in every) for name in SIZES}
+    counts = {name: sum(name in one for one in every) for name in dict.fromkeys((*SIZES, *must))}
     return Coverage(
         counts=counts,
         ran=len(seen),
         repeated=len(seen & more),
         missing=tuple(name for name in must if not counts[name]),
+        idle=tuple(kernel for kernel in kernels if f"ran {kernel}" not in together),
         absent=tuple(sorted(what for what in seen - more if what not in CANNOT)),
     )

@@ -21,7 +21,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "strides": ({}, {"strided": True}),
     "normalisation": ({}, {"qk_l2norm": True}),
     "gate": ({}, {"gate_in_kernel": True}, {"regime": "reset_inf"}),
-    "scale": ({}, {"scale": -0.5}),
+    "scale": ({}, {"scale": -8.0}),
 }
 """Option -> the changes that each of its values makes to a problem. A raw gate of -inf is no decay of -inf, hence one option."""
 

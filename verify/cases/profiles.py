@@ -56,7 +56,7 @@ PROFILES: dict[str, Profile] = {
     profile.name: profile
     for profile in (
         Profile(name="quick", tokens=70, channels=40, wide=0, rows=4, sequences=4, examples=2, regressions=1, pairs=1,
-                shapes=("served", "grouped"), styles=2, must=("K = V = 128", "HV / H = 4"), everything=False,
+                shapes=("served", "grouped"), styles=2, must=("K = V = 128", "K = 128, HV / H = 4"), everything=False,
                 rules=2, dear=6, dear_rules=1, systems=1, shrink_cases=30, cell_seconds=240),
         Profile(name="merge", tokens=140, channels=72, wide=256, rows=4, sequences=5, examples=6, regressions=3, pairs=100,
                 shapes=tuple(SHAPES), styles=100, must=tuple(SIZES), everything=True,

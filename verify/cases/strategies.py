@@ -79,7 +79,7 @@ def problems(
         strided=draw(_seldom),
         qk_l2norm=draw(_seldom),
         gate_in_kernel=rule.decay != "none" and draw(_seldom),
-        scale=draw(st.sampled_from((None, None, None, 1.0, 0.25, 0.0))),
+        scale=draw(st.sampled_from((None, None, None, 1.0, 8.0, 0.0))),
     )
 
 

@@ -21,6 +21,8 @@ def varied(case: Case, kernel: Kernel) -> Iterator[Case]:
     """The call, without gradients first, others of it that the kernel takes, and the call again; each has values of its own."""
     first = _first(case, kernel)
     problem = first.problem
+    T = max(0, problem.T - 2)
+    fewer = {"T": T, "lengths": None if problem.lengths is None else (T // 3, T - T // 3)}
     changes = (
         {},
         {"lengths": None if problem.lengths is None else problem.lengths[::-1]},
@@ -32,6 +34,9 @@ def varied(case: Case, kernel: Kernel) -> Iterator[Case]:
         {"qk_l2norm": not problem.qk_l2norm},
         {"gate_in_kernel": False},
         {"dtype": "bf16"},
+        # Of a shape of its own, 16 bits first: what is kept by shape is then of them.
+        {"dtype": "bf16", **fewer},
+        fewer,
         {"lengths": None},
         {"lengths": None, "B": 2},
         {"lengths": None, "T": _MORE_TOKENS},

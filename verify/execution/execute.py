@@ -94,6 +94,7 @@ def run(kernel: Kernel, case: Case, made: Tensors, *, gradients: bool) -> Tensor
             raise raised(kernel, "forward", error) from error
         outputs = {"o": o} | ({} if ht is None else {"ht": ht})
         check_forward(kernel, case.problem, made, outputs)
+        require_apart(kernel, made, outputs)
         if gradients:
             wanted = [name for name in GRADIENTS if name in made]
             flowing = [(o, made["do"])] + ([(ht, made["dht"])] if ht is not None and "dht" in made else [])
@@ -231,6 +232,31 @@ def check_forward(kernel: Kernel, problem: Problem, made: Tensors, outputs: Tens
     if "ht" in outputs:
         shape = (len(problem.sequences), problem.HV, problem.K, problem.V)
         _check_like(kernel, "ht", outputs["ht"], shape, torch.float32)
+
+
+def require_apart(kernel: Kernel, made: Tensors, outputs: Tensors) -> None:
+    """That no output lies in the memory of an input, or of another output: who writes to one would change both.
+
+    Raises KernelRaised.
+    """
+    inputs = {f"its input {name}": _extent(x) for name, x in made.items() if x.numel()}
+    excused = {("ht", "its input h0")} if kernel.returns_given_state else set()
+    for name, output in outputs.items():
+        if not output.numel():
+            continue
+        first, end = _extent(output)
+        for other, (start, stop) in inputs.items():
+            if first < stop and start < end and (name, other) not in excused:
+                message = f"{kernel.name} returns {name} in the memory of {other}"
+                raise KernelRaised(message, "memory", cause="an output that is an input")
+        inputs[name] = first, end
+
+
+def _extent(x: torch.Tensor) -> tuple[int, int]:
+    """The first address of a tensor's elements, and the one after the last."""
+    with _disable_current_modes():
+        reach = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+        return x.data_ptr(), x.data_ptr() + (reach + 1) * x.element_size()
 
 
 def _check_like(kernel: Kernel, name: str, tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

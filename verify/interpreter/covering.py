@@ -18,7 +18,8 @@ from .launch import Launch
 from .records import KERNEL_MARK
 
 Facts = set[str]
-"""`seen <what>`, it ran, and `more <what>`, more than one did; what: `program <kernel> <axis>` or `loop <function>:<line>`."""
+"""`ran <kernel>`; `seen <what>`, it ran, and `more <what>`, more than one did; what: `program <kernel> <axis>` or
+`loop <function>:<line>`."""
 
 _noted: ContextVar[Facts | None] = ContextVar("noted", default=None)
 
@@ -39,6 +40,7 @@ def note_launch(function: Callable[..., Any], launch: Launch) -> None:
     facts = _noted.get()
     if facts is None:
         return
+    facts.add(f"ran {launch.name}")
     for axis in _axes(function):
         what = f"program {launch.name} {'xyz'[axis]}"
         facts.add(f"seen {what}")

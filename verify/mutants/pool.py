@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...results.files.atomic import replace
+from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
 from .judge import MutantResult
@@ -147,7 +148,7 @@ def read(log: Path, kind: type[Found]) -> dict[str, Found]:
 def _in_children(
     tasks: Sequence[tuple[Mutant, Task]], work: Callable[[Task], Found], crashed: Callable[[Mutant], Found], jobs: int
 ) -> Iterator[Found]:
-    with Workers(jobs, one_thread, interpret=True) as workers:
+    with Workers(jobs, one_thread, interpret=True, memory=WORKER_BYTES) as workers:
         for index, found in workers.run(work, [(task,) for _, task in tasks], HOPELESS, tries=1):
             yield crashed(tasks[index][0]) if isinstance(found, Failure) else found
 

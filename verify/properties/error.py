@@ -11,6 +11,7 @@ import numpy as np
 from ...specs.budget import Budget, ratios
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
+from ..cases.production import SHAPES
 from ..cases.replay import Case
 from ..execution.budget_cache import cached_budget
 from ..execution.compare import missing
@@ -131,7 +132,7 @@ ERROR = Property(
     catches=("overflow", "cancellation", "low-precision sum or store", "wrong constant", "NaN from strong gates"),
     check=check,
     uses_oracle=True,
-    shapes=("rounded",),
+    shapes=tuple(name for name, shape in SHAPES.items() if "dtype" in shape.fields),
     on_device=True,
     as_compiled=True,
 )

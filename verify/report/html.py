@@ -53,6 +53,7 @@ def page(document: Document) -> str:
         counts={status: sum(verdict.status == status for verdict in verdicts) for status in _GLYPHS},
         glyphs=_GLYPHS,
         coverage=coverage(verdicts, document.seconds),
+        covered=document.covered,
         failures=[
             (f"failure-{number}", headline(group[0]), details(group[0]), [verdict.rule for verdict in group[1:]])
             for number, group in enumerate(failures, 1)

@@ -29,6 +29,8 @@ def markdown(document: Document) -> Iterator[str]:
     yield from _found(failed)
     yield from _listed("Held", [v for v in verdicts if v.status == "held" and v.kernel != "oracle"])
     yield from _listed("Not judged", [v for v in verdicts if v.status == "unsupported"])
+    if covered := document.covered:
+        yield from ("", "## Covered", "", *(f"- {line}" for line in covered))
     if absent := environment.get("not offered"):
         yield from ("", "## Not offered", "", *(f"- {line}" for line in absent.split("; ")))
     for what, title in (

@@ -99,8 +99,8 @@ class VerdictStore(Store[Verdict]):
     def put(self, key: str, result: Verdict) -> None:
         """Keep a verdict, whole or not at all. Raises OSError.
 
-        Errors are not kept: the next run tries again. Nor is anything once sources have changed under the run, since
-        nobody knows which of them a child process has read.
+        Errors, and what could not be judged, are not kept: the next run tries again. Nor is anything once sources have
+        changed under the run, since nobody knows which of them a child process has read.
         """
-        if result.status != "error" and source_digest() == self.digest:
+        if result.status not in ("error", "unsupported") and source_digest() == self.digest:
             Store.put(self, key, result)

@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from ...results.files.one_line import folded
+from ...specs.problem import DType, Problem
 from ...specs.rule import NAMED, RELATIVES
 from ..cases.call_styles import styles, words
 from ..cases.cell import Cell
@@ -29,7 +30,8 @@ from ..verdicts.judgement import Arithmetic, Counterexample, Verdict, replay_lin
 from ..verdicts.outcome import Inapplicable, KernelRaised, Outcome, Unsupported, held
 from .known_cases import dtypes, known_cases, regimes, unsupported_reasons
 from .search import CellRecord, is_bad, search
-from .served_cases import served_cases
+from .served_cases import served_cases, served_names
+from .shrink import shrink
 
 OnCase = Callable[[str], object]
 """Told the replay token of every case before it runs, so that a crash can be blamed."""
@@ -73,7 +75,10 @@ def judge(
             on_case(Replay(prop=prop.name, kernel=cell.kernel, case=case).token)
             with _covering(harness) as facts:
                 record.add(case, judge_case(prop, case, harness))
-            record.covered |= facts
+            if record.seen[case].status in ("held", "failed"):
+                record.covered |= facts
+                record.covered |= of_problems([case.problem])
+                record.covered |= served_names(case, kernel) if kernel is not None else set()
         return record.seen[case]
 
     if harness.simulated and kernel is not None:
@@ -89,12 +94,17 @@ def judge(
             break
     for reason in unsupported_reasons(prop, kernel, NAMED[cell.rule]):
         record.declined[reason] = record.declined.get(reason, 0) + 1
-    search(
-        _strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed),
-        max(1, round(profile.shrink_cases / prop.calls)),
-    )  # fmt: skip
+    known, most = len(record.seen), max(1, round(profile.shrink_cases / prop.calls))
+    found = record.smallest
+    search(_strategy(cell, prop, kernel, profile), attempt, record, _examples(prop, profile), cell.seed(seed), most)
+    if found is not None and record.smallest is found:
+        shrink(attempt, record, lambda problem: _takes(kernel, prop, problem), most - (len(record.seen) - known))
     verdict = _verdict(cell, prop, record, _arithmetic(prop, harness), time.monotonic() - started)
     return _localised(_advised(verdict, prop, harness, record), prop, harness, record, on_case)
+
+
+def _takes(kernel: Any, prop: Property, problem: Problem) -> bool:
+    return (kernel is None or kernel.accepts(problem) is True) and prop.applies(kernel, problem) is None
 
 
 def cases_of(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed: int = 0) -> list[Case]:
@@ -144,7 +154,7 @@ def _advised(verdict: Verdict, prop: Property, harness: Harness, record: CellRec
     if found is None or record.smallest is None or not (prop.needs_kernel and harness.kernel.foreign):
         return verdict
     case, outcome = record.smallest
-    advice = would_change(outcome.message, outcome.cause)
+    advice = would_change(outcome.message, outcome.cause) or _narrower(prop, harness, case, outcome)
     first = harness.kernel.configs(case.problem)[0]
     other = case.config is not None and case.config.chunk_size != first.chunk_size
     if advice is None and other and judge_case(prop, replace(case, config=first), harness).status == "held":
@@ -154,6 +164,27 @@ def _advised(verdict: Verdict, prop: Property, harness: Harness, record: CellRec
         if advice is None
         else replace(verdict, counterexample=replace(found, message=f"{found.message}; {advice}"))
     )
+
+
+_CHANNELS = (128, 64, 32, 16)
+
+
+def _narrower(prop: Property, harness: Harness, case: Case, outcome: Outcome) -> str | None:
+    """The dtypes or head dimensions to declare where a function refuses others, and takes these."""
+    if "raised in its" not in outcome.message:
+        return None
+
+    def holds(**changes: Any) -> bool:
+        other = replace(case, problem=replace(case.problem, **changes))
+        return harness.kernel.accepts(other.problem) is True and judge_case(prop, other, harness).status == "held"
+
+    problem = case.problem
+    taken = [dtype for dtype in get_args(DType) if dtype != problem.dtype and holds(dtype=dtype)]
+    if taken:
+        return f"not asked for if it declares dtypes={'+'.join(taken)}"
+    smaller = (size for size in _CHANNELS if size < max(problem.K, problem.V))
+    most = next((size for size in smaller if holds(K=min(problem.K, size), V=min(problem.V, size))), None)
+    return None if most is None else f"not asked for if it declares max_channels={most}"
 
 
 def _localised(verdict: Verdict, prop: Property, harness: Harness, record: CellRecord, on_case: OnCase) -> Verdict:
@@ -225,9 +256,7 @@ def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithme
         counterexample=counterexample,
         notes=notes,
         ratios=worst_ratios(record.seen),
-        covered=tuple(
-            sorted(record.covered | of_problems(c.problem for c in record.seen) if prop.needs_kernel else ())
-        ),
+        covered=tuple(sorted(record.covered if prop.needs_kernel else ())),
         worst=None
         if record.ratio is None
         else Replay(prop=prop.name, kernel=cell.kernel, case=worst_case(record.seen)).token,

@@ -17,6 +17,7 @@ from ..cases.replay import Case
 from ..cases.strategies import regimes_of
 from ..cases.target_names import is_package
 from ..properties.base import Property
+from .served_cases import served_at
 
 _TAIL = 13
 """Tokens after the last whole chunk."""
@@ -68,19 +69,21 @@ def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> lis
 
 
 def _in_production(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> list[Case]:
-    """The production shapes that are this rule's to meet, in the smallest tiles: more of them are then at work."""
+    """The production shapes that are this rule's to meet: as tables serve them, or in the smallest tiles, since more of them are
+    then at work."""
     names = [name for name in profile.shapes if name in prop.shapes]
     if kernel is None or not names:
         return []
     rule, cases = NAMED[cell.rule], []
     for shape in production.assigned(names, rule, cell.shared(), cell.kernel):
-        found = production.problem(shape, rule, lambda one: _takes(kernel, prop, one))
-        if found is not None:
-            # As models run it, where the arithmetic leaves a choice.
-            problem = replace(found, dtype=dtypes(prop)[:2][-1])
-            problem = problem if _takes(kernel, prop, problem) else found
+        # Of these the call style `endless` asks for many tokens.
+        plain = {} if kernel.needs_triton or rule.decay == "none" else shape.plain
+        shape = replace(shape, fields={**shape.fields, **plain})
+        problem = production.problem(shape, rule, lambda one: _takes(kernel, prop, one))
+        if problem is not None:
+            configs = served_at(kernel, problem) if shape.served else ()
             cases += _of_chunks(kernel, problem, shape.chunks) or [
-                Case(problem=problem, config=_smallest_tiles(kernel, problem))
+                Case(problem=problem, config=config) for config in configs or (_smallest_tiles(kernel, problem),)
             ]
     return cases
 

@@ -44,7 +44,8 @@ class Settings:
         """The store's name for a cell judged with these settings. How many jobs there are changes no verdict."""
         words = (self.profile, self.device, str(self.seed), repr(self.tau))
         if is_compiled(self.device):
-            words += (engine_digest(), served_digest(self.device))
+            words += (engine_digest(),)
+        words += (served_digest(self.device),)
         return store.key(cell.target, cell.kernel, cell.rule, cell.property, "/".join(cell.shared()), *words)
 
 

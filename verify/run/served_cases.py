@@ -66,7 +66,9 @@ def _of(
 def served_configs(device: str) -> dict[tuple[str, str], dict[int, tuple[LaunchConfig, ...]]]:
     """(kernel, rule) -> head dimension -> configurations that packaged tables serve on this architecture, most served first."""
     counts: dict[tuple[str, str], dict[int, Counter[str]]] = {}
-    for table in _tables(device):
+    for table in _tables():
+        if device != table.arch and table.gpu != EVERYWHERE:
+            continue
         for entry in table.entries:
             key = entry.key
             if device not in (table.arch, *entry.passed_on):
@@ -85,16 +87,61 @@ def served_configs(device: str) -> dict[tuple[str, str], dict[int, tuple[LaunchC
     }
 
 
-def served_digest(device: str) -> str:
-    """The digest of the result of `served_configs`: verdicts on it depend on nothing else of the tables."""
-    return hashlib.sha256(repr(sorted(served_configs(device).items())).encode()).hexdigest()[:16]
+def served_at(kernel: Kernel, problem: Problem) -> tuple[LaunchConfig, ...]:
+    """Of each chunk size with which any packaged table serves the kernel at this dtype and these head dimensions, the
+    configuration that is served most."""
+    return _by_sizes().get((kernel.name, *_where(problem)), ())
 
 
-@lru_cache(maxsize=4)
-def _tables(device: str) -> tuple[Table, ...]:
+def served_names(case: Case, kernel: Kernel) -> set[str]:
+    """The names, of those of `all_served`, that a case covers."""
+    found = served_at(kernel, case.problem)
+    return {_named(kernel.name, *_where(case.problem), one) for one in found if one == case.config}
+
+
+def all_served(device: str) -> tuple[str, ...]:
+    """The names of all served combinations of kernel, head dimensions, chunk size and dtype. None but in the interpreter."""
+    if device != "interpreter":
+        return ()
     return tuple(
-        table
-        for path in sorted(packaged("tables").iterdir(), key=lambda path: path.name)
-        if path.name.endswith(".json")
-        and ((table := loads(path.read_text(encoding="utf-8"), path.name)).arch == device or table.gpu == EVERYWHERE)
+        _named(kernel, dtype, K, V, config)
+        for (kernel, dtype, K, V), configs in _by_sizes().items()
+        for config in configs
     )
+
+
+def _where(problem: Problem) -> tuple[str, int, int]:
+    return problem.dtype, problem.K, problem.V
+
+
+def _named(kernel: str, dtype: str, K: int, V: int, config: LaunchConfig) -> str:
+    return f"served: {kernel}, K = {K}, V = {V}, chunk {config.chunk_size}, {dtype}"
+
+
+def served_digest(device: str) -> str:
+    """The digest of the tables' configurations for a device: verdicts on it depend on nothing else of the tables."""
+    found = _by_sizes() if device == "interpreter" else served_configs(device)
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _by_sizes() -> dict[tuple[str, str, int, int], tuple[LaunchConfig, ...]]:
+    """(kernel, dtype, K, V) -> the configuration of each chunk size that tables serve most."""
+    counts: dict[tuple[str, str, int, int], Counter[str]] = {}
+    for table in _tables():
+        for entry in table.entries:
+            key = entry.key
+            where = (kernel_of(key.op, entry.config), key.dtype, key.K, key.V)
+            counts.setdefault(where, Counter())[entry.config] += 1
+    found = {}
+    for where, some in sorted(counts.items()):
+        rarest_first = sorted(some.items(), key=lambda one: (one[1], one[0]))
+        configs = [LaunchConfig.parse(token) for token, _ in rarest_first]
+        found[where] = tuple({config.chunk_size: config for config in configs}.values())
+    return found
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[Table, ...]:
+    paths = sorted(packaged("tables").iterdir(), key=lambda path: path.name)
+    return tuple(loads(path.read_text(encoding="utf-8"), path.name) for path in paths if path.name.endswith(".json"))

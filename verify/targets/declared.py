@@ -33,6 +33,7 @@ FLAGS: dict[str, str] = {
     "recurrent": "it goes token by token, and is held to the stricter budget of that",
     "discards_unwritten": "it loads what nothing has written and discards it",
     "sums_decay_gradient": "the gradient of its decay is a difference of sums",
+    "returns_given_state": "without tokens its final state is the very tensor of the initial one",
     "state_v_first": "its states are [N, HV, V, K]",
     "grouped_heads": "it takes more value heads than key heads",
     "key_gates": "it then takes gates per key head as well",
@@ -41,7 +42,7 @@ FLAGS: dict[str, str] = {
 LISTS: dict[str, tuple[str, ...]] = {
     "rules": tuple(RULES), "dtypes": DTYPES, "chunk_sizes": ("16", "32", "64", "128", "256"),
 }  # fmt: skip
-NUMBERS = ("min_channels", "max_channels")
+NUMBERS = ("min_channels", "max_channels", "max_sequences")
 """Words that may be declared: flags (true, or false with "=no"), lists ("=bf16+fp16"), and numbers."""
 
 _TABLES = ("tool", "deltaproof", "targets")
@@ -107,8 +108,8 @@ def declaring(kernel: Adapted, function: Callable[..., Any], words: Words) -> Ad
         if "chunk_size" not in convention.options:
             raise ValueError(f"target {kernel.name!r} has no argument chunk_size, so chunk_sizes cannot be declared")
         changes["chunk_sizes"] = lambda problem: said["chunk_sizes"]
-    if "min_channels" in said:
-        changes["limits"] = partial(_below, said["min_channels"])
+    if "min_channels" in said or "max_sequences" in said:
+        changes["limits"] = partial(_outside, said.get("min_channels", 1), said.get("max_sequences"))
     convention = replace(convention, **changes)
     recurrent = said.get("recurrent", kernel.op == "recurrent")
     differentiable = kernel.differentiable and not said.get("forward_only", False)
@@ -121,13 +122,16 @@ def declaring(kernel: Adapted, function: Callable[..., Any], words: Words) -> Ad
         configs=convention.configs,
         convention=convention,
         discards_unwritten=said.get("discards_unwritten", kernel.discards_unwritten),
+        returns_given_state=said.get("returns_given_state", kernel.returns_given_state),
         sums_decay_gradient=said.get("sums_decay_gradient", not recurrent),
         exponent=None if recurrent else DIFFERENCE_OF_SUMS,
     )
 
 
-def _below(least: int, problem: Problem) -> str | None:
-    return f"head dimensions below {least}" if min(problem.K, problem.V) < least else None
+def _outside(least: int, most: int | None, problem: Problem) -> str | None:
+    if min(problem.K, problem.V) < least:
+        return f"head dimensions below {least}"
+    return f"more than {most} sequences" if most is not None and len(problem.sequences) > most else None
 
 
 def _written(value: Any) -> str:
@@ -161,6 +165,10 @@ def would_change(message: str, cause: str | None) -> str | None:
     """The declaration that would change how somebody else's kernel failed, in words; None if there is none."""
     if (cause or "").startswith("never written at"):
         return "not counted if it declares discards_unwritten and its results show none of it"
+    if "returns ht in the memory of its input h0" in message:
+        return "not counted if it declares returns_given_state"
+    if "where a GPU takes at most" in message:
+        return "not asked for if it declares max_sequences=65535"
     if "raised in its backward pass" in message or "returns no gradient for" in message:
         return "not asked for if it declares forward_only"
     shapes = re.search(r"returns ht as \S+ \[(.*?)\], expected \S+ \[(.*?)\]", message)

@@ -16,6 +16,8 @@ from .judgement import Status, Verdict
 from .strict import number, typed
 
 SCHEMA = 1
+COVERED, SHORT = "covered", "coverage is short"
+"""Entries of an environment: what the run covered, in lines, and whether its profile requires more."""
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -31,6 +33,16 @@ class Document:
     def of(cls, verdicts: Sequence[Verdict], device: str, seconds: float) -> Document:
         """A run on this machine, just made."""
         return cls(verdicts=tuple(verdicts), environment=environment(device), seconds=seconds)
+
+    @property
+    def covered(self) -> list[str]:
+        """What the run covered, in words, a line each; nothing where the document does not say."""
+        return self.environment.get(COVERED, "").splitlines()
+
+    def exit_code(self, *, allow_unsupported: bool = False) -> int:
+        """That of its verdicts, or 3 where all hold and the run covered less than its profile requires."""
+        code = exit_code(self.verdicts, allow_unsupported=allow_unsupported)
+        return 3 if SHORT in self.environment and not code and not allow_unsupported else code
 
     def only(self, prop: str) -> Document:
         """The part of it that is about one property."""

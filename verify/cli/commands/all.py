@@ -16,13 +16,12 @@ from ...process.signals import interruptible
 from ...properties import NAMES as PROPERTIES
 from ...report.text import Live, print_report
 from ...run.cache import VerdictStore, default_folder
-from ...verdicts.document import Document, exit_code
+from ...verdicts.document import COVERED, SHORT, Document
 from ...verdicts.judgement import Verdict
 from ..options import (
     CORES,
     INTERRUPTED,
     MERGE,
-    NOT_JUDGED,
     AllowOption,
     Device,
     DeviceOption,
@@ -69,7 +68,9 @@ def judge_all(
     from ....results.files.calibration import tau
     from ... import targets
     from ...run import plan, runner
+    from ...run.served_cases import all_served
     from ...targets.declared import resolved
+    from ...targets.launchable import launchable
 
     try:
         target = resolved(target)
@@ -127,22 +128,27 @@ def judge_all(
     print_report(stdout, verdicts, seconds)
     for line in judged.absences():
         stdout.print(line, style="yellow", soft_wrap=True, highlight=False)
-    covered = coverage([verdict.covered for verdict in verdicts], PROFILES[profile.value].must)
+    must = PROFILES[profile.value].must
+    if target == OWN and PROFILES[profile.value].everything:
+        must += all_served(place)
+    kernels = launchable(judged) if place == "interpreter" else ()
+    covered = coverage([verdict.covered for verdict in verdicts], must, kernels)
     # A selection of cells, compiled code and other people's kernels are told; our own whole profile has to have it all.
     whole = target == OWN and place == "interpreter" and not (interrupted or rule or kernel or prop)
-    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and covered.absent))
+    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and (covered.absent or covered.idle)))
     for line in covered.lines():
         stdout.print(line, soft_wrap=True, highlight=False, markup=False)
     document = Document.of(verdicts, place, seconds)
     told = {} if judged.version is None else {"target": judged.version}
     if judged.not_offered:
         told["not offered"] = "; ".join(judged.absences())
-    told["covered"] = "; ".join(covered.lines())
+    told[COVERED] = "\n".join(covered.lines())
+    if short:
+        told[SHORT] = "yes"
     document = replace(document, environment={**document.environment, **told})
     write_reports(document, json_path=json_path, html=html, junit=junit)
     if interrupted:
         kept = "these verdicts are kept, and the same command goes on from here"
         stderr.print(f"interrupted: {kept if judged.storable else 'verdicts of a target are not kept'}")
         raise typer.Exit(INTERRUPTED)
-    code = exit_code(verdicts, allow_unsupported=allow_unsupported)
-    raise typer.Exit(NOT_JUDGED if short and not code and not allow_unsupported else code)
+    raise typer.Exit(document.exit_code(allow_unsupported=allow_unsupported))

@@ -10,7 +10,7 @@ import typer
 
 from ...report.markdown import markdown
 from ...report.text import print_report
-from ...verdicts.document import exit_code, read_document
+from ...verdicts.document import read_document
 from ..options import AllowOption, HtmlOption, JunitOption, stdout, usage
 from ..write_reports import write_reports
 
@@ -38,5 +38,7 @@ def report(
         stdout.print("\n".join(markdown(document)), soft_wrap=True, markup=False)
     else:
         print_report(stdout, document.verdicts, document.seconds)
+        for line in document.covered:
+            stdout.print(line, soft_wrap=True, highlight=False, markup=False)
     write_reports(document, json_path=None, html=html, junit=junit)
-    raise typer.Exit(exit_code(document.verdicts, allow_unsupported=allow_unsupported))
+    raise typer.Exit(document.exit_code(allow_unsupported=allow_unsupported))

@@ -17,7 +17,7 @@ from ...cases.call_styles import FORWARD_ONLY, words
 from ...cases.rearrange import STATES, TOKEN_WISE
 from ...cases.replay import Case
 from ...verdicts.outcome import KernelRaised
-from ..execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, tensors
+from ..execute import GRADIENTS, Contents, Tensors, arguments, check_forward, raised, require_apart, tensors
 from .surroundings import REFUSABLE, in_a_thread, surrounded
 
 _FROZEN = {
@@ -146,6 +146,7 @@ def _forward(kernel: Kernel, case: Case, leaves: Tensors, chosen: Sequence[str])
         # torch returns a state in the type in which it computes.
         outputs["ht"] = outputs["ht"].float()
     check_forward(kernel, case.problem, leaves, outputs)
+    require_apart(kernel, leaves, outputs)
     return outputs
 
 
