@@ -8,6 +8,7 @@ import inspect
 import json
 import pickle
 import pkgutil
+import time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -302,3 +303,22 @@ def test_operators_say_what_they_are():
     for operator in OPERATORS.values():
         assert operator.about
         assert inspect.getdoc(operator.edits)
+
+
+def fills_the_memory(task: judge.MutantTask) -> judge.MutantResult:
+    held = bytearray(700 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(3)
+    raise AssertionError(task)
+
+
+def test_a_fault_that_fills_the_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    setting = pool.CampaignSettings(
+        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="sources"
+    )  # fmt: skip
+    monkeypatch.setattr(pool, "WORKER_BYTES", 600 << 20)
+    (found,) = pool.collect(
+        [KNOWN], lambda mutant: task(mutant, tmp_path), fills_the_memory, pool._crashed, setting, judge.MutantResult,
+        lambda _: None,
+    )  # fmt: skip
+    assert (found.status, found.crashes) == ("excluded", 1)

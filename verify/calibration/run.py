@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from .calibrate import MeasuredShare, Share, measure
 from .log import Log
@@ -22,7 +23,7 @@ def calibrate(
         else:
             found.append(known)
             on_share(known)
-    with Workers(jobs, one_thread, interpret=True) as workers:
+    with Workers(jobs, one_thread, interpret=True, memory=WORKER_BYTES) as workers:
         for index, measured in workers.run(measure, [(share,) for share in waiting], timeout=None, tries=1):
             if isinstance(measured, Failure):
                 raise RuntimeError(f"measuring {waiting[index]} ended in a {measured.outcome}")

@@ -12,6 +12,7 @@ from typing import Any
 from ..cases.case import Replay
 from ..execution.harness import Harness
 from ..localise.locate import localise
+from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..run.judge import judge_case
@@ -119,13 +120,13 @@ def _read(log: Path) -> dict[str, Located]:
 
 
 def _run(tasks: Sequence[LocateTask], jobs: int) -> Iterator[Located]:
-    with Workers(jobs, one_thread, interpret=True) as workers:
+    with Workers(jobs, one_thread, interpret=True, memory=WORKER_BYTES) as workers:
         for index, found in workers.run(run, [(task,) for task in tasks], HOPELESS, tries=1):
             yield _nothing_named(tasks[index].mutant) if isinstance(found, Failure) else found
 
 
 def _nothing_named(mutant: Mutant) -> Located:
-    """It died or hung, which is wrong."""
+    """It died, hung, or took too much memory, which is wrong."""
     function = mutant.function.rpartition(":")[2]
     return Located(id=mutant.id, stage=mutant.stage, function=function, operator=mutant.operator,
                    named=None, right=False, chance=0.0, choices=0)  # fmt: skip

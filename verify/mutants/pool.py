@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...results.files.atomic import replace
+from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
 from .judge import MutantResult
@@ -147,7 +148,7 @@ def read(log: Path, kind: type[Found]) -> dict[str, Found]:
 def _in_children(
     tasks: Sequence[tuple[Mutant, Task]], work: Callable[[Task], Found], crashed: Callable[[Mutant], Found], jobs: int
 ) -> Iterator[Found]:
-    with Workers(jobs, one_thread, interpret=True) as workers:
+    with Workers(jobs, one_thread, interpret=True, memory=WORKER_BYTES) as workers:
         for index, found in workers.run(work, [(task,) for _, task in tasks], HOPELESS, tries=1):
             yield crashed(tasks[index][0]) if isinstance(found, Failure) else found
 
@@ -157,8 +158,8 @@ def _hash(*words: str) -> str:
 
 
 def _crashed(mutant: Mutant) -> MutantResult:
-    """Nobody needs a verifier to see that a kernel takes its process down or never ends."""
+    """Nobody needs a verifier to see that a kernel takes its process down, fills the memory or never ends."""
     return MutantResult(
         id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status="excluded",
-        seconds=0.0, asked=0, crashes=1, reason="the process died or hung",
+        seconds=0.0, asked=0, crashes=1, reason="the process died, hung, or took too much memory",
     )  # fmt: skip
