@@ -18,6 +18,7 @@ from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
 from .judge import MutantResult
+from .kept import forget
 from .pool import CampaignSettings
 from .sites import Mutant, transform_of
 
@@ -61,6 +62,7 @@ def run(task: LocateTask) -> Located:
     harness = Harness(kernel=kernels[wanted.kernel], kernels=kernels, tau=task.tau, transform=transform_of(mutant))
 
     def check(case: Any) -> Any:
+        forget()
         return judge_case(load(wanted.prop), case, harness)
 
     found = localise(check, wanted.case, check(wanted.case), harness, seconds=0.0)
