@@ -65,7 +65,7 @@ def run(task: LocateTask) -> Located:
         forget()
         return judge_case(load(wanted.prop), case, harness)
 
-    found = localise(check, wanted.case, check(wanted.case), harness, seconds=0.0)
+    found = localise(check, wanted.case, check(wanted.case), harness, calls=0)
     running = [stage for stage, functions in found.ran.items() if mutant.function in functions]
     choices = len(found.ran)
     return Located(
