@@ -1,8 +1,9 @@
 # make verify    set everything up in .venv, then check every kernel (ARGS="--profile quick" narrows it)
 # make test      the tests of our own code
+# make test-peers  those of them that need flash-linear-attention or Kernel Tuner, which it puts into .venv
 # make lint      format, lint, types and layers
 # make docs      the site of these pages, into build/site; ends with 1 on any warning
-# make forge     check workflows, actions, issue forms and the citation by their schemas
+# make forge     check workflows, actions, issue forms and the citation by their schemas, and workflows for holes
 # make gpu       check, time, verify and tune on the CUDA device of this machine, in 8 minutes; call it again to go on
 # make gpus      write results/gpus.json from specs/gpus.toml
 # make wheelhouse  download what `make gpu WHEELS=dir` needs on a machine without a network, into dir
@@ -49,6 +50,7 @@ DOCS := babel backrefs certifi charset-normalizer colorama ghp-import griffelib 
 # Tools of this repository, and what they alone need.
 NOT_ON_GPU := $(DOCS) ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx \
   pgserver fasteners psutil
+PEER_TESTS := tests/autotune/test_fla.py tests/kernels/test_layers_fla.py tests/results/test_exports.py tests/verify/test_targets.py
 PEER_PINS := fla-core==0.6.0 einops==0.8.2 nvidia-ml-py==13.615.71
 SITE := $(CURDIR)/.deltaproof/site
 empty :=
@@ -57,7 +59,7 @@ space := $(empty) $(empty)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.deltaproof-installed
 
-.PHONY: verify test lint docs forge gpu gpus offline wheelhouse bench host growth bytes instructions binaries defaults planted ptx-features ptx-data setup \
+.PHONY: verify test test-peers lint docs forge gpu gpus offline wheelhouse bench host growth bytes instructions binaries defaults planted ptx-features ptx-data setup \
   clean
 
 verify: setup
@@ -65,6 +67,12 @@ verify: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# The import fails where a test would only be skipped. -P, since transformers would import our folder kernels.
+test-peers: setup
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt flash-linear-attention==0.6.0 kernel_tuner==1.3.1
+	TRITON_INTERPRET=1 $(BIN)/python -P -c 'import fla.layers, kernel_tuner.file_utils, jsonschema'
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PEER_TESTS) $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -77,7 +85,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 forge: setup
-	$(BIN)/python -m pip install --quiet check-jsonschema==0.39.0
+	$(BIN)/python -m pip install --quiet check-jsonschema==0.39.0 zizmor==1.32.0
 	$(BIN)/python -m pytest tests/test_forge.py
 
 # With WHEELS, nothing is fetched: the machine's own torch and triton, and wheels for the rest.

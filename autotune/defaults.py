@@ -1,7 +1,7 @@
 """Is the safe default right as compiled? For every op, rule, element type and head dimension, and every architecture run here.
 
-What is served where nothing better is known has no table entry that a gate could refuse, so it is judged by itself: each of
-its programs is compiled, and its machine code searched for what the assembler did wrong; at the main size it is run as well.
+The default, served where nothing better is known, has no table entry that a gate could refuse, so it is judged by itself: each of
+its programs is compiled, and its machine code searched for errors of the assembler; at the main size it is run as well.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .space.points import Family
 SCHEMA = 1
 OPS = ("chunk_fwd", "chunk_train", "recurrent")
 RUN_DTYPE, RUN_DIM, RUN_ON = "bf16", 128, (80, 90)
-"""What is also run: the other programs differ in their sizes and element types."""
+"""The cells that are also run: the other programs differ in their sizes and element types."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """The default of an op for calls of one kind on an architecture. ran: None where it was not run, or could not be.
 
-    faults: one line each: a program that does not fit or is assembled wrongly, or what running it showed.
+    faults: one line each: a program that does not fit or is assembled wrongly, or a fault that running it showed.
     """
 
     family: Family

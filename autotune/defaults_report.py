@@ -1,4 +1,4 @@
-"""What is known of the safe defaults, by version of Triton: one JSON document for each, and a page over all of them."""
+"""The judgements of the safe defaults, by version of Triton: one JSON document for each, and a page over all of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..results.files.atomic import replace
 
 
 def write_defaults(folder: Path, document: Mapping[str, Any]) -> None:
-    """Add a document to what is known under its Triton, and write the page anew. Cells that it does not have stay.
+    """Add a document to those of its Triton, and write the page anew. Cells that it does not have stay.
 
     Raises OSError.
     """
@@ -31,7 +31,7 @@ def write_defaults(folder: Path, document: Mapping[str, Any]) -> None:
 
 
 def page(documents: Sequence[Mapping[str, Any]]) -> str:
-    """Counts by version and architecture, then what is wrong, then which configurations these are."""
+    """Counts by version and architecture, then the faults, then the configurations."""
     lines = [
         "# The safe default, as compiled",
         "",

@@ -32,9 +32,9 @@ Served = tuple[Family, LaunchConfig]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateOutcome:
-    """What `gate_table` found. asked: configurations judged. ran: those that were run, known: by an earlier gate. failed: one
-    line for each that is refused. broken: one line for each that could not be compiled or run, of which nothing is said.
-    seconds: of running, summed over processes. table: as it is now.
+    """The results of `gate_table`. asked: configurations judged. ran: those that were run, known: by an earlier gate. failed: one
+    line for each that is refused. broken: one line for each that could not be compiled or run, of which nothing is said. seconds:
+    of running, summed over processes. table: as it is now.
     """
 
     asked: int
@@ -74,7 +74,7 @@ def ranked_by(records: Iterable[Record], *, current: bool = True) -> list[Served
 
 
 def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> GateOutcome:
-    """Compile what the rankings hold, judge it, and write the table that follows. Raises TableError, OSError.
+    """Compile the ranked configurations, judge them, and write the table that follows. Raises TableError, OSError.
 
     With the Triton that the rankings were made with, or with another: verdicts of several stand side by side, and an entry says
     which of them it passed under.
@@ -83,7 +83,7 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ga
     points = list(dict.fromkeys(point for family, config in served for point in points_of(family, config)))
     with Workers(jobs, process.start) as workers:
         found = compile_points(points, gpu.arch, workers, Cache(folder=default_folder()), progress=progress).found
-    # What another Triton's programs need is of no use to a ranking that it did not make.
+    # The resources of another Triton's programs are of no use to a ranking that it did not make.
     if triton_version() in {record.triton for record in ledger.records if isinstance(record, Estimated)}:
         ledger.add(findings.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled")
     records = judged(served, found, gpu)
@@ -104,7 +104,7 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ga
 
 @dataclass(slots=True, kw_only=True)
 class Ran:
-    """What running came to. known: how many records are of an earlier gate; broken: one line for each without an answer."""
+    """The results of running. known: how many records are of an earlier gate; broken: one line for each without an answer."""
 
     records: list[Gated] = field(default_factory=list)
     known: int = 0
@@ -113,7 +113,7 @@ class Ran:
 
 
 def _run(served: Sequence[Served], assembler: str, ledger: Ledger, gpu: Gpu, jobs: int, progress: Progress) -> Ran:
-    """Run configurations, but for what is known; every answer is on disk before the next is awaited."""
+    """Run configurations, except those with a known verdict; every answer is on disk before the next is awaited."""
     arch, done = architecture(gpu.arch.name), Ran()
     names: dict[RunQuestion, str] = {}
     for family, config in served:

@@ -68,7 +68,7 @@ def write_shipped(
 ) -> None:
     """Replace the files of a GPU and the portfolio, each whole or not at all. Raises OSError.
 
-    The records come first: if this is killed on the way, the test of what ships says so, and publishing again mends it.
+    The records come first: if this is killed on the way, the test of the shipped files says so, and publishing again mends it.
     """
     data = compress(archived)
     assert decompress(data, "archive") == tuple(archived)

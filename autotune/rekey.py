@@ -1,4 +1,4 @@
-"""After an edit of a kernel: entries whose compiled programs are what they were are carried over, and the rest is left.
+"""After an edit of a kernel: entries whose compiled programs have not changed are carried over, and the rest is left.
 
 A table is made for kernels of certain digests. Where an edit changes a digest but not the program that the compiler makes of
 it, all that is known of the program still holds.
@@ -31,7 +31,7 @@ from .space.points import Family, Point, family_of, point_of, points_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RekeyOutcome:
-    """What `rekey` found. stale: entries that an edit made stale. carried: of those, how many hold again. left: why others do
+    """The results of `rekey`. stale: entries that an edit made stale. carried: of those, how many hold again. left: why others do
     not, a line for each configuration. table: as it is now.
     """
 
@@ -42,7 +42,7 @@ class RekeyOutcome:
 
 
 def rekey(ledger: Ledger, gpu: Gpu, cache: Cache, *, jobs: int, progress: Progress) -> RekeyOutcome:
-    """Recompile what stale entries launch, carry over what is the same, and write the table. Raises TableError, OSError.
+    """Recompile the launches of stale entries, carry over unchanged ones, and write the table. Raises TableError, OSError.
 
     Configurations of variants that a tuner does not look at any more are left behind.
     """
@@ -79,7 +79,7 @@ def stale_entries(table: Table) -> list[TableEntry]:
 
 
 def _programs(family: Family, config: LaunchConfig, records: Sequence[Record]) -> dict[Point, Compiled]:
-    """The programs that a configuration was ranked and judged by: what was compiled before the last that was said of it.
+    """The programs by which a configuration was ranked and judged: those compiled before the last record about it.
 
     A run of the edited kernels that was interrupted may have compiled them since.
     """
@@ -105,10 +105,10 @@ def _difference(point: Point, then: Compiled | None, now: Compilation | None) ->
 
 
 def _carried(family: Family, config: LaunchConfig, records: Sequence[Record]) -> Iterator[Record]:
-    """What is known of a configuration, as known of the kernels that there are now."""
+    """The records of a configuration, rewritten for the kernels as they are now."""
     token = config.token
     stages = {point.stage: point.config.token for point in points_of(family, config)}
-    # What was said of other kernels still may not be said of these: only of those that the last record names.
+    # Records of still other kernels may not be carried over: only those of the kernels that the last record names.
     old = [one.kernel for one in records if family_of(one.key) == family and one.config == token and not _stage(one)][
         -1:
     ]
@@ -117,7 +117,7 @@ def _carried(family: Family, config: LaunchConfig, records: Sequence[Record]) ->
         if stage:
             same = about == family and stages.get(stage) == record.config and isinstance(record, Compiled)
         elif isinstance(record, Gated) and record.where == "compiled" and record.triton != triton_version():
-            # What another Triton makes of the edited kernels was not compared.
+            # The programs that another Triton makes of the edited kernels were not compared.
             same = False
         else:
             arithmetic = about == replace(family, K=0, V=0) and record.config == head_of(token)

@@ -41,7 +41,7 @@ COMPILING, JUDGING = 0.3, 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
+    """The request to tune. budget: seconds, None for no end. jobs: processes. out: where tables and records go.
 
     trials: configurations timed per family and size of call, at most. device: the GPU if it is here, and is to be measured.
     storage: URL of the database of studies, claims and jobs; None for a file under `out`, which only measuring needs.
@@ -100,6 +100,12 @@ def tune(request: Request, hooks: Hooks) -> Report:
     arch = target.arch
     ledger = Ledger(request.out, limits.resolve(request.gpu.slug))
     storage = _storage(request)
+    how = (
+        f"measuring on {request.device.name}"
+        if request.device
+        else "nothing is timed, and every entry says so (tier C)"
+    )
+    hooks.say(f"{request.gpu.slug}: compiling and ranking; {how}")
     if ledger.torn:
         hooks.warn(ledger.torn)
     wanted = families(request.ops, request.rules, request.dtypes, request.dims)
@@ -204,7 +210,7 @@ def _enumerate(wanted: Sequence[Family], gpu: Gpu) -> tuple[list[Point], list[St
 def _gate(
     ranked: Mapping[Family, Sequence[Ranked]], request: Request, ledger: Ledger, hooks: Hooks, *, deadline: float
 ) -> list[gate.GateAnswer]:
-    """Judge what the table will hold, except what was judged before by the same sources; no further after `deadline`."""
+    """Judge the configurations of the table to be, except those judged before by the same sources; none after `deadline`."""
     sources = gate.sources()
     asked = gate.questions((family, one.config) for family, few in ranked.items() for one in few)
     names = {question: findings.evidence(question, sources) for question in asked}
@@ -219,7 +225,7 @@ def _gate(
     for question in asked:
         record = known.get(names[question])
         if record:
-            ledger.add([record])  # so that it has the last word, whatever was judged since
+            ledger.add([record])  # so that it has the last word over later verdicts
             answers.append(gate.GateAnswer(question=question, held=record.held, detail=record.detail))
         else:
             waiting.append(question)

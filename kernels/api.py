@@ -85,7 +85,7 @@ def gated_delta_rule(
     of -inf is 0.
 
     Raises:
-        ValueError, TypeError: one line that names the argument, what it is and what is accepted.
+        ValueError, TypeError: one line that names the argument, the value found and the values accepted.
     """
     if variant is not None and not (isinstance(variant, str) and variant in VARIANTS):
         raise ValueError(f"variant={variant!a:.60}; accepted: {', '.join(VARIANTS)}")

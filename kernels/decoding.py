@@ -45,8 +45,8 @@ def decode(
 
     Args:
         q, k, v, g, b, w, scale, cu_seqlens, cu_seqlens_cpu, use_qk_l2norm_in_kernel, use_gate_in_kernel, A_log, dt_bias,
-            check_values: as `gated_delta_rule` takes them. T is the number of new tokens of each sequence, often 1. What
-            check_values says holds for `slots`, too.
+            check_values: as `gated_delta_rule` takes them. T is the number of new tokens of each sequence, often 1. check_values
+            applies to `slots`, too.
         states: [S, HV, K, V] fp32, contiguous; the states of all sequences that may come.
         slots: [N] int32 or int64, where in `states` each of the N sequences has its state; no two alike. A negative slot
             is nobody's: its outputs are 0, and no state changes. None: sequence n has state n, and S is N.
@@ -57,7 +57,7 @@ def decode(
         o [B, T, HV, V] in v's dtype.
 
     Raises:
-        ValueError, TypeError: one line that names the argument, what it is and what is accepted.
+        ValueError, TypeError: one line that names the argument, the value found and the values accepted.
     """
     if not isinstance(tile, Tile):
         raise TypeError(f"tile is a {type(tile).__name__}; accepted: a Tile, e.g. Tile(block=32, num_warps=4)")

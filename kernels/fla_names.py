@@ -1,16 +1,18 @@
 """The op and its relatives under the names of flash-linear-attention 0.6.0, with its argument names and layouts.
 
-A model that imports `chunk_kda` and the like from there can import them from here. What FLA offers and this module does
-not is refused in one line: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that say how FLA computes, not
-what (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`), may be passed and change nothing: no gate needs care here.
-Nor do those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without `use_gate_in_kernel`.
-`chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be what `deltaproof.kernels.chunk_indices`
-gives, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
+A model that imports `chunk_kda` and the like from there can import them from here. Arguments that FLA offers and this module does
+not are refused in one line: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that change how FLA computes
+but not its results (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`) may be passed and change nothing: no gate
+needs care here. Nor do those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without
+`use_gate_in_kernel`. `chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be the tables of
+`deltaproof.kernels.chunk_indices`, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
 `state_v_first=True` gives and takes states as [N, HV, V, K].
 """
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +20,11 @@ import torch
 from torch import Tensor
 
 from .api import gated_delta_rule
+from .arguments.axes import check_axes, check_number
+from .arguments.checks import check_boundaries
 from .arguments.chunk_tables import ChunkIndices
 from .arguments.contents import any_is
+from .arguments.door import Door
 from .configs.launch_config import LaunchConfig
 from .eager.first_stage import l2norm
 from .relatives import comba, gated_delta_product, preconditioned_delta_rule, retention, rwkv7
@@ -30,20 +35,31 @@ Result = tuple[Tensor, Tensor | None]
 
 _HOW = ("safe_gate", "disable_recompute", "use_graph", "max_num_seqs", "transpose_state_layout")
 """Keywords about FLA's own kernels. The last is its older name for `state_v_first` and is read as that."""
+_NOT_OFFERED = ("cp_context", "return_intermediate_states", "reverse", "gv")
+
+_OF_THE_OP = {
+    name for name, parameter in inspect.signature(gated_delta_rule).parameters.items()
+    if parameter.kind == inspect.Parameter.KEYWORD_ONLY
+}  # fmt: skip
+_COMMON = frozenset({*_OF_THE_OP, *_HOW, *_NOT_OFFERED, "chunk_size", "state_v_first"})
+_plain = Door(_COMMON)
+_bounded = Door(_COMMON | {"lower_bound"})
+_with_logits = Door(_COMMON | {"lower_bound", "use_beta_sigmoid_in_kernel", "allow_neg_eigval"})
+_preconditioned = Door(_COMMON | {"initial_A_state", "x", "eps", "log_atk_scale"})
 
 
 def _options(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of `gated_delta_rule` from those of FLA. Raises TypeError for what cannot be honoured."""
+    """Keywords of `gated_delta_rule` from those of FLA. Raises TypeError for an argument that cannot be honoured."""
     options = dict(arguments)
-    if chunk_size := options.pop("chunk_size", None):
+    if (chunk_size := options.pop("chunk_size", None)) is not None:
         options["config"] = LaunchConfig(chunk_size=chunk_size)
     for name in _HOW:
         options.pop(name, None)
     if not isinstance(options.get("chunk_indices"), ChunkIndices):
         options.pop("chunk_indices", None)
-    for name in ("cp_context", "return_intermediate_states", "reverse", "gv"):
+    for name in _NOT_OFFERED:
         if (value := options.pop(name, None)) is not None and value is not False:
-            raise TypeError(f"{name}={value!r} is not offered here; accepted: None or False")
+            raise TypeError(f"{name}={value!a:.60} is not offered here; accepted: None or False")
     return options
 
 
@@ -61,30 +77,30 @@ def _v_first(arguments: dict[str, Any]) -> bool:
     return bool(arguments.pop("state_v_first", False) or arguments.get("transpose_state_layout", False))
 
 
-def _bounded(g: Tensor, A_log: Tensor | None, dt_bias: Tensor | None, lower_bound: float | None) -> Tensor | None:
-    """The decay of a gate with a lower bound, lower_bound * sigmoid(exp(A_log) (g + dt_bias)); None without one."""
-    if lower_bound is None:
-        return None
-    raw = g.float() if dt_bias is None else g.float() + dt_bias.float().view(*g.shape[2:])
-    return lower_bound * torch.sigmoid(
-        raw if A_log is None else A_log.float().exp().view(-1, *[1] * (g.dim() - 3)) * raw
-    )
+def _bounded_decay(g: Tensor, A_log: Tensor | None, dt_bias: Tensor | None, lower_bound: float) -> Tensor:
+    """The decay of a gate with a lower bound, lower_bound * sigmoid(exp(A_log) (g + dt_bias))."""
+    check_number("lower_bound", lower_bound, -math.inf, 0.0)
+    check_axes(g=(g, "B T G or B T G K"), A_log=(A_log, "None or G"))
+    raw = g.float()
+    if dt_bias is not None:
+        flat, split = g.shape[2:].numel(), " ".join(map(str, g.shape[2:]))
+        check_axes(g=(g, "B T G or B T G K"), dt_bias=(dt_bias, f"{flat} or {split}"))
+        raw = raw + dt_bias.float().view(g.shape[2:])
+    if A_log is not None:
+        raw = A_log.float().exp().view(-1, *[1] * (g.dim() - 3)) * raw
+    return lower_bound * torch.sigmoid(raw)
 
 
 def _gate(g: Tensor, arguments: dict[str, Any]) -> Tensor:
     """The gate tensor to pass on: a bounded gate is activated here, any other is left to the op."""
-    if not isinstance(g, Tensor):
-        raise TypeError(f"g is a {type(g).__name__}; accepted: a torch.Tensor")
     bound = arguments.pop("lower_bound", None)
     if not arguments.get("use_gate_in_kernel"):
         for name in ("A_log", "dt_bias"):
             arguments.pop(name, None)
         return g
-    activated = _bounded(g, arguments.get("A_log"), arguments.get("dt_bias"), bound)
-    if activated is not None:
-        for name in ("A_log", "dt_bias", "use_gate_in_kernel"):
-            arguments.pop(name, None)
-        return activated
+    if bound is not None:
+        A_log, dt_bias, _ = (arguments.pop(name, None) for name in ("A_log", "dt_bias", "use_gate_in_kernel"))
+        return _bounded_decay(g, A_log, dt_bias, bound)
     if arguments.get("dt_bias") is None and arguments.get("A_log") is not None:
         arguments["dt_bias"] = torch.zeros(g.shape[2:].numel(), device=g.device)
     return g
@@ -92,14 +108,19 @@ def _gate(g: Tensor, arguments: dict[str, Any]) -> Tensor:
 
 def _beta(beta: Tensor, arguments: dict[str, Any]) -> Tensor:
     """beta, from logits where the caller asks for that. Raises ValueError for [0, 2] without them, as FLA does."""
-    if not isinstance(beta, Tensor):
-        raise TypeError(f"beta is a {type(beta).__name__}; accepted: a torch.Tensor")
     logits, negative = (arguments.pop(name, False) for name in ("use_beta_sigmoid_in_kernel", "allow_neg_eigval"))
     if negative and not logits:
         raise ValueError(
             "allow_neg_eigval is True, which needs use_beta_sigmoid_in_kernel=True; else double beta yourself"
         )
+    check_axes(beta=(beta, "B T HV"))
     return (2.0 if negative else 1.0) * torch.sigmoid(beta.float()) if logits else beta
+
+
+def _all_ones(v: Tensor) -> Tensor:
+    """The beta of a call that has none."""
+    check_axes(v=(v, "B T HV V"))
+    return torch.ones_like(v[..., 0])
 
 
 def _with_beta(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, arguments: dict[str, Any]) -> Result:
@@ -108,6 +129,7 @@ def _with_beta(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, argumen
     return _call(gated_delta_rule, q, k, v, g, beta, v_first=_v_first(arguments), **arguments)
 
 
+@_bounded
 def chunk_gdn2(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
@@ -120,6 +142,7 @@ def chunk_gdn2(
     )  # fmt: skip
 
 
+@_bounded
 def fused_recurrent_gdn2(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, A_log: Tensor | None = None,
     dt_bias: Tensor | None = None, scale: float | None = None, **kwargs: Any,
@@ -128,6 +151,7 @@ def fused_recurrent_gdn2(
     return chunk_gdn2(q, k, v, g, b, w, scale, A_log=A_log, dt_bias=dt_bias, **kwargs)
 
 
+@_with_logits
 def chunk_kda(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
@@ -137,6 +161,7 @@ def chunk_kda(
     return _with_beta(q, k, v, g, beta, kwargs)
 
 
+@_with_logits
 def fused_recurrent_kda(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, A_log: Tensor | None = None,
     dt_bias: Tensor | None = None, scale: float | None = None, **kwargs: Any,
@@ -145,6 +170,7 @@ def fused_recurrent_kda(
     return chunk_kda(q, k, v, g, beta, scale, A_log=A_log, dt_bias=dt_bias, **kwargs)
 
 
+@_with_logits
 def chunk_gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
@@ -154,29 +180,33 @@ def chunk_gated_delta_rule(
     return _with_beta(q, k, v, g, beta, kwargs)
 
 
+@_with_logits
 def fused_recurrent_gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None, gk: Tensor | None = None, gv: Tensor | None = None,
     beta: Tensor | None = None, scale: float | None = None, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """Gated DeltaNet or KDA: g [B, T, HV] and gk [B, T, HV, K] are decays, of which either or both may be given."""
+    check_axes(v=(v, "B T HV V"), g=(g, "None or B T HV"), gk=(gk, "None or B T HV K"))
     decay = gk if g is None else g if gk is None else g[..., None] + gk
-    beta = torch.ones_like(v[..., 0]) if beta is None else _beta(beta, kwargs)
+    beta = _all_ones(v) if beta is None else _beta(beta, kwargs)
     decay = None if decay is None else _gate(decay, kwargs)
     return _call(gated_delta_rule, q, k, v, decay, beta, v_first=_v_first(kwargs), scale=scale, gv=gv, **kwargs)
 
 
+@_plain
 def chunk_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor | None = None, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """DeltaNet: beta [B, T, HV], 1 if left out."""
-    beta = torch.ones_like(v[..., 0]) if beta is None else beta
+    beta = _all_ones(v) if beta is None else beta
     return _call(
         gated_delta_rule, q, k, v, None, beta, v_first=_v_first(kwargs), scale=scale, initial_state=initial_state,
         output_final_state=output_final_state, **kwargs,
     )  # fmt: skip
 
 
+@_plain
 def chunk_gla(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, scale: float | None = None, initial_state: Tensor | None = None,
     output_final_state: bool = False, **kwargs: Any,
@@ -188,20 +218,24 @@ def chunk_gla(
     )  # fmt: skip
 
 
+@_plain
 def fused_recurrent_gla(
     q: Tensor, k: Tensor, v: Tensor, gk: Tensor | None = None, gv: Tensor | None = None, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """As `chunk_gla`, with FLA's name for the gate."""
+    check_axes(q=(q, "B T H K"), v=(v, "B T HV V"), gk=(gk, "None or B T H K or B T HV K"))
     return chunk_gla(q, k, v, gk, scale, initial_state, output_final_state, gv=gv, **kwargs)  # pyright: ignore
 
 
+@_plain
 def chunk_simple_gla(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None = None, g_gamma: Tensor | None = None, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """Linear attention with a decay per head: g [B, T, H], or g_gamma [H], the same for every token, or both."""
     if g_gamma is not None:
+        check_axes(v=(v, "B T HV V"), g=(g, "None or B T HV"), g_gamma=(g_gamma, "HV"))
         fixed = g_gamma.float().expand(*v.shape[:2], -1)
         g = fixed if g is None else g.float() + fixed
     return _call(
@@ -210,11 +244,13 @@ def chunk_simple_gla(
     )  # fmt: skip
 
 
+@_plain
 def chunk_retention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, **kwargs: Any) -> Result:
     """RetNet: one fixed decay per head."""
     return _call(retention, q, k, v, v_first=_v_first(kwargs), scale=scale, **kwargs)
 
 
+@_plain
 def chunk_linear_attn(
     q: Tensor, k: Tensor, v: Tensor, scale: float | None = None, initial_state: Tensor | None = None,
     output_final_state: bool = False, normalize: bool = True, **kwargs: Any,
@@ -228,6 +264,7 @@ def chunk_linear_attn(
     )  # fmt: skip
 
 
+@_plain
 def chunk_gated_delta_product(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, beta: Tensor, num_householder: int, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
@@ -241,6 +278,7 @@ def chunk_gated_delta_product(
     )  # fmt: skip
 
 
+@_plain
 def chunk_comba(
     q: Tensor, k: Tensor, v: Tensor, p: Tensor, g: Tensor, beta: Tensor | None = None, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, use_qk_l2norm_in_kernel: bool = False,
@@ -251,7 +289,8 @@ def chunk_comba(
     With use_qk_l2norm_in_kernel FLA normalises p too, so that any positive multiple becomes k itself. Raises ValueError,
     where values are checked, for p that is no multiple of k.
     """
-    beta = torch.ones_like(v[..., 0]) if beta is None else beta
+    beta = _all_ones(v) if beta is None else beta
+    check_axes(q=(q, "B T H K"), k=(k, "B T H K"), p=(p, "B T H K"), v=(v, "B T HV V"))
     if use_qk_l2norm_in_kernel:
         q, k, p = (l2norm(x) for x in (q, k, p))
     keys, reads = k.float(), p.float()
@@ -266,11 +305,13 @@ def chunk_comba(
     )  # fmt: skip
 
 
+@_bounded
 def chunk_rwkv7(
     r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, scale: float = 1.0,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
     """RWKV-7 as FLA takes it: a = -kk reads, b = kk * (the gate) writes. kk must not be 0 where b is not."""
+    check_axes(**{name: (x, "B T H K") for name, x in (("r", r), ("w", w), ("k", k), ("a", a), ("b", b))})
     kk = -a
     gate = torch.where(kk == 0, 1.0, b / torch.where(kk == 0, 1.0, kk))
     kwargs.pop("lower_bound", None)
@@ -280,6 +321,7 @@ def chunk_rwkv7(
     )  # fmt: skip
 
 
+@_plain
 def fused_mul_recurrent_rwkv7(
     r: Tensor, w: Tensor, k: Tensor, v: Tensor, kk: Tensor, a: Tensor, scale: float = 1.0, **kwargs: Any
 ) -> Result:
@@ -287,6 +329,7 @@ def fused_mul_recurrent_rwkv7(
     return _call(rwkv7, r, w, k, v, kk, a, v_first=_v_first(kwargs), scale=scale, **kwargs)
 
 
+@_plain
 def chunk_precond_gated_delta_rule(
     q: Tensor, k: Tensor, v: Tensor, g_atk: Tensor, g: Tensor, beta_atk: Tensor, beta: Tensor, scale: float | None = None,
     initial_state: Tensor | None = None, initial_A_state: Tensor | None = None, output_final_state: bool = False,
@@ -294,19 +337,21 @@ def chunk_precond_gated_delta_rule(
     log_atk_scale: Tensor | float | None = None, **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Preconditioned Gated DeltaNet, or KDA with g [B, T, HV, K]: outputs, the final state, the final energies."""
+    of_heads = {"log_atk_scale": (log_atk_scale, "H")} if isinstance(log_atk_scale, Tensor) else {}
+    check_axes(q=(q, "B T H K"), k=(k, "B T H K"), v=(v, "B T HV V"), **of_heads)
+    check_number("x", x, 1.0)
+    if not of_heads and log_atk_scale is not None:
+        check_number("log_atk_scale", log_atk_scale, -math.inf)
     if use_qk_l2norm_in_kernel:
         q, k = l2norm(q), l2norm(k)
     turned, options = _v_first(kwargs), _options(kwargs)
     before = None
     if initial_state is not None or initial_A_state is not None:
-        N = q.shape[0] if kwargs.get("cu_seqlens") is None else kwargs["cu_seqlens"].shape[0] - 1
-        shapes = ((N, v.shape[2], k.shape[3], v.shape[3]), (N, k.shape[2], k.shape[3]))
-        given = (initial_state.mT if initial_state is not None and turned else initial_state, initial_A_state)
+        N = check_boundaries(kwargs.get("cu_seqlens"), kwargs.get("cu_seqlens_cpu"), q.shape[0], q.device)
+        state = initial_state.mT if initial_state is not None and turned else initial_state
         before = PreconditionedState(
-            *(
-                torch.zeros(shape, device=q.device) if one is None else one
-                for one, shape in zip(given, shapes, strict=True)
-            )
+            _zeros_or("initial_state", state, (N, v.shape[2], k.shape[3], v.shape[3]), q.device),
+            _zeros_or("initial_A_state", initial_A_state, (N, k.shape[2], k.shape[3]), q.device),
         )
     o, last = preconditioned_delta_rule(
         q, k, v, g, beta, g_atk, beta_atk, bound=x, eps=eps, center=-0.2 if log_atk_scale is None else log_atk_scale,
@@ -315,6 +360,16 @@ def chunk_precond_gated_delta_rule(
     return (o, None, None) if last is None else (o, last.state.mT if turned else last.state, last.energy)
 
 
+def _zeros_or(name: str, given: Tensor | None, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """A state that was given, or that of no tokens. Raises ValueError for another shape."""
+    if given is None:
+        return torch.zeros(shape, device=device)
+    if given.shape != shape:
+        raise ValueError(f"{name} has shape {list(given.shape)}; accepted: {list(shape)}")
+    return given
+
+
+@_preconditioned
 def chunk_precond_kda(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, g_atk: Tensor, beta_atk: Tensor, beta: Tensor, scale: float | None = None,
     **kwargs: Any,
@@ -324,7 +379,11 @@ def chunk_precond_kda(
     return chunk_precond_gated_delta_rule(q, k, v, g_atk, g, beta_atk, beta, scale, **kwargs)
 
 
-fused_recurrent_delta_rule = chunk_delta_rule
-fused_recurrent_simple_gla = chunk_simple_gla
-fused_recurrent_retention = chunk_retention
-fused_recurrent_linear_attn = chunk_linear_attn
+fused_recurrent_delta_rule = _plain(chunk_delta_rule, "fused_recurrent_delta_rule")
+"""As `chunk_delta_rule`."""
+fused_recurrent_simple_gla = _plain(chunk_simple_gla, "fused_recurrent_simple_gla")
+"""As `chunk_simple_gla`."""
+fused_recurrent_retention = _plain(chunk_retention, "fused_recurrent_retention")
+"""As `chunk_retention`."""
+fused_recurrent_linear_attn = _plain(chunk_linear_attn, "fused_recurrent_linear_attn")
+"""As `chunk_linear_attn`."""

@@ -23,17 +23,18 @@ Op = Literal["chunk_train", "chunk_fwd", "recurrent"]
 class Kernel:
     """Something that can be verified and tuned.
 
-    name: `<op>/<variant>`. differentiable: it has a backward. needs_triton: it runs Triton kernels, in the interpreter or
-    on a GPU. run: has the signature of `gated_delta_rule`. accepts: True, or the reason why a problem is outside what it
-    does. configs: for a problem, the configurations that verification draws from, the default first. trusting: keywords
-    under which `run` takes the contents of its inputs on trust, as arithmetics whose numbers are no floats need.
+    name: `<op>/<variant>`. differentiable: it has a backward. needs_triton: it runs Triton kernels, in the interpreter or on a
+    GPU. run: has the signature of `gated_delta_rule`. accepts: True, or the reason why it does not take a problem. configs: for a
+    problem, the configurations that verification draws from, the default first. trusting: keywords under which `run` takes the
+    contents of its inputs on trust, as arithmetics whose numbers are no floats need.
     launches: how many of the Triton launches of `run` are the op's, the first ones, where others only judge it; None: all.
 
-    What is declared of rounding and memory: sums_decay_gradient: dg is a difference of sums, and is allowed what that loses
-    (`specs.rounding.decay_gradient`). fp32_operand: what its products make of fp32 operands, where they are not exact.
-    exponent: what its sums of log-decays lose, where that is more than the sums themselves cost. discards_unwritten: it loads
-    elements that nothing has written and then discards them; since they hold NaN while it is judged, its results show whether
-    it does. foreign: somebody else's function, which promises the rule and no more.
+    Declarations about rounding and memory: sums_decay_gradient: dg is a difference of sums, and is allowed the digits that it
+    loses (`specs.rounding.decay_gradient`). fp32_operand: the format to which its products round fp32 operands, where they are
+    not exact.
+    exponent: the error of its sums of log-decays, where that is more than the sums themselves cost. discards_unwritten: it loads
+    elements that nothing has written and then discards them; since they hold NaN while it is judged, its results show whether it
+    does. foreign: somebody else's function, which promises the rule and no more.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What do we know? Tuned tables, the records they are derived from, and `lookup`. Standard library only.
+"""The knowledge of the project: tuned tables, the records they are derived from, and `lookup`. Standard library only.
 
 Importing this loads next to nothing; the first call of `lookup` loads the rest.
 """

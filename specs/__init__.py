@@ -1,1 +1,1 @@
-"""What is right: rules, problems, hard inputs, oracles and error budgets."""
+"""The specification: rules, problems, hard inputs, oracles and error budgets."""

@@ -35,7 +35,7 @@ _BATCH = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What is right, and how far off rounding may put it.
+    """The right results, and the error that rounding may cause.
 
     reference, sigma: per output name, in the output's shape. replicas: the noisy runs, [REPLICAS, *shape]; any quantity
     derived from outputs has its own sigma, the spread of that quantity over the replicas.
@@ -76,7 +76,7 @@ def _run(problem: Problem, inputs: Inputs, contract: PrecisionContract, numbers:
 
 
 def _elements(problem: Problem, contract: PrecisionContract) -> int:
-    """Size of the largest array of one replica: a state, or what every pair of tokens of a chunk carries."""
+    """Size of the largest array of one replica: a state, or the terms of all pairs of tokens of a chunk."""
     lanes = len(problem.sequences) * problem.HV
     if contract.chunk is None:
         return lanes * problem.K * problem.V
@@ -96,10 +96,10 @@ def ratios(
 ) -> dict[str, np.ndarray]:
     """Per output, the ratio rms(error) / rms(sigma) of every row.
 
-    A row is one token and head (the features of o, dq, ..., or the one number of a scalar gate's gradient), one key
-    channel of a state, or one entry of dA_log and ddt_bias. sigma is at least what storing the exact result would cost.
-    Where the reference and the output are not finite in the same places and alike, or the shapes differ, the ratio is
-    inf; so it is for any error where sigma is 0. Raises KeyError for an output that is missing.
+    A row is one token and head (the features of o, dq, ..., or the one number of a scalar gate's gradient), one key channel of a
+    state, or one entry of dA_log and ddt_bias. sigma is at least the error of storing the exact result. Where the reference and
+    the output are not finite in the same places and alike, or the shapes differ, the ratio is inf; so it is for any error where
+    sigma is 0. Raises KeyError for an output that is missing.
     """
     found = {}
     for name, truth in reference.items():

@@ -20,7 +20,7 @@ Programming Guide, table of technical specifications per compute capability.)"""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """What a program may use on an architecture; `gpus.toml` says what each field is. Sizes in bytes or 32-bit registers."""
+    """The limits of a program on an architecture; `gpus.toml` explains each field. Sizes in bytes or 32-bit registers."""
 
     name: str
     warp: int
@@ -76,8 +76,8 @@ class Gpu:
 
 
 def gpu(name: str) -> Gpu:
-    """The GPU of this slug or alias, however it is spaced and capitalised. Raises ValueError that lists the known ones and
-    says how to add one, or that says what is wrong with the user's own file.
+    """The GPU of this slug or alias, in any spacing and capitals. Raises ValueError that lists the known ones and says how to add
+    one, or that names the fault of the user's own file.
     """
     for known in gpus().values():
         if plain(name) in map(plain, (known.slug, *known.aliases)):
@@ -88,7 +88,7 @@ def gpu(name: str) -> Gpu:
 def gpus() -> dict[str, Gpu]:
     """Every known GPU by slug: those that ship, and those of the user, which come before them where both have a slug.
 
-    Raises ValueError, in one line, for what is wrong with the file.
+    Raises ValueError, in one line, for a fault of the file.
     """
     path = gpus_file()
     if path is None:

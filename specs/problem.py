@@ -113,7 +113,7 @@ class Problem:
 
     @classmethod
     def parse(cls, token: str) -> Problem:
-        """Read a `token` back. Raises ValueError that says what is expected."""
+        """Read a `token` back. Raises ValueError that shows the expected form."""
         match = _TOKEN.fullmatch(token) if len(token) <= _LONGEST else None
         if match is None:
             raise ValueError(f"not a problem token: {token!r:.200}; expected e.g. {cls(rule=RULES['gdn2']).token!r}")

@@ -4,7 +4,7 @@ One step of the gated delta rule family (Gated DeltaNet-2, arXiv 2605.22791, Eq.
 with state S [K, V]:
 
     Sbar = Diag(exp(g)) S                  decay
-    S    = Sbar + k (w * v - Sbar^T (b * k))^T      erase what is read, then write
+    S    = Sbar + k (w * v - Sbar^T (b * k))^T      erase the value read, then write
     o    = scale * S^T q                   the output sees the token's own write
 
 Every model of the family is this step with gates left out or tied. A `Rule` says which.

@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from deltaproof import __version__  # pyright: ignore[reportAttributeAccessIssue]
+from deltaproof.specs.rule import NAMED
 from deltaproof.verify.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -41,6 +42,62 @@ def test_files_follow_the_schemas_of_the_forge(schema: str):
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+ZIZMOR = Path(sys.executable).with_name("zizmor")
+needs_zizmor = pytest.mark.skipif(not ZIZMOR.exists(), reason="needs zizmor, which `make forge` installs")
+WORKFLOWS = [path for path in FILES if path.name == "action.yml" or path.parent.name == "workflows"]
+
+
+def holes(*files: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ZIZMOR, "--offline", *files], capture_output=True, text=True, check=False)
+
+
+@needs_zizmor
+def test_workflows_have_no_known_hole():
+    done = holes(*WORKFLOWS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_zizmor
+def test_a_workflow_with_a_hole_is_found(tmp_path: Path):
+    copied = tmp_path / ".github" / "workflows" / "ci.yml"
+    copied.parent.mkdir(parents=True)
+    copied.write_text(
+        re.sub(r"(actions/\w+)@\w{40}", r"\1@v4", (ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    )
+    assert "unpinned-uses" in holes(copied).stdout
+
+
+def test_actions_are_pinned_and_no_checkout_leaves_a_credential():
+    pins: dict[str, set[str]] = {}
+    for path in WORKFLOWS:
+        content: Any = yaml.safe_load(path.read_text())
+        for job in [content["runs"]] if "runs" in content else content["jobs"].values():
+            for step in job["steps"]:
+                action, _, pin = step.get("uses", "").partition("@")
+                if action:
+                    pins.setdefault(action, set()).add(pin)
+                if action == "actions/checkout":
+                    assert step["with"]["persist-credentials"] is False, path.name
+    assert pins and all(len(found) == 1 for found in pins.values()), pins
+    assert all(re.fullmatch(r"[0-9a-f]{40}", pin) for found in pins.values() for pin in found), pins
+
+
+def test_no_test_that_needs_a_peer_is_left_out_of_those_that_are_run_with_them():
+    (listed,) = re.findall(r"^PEER_TESTS := (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    needs = re.compile(r"comes with deltaproof\[peers\]|pip install 'deltaproof\[peers\]'|targets\.load\(\"fla\"\)")
+    found = {
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if needs.search(path.read_text()) and path != Path(__file__)
+    }
+    assert {str(path.relative_to(ROOT)) for path in found} == set(listed.split())
+
+
+def test_every_rule_is_judged_by_the_nightly_profile_every_night():
+    asked = [text for name, text in runs() if name == "nightly.yml" and "--profile nightly" in text]
+    assert sorted(rule for text in asked for rule in re.findall(r"--rule (\w+)", text)) == sorted(NAMED)
 
 
 def runs() -> list[tuple[str, str]]:

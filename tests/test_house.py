@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -78,7 +79,9 @@ def test_wheel_holds_every_file_of_the_folders(wheel: zipfile.ZipFile):
     assert not [name for name in shipped if any(name.startswith(f"deltaproof/{raw}/") for raw in RAW)]
 
 
-def test_the_tables_of_the_wheel_are_checked_and_exported_where_it_is_installed(wheel: zipfile.ZipFile, tmp_path: Path):
+def test_the_tables_of_the_wheel_are_checked_reported_and_exported_where_it_is_installed(
+    wheel: zipfile.ZipFile, tmp_path: Path
+):
     wheel.extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "XDG_DATA_HOME": str(tmp_path / "data")}
 
@@ -93,6 +96,13 @@ def test_the_tables_of_the_wheel_are_checked_and_exported_where_it_is_installed(
     exported = autotune("export", "--to", "python", "--out", "there")
     assert exported.returncode == 0, exported.stderr
     assert (tmp_path / "there" / "h100_sxm.py").is_file()
+    results = autotune("export", "--to", "t4", "--out", "there")
+    assert results.returncode == 0, results.stderr
+    documents = [json.loads(path.read_text()) for path in (tmp_path / "there").glob("*.json")]
+    assert documents and all(document["results"] for document in documents)
+    reported = autotune("report", "--html", "page.html")
+    assert reported.returncode == 0, reported.stderr
+    assert "chunk_fwd" in (tmp_path / "page.html").read_text()
     refused = autotune("publish")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
 
@@ -191,3 +201,51 @@ def test_the_example_of_the_readme_runs():
     result = run(sys.executable, "-c", example)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("torch.Size([1, 256, 4, 128]) torch.Size([1, 4, 128, 128])")
+
+
+MINE = """
+from deltaproof.kernels import registry
+
+def my_op(*tensors, **options):
+    return registry.gated_delta_rule(*tensors, **options | {{"variant": "split", "check_values": False}})
+
+added = eval({snippet!r}, {{**vars(registry), "my_op": my_op}})
+KERNELS = {{added.name: added}}
+"""
+
+
+def test_the_kernel_that_the_readme_adds_is_judged(tmp_path: Path):
+    (snippet,) = re.findall(r"```python\n(Kernel\(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "mine.py").write_text(MINE.format(snippet=snippet))
+    command = [
+        sys.executable,
+        "-m",
+        "deltaproof.verify",
+        "all",
+        "--target",
+        "mine:KERNELS",
+        "--kernel",
+        "chunk_fwd/mine",
+    ]
+    narrow = [
+        "--rule",
+        "linear",
+        "--property",
+        "equality",
+        "--profile",
+        "quick",
+        "--jobs",
+        "1",
+        "--json",
+        "report.json",
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / '.import'}{os.pathsep}{tmp_path}"}
+    done = subprocess.run(
+        [*command, *narrow], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (verdict,) = (
+        one for one in json.loads((tmp_path / "report.json").read_text())["verdicts"] if one["property"] == "equality"
+    )
+    assert (verdict["kernel"], verdict["status"]) == ("chunk_fwd/mine", "held")
+    assert verdict["problems"] > 0

@@ -3,7 +3,7 @@
     def test_mine(deltaproof):
         deltaproof.check("my_module:my_kernel", rule="gdn")
 
-`pytest --deltaproof` also judges, one test for each property, what the ini option `deltaproof_targets` names and what
+`pytest --deltaproof` also judges, one test for each property, the targets of the ini option `deltaproof_targets` and those that
 installed packages register in the entry-point group `deltaproof.targets`.
 """
 
@@ -129,7 +129,7 @@ class TargetItem(pytest.Item):
     def _judged(self) -> Document | str:
         from .subprocess_run import judge
 
-        # Workers of pytest-xdist share nothing: each then judges what it was given.
+        # Workers of pytest-xdist share nothing: each then judges its own tests.
         alone = hasattr(self.config, "workerinput")
         judged = self.config.stash.setdefault(_JUDGED, {})
         name = (self.target, self.prop) if alone else (self.target, "")

@@ -52,7 +52,7 @@ def judge(
 def _unusable(
     target: object, rules: object, properties: object, kernel: object, profile: object, device: object, seed: object
 ) -> str | None:
-    """What is wrong with arguments that no command line could hold, or that need none to be refused."""
+    """The fault of arguments that no command line could hold, or that can be refused without one; None if there is none."""
     from ..specs.rule import NAMED
     from .cases.profiles import PROFILES
     from .cli.options import LARGEST_SEED, Device
@@ -75,7 +75,7 @@ def _unusable(
 
 
 def failures(document: Document) -> str:
-    """What failed, in full; what could not be judged, where that is all there is; else nothing."""
+    """The failures in full; if nothing could be judged, the reasons; else ""."""
     lines = []
     for first, *others in alike(document.verdicts):
         lines += [headline(first), *(f"  {line}" for line in details(first))]

@@ -1,6 +1,6 @@
-"""The last choice under test: of configurations that were tried, is the fastest taken? Asked of recordings with repeats.
+"""The last choice under test: is the fastest of the configurations tried taken? Asked of recordings with repeats.
 
-Times are drawn from what was recorded of a configuration; what it costs is the median of all that was. The recording's own order,
+Times are drawn from the recorded repeats of a configuration; its cost is the median of all of them. The recording's own order,
 and with it a device that grows warm, is lost, so that a configuration whose repeats fall into two groups is told from its rivals
 by more samples alone.
 """
@@ -26,7 +26,8 @@ ANYWHERE, NEAR_THE_BEST = 60, 40
 PER_SEED = 10
 
 Loss = Mapping[str, float]
-"""mean: time of what was chosen over that of the best tried, less 1. worst_tenth: what nine in ten of these do not exceed."""
+"""mean: time of the choice over that of the best tried, less 1. worst_tenth: the value that nine in ten of these do not
+exceed."""
 
 
 def choices(path: Path, seeds: Sequence[int]) -> dict[str, dict[str, Loss]]:

@@ -1,7 +1,7 @@
-"""What searches a recorded space: ours, its simplest rivals, and the peers that are installed.
+"""The searches of a recorded space: ours, its simplest rivals, and the peers that are installed.
 
-A contestant gives the configurations that it sent to the device, in order and each once, the failing ones included. Ours is told
-its budget and is run for each; the others serve all budgets with one run. Kernel Tuner's are told the largest.
+A contestant gives the configurations that it sent to the device, in order and each once, the failing ones included. One
+run serves all budgets: ours is anytime, and Kernel Tuner's are told the largest.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ def contestants() -> dict[str, Contestant]:
 
 
 OURS = {"random": draw, "tpe": plain, "deltaproof": search}
-TOLD = {"deltaproof"}
-"""Those that plan for their budget."""
 
 
 def timed(milliseconds: float) -> Timing:
@@ -69,7 +67,7 @@ def _kernel_tuner(strategy: str, recorded: Recorded, budget: int, seed: int) -> 
         path.write_text(json.dumps(_cache_of(recorded)))
         random.seed(seed)
         np.random.seed(seed)
-        # It prints, whatever it is told.
+        # It always prints, with any setting.
         with contextlib.redirect_stdout(io.StringIO()):
             results, _ = kernel_tuner.tune_kernel(
                 "recorded", "", 1, [], {name: list(values) for name, values in recorded.space.parameters.items()},

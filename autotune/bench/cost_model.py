@@ -34,8 +34,8 @@ COLUMNS = {
     "rank_correlation": "rank",
     "predicted_over_measured": "ratio",
 }
-"""What is said of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means over
-problems; the others, rank correlation and predicted over measured time, are medians."""
+"""The meaning of each score of a way to choose, by its name in JSON. Shares are the optimum's time over that of the choice, means
+over problems; the others, rank correlation and predicted over measured time, are medians."""
 
 WHOSE = {"own": "the problem itself", "near": "one a bucket away"}
 NEAR = 0.95
@@ -62,7 +62,7 @@ def bench_model(path: Path, *, cache: Cache, jobs: int, progress: Progress) -> d
 
 
 def judge(recording: Recording, binaries: Mapping[GemmProgram, Compilation], gpu: Gpu) -> dict[str, Any]:
-    """What every way to choose comes to on one set."""
+    """The scores of every way to choose on one set."""
     problems = recording.times
     predictions = {
         problem: {config: predict(problem, config, binaries, gpu) for config in times}
@@ -91,7 +91,7 @@ def judge(recording: Recording, binaries: Mapping[GemmProgram, Compilation], gpu
 def losses_of(
     problems: Mapping[GemmProblem, Times], predictions: Mapping[GemmProblem, Times]
 ) -> dict[str, dict[str, float]]:
-    """What a lookup says that a choice costs, beside what it did: of a problem's own choice, and of one a bucket away.
+    """The cost of a choice that a lookup tells, beside the recorded one: of a problem's own choice, and of one a bucket away.
 
     Mean extra time as a fraction: predicted by the model, expected as `results.serve` has it, and real. within: the share of the
     choices that cost at most 0.1 more than was expected.
@@ -128,7 +128,7 @@ def _calibration(rows: Sequence[tuple[float, float, float]]) -> dict[str, float]
 
 
 def predict(problem: GemmProblem, config: GemmConfig, binaries: Mapping[GemmProgram, Compilation], gpu: Gpu) -> float:
-    """Milliseconds by the model; inf for what does not compile or cannot be launched."""
+    """Milliseconds by the model; inf for a program that does not compile or cannot be launched."""
     binary = binaries[GemmProgram.of(problem, config)]
     if binary.outcome != "compiled":
         return math.inf
@@ -146,7 +146,7 @@ def best_fixed(problems: Sequence[Times]) -> list[GemmConfig]:
 
 
 def print_bench_model(console: Console, result: Mapping[str, Any]) -> None:
-    """One row per set and way to choose, and what the columns are."""
+    """One row per set and way to choose, and the meaning of the columns."""
     table = Table("set", "choice", *COLUMNS.values(), header_style="bold", box=SIMPLE_HEAD)
     for name, row in result["sets"].items():
         for choice in ("model", "random", "best_fixed"):
@@ -189,7 +189,7 @@ def _evaluations(times: Times, order: Sequence[GemmConfig]) -> int:
 
 
 def _random(problems: Sequence[Times]) -> dict[str, float]:
-    """What choosing at random comes to on average, exactly."""
+    """The exact mean scores of a random choice."""
     shares = [sorted((_share(times, [one]) for one in times), reverse=True) for times in problems]
     firsts = [statistics.mean(one) for one in shares]
     # The first of k among n in a random order comes after (n + 1) / (k + 1) on average.
@@ -213,7 +213,7 @@ def _share(times: Times, some: Sequence[GemmConfig]) -> float:
 
 
 def _correlation(times: Times, predicted: Times) -> float:
-    """Spearman's, over what ran; 0 where either side is all alike."""
+    """Spearman's, over the configurations that ran; 0 where either side is all alike."""
     ran = [one for one, time in times.items() if time < math.inf]
     ranks = [rankdata([side[one] for one in ran]) for side in (times, predicted)]
     if not all(np.ptp(some) for some in ranks):

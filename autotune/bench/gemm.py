@@ -1,4 +1,4 @@
-"""Matrix products of recorded landscapes: their problems, configurations and programs, and what a program does per step."""
+"""Matrix products of recorded landscapes: their problems, configurations and programs, and the work of a program per step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class GemmConfig:
 
     @classmethod
     def parse(cls, text: str) -> GemmConfig | None:
-        """A configuration as recorded; None for what is not the template's, such as a library's product.
+        """A configuration as recorded; None for one that is not the template's, such as a library's product.
 
         Raises ValueError for sizes that no program has.
         """
@@ -78,14 +78,14 @@ class GemmProblem:
 
     @property
     def judged(self) -> bool:
-        """Whether it is what the template is for: 16 bits, whole steps, no side less than the largest tile's."""
+        """Whether the template is meant for it: 16 bits, whole steps, no side less than the largest tile's."""
         plain = self.dtype in DTYPES and min(self.M, self.N, self.K) >= 128 and self.K % 128 == 0
         return plain and all(1 in pair for pair in (self.strides[:2], self.strides[2:]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class GemmProgram:
-    """One specialisation of the template: a configuration, and of the strides what the compiler is told.
+    """One specialisation of the template: a configuration, and the facts about strides that the compiler is told.
 
     strides: 1 where it is 1, 16 where it is a multiple of that, else 0; aligned: whether N is a multiple of 16.
     """
@@ -109,7 +109,7 @@ class GemmProgram:
 def compile_programs(
     programs: Sequence[GemmProgram], arch: Architecture, cache: Cache, *, jobs: int, progress: Progress
 ) -> dict[GemmProgram, Compilation]:
-    """What every program came to, compiled where the cache does not know it. Raises TableError where a process dies of one."""
+    """The outcome of compiling every program, from the cache where it is known. Raises TableError where a process dies of one."""
     names = {program: program.name(arch.target) for program in programs}
     found = {program: known for program, name in names.items() if (known := cache.get(name))}
     left = sorted(names.keys() - found.keys())
@@ -143,7 +143,7 @@ def compile_program(program: GemmProgram, target: CompileTarget) -> Compilation:
 
 
 def work(problem: GemmProblem, config: GemmConfig) -> OpCounts:
-    """What a program does per step of BK, its tile of C counted in equal parts; programs and steps, each [1], of all of it."""
+    """The work of a program per step of BK, its tile of C counted in equal parts; programs and steps, each [1], of all of it."""
     programs = -(-problem.M // config.BM) * -(-problem.N // config.BN)
     return OpCounts(
         programs=np.array([programs]),

@@ -25,7 +25,7 @@ _MOST = 1 << 28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
-    """One set: what was timed on one GPU. times: milliseconds by problem and configuration; inf for what failed."""
+    """One set of timings of one GPU. times: milliseconds by problem and configuration; inf for a failure."""
 
     name: str
     gpu: str

@@ -1,4 +1,4 @@
-"""Plots of what was benched, as SVG."""
+"""Plots of the benchmarks, as SVG."""
 
 from __future__ import annotations
 

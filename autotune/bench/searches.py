@@ -1,6 +1,6 @@
 """The search under test: recorded timings of real kernels replayed, and every method judged on the same budgets and seeds.
 
-A budget counts what is sent to the device: each configuration once, failures included.
+A budget counts the configurations sent to the device, each once, failures included.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
 from ...verify.process.progress import Progress
 from .choice import Loss, choices
-from .contestants import TOLD, contestants
-from .spaces import SUFFIXES, Recorded, read_spaces
+from .contestants import contestants
+from .spaces import SUFFIXES, read_spaces
 
 SCHEMA = 3
 BUDGETS = (25, 50, 100, 200)
@@ -36,7 +36,7 @@ FIRST_SEED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runs:
-    """What one method came to on one landscape, a row per seed. scores [seeds, budgets]: the optimum's time over that of the
+    """The scores of one method on one landscape, a row per seed. scores [seeds, budgets]: the optimum's time over that of the
     best so far. evaluations [seeds]: until NEAR of the optimum, one more than the budget where that was not reached.
     """
 
@@ -94,15 +94,8 @@ def replay(path: Path, names: tuple[str, ...], method: str, budget: int, seed: i
     rows = []
     for name in names:
         recorded = spaces[name]
-
-        def run(most: int, recorded: Recorded = recorded) -> tuple[list[float], int]:
-            tried = search(recorded, min(most, len(recorded.times)), seed)
-            return judged([recorded.times[config] for config in tried], recorded.optimum, budget)
-
-        scores, evaluations = run(budget)
-        if method in TOLD:
-            scores = [run(point)[0][place] for place, point in enumerate(points(budget))]
-        rows.append((scores, evaluations))
+        tried = search(recorded, min(budget, len(recorded.times)), seed)
+        rows.append(judged([recorded.times[config] for config in tried], recorded.optimum, budget))
     scores, evaluations = zip(*rows, strict=True)
     return [statistics.mean(column) for column in zip(*scores, strict=True)], statistics.mean(evaluations)
 
@@ -186,7 +179,7 @@ def print_bench(console: Console, result: Mapping[str, Any]) -> None:
 
 
 def print_choice(console: Console, choice: Mapping[str, Mapping[str, Loss]]) -> None:
-    """What is lost by the last choice, in percent: one row per landscape with repeats."""
+    """The loss of the last choice, in percent: one row per landscape with repeats."""
     ways = list(next(iter(choice.values())))
     table = Table("choice among those tried", *ways, header_style="bold", box=SIMPLE_HEAD)
     for name, losses in choice.items():

@@ -29,7 +29,7 @@ _MOST = 1 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A space with the milliseconds of every feasible configuration; inf for what failed. samples: repeats, where recorded."""
+    """A space with the milliseconds of every feasible configuration; inf for a failure. samples: repeats, where recorded."""
 
     space: Space
     times: Mapping[Config, float]
@@ -81,7 +81,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _why(error: Exception) -> str:
-    """What is wrong with a recording: Python's own words say nothing of a file but where its text breaks off."""
+    """The fault of a recording, in words: Python's own error says nothing of a file but where its text breaks off."""
     match error:
         case RecursionError():
             return "it is nested too deeply"
@@ -99,7 +99,7 @@ _Read = tuple[dict[str, tuple[object, ...]], dict[Config, float], dict[Config, t
 
 
 def _cache(content: dict[str, Any]) -> _Read:
-    """Kernel Tuner's cache: what is feasible is in it, and what failed has a text for a time."""
+    """Kernel Tuner's cache: it holds the feasible configurations, and one that failed has a text for a time."""
     names = list(content["tune_params_keys"])
     rows = {tuple(row[name] for name in names): row for row in content["cache"].values()}
     times = {config: _time(row["time"]) for config, row in rows.items()}
@@ -122,7 +122,7 @@ def _t4(content: dict[str, Any]) -> _Read:
 
 
 def _time(value: object) -> float:
-    """A time as recorded; what is no number is a failure's name."""
+    """A time as recorded; anything but a number is the name of a failure."""
     if not isinstance(value, int | float):
         return math.inf
     if not value > 0:

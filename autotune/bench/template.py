@@ -1,6 +1,6 @@
 """The matrix product that recorded landscapes timed: one program per tile of C, a pipelined loop over K, sums in fp32.
 
-Written from the description of the recordings, so that what is compiled here has the shape of what was timed there.
+Written from the description of the recordings, so that the program compiled here has the shape of the one timed there.
 """
 
 import triton

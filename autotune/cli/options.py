@@ -1,4 +1,4 @@
-"""What the subcommands share: consoles, exit codes, options, and the way that what goes wrong ends."""
+"""Shared by the subcommands: consoles, exit codes, options, and the end of a command after an error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONGEST_BUDGET = 1000 * 3600
 
 
 def possible(folder: Path | None) -> Path | None:
-    """The callback of an option that names a folder, there or not: one line for what can be none."""
+    """The callback of an option that names a folder, there or not: one line for a path that cannot be one."""
     try:
         if folder is not None:
             folder.stat()
@@ -58,11 +58,12 @@ class Format(StrEnum):
     fla = "fla"
     t4 = "t4"
     triton = "triton"
+    megatron = "megatron"
     python = "python"
 
 
 def whose(target: str) -> str:
-    """The callback of --target: one line for what names nobody's kernels."""
+    """The callback of --target: one line for a name that cannot be a target."""
     module, colon, name = target.partition(":")
     if target not in list(Target) and not (
         colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))
@@ -136,7 +137,7 @@ def device_of(target: Gpu) -> Device | None:
 
 
 def device_here() -> Device | None:
-    """The device of this machine, whatever it is; otherwise as `device_of`."""
+    """The device of this machine, of any kind; otherwise as `device_of`."""
 
     def find() -> Device | None:
         from ..timing.measure import here
@@ -154,7 +155,7 @@ def _asked(find: Callable[[], Device | None]) -> Device | None:
     try:
         return find()
     except Exception as error:
-        # Whatever a driver, a torch without it or a full disk may raise.
+        # Any error of a driver, of a torch without it, or of a full disk.
         name = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
         line = " ".join(f"autotune: found a GPU but could not use it: {name}{error}".split())
         stderr.print(line, soft_wrap=True, markup=False)
@@ -212,7 +213,7 @@ def writable(folder: Path) -> Path:
 
 
 def usage(message: str) -> NoReturn:
-    """End with one line that says what was wrong with the command."""
+    """End with one line that says why the command cannot be run."""
     common.usage(message, "autotune")
 
 
@@ -222,25 +223,25 @@ def write(path: Path, text: str) -> None:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """What can go wrong on the way, in one line each; a plain kill ends the run as Ctrl-C does."""
+def errors(*, goes_on: bool = False) -> Iterator[None]:
+    """Errors on the way end the command in one line each; a plain kill ends the run as Ctrl-C does.
+
+    goes_on: whether the command keeps what it finds, and goes on from there when it is called again.
+    """
     from ...results.schema.strict import TableError
     from ...verify.process.signals import interruptible
 
+    kept = "what was found is kept, and the same command goes on from here" if goes_on else ""
     try:
         with interruptible():
             yield
     except TableError as error:
         usage(str(error))
     except OSError as error:
-        stderr.print(
-            f"autotune: {error}; what was found is kept, and the same command goes on from here",
-            soft_wrap=True,
-            markup=False,
-        )
+        stderr.print(f"autotune: {error}{'; ' if goes_on else ''}{kept}", soft_wrap=True, markup=False)
         raise typer.Exit(FAILED) from None
     except KeyboardInterrupt:
-        stderr.print("interrupted: what was found is kept, and the same command goes on from here", soft_wrap=True)
+        stderr.print(f"interrupted{': ' if goes_on else ''}{kept}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

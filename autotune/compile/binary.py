@@ -1,4 +1,4 @@
-"""What compiling a point came to, as it is kept on disk."""
+"""The outcome of compiling a point, as it is kept on disk."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Compilation:
     detail: the compiler's words where it failed. seconds: wall time. cpu: seconds of processor time, the assembler's included.
     shared: bytes per program. registers, stack (bytes, spills included): per thread. threads: per program.
     tensor_core: instructions by family. code: digest of the machine code. program: digest of the assembly without its line
-    tables. assembler: version of what assembled it, "" where that is the compiler itself. hazard: of the compiled code, in one
-    line; "" where none is known. misassembled: what the assembler did wrong, likewise. instructions: counted in the machine code;
-    None where they cannot be.
+    tables. assembler: version of the assembler, "" where the compiler itself assembled it. hazard: of the compiled code, in one
+    line; "" where none is known. misassembled: the assembler's error, likewise. instructions: counted in the machine code; None
+    where they cannot be.
     """
 
     outcome: Outcome

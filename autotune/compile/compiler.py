@@ -1,4 +1,4 @@
-"""What runs in the compiling processes: name the programs of a point, and compile one of them for a GPU that need not be there.
+"""The tasks of the compiling processes: name the programs of a point, and compile one of them for a GPU that need not be there.
 
 A call with states, a call without, and the second walk of training launch other programs of one kernel. The first is the one
 that a point's costs are read off; all are judged, since the assembler has gone wrong on calls without states alone.
@@ -56,7 +56,7 @@ def compile_point(point: Point, target: CompileTarget, index: int) -> Compilatio
 
 
 def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilation:
-    """Compile a launch. What the compiler refuses is an outcome; a full disk or a missing tool raises OSError.
+    """Compile a launch. A refusal of the compiler is an outcome; a full disk or a missing tool raises OSError.
 
     Where memory ends, the process does: that says something of this machine, nothing of the launch.
     """
@@ -107,7 +107,7 @@ def _launches(point: Point) -> list[Launch]:
 
 
 def _by_stage(family: Family, config: LaunchConfig) -> dict[str, list[Launch]]:
-    """What a call with states and one without launch, by stage, each program once; the same in groups, where there are any."""
+    """The launches of a call with states and of one without, by stage, each program once; also in groups, if any."""
     from ...kernels.configs.space import GROUPS
     from ...kernels.launches.record import VARIANTS, inference_launches, op_launches
     from ...specs.rule import RULES

@@ -27,7 +27,7 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What is left of the compiled points, what left, and warnings: points that lost the fast tensor-core instructions."""
+    """The compiled points that are kept, those rejected, and warnings: points that lost the fast tensor-core instructions."""
 
     survivors: Mapping[Point, Compilation]
     rejected: Mapping[Point, Rejection]
@@ -40,8 +40,8 @@ class Pruned:
 
 
 def prune(found: Mapping[Point, Compilation], arch: Architecture) -> Pruned:
-    """Reject, in this order: what did not compile, does not fit, has a known hazard, was assembled wrongly; duplicates; heavy
-    spillers.
+    """Reject, in this order: points that did not compile, do not fit, have a known hazard, or were assembled wrongly; duplicates;
+    heavy spillers.
 
     A heavy spiller stays where nothing else of its stage and chunk size spills less; so does the safe default, which
     all losses are stated against.

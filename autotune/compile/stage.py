@@ -1,4 +1,4 @@
-"""The compile stage: every program once, whatever point, rule or op it serves, however often the run is cut short."""
+"""The compile stage: every program once for all the points, rules and ops that it serves, however often the run is cut short."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OnPoint = Callable[[Point, Compilation], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledPoints:
-    """What the stage came to. found: by point, see `joined`. left: points that a budget did not reach, by family.
+    """The results of the stage. found: by point, see `joined`. left: points that a budget did not reach, by family.
 
     ran, cached: compilations of programs that were run and that were known. busy, cpu: seconds inside the compiler and of
     processor time, summed over processes; wall: seconds the compilations took together.
@@ -51,10 +51,10 @@ def compile_points(
     deadline: float = math.inf,
     timeout: float = COMPILE_SECONDS,
 ) -> CompiledPoints:
-    """Compile what the cache does not know. `on_point` is told of every point as soon as its outcome is on disk.
+    """Compile the programs that the cache does not know. `on_point` is told of every point as soon as its outcome is on disk.
 
-    deadline: of time.monotonic(); what has not begun by then is left. KeyboardInterrupt passes through, and nothing that
-    was compiled is lost.
+    deadline: of time.monotonic(); a program that has not begun by then is left. KeyboardInterrupt passes through, and no
+    compilation is lost.
     """
     progress = progress or Progress()
     names = _name(points, arch, workers, progress)
@@ -96,9 +96,9 @@ def compile_points(
 
 
 def joined(programs: Sequence[Compilation]) -> Compilation:
-    """What is known of a point by its programs, the call with states first, which its costs are read off.
+    """The compilation of a point from those of its programs, the call with states first, which its costs are read off.
 
-    One that failed stands for the point; a hazard, or what the assembler did wrong, is of any; all must fit the shared memory.
+    One that failed stands for the point; a hazard or an assembler's error of any of them counts; all must fit the shared memory.
     """
     if failures := [program for program in programs if program.outcome != "compiled"]:
         return failures[0]
@@ -127,7 +127,7 @@ def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progres
 
 
 def failed(failure: Failure, timeout: float) -> Compilation:
-    """What a compiling process that gave no result came to."""
+    """The outcome of a compiling process that gave no result."""
     if failure.outcome == "timeout":
         return Compilation(outcome="timeout", seconds=timeout, detail=f"no end after {timeout:g} s")
     return Compilation(outcome="crash", seconds=0.0, detail="the compiling process died, twice")

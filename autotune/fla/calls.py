@@ -52,7 +52,7 @@ def siblings(call: FlaCall) -> Iterator[FlaCall]:
 
 @lru_cache(maxsize=64)
 def sites(call: FlaCall) -> tuple[TunedKernel, ...]:
-    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`installed.pretend`)."""
+    """The tuned kernels of a call, each kernel and key once. For a process that pretends to have a GPU (`installed.pretend`)."""
     found: dict[tuple[str, tuple[Any, ...]], TunedKernel] = {}
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run
@@ -86,7 +86,7 @@ def sites(call: FlaCall) -> tuple[TunedKernel, ...]:
 
 
 def make(call: FlaCall) -> None:
-    """Run a call forward and backward on tensors without content, launching through whatever JITFunction.run is."""
+    """Run a call forward and backward on tensors without content, launching through the present JITFunction.run."""
     import torch
 
     from ...specs.dtypes import TORCH_DTYPES

@@ -1,9 +1,9 @@
 """The gate for FLA's kernels: calls with the chosen block sizes, judged in the interpreter before any of them is written.
 
-The interpreter sees what a block size changes: which elements a program reads, and in which order they are summed. Warps,
-pipelining and the compiler it cannot see: the on-device gate stays pending, and every entry says so. All choices of a
-call are judged together, as they will run. FLA's default paths lose strong decays whatever the configuration, so the inputs
-are those on which they are known to be right.
+The interpreter sees the effects of a block size: which elements a program reads, and in which order they are summed. Warps,
+pipelining and the compiler it cannot see: the on-device gate stays pending, and every entry says so. All choices of a call are
+judged together, as they will run. FLA's default paths lose strong decays in every configuration, so the inputs are those on which
+they are known to be right.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from ...results.files.checkout import leave_path
 from ..foreign import fake_device
 
 PACKAGE = "fla"
@@ -18,12 +19,13 @@ def pretend(facts: fake_device.Facts, configs: str = "", site: str = "") -> None
     """Pretend. configs: FLA's folder of configurations, which it then reads in its strict mode. site: where FLA is, if it is
     not installed.
 
-    From here on whatever would be benchmarked raises `fake_device.Benchmarked`.
+    From here on every benchmark raises `fake_device.Benchmarked`.
     """
     if site:
         sys.path.append(site)
     if configs:
         os.environ |= {"FLA_CONFIG_DIR": configs, "FLA_CACHE_MODE": "strict"}
+    leave_path()
     fake_device.install(facts)
 
 

@@ -39,8 +39,8 @@ class Pinned:
 def pinned_configs(choices: Mapping[Site, Kwargs]) -> Iterator[Pinned]:
     """Within, FLA's autotuned kernels run with these block sizes, and nothing is looked up or benchmarked.
 
-    A launch for which there is no choice, or one that FLA does not offer there, raises LookupError: what ran in its place
-    would say nothing about the choices.
+    A launch for which there is no choice, or one that FLA does not offer there, raises LookupError: another configuration in its
+    place would say nothing about the choices.
     """
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run

@@ -1,4 +1,4 @@
-"""What a run over FLA's kernels came to, for people and for programs."""
+"""The results of a run over FLA's kernels, for people and for programs."""
 
 from __future__ import annotations
 

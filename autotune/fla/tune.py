@@ -37,12 +37,12 @@ from .select import Judge, Refusal, Selection, select
 
 SCHEMA = 2
 GATES = "interpreter: passed; device: owed"
-"""What has been checked of every entry."""
+"""The gates of every entry."""
 
 
 @dataclass(slots=True, kw_only=True)
 class FlaOutcome:
-    """What a run came to.
+    """The results of a run.
 
     entries: chosen; evidence: of each, names of the answers of the gate. kernels: sites in calls, those of `failed` without a
     configuration. rejected: how many configurations left after compiling, by reason. left: not compiled in time.
@@ -176,7 +176,7 @@ def _files(path: Traversable, gpu: Gpu) -> dict[str, str]:
 def prove(
     gpu: Gpu, folder: Path, rules: Sequence[str], dtypes: Sequence[str], sizes: Sequence[int]
 ) -> dict[str, list[str]]:
-    """What FLA, in its strict mode, finds in a folder and what it does not, for the representative calls."""
+    """The kernels that FLA, in its strict mode, finds in a folder and those that it misses, for the representative calls."""
     _require(gpu, rules)
     some = calls(rules, dtypes, sizes)
     found: dict[str, list[str]] = {"found": [], "missing": []}
@@ -190,7 +190,7 @@ def prove(
 
 
 def _fill(outcome: FlaOutcome, made: Sequence[CacheKeyGroup], selection: Selection, verdicts: AnswerCache) -> None:
-    """The entries of what was chosen, in order, and what was not."""
+    """The entries of the choices, in order, and the kernels without one."""
     rows: dict[tuple[str, str], tuple[FlaEntry, tuple[str, ...]]] = {}
     for number, slot in enumerate(made):
         task = selection.chosen.get(number)

@@ -1,4 +1,4 @@
-"""What is chosen for, and from what: kernels that an autotuner keeps one configuration for, and theirs, best first."""
+"""The subjects of a choice: kernels for which an autotuner keeps one configuration, and their configurations, best first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KNOWN_BAD = {
         "illegal memory access (flash-linear-attention issue 1109)",
     ),
 }
-"""What must not be launched although FLA offers it: by architecture and kernel, with the source."""
+"""Configurations that must not be launched although FLA offers them: by architecture and kernel, with the source."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def cache_key_groups(
 
 
 def _sharing(keys: Keys) -> list[tuple[Place, ...]]:
-    """Places in groups that share keys: some keys say less than what is launched, and an autotuner cannot tell those apart."""
+    """Places in groups that share keys: an autotuner cannot tell calls apart that differ in their launch alone."""
     first: dict[tuple[str, str], Place] = {}
     group: dict[Place, list[Place]] = {}
     for place in sorted(keys):
@@ -123,8 +123,8 @@ def _distinct(
 def score(task: CompileTask, binary: Compilation, gpu: Gpu) -> float:
     """Relative time: the same work, split over the programs of the launch, in waves over the multiprocessors.
 
-    A warp uses one of four tensor cores; slower instructions take longer; stack traffic is work besides. It ranks by what the
-    binary shows, and knows nothing of memory or latency.
+    A warp uses one of four tensor cores; slower instructions take longer; stack traffic is work besides. It ranks by the binary
+    alone, and knows nothing of memory or latency.
     """
     resident = occupancy(binary, gpu.arch)
     if not resident:

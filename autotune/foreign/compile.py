@@ -1,4 +1,4 @@
-"""What there is to compile for a call, whoever made its kernels, and how one configuration of one of them is compiled."""
+"""The programs to compile for a call of anybody's kernels, and the compilation of one of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Keys = list[tuple[str, int, list[tuple[Any, ...]]]]
 def tasks_of(
     call: Any, arch: str, sites: Callable[[Any], Iterable[TunedKernel]], siblings: Callable[[Any], Iterable[Any]]
 ) -> tuple[list[CompileTask], Keys]:
-    """What there is to compile for a call, and the keys that the choices will be filed under.
+    """The programs to compile for a call, and the keys under which the choices will be filed.
 
     sites: notes the launches of a call. siblings: the calls that differ from one in size alone.
     """

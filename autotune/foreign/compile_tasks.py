@@ -1,4 +1,4 @@
-"""The compile stage of somebody else's kernels: every program once, in whatever run, calls and targets it is met."""
+"""The compile stage of somebody else's kernels: every program once, over all runs, calls and targets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def compile_tasks(
     compile_one: Callable[[CompileTask, CompileTarget], Compilation], tasks: Sequence[CompileTask], gpu: Gpu,
     workers: Workers, store: Cache, deadline: float, hooks: Hooks,
 ) -> tuple[dict[str, Compilation], int]:  # fmt: skip
-    """(what each program came to, by the name of its task, how many were known before). compile_one: runs in the workers."""
+    """(compilations by the name of their task, how many were known before). compile_one: runs in the workers."""
     found: dict[str, Compilation] = {}
     waiting: dict[str, CompileTask] = {}
     # Every kernel's first configurations before any kernel's last, in case a budget ends.

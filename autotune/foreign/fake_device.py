@@ -19,7 +19,7 @@ def facts(gpu: Gpu) -> Facts:
 
 
 def install(facts: Facts) -> None:
-    """Pretend. From here on whatever would be benchmarked raises Benchmarked."""
+    """Pretend. From here on every benchmark raises Benchmarked."""
     arch, name, sm_count, shared = facts
     start_compiling()
     import torch

@@ -1,4 +1,4 @@
-"""What a call of somebody else's launches: its autotuned kernels, under which keys, in which configurations."""
+"""The launches of somebody else's call: its autotuned kernels, their keys and their configurations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 HEADS = (4, 8, 16, 32)
 BATCHES = (1, 2, 4, 8)
 TOKENS = (2048, 8192, 32768)
-"""Calls whose keys are written. What was compiled for one is taken for those that differ in these alone."""
+"""Calls whose keys are written. A program compiled for one is taken for those that differ in these alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

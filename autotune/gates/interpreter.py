@@ -1,8 +1,7 @@
-"""The gate: is what a configuration stands for right? In the interpreter before it is served untimed, on the device before it is
-timed.
+"""The gate: is a configuration right? In the interpreter before it is served untimed, on the device before it is timed.
 
-Variant, chunk size, groups and solver change what is computed; tiles change what is read and written when. The interpreter
-sees both, of groups in groups of two chunks, which are the same programs. Warps, pipelining and the compiler it cannot see: the
+Variant, chunk size, groups and solver change the arithmetic; tiles change the order of loads and stores. The interpreter sees
+both, of groups in groups of two chunks, which are the same programs. Warps, pipelining and the compiler it cannot see: the
 on-device gate stays pending, and the entry says so.
 """
 
@@ -32,14 +31,14 @@ REGIMES = (
 
 
 Subject = tuple[str, str, str, int, int, str]
-"""op, rule, element type, K, V and a configuration's token: what a verdict is about. K and V are 0 for all."""
+"""op, rule, element type, K, V and a configuration's token: the subject of a verdict. K and V are 0 for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateQuestion:
-    """Is what these configurations stand for right?
+    """Are the results of these configurations right?
 
-    With K = V = 0: do they, which share variant, chunk size, group and solver, compute what the rule says in this dtype?
+    With K = V = 0: do they, which share variant, chunk size, group and solver, compute the rule in this dtype?
     With the head dimensions of a call: does the one configuration that will be served to it reach every element, and no other?
     """
 
@@ -52,7 +51,7 @@ class GateQuestion:
 
     @property
     def token(self) -> str:
-        """Of the configuration; of variant, chunk size, group and solver alone where that is what is asked about."""
+        """Of the configuration; of variant, chunk size, group and solver alone where the question is about those."""
         first = self.configs[0]
         if self.K:
             return first.token
@@ -77,9 +76,9 @@ class GateQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateAnswer:
-    """held: every case passed. detail: what was judged, or the first failure with the token that replays it.
+    """held: every case passed. detail: the cases judged, or the first failure with the token that replays it.
 
-    final: it will be the same the next time; False of what crashed, hung or could not be judged.
+    final: it will be the same the next time; False where judging crashed, hung or was not possible.
     """
 
     question: GateQuestion
@@ -89,7 +88,7 @@ class GateAnswer:
 
 
 def sources() -> str:
-    """Digest of all that an answer depends on besides the question: sources, this file, and what interprets them."""
+    """Digest of all that an answer depends on besides the question: sources, this file, and their interpreter."""
     from ...verify.run.cache import source_digest
     from ...verify.verdicts.document import installed_version
 
@@ -98,7 +97,7 @@ def sources() -> str:
 
 
 def questions(served: Iterable[tuple[Family, LaunchConfig]]) -> list[GateQuestion]:
-    """What to ask of configurations that are to be served: of each as it stands, and of the arithmetic that some share."""
+    """The questions about configurations that are to be served: of each as it stands, and of the arithmetic that some share."""
     placed, shared = set[GateQuestion](), dict[Subject, set[LaunchConfig]]()
     for family, config in served:
         arithmetic, own = asked_of(family, config)

@@ -1,7 +1,7 @@
 """The gate on compiled code, by running it: a configuration's programs, thread by thread on a CPU, in adversarial orders.
 
 A search of the text for known hazards comes first and costs nothing (`verify.compile.overlaps`); this finds the others, and
-compares what the programs compute with the error budget.
+compares the results of the programs with the error budget.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RunQuestion:
 class RunAnswer:
     """held: no rule was broken, all schedules gave the same bits, and these are within budget; None where it could not be told.
 
-    detail: what was judged, or the first fault. program: digest of the programs. seconds: of wall time, compiling included.
+    detail: the cases judged, or the first fault. program: digest of the programs. seconds: of wall time, compiling included.
     """
 
     question: RunQuestion
@@ -102,7 +102,7 @@ def run_compiled(question: RunQuestion) -> RunAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What running one call came to. held, detail: as in an answer. programs: their digests. kernels: their names."""
+    """The result of running one call. held, detail: as in an answer. programs: their digests. kernels: their names."""
 
     held: bool | None
     detail: str = ""
@@ -152,7 +152,7 @@ def _run(question: RunQuestion, problem: Problem) -> _Run:
     if unknown := [finding for verdict in verdicts for finding in verdict.unsupported]:
         return ran(None, str(unknown[0]))
     if faults:
-        # What a run saw says more than what the text shows.
+        # A finding of a run says more than one of the text.
         return ran(False, str(min(faults, key=lambda fault: fault.rule.startswith("lint-"))))
     if found := [difference for verdict in verdicts for difference in verdict.differences]:
         return ran(False, f"{found[0].memory} differs between {' and '.join(found[0].schedules)}")

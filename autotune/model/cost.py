@@ -2,8 +2,8 @@
 
 A multiprocessor holds as many programs as registers, shared memory, warps and slots allow. A step of one takes as long as the
 scarcest of tensor cores, the instructions counted in the binary, and bandwidth; as its dependent products in a row; and as its
-operands take to come, divided by the steps that they are asked for ahead. Other programs fill what one of them waits. Where
-instructions cannot be counted, multiply-adds, exponentials and stack traffic are assumed by the element.
+operands take to come, divided by the steps that they are asked for ahead. Other programs fill the cycles that one of them waits.
+Where instructions cannot be counted, multiply-adds, exponentials and stack traffic are assumed by the element.
 The whole takes no less than its bytes at full bandwidth. It ranks; it predicts the time of a matrix product only.
 """
 
@@ -76,7 +76,7 @@ def milliseconds(
     here = p["architectures"].get(gpu.arch.name, p["architectures"]["other"])
     cached, latency = here["cached"], here["latency"] * 1e-6
     solver = 0.0 if inversion == "ieee" else p["products"][inversion]
-    # Few programs do not fill a multiprocessor, whatever it could hold.
+    # Few programs do not fill a multiprocessor, even if it could hold more.
     each = np.ceil(job.programs / gpu.sm_count)
     sharing = np.clip(each, 1, resident)
     waves = np.ceil(each / sharing)
@@ -92,7 +92,7 @@ def milliseconds(
     else:
         paced = alone + 1e-6 * (job.chain * p["latency"]["product"] + job.exchanges * p["latency"]["exchange"])
     ahead = depth(job, binary, num_stages) - 1
-    # What is not asked for ahead is waited for in every step, else once, before the first.
+    # An operand that is not requested ahead is waited for in every step, else once, before the first.
     pace = np.where(ahead > 0, np.maximum(paced, latency / np.maximum(1, ahead)), paced + latency)
     fill = np.where(ahead > 0, latency, 0.0)
     loop = job.steps * np.maximum(each * busy, waves * pace) + waves * fill
@@ -129,7 +129,7 @@ def _throughput(
     plain = fp32 or not gpu.arch.family(binary.tensor_core)
     bytes_per_second = gpu.bandwidth_gbs * 1e9 * p["memory"]["efficiency"] / gpu.sm_count
     memory = (job.own + job.shared / cached) / bytes_per_second
-    # What is issued by the same warps adds up; products and memory run beside it.
+    # The time to issue instructions of the same warps adds up; products and memory run beside it.
     if counted:
         issued = counted.busy / clock * warps / SUB_CORES / occupied
         products = 0.0 if plain else job.products / tensor

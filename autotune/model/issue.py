@@ -16,8 +16,8 @@ FP32 = "fp32"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issue:
-    """Cycles of one warp. busy: of its scheduler, or of the pipe that is most asked for. alone: where no other warp fills what
-    it waits.
+    """Cycles of one warp. busy: of its scheduler, or of the pipe that is most asked for. alone: where no other warp fills the
+    cycles that it waits.
     """
 
     busy: float
@@ -36,7 +36,7 @@ def issue(counts: Mapping[str, int], gpu: Gpu, p: Mapping[str, Any]) -> Issue:
 def step(instructions: Instructions, job: OpCounts) -> Mapping[str, int]:
     """Instructions of one warp in one step, by class; in all of a program whose longest loop does not go over the steps.
 
-    What a loop over steps begins and ends with is left to the cost of a launch: recorded products do not show it.
+    The instructions before and after a loop over steps are left to the cost of a launch: recorded products do not show them.
     """
     serial = instructions.serial if job.serial else None
     if serial is None:

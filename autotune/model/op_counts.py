@@ -1,7 +1,7 @@
-"""What each stage has to do, counted from its equations: programs, steps, products, elements and bytes.
+"""The work of each stage, counted from its equations: programs, steps, products, elements and bytes.
 
-C rows per chunk, M chunks per sequence, heads = sequences x value heads (key heads are taken as many). A step is what one
-program does per trip over the chunks; stages that are parallel over chunks have one.
+C rows per chunk, M chunks per sequence, heads = sequences x value heads (key heads are taken as many). A step is the work of one
+program per trip over the chunks; stages that are parallel over chunks have one.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _scores(s: _Sizes) -> OpCounts:
 
 
 def _walk(s: _Sizes, products: float, chain: int, scores: int, own: float, decayed: int) -> OpCounts:
-    """A walk over the chunks, one program per head and block of V; what it multiplies is read by every block.
+    """A walk over the chunks, one program per head and block of V; every block reads all operands of its products.
 
     decayed: of queries, erase keys and keys, how many it reads.
     """
@@ -170,7 +170,7 @@ def _states(s: _Sizes) -> OpCounts:
 
 
 def _packed_scores(s: _Sizes) -> OpCounts:
-    # It leaves what the walk multiplies; two more products take the inverse to it.
+    # It leaves the operands of the walk; two more products apply the inverse to them.
     scores = _scores(s)
     return replace(
         scores,
@@ -233,7 +233,7 @@ def _group_starts(s: _Sizes) -> OpCounts:
 
 def _fused(s: _Sizes) -> OpCounts:
     # Every block of V decays its operands and makes the scores of its chunk anew, and reads none.
-    by_key = replace(s.point, tile=Tile())  # its scores cut K as by default, whatever cuts V
+    by_key = replace(s.point, tile=Tile())  # its scores cut K as by default, for any tile of V
     walk, scores = _states(s), _scores(replace(s, point=by_key))
     return replace(
         walk,

@@ -76,7 +76,7 @@ def rank(family: Family, survivors: Mapping[Point, Compilation], gpu: Gpu) -> li
 
 
 def resources(family: Family, config: LaunchConfig, survivors: Mapping[Point, Compilation]) -> Resources:
-    """What a configuration whose stages were kept needs, at most over them."""
+    """The resources of a configuration whose stages were kept: the maximum over them."""
     binaries = [survivors[point] for point in points_of(family, config)]
     return Resources.of([(binary.shared, binary.registers, binary.threads) for binary in binaries])
 
@@ -105,7 +105,7 @@ def whole(family: Family, points: Mapping[Point, object], group: int = 0) -> lis
 
 
 def _few(totals: Mapping[LaunchConfig, np.ndarray], default: LaunchConfig) -> Sequence[LaunchConfig]:
-    """The default, then greedily whatever lowers the greatest loss over all sizes the most."""
+    """The default, then greedily the configuration that lowers the greatest loss over all sizes the most."""
     if not totals:
         return []
     order = sorted(totals, key=lambda config: config.token)

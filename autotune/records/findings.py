@@ -44,7 +44,7 @@ def compiled(point: Point, compilation: Compilation) -> Record:
 
 
 def rejected(pruned: Pruned, found: Mapping[Point, Compilation]) -> list[Record]:
-    """What left after it had compiled; the rest was recorded when it failed to."""
+    """The points that were rejected after they had compiled; the others were recorded when they failed to."""
     return [
         Rejected(key=point.family.key(), **_about(point), reason=left.reason, stage=point.stage, detail=left.detail)
         for point, left in pruned.rejected.items()
@@ -53,7 +53,7 @@ def rejected(pruned: Pruned, found: Mapping[Point, Compilation]) -> list[Record]
 
 
 def unexplored(wanted: Sequence[Family], left: Mapping[Family, int], known: Iterable[Record]) -> list[Record]:
-    """What a budget left, and the word that nothing is left any more where something was."""
+    """The counts of points that a budget left, and a record of 0 where some were left before and none is now."""
     before = {record.key: record for record in known if isinstance(record, Unexplored)}
     found = []
     for family in wanted:
@@ -64,7 +64,7 @@ def unexplored(wanted: Sequence[Family], left: Mapping[Family, int], known: Iter
 
 
 def ranking(family: Family, few: Sequence[Ranked]) -> list[Record]:
-    """A ranking: what it predicts, then the word that this is what counts now. It is named by all that it says."""
+    """A ranking: its predictions, then the record that makes it the current one. Its name is a digest of all that it says."""
     found = [
         Estimated(
             key=family.key(tokens, heads),
@@ -99,7 +99,7 @@ def judged(answer: GateAnswer, sources: str) -> Record:
 
 
 def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str, Compilation]) -> Gated:
-    """What the programs of a configuration, by stage, say of it. All of them have compiled."""
+    """The verdict on a configuration from its programs, by stage. All of them have compiled."""
     found = ((stage, binary.hazard or binary.misassembled) for stage, binary in stages.items())
     hazards = [f"{stage}: {wrong}" for stage, wrong in found if wrong]
     return Gated(
@@ -113,7 +113,7 @@ def judged_as_compiled(family: Family, config: LaunchConfig, stages: Mapping[str
 
 
 def judged_by_running(answer: RunAnswer, name: str, assembler: str) -> Gated:
-    """What became of running a configuration as compiled, which has an answer. name: of the evidence."""
+    """The verdict of running a configuration as compiled, which has an answer. name: of the evidence."""
     question = answer.question
     assert answer.held is not None
     return Gated(

@@ -1,4 +1,4 @@
-"""The records of one GPU, what a run adds to them, and the table that is derived from them."""
+"""The records of one GPU, the additions of a run, and the table that is derived from them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Ledger:
         return table
 
     def write_portfolio(self) -> Table | None:
-        """Replace the table of what is safe everywhere, from the records of every GPU; None if they agree on nothing.
+        """Replace the table of the configurations safe everywhere, from the records of every GPU; None if they agree on none.
 
         Raises OSError, and TableError for another GPU's records that cannot be read.
         """

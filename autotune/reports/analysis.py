@@ -1,4 +1,4 @@
-"""What a report draws from the records: how the search went, which parameters matter, how far from the roofline."""
+"""The figures of a report, from the records: course of the search, importance of parameters, distance from the roofline."""
 
 from __future__ import annotations
 
@@ -132,14 +132,14 @@ def config_importance(records: Iterable[Measured]) -> dict[str, dict[str, float]
 
 
 def roofline(entry: TableEntry, gpu: Gpu) -> float:
-    """Milliseconds below which no implementation of this chunk size gets: the products of its stages at the peak rate, or
-    what goes in and comes out once at the peak bandwidth, whichever is more.
+    """Milliseconds below which no implementation of this chunk size gets: the products of its stages at the peak rate, or its
+    inputs and outputs once at the peak bandwidth, whichever is more.
     """
     config, family = LaunchConfig.parse(entry.config), family_of(entry.key)
     tokens, heads = np.array([entry.key.tokens]), np.array([entry.key.heads])
     flops = 0.0
     for point in points_of(family, config):
-        # Blocks of a dimension that are done by several programs repeat what they share; the roofline does not.
+        # Programs for the blocks of one dimension repeat their common work; the roofline does not.
         job = op_counts(replace(point, tile=replace(point.tile, block=256)), tokens, heads, config.group)
         flops += float((job.products * job.programs * job.steps)[0]) * RUNS[family.op].get(point.stage, 1)
     peak = gpu.fp32_tflops if family.dtype == "fp32" else gpu.bf16_tflops

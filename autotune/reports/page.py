@@ -29,7 +29,7 @@ _LIST = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """The records that hold for today's kernels, sorted into what a report says."""
+    """The records that hold for today's kernels, sorted by the sections of a report."""
 
     table: Table
     records: Sequence[Record]
@@ -83,7 +83,7 @@ class Findings:
 
 
 def outdated(ledger: Ledger) -> str | None:
-    """One line if nothing of what is there was made for the kernels as they are."""
+    """One line if no entry or record was made for the kernels as they are."""
     if Findings.of(ledger).records:
         return None
     count = len(ledger.written().entries) if ledger.table_path.exists() else 0

@@ -1,6 +1,6 @@
 """The report's figures, as SVG that stands in the page and takes its colours of text and ground, light or dark.
 
-Equal records give equal figures. What is of a family has the colour of its rule and the marker of its K, a panel for each op.
+Equal records give equal figures. A family has the colour of its rule and the marker of its K, a panel for each op.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STROKES: tuple[Any, ...] = ("-", "--", ":")
 
 
 def rejections(compiled: Sequence[Compiled], reasons: Mapping[str, Counter[str]]) -> str:
-    """Points by stage: what stayed, and what left for which reason."""
+    """Points by stage: those kept, and those rejected, by reason."""
     total = Counter(record.stage for record in compiled)
     stages = sorted(total)
     figure, (axes,) = _panels(1, 1.0 + 0.26 * len(stages))
@@ -55,7 +55,7 @@ def stacks(compiled: Sequence[Compiled]) -> str:
     figure, (axes,) = _panels(1, 3.6)
     looks = cycle((colour, marker) for marker in _MARKERS for colour in _COLOURS)
     count = Counter(record.stage for record in compiled)
-    # What is rare is drawn last, and not hidden.
+    # Rare stages are drawn last, so that they are not hidden.
     for stage, (colour, marker) in zip(sorted(count, key=lambda stage: (-count[stage], stage)), looks, strict=False):
         some = [record for record in compiled if record.stage == stage]
         registers = [record.resources.registers / max(1, record.resources.threads) for record in some]
@@ -187,7 +187,7 @@ def coverage(subjects: Mapping[Family, Sequence[TableEntry]]) -> str:
 
 
 def losses(entries: Sequence[TableEntry], *, of: str) -> str:
-    """What the default, or the configuration of a neighbouring bucket, loses, in percent, by tokens and heads.
+    """The loss of the default, or of the configuration of a neighbouring bucket, in percent, by tokens and heads.
 
     of: "default_loss" or "neighbour_loss".
     """

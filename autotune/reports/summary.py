@@ -1,4 +1,4 @@
-"""What a run came to, for people and for programs."""
+"""The results of a run, for people and for programs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ LEGEND = (
 
 
 def worth(entries: Iterable[TableEntry]) -> tuple[str, str]:
-    """The cells under WORTH: how many different configurations the entries of a family name, and what the safe default is
-    known to lose against them, from the size of call where that is least to where it is most."""
+    """The cells under WORTH: how many different configurations the entries of a family name, and the known loss of the safe
+    default against them, from its least over the sizes of call to its greatest."""
     entries = list(entries)
     losses = [entry.default_loss for entry in entries if entry.default_loss is not None]
     span = f"{min(losses):.0%} to {max(losses):.0%}" if losses else "unknown" if entries else "-"
@@ -64,8 +64,7 @@ def print_space(console: Console, counts: Sequence[StageCount]) -> None:
 
 
 def print_summary(console: Console, report: Report) -> None:
-    """One row per family: what was compiled, what is in the table, and what that is known or predicted to gain over the
-    default."""
+    """One row per family: its compiled points, its table entries, and their known or predicted gain over the default."""
     table = grid("family", "compiled", "distinct", "kept", *WORTH, "left")
     for family in report.ranked:
         found = {point: binary for point, binary in report.compiled.found.items() if point.family == family}

@@ -1,8 +1,8 @@
 """The search: which configuration to try next, so that the best of few trials is nearly the best of all.
 
-Small spaces are tried whole. Otherwise, in turn: a random start; Optuna's multivariate TPE with every parameter categorical, what
-cannot be or fails told through `set_constraint`, what was tried before not told again; for large budgets a genetic tail; and
-last the neighbours of the best. Known good configurations belong outside: inside, they trap the model.
+Small spaces are tried whole. Otherwise, after those that were timed beforehand, a few are tried at random; then those of which a
+Gaussian process expects most (`surrogate`); and, with budget for very many, children of the best. It is anytime: the budget
+decides only where it stops.
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import optuna
+
 from .study import Config, Space, Study, Timing
 
 USELESS_ASKS = 10
-"""After so many infeasible or repeated proposals in a row, a feasible configuration is drawn instead."""
-START = 10
-"""Feasible configurations drawn before the model speaks: drawn from all, most would be infeasible and teach it little."""
-TPE_TRIALS = 120
-"""Trials after which the model has said what it knows, and recombining good configurations finds more."""
-POLISH = 0.15
-"""Share of the budget kept for the neighbours of the best."""
+"""Of Optuna as it comes: after so many infeasible or repeated proposals in a row, a feasible configuration is drawn instead."""
+MODEL_TRIALS = 200
+"""Trials after which the model has no more to say; each costs it more than the one before."""
 POPULATION = 20
 
 
 @dataclass(slots=True, kw_only=True)
 class Trials:
-    """What was tried, in order. Stops the search when the budget is spent.
+    """The configurations tried, in order. Stops the search when the budget is spent.
 
-    Others may be at work on the same space: what they found is in `timings`, and what they are at in `running`.
+    Others may be at work on the same space: their results are in `timings`, and the configurations that they are timing in
+    `running`.
     """
 
     measure: Callable[[Config], Timing]
@@ -69,7 +68,7 @@ class BudgetExhausted(Exception):
 
 
 def search(space: Space, trials: Trials, *, seed: int, study: Callable[[], Study] | None = None) -> Trials:
-    """Try at most `trials.budget` configurations.
+    """Try at most `trials.budget` configurations, those included that were timed before: the model learns from them, too.
 
     study: where the model's trials are kept, in memory by default; it is asked for only if a model is needed.
     """
@@ -79,18 +78,15 @@ def search(space: Space, trials: Trials, *, seed: int, study: Callable[[], Study
             for config in space.feasible:
                 trials.run(config)
             return trials
-        polish = round(budget * POLISH)
-        _model(study() if study else Study(space, seed=seed), space, trials, rng, min(TPE_TRIALS, budget - polish))
-        _recombine(space, trials, rng, budget - polish)
-        _polish(space, trials)
-        _recombine(space, trials, rng, budget)
+        _model(study() if study else Study(space, seed=seed), space, trials, min(MODEL_TRIALS, budget))
+        _recombine(space, trials, rng)
     except BudgetExhausted:
         pass
     return trials
 
 
 def draw(space: Space, trials: Trials, *, seed: int) -> Trials:
-    """Random search without repetition: what every other search must beat."""
+    """Random search without repetition, which every other search must beat."""
     for config in random.Random(seed).sample(list(space.feasible), min(trials.budget, len(space.feasible))):
         trials.run(config)
     return trials
@@ -99,7 +95,7 @@ def draw(space: Space, trials: Trials, *, seed: int) -> Trials:
 def plain(space: Space, trials: Trials, *, seed: int) -> Trials:
     """Optuna as it comes: categorical parameters, and every proposal that is of no use told as failed."""
     rng, feasible = random.Random(seed), set(space.feasible)
-    study = Study(space, seed=seed, candidates=24)
+    study = Study(space, seed=seed, sampler=optuna.samplers.TPESampler(multivariate=True, seed=seed))
     wasted = 0
     while trials.begun < trials.budget:
         trial, config = study.ask()
@@ -119,37 +115,30 @@ def plain(space: Space, trials: Trials, *, seed: int) -> Trials:
     return trials
 
 
-def _model(study: Study, space: Space, trials: Trials, rng: random.Random, until: int) -> None:
-    """Multivariate TPE until so many configurations have been tried."""
-    feasible, useless = set(space.feasible), 0
-    if not study.started:
-        for config in rng.sample(list(space.feasible), min(START, len(space.feasible))):
-            study.next(config)
-    while trials.begun < until:
+def _model(study: Study, space: Space, trials: Trials, until: int) -> None:
+    """Try the study's proposals, until so many configurations have been tried or it has no new ones."""
+    feasible = set(space.feasible)
+    study.fill({config: timing for config, timing in trials.timings.items() if config in feasible})
+    useless = 0
+    while trials.begun < until and useless < len(space.feasible):
         trial, config = study.ask()
         try:
-            timing = trials.run(config) if config in feasible and trials.new(config) else None
+            timing = trials.run(config) if trials.new(config) else None
         except BaseException:
             study.repeated(trial)
             raise
         if timing:
             study.tell(trial, timing)
             useless = 0
-            continue
-        if config in feasible:
-            study.repeated(trial)
         else:
-            study.infeasible(trial)
-        useless += 1
-        if useless == USELESS_ASKS:
-            study.next(_untried(space, trials, rng))
-            useless = 0
+            study.repeated(trial)
+            useless += 1
 
 
-def _recombine(space: Space, trials: Trials, rng: random.Random, until: int) -> None:
-    """Cross and mutate the best until so many configurations have been tried."""
+def _recombine(space: Space, trials: Trials, rng: random.Random) -> None:
+    """Cross and mutate the best until the budget is spent."""
     feasible = set(space.feasible)
-    while trials.begun < until:
+    while True:
         best = sorted(trials.timings, key=trials.milliseconds)[:POPULATION]
         child = next((child for child in _children(space, best, trials, rng) if child in feasible), None)
         trials.run(child or _untried(space, trials, rng))
@@ -165,20 +154,6 @@ def _children(space: Space, best: list[Config], trials: Trials, rng: random.Rand
         )
         if trials.new(child):
             yield child
-
-
-def _polish(space: Space, trials: Trials) -> None:
-    """Try the neighbours of the best, and start over from whatever is better."""
-    feasible, done = set(space.feasible), None
-    while trials.timings and done != trials.best:
-        done = trials.best
-        for config in space.neighbours(done):
-            if (
-                config in feasible
-                and (timing := trials.run(config))
-                and timing.milliseconds < trials.milliseconds(done)
-            ):
-                break
 
 
 def _untried(space: Space, trials: Trials, rng: random.Random) -> Config:

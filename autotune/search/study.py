@@ -1,4 +1,4 @@
-"""Optuna's side of the search: a study whose every parameter is categorical, and that can be rebuilt from what was timed."""
+"""Optuna's side of the search: a study whose every parameter is categorical, and that can be rebuilt from timings."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ import optuna
 from optuna.distributions import BaseDistribution as Distribution
 from optuna.trial import TrialState
 
+from .sampler import SurrogateSampler
+
 Config = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """What timing one configuration gave. samples: milliseconds, in order; none for a failure. pruned: it was stopped early."""
+    """The timing of one configuration. samples: milliseconds, in order; none for a failure. pruned: it was stopped early."""
 
     samples: tuple[float, ...] = ()
     pruned: bool = False
@@ -38,7 +40,7 @@ class Space:
     feasible: Sequence[Config]
 
     def neighbours(self, config: Config) -> Iterator[Config]:
-        """What differs in one parameter, the nearest values first; infeasible ones included."""
+        """The configurations that differ in one parameter, the nearest values first; infeasible ones included."""
         found = []
         for place, values in enumerate(self.parameters.values()):
             here = values.index(config[place])
@@ -48,17 +50,11 @@ class Space:
         yield from (config for _, _, config in sorted(found, key=lambda item: item[:2]))
 
 
-CANDIDATES = 64
-"""Draws of which the model proposes the best. Optuna's 24 find less in few trials; its best of all would trap itself."""
-
-
 class Study:
     """A study of a space in one of Optuna's storages, in memory by default; gone on with where it is there already.
 
     name: of the study, to which a digest of the parameters is added, since Optuna refuses a study whose values have changed.
-    retry: wraps what is asked of a storage that may be away for a while. Proposals that are of no use are told as such:
-    what cannot be and what fails as infeasible, what was tried before as failed, since the time of the best, told again and
-    again, would draw the model to it alone.
+    retry: wraps the calls of a storage that may be away for a while. sampler: of Optuna's; ours by default.
     """
 
     def __init__(
@@ -68,20 +64,20 @@ class Study:
         seed: int,
         storage: optuna.storages.BaseStorage | None = None,
         name: str | None = None,
-        candidates: int = CANDIDATES,
         retry: Callable[[Callable[[], Any]], Any] = lambda do: do(),
+        sampler: optuna.samplers.BaseSampler | None = None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(multivariate=True, seed=seed, n_ei_candidates=candidates)
         self._space, self._retry = space, retry
         self._running: int | None = None
         self._choices = [_choices(values) for values in space.parameters.values()]
+        sampler = sampler or self._sampler(seed)
         own = name and f"{name} {_digest(space)}"
         self.optuna: optuna.Study = retry(
             lambda: optuna.create_study(sampler=sampler, storage=storage, study_name=own, load_if_exists=True)
         )
         if isinstance(storage, optuna.storages.RDBStorage):
-            # What dead workers left running would weigh on the model as if it were bad.
+            # Trials that dead workers left running would weigh on the model as if they were bad.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 retry(lambda: optuna.storages.fail_stale_trials(self.optuna))
@@ -107,16 +103,12 @@ class Study:
         """Let the next proposal be this one."""
         self._retry(lambda: self.optuna.enqueue_trial(self._places(config)))
 
-    def infeasible(self, trial: optuna.Trial) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self._constrain(trial, 1.0)
-        self._end(trial, math.inf)
-
     def repeated(self, trial: optuna.Trial) -> None:
+        """The proposal was of no use: it cannot be, was tried before, or another is at it."""
         self._end(trial, state=TrialState.FAIL)
 
     def tell(self, trial: optuna.Trial, timing: Timing) -> None:
-        """Samples are intermediate values; what was stopped early is pruned.
+        """Samples are intermediate values; a timing that was stopped early is pruned.
 
         Where another worker took this trial for dead and ended it, the timing goes in as a trial of its own.
         """
@@ -134,7 +126,7 @@ class Study:
             self._end(trial, timing.milliseconds)
 
     def fill(self, timings: Mapping[Config, Timing]) -> None:
-        """Add what was timed and is not in the study: so it is rebuilt from the records."""
+        """Add the timings that are not in the study: so it is rebuilt from the records."""
         there = {tuple(sorted(trial.params.items())) for trial in self._trials()}
         distributions = {
             name: optuna.distributions.CategoricalDistribution(choices)
@@ -147,17 +139,19 @@ class Study:
                 continue
             self._add(params, distributions, timing)
 
-    @property
-    def started(self) -> bool:
-        """Whether anything was proposed or told before."""
-        return bool(self._trials())
-
     def heartbeat(self) -> None:
         """A sign of life for the trial that is under way."""
         storage = self.optuna._storage
         backend = getattr(storage, "_backend", storage)
         if self._running is not None and isinstance(backend, optuna.storages.RDBStorage):
             backend.record_heartbeat(self._running)
+
+    def _sampler(self, seed: int) -> SurrogateSampler:
+        places = [{value: place for place, value in enumerate(values)} for values in self._space.parameters.values()]
+        feasible = [
+            tuple(of[value] for of, value in zip(places, config, strict=True)) for config in self._space.feasible
+        ]
+        return SurrogateSampler(dict(zip(self._space.parameters, self._choices, strict=True)), feasible, seed=seed)
 
     def _add(self, params: dict[str, Any], distributions: Mapping[str, Distribution], timing: Timing) -> None:
         pruned = timing.pruned and bool(timing.samples)
@@ -176,7 +170,7 @@ class Study:
         self._retry(lambda: trial.set_constraint("feasible", value))
 
     def _end(self, trial: optuna.Trial, value: float | None = None, state: TrialState | None = None) -> None:
-        # Asked twice, or after another worker took this one for dead: what was told first stands.
+        # Asked twice, or after another worker took this one for dead: the first outcome told stands.
         self._retry(lambda: self.optuna.tell(trial, value, state=state, skip_if_finished=True))
         self._running = None
 
@@ -192,6 +186,6 @@ def _digest(space: Space) -> str:
 
 
 def _choices(values: Sequence[Any]) -> tuple[Any, ...]:
-    """What Optuna stores, and a dashboard shows, for these values: themselves, or their places where it cannot."""
+    """The values that Optuna stores and a dashboard shows for these: themselves, or their places if it cannot store them."""
     plain = all(isinstance(value, bool | int | float | str) for value in values)
     return tuple(values) if plain and len(set(values)) == len(values) else tuple(range(len(values)))

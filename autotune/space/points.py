@@ -1,4 +1,4 @@
-"""What there is to try: families of calls, and the points of each stage's space for them, enumerated and never sampled."""
+"""The space to try: families of calls, and the points of each stage's space for them, enumerated and never sampled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...specs.gpus import Architecture
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Family:
-    """Calls that share their kernels: op, rule, element type and head dimensions, of whatever length and width."""
+    """Calls that share their kernels: op, rule, element type and head dimensions, of any length and width."""
 
     op: str
     rule: str
@@ -31,7 +31,7 @@ class Family:
 
     @property
     def default(self) -> LaunchConfig:
-        """What is launched where nothing better is known."""
+        """The configuration that is launched where no better one is known."""
         return LaunchConfig.parse(default_config(self.op, self.dtype, self.K))
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Point:
 
     @property
     def distance(self) -> int:
-        """Doublings away from the safe default: what is near it is compiled first, in case a budget ends."""
+        """Doublings away from the safe default: the nearest points are compiled first, in case a budget ends."""
         default, tile, space = self.family.default, self.tile, SPACES[self.stage]
         base = space.tile_of(default)
         doublings = (
@@ -102,12 +102,12 @@ class StageCount:
 
 
 def family_of(key: Key) -> Family:
-    """The family of a key, whatever its sizes."""
+    """The family of a key of any size."""
     return Family(op=key.op, rule=key.rule, dtype=key.dtype, K=key.K, V=key.V)
 
 
 def point_of(record: Compiled) -> Point:
-    """What a record of a compilation is about."""
+    """The point that a record of a compilation is about."""
     config = LaunchConfig.parse(record.config)
     return Point(
         family=family_of(record.key), stage=record.stage, chunk_size=config.chunk_size,
@@ -124,7 +124,7 @@ def families(ops: Iterable[str], rules: Iterable[str], dtypes: Iterable[str], di
 
 
 def enumerate_points(family: Family, arch: Architecture) -> tuple[list[Point], list[StageCount]]:
-    """The feasible points of a family, stage by stage, and the counts of what was left out."""
+    """The feasible points of a family, stage by stage, and the counts of those left out."""
     points, counts = [], []
     for space in (
         space

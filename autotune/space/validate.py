@@ -24,8 +24,8 @@ from ...specs.rule import RULES
 
 
 def read_record(line: str, where: str) -> Record:
-    """`record_from_line`, which refuses besides what nobody could have found of the kernels as they are. Of older ones nothing
-    is known any more, and nothing is made of what they did. Raises TableError."""
+    """`record_from_line`, which also refuses a record that nobody could have made of the kernels as they are. Of older kernels
+    nothing is known any more, and their records are not checked. Raises TableError."""
     record = record_from_line(line, where)
     if record_kernel(record) == record.kernel:
         try:

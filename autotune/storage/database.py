@@ -1,6 +1,6 @@
-"""Where workers meet: a database, SQLite on one machine or PostgreSQL for many, that holds the studies and who does what.
+"""Where workers meet: a database, SQLite on one machine or PostgreSQL for many, that holds the studies and the claims of workers.
 
-A database may be away for a while: what is asked of it is asked again. So everything here must bear being done twice.
+A database may be away for a while: its calls are then repeated. So everything here must bear being done twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Storage:
     expiry: float = EXPIRY
 
     def retry(self, do: Callable[[], T]) -> T:
-        """What `do` returns, asked again while the database is away. Raises OSError when patience is at its end.
+        """The result of `do`, which is repeated while the database is away. Raises OSError when patience is at its end.
 
         A file is never away, only locked: a full disk, say, is an error at once.
         """
@@ -144,7 +144,7 @@ JOBS = sql.Table(
     sql.Column("job", sql.String(64), primary_key=True),
     sql.Column("request", sql.Text, nullable=False),
 )  # fmt: skip
-"""What was asked for, so that a worker needs nothing but the storage."""
+"""The jobs asked for, so that a worker needs nothing but the storage."""
 
 _FORMS = "accepted: sqlite:///FILE and postgresql://USER@HOST/NAME"
 
@@ -186,7 +186,7 @@ def _serialise(engine: sql.Engine) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what is behind an error of the database."""
+    """The first line of the cause of an error of the database."""
     inner = getattr(error, "orig", None) or error.__cause__ or error
     inner = getattr(inner, "orig", None) or inner
     return folded(inner)[:200] or type(inner).__name__

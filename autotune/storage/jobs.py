@@ -1,4 +1,4 @@
-"""What was asked of a storage: a run writes down what it tunes, and a worker needs nothing but the URL to join."""
+"""The jobs of a storage: a run writes down the problems that it tunes, and a worker needs nothing but the URL to join."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class LeaseGroup:
             connection.execute(sql.delete(LEASES).where(mine & LEASES.c.result.is_(None)))
 
     def results(self) -> dict[str, str]:
-        """What is known, by task."""
+        """The known results, by task."""
         rows = self._rows(LEASES.c.result.is_not(None), LEASES.c.result)
         return dict(rows)
 
@@ -153,7 +153,7 @@ def this_process() -> str:
 
 @cache
 def _name(process: int) -> str:
-    # By its number, since a forked child inherits what its parent remembers.
+    # By its number, since a forked child inherits the cache of its parent.
     return f"{_machine()}:{process}:{_started(process)}:{os.urandom(4).hex()}"
 
 

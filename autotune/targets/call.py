@@ -1,4 +1,4 @@
-"""What is called: somebody's function, on tensors of the family's rules, or as it is if it takes no arguments."""
+"""The call that is tuned: somebody's function, on tensors of the family's rules, or as it is if it takes no arguments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TargetCall:
 
     @property
     def words(self) -> str:
-        """What a table says of it, its sizes left out; `of_words` reads it back."""
+        """The call in the words of a table, without its sizes; `of_words` reads it back."""
         return f"{self.rule} {self.dtype} {self.size}{' full' if self.full else ''}" if self.rule else ITS_OWN
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class TargetCall:
 
 
 def function_of(target: str) -> Callable[..., Any]:
-    """The function that a target names. Raises ValueError, in one line, for what is none."""
+    """The function that a target names. Raises ValueError, in one line, for anything else."""
     from ...verify.targets import found
 
     function = found(target)
@@ -121,7 +121,7 @@ def make(call: TargetCall) -> None:
     made = {name: tensor.to("meta") for name, tensor in execute.reserved(asked).items()}
     leaves = {n: x.requires_grad_() if n in execute.GRADIENTS else x for n, x in made.items()}
     arguments = execute.arguments(Case(problem=asked, config=convention.configs(asked)[0]), leaves)
-    # Where sequences begin decides what is launched.
+    # The boundaries of sequences decide the launches.
     arguments["cu_seqlens"] = execute.cu_seqlens(asked)
     o, _ = convention.call(function_of(call.target), **arguments)
     if o.requires_grad:

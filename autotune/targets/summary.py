@@ -1,4 +1,4 @@
-"""What a run over a target's kernels came to, for people and for programs."""
+"""The results of a run over a target's kernels, for people and for programs."""
 
 from __future__ import annotations
 

@@ -97,10 +97,11 @@ def tune_target(
         left_out = [f"{call}: {reason}" for call, reason in sorted(unnoted.items())]
         if not some:
             raise TableError(left_out[0])
-        for line in left_out:
-            hooks.warn(f"left out: {line}")
         if not tasks:
             raise TableError(f"{target} launches no kernel with @triton.autotune and more than one configuration")
+        hooks.say(f"{gpu.slug}: compiling and ranking {target}; nothing is timed")
+        for line in left_out:
+            hooks.warn(f"left out: {line}")
         hooks.say(f"{target}: {counted(len(sources), 'autotuned kernel')} in {counted(len(some), 'call')}, "
                   f"{counted(len(tasks), 'configuration')}")  # fmt: skip
         found, cached = compile_tasks(compile_task, tasks, gpu, workers, store, deadline, hooks)
@@ -144,13 +145,13 @@ def described(
 
 
 def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[str, str]] | str:
-    """What there is to compile, keys, and digests of the kernels' sources; or why the launches cannot be noted."""
+    """The programs to compile, keys, and digests of the kernels' sources; or why the launches cannot be noted."""
     try:
         tasks, keys = tasks_of(call, arch, sites, siblings)
         sources = {
             site.kernel: next(iter(site.launches.values())).kernel.cache_key for site in sites(call)
         }  # fmt: skip
-    except (Exception, SystemExit) as error:  # whatever somebody else's function may raise
+    except (Exception, SystemExit) as error:  # any error of somebody else's function
         return f"its launches cannot be noted: {told(error)}"
     for kernel, _, some in keys:
         for value in (value for key in some for value in key):

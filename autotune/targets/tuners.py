@@ -1,4 +1,4 @@
-"""Triton's autotuner, told what to choose: its own code makes the key and the launch, whatever version it is."""
+"""Triton's autotuner, told its choice: its own code makes the key and the launch, in any version."""
 
 from __future__ import annotations
 
@@ -17,9 +17,28 @@ if TYPE_CHECKING:
 Site = tuple[str, int]
 """An autotuned kernel of a call, and which of the keys it is launched under, in their order."""
 Key = tuple[Any, ...]
-Run = Callable[[Any, list[Any], Callable[[Any], Key]], Any]
-"""Told of each call of an autotuned kernel: the tuner, what it offers here, and how to launch one of these, which gives the
-key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call of an autotuned kernel. arguments: by name. offered: configurations. launch: one of these, which gives the key."""
+
+    tuner: Any
+    arguments: Mapping[str, Any]
+    offered: list[Any]
+    launch: Callable[[Any], Key]
+
+    @property
+    def kernel(self) -> str:
+        return self.tuner.base_fn.__name__
+
+    def key(self) -> Key:
+        """Of a launch that is not made."""
+        with launches_noted(lambda launch: None):
+            return self.launch(self.offered[0])
+
+
+Run = Callable[[Asked], Any]
 
 
 class _Chosen(dict[Any, Any]):
@@ -39,7 +58,7 @@ class _Chosen(dict[Any, Any]):
 
 @contextmanager
 def tuners_ask(run: Run) -> Iterator[None]:
-    """Within, `run` decides what autotuned kernels launch; those with one configuration launch it."""
+    """Within, `run` decides the launches of autotuned kernels; those with one configuration launch it."""
     from triton.runtime.autotuner import Autotuner
 
     original = Autotuner.run
@@ -58,7 +77,8 @@ def tuners_ask(run: Run) -> Iterator[None]:
             finally:
                 tuner.cache = before
 
-        return run(tuner, offered, launch)
+        arguments = dict(zip(tuner.arg_names, args, strict=False)) | kwargs
+        return run(Asked(tuner=tuner, arguments=arguments, offered=offered, launch=launch))
 
     Autotuner.run = instead  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -69,17 +89,17 @@ def tuners_ask(run: Run) -> Iterator[None]:
 
 @lru_cache(maxsize=64)
 def sites(call: TargetCall) -> tuple[TunedKernel, ...]:
-    """What a call launches, each kernel and key once. For a process that pretends to have a GPU (`fake_device.install`)."""
+    """The tuned kernels of a call, each kernel and key once. For a process that pretends (`fake_device.install`)."""
     found: dict[tuple[str, Key], TunedKernel] = {}
     recorded: list[Launch] = []
 
-    def run(tuner: Any, offered: list[Any], launch: Callable[[Any], Key]) -> None:
+    def run(asked: Asked) -> None:
         launches, key = {}, ()
-        for config in offered:
+        for config in asked.offered:
             recorded.clear()
-            key = launch(config)
+            key = asked.launch(config)
             launches[choice_of(config)] = recorded[-1]
-        name = tuner.base_fn.__name__
+        name = asked.kernel
         order = sum(kernel == name for kernel, _ in found)
         found.setdefault((name, key), TunedKernel(kernel=name, order=order, key=key, launches=launches))
 
@@ -106,29 +126,23 @@ class Pinned:
     ran: list[tuple[Site, int, int]] = field(default_factory=list)
     _orders: dict[tuple[str, Key], int] = field(default_factory=dict)
 
-    def __call__(self, tuner: Any, offered: list[Any], launch: Callable[[Any], Key]) -> None:
-        name = tuner.base_fn.__name__
+    def __call__(self, asked: Asked) -> None:
+        name = asked.kernel
         known = [order for kernel, order in self.choices if kernel == name]
         if not known:
             raise LookupError(f"{name} is launched, and was not where configurations were enumerated")
         # The key is known after a launch only: where a kernel has several, a first one under no one's eyes would count.
-        order = self._order(tuner, name, offered, launch) if len(known) > 1 else known[0]
+        order = self._order(asked) if len(known) > 1 else known[0]
         wanted = self.choices[name, order]
-        same = [config for config in offered if choice_of(config) == wanted]
+        same = [config for config in asked.offered if choice_of(config) == wanted]
         if not same:
             raise LookupError(f"{name}: {wanted} is not offered for a call of another size")
         before = self.launched()
-        launch(same[0])
+        asked.launch(same[0])
         self.ran.append(((name, order), before, self.launched()))
 
-    def _order(self, tuner: Any, name: str, offered: list[Any], launch: Callable[[Any], Key]) -> int:
-        key = key_of(launch, offered[0])
-        known = [order for kernel, order in self.choices if kernel == name]
-        order = self._orders.setdefault((name, key), sum(kernel == name for kernel, _ in self._orders))
+    def _order(self, asked: Asked) -> int:
+        known = [order for kernel, order in self.choices if kernel == asked.kernel]
+        taken = sum(kernel == asked.kernel for kernel, _ in self._orders)
+        order = self._orders.setdefault((asked.kernel, asked.key()), taken)
         return min(order, max(known))
-
-
-def key_of(launch: Callable[[Any], Key], config: Any) -> Key:
-    """The key of a launch that is not made."""
-    with launches_noted(lambda launch: None):
-        return launch(config)

@@ -1,8 +1,8 @@
 """After a change of Triton or of the driver: a few entries are tried again, instead of everything.
 
-On the GPU itself canaries are gated and timed again. A gate that fails is recorded, and ends the entry; a time only warns: a
-few configurations under new versions say nothing of those that they were chosen from. Anywhere else canaries are compiled again:
-equal machine code takes equal time, and a difference shows what must be tuned again.
+On the GPU itself canaries are gated and timed again. A gate that fails is recorded, and ends the entry; a time only warns: a few
+configurations under new versions say nothing of those that they were chosen from. Anywhere else canaries are compiled again:
+equal machine code takes equal time, and a difference shows an entry that must be tuned again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .shared_trials import Bench, DeviceGate
 MOST = 4
 """Canaries, at most."""
 SLOWER = 0.05
-"""Extra time, as a fraction, from which a canary says that the table is not what it was."""
+"""Extra time, as a fraction, from which a canary says that the table is out of date."""
 ROUNDS = 2
 
 Compile = Callable[[Sequence[Point]], Sequence[Compilation]]
@@ -69,7 +69,7 @@ def canaries(table: Table, *, most: int = MOST) -> list[TableEntry]:
 
 
 def recompile(some: Sequence[TableEntry], records: Sequence[Record], gpu: Gpu, compile: Compile) -> CanaryVerdict:
-    """Compile the stages of the canaries and compare them with what the records say of them."""
+    """Compile the stages of the canaries and compare them with their records."""
     before = {
         (point_of(record), record.triton): record for record in records if isinstance(record, Compiled) and record.stage
     }
@@ -147,6 +147,6 @@ def _differences(stage: str, then: Compiled, now: Compilation) -> list[str]:
 
 
 def _measured(entry: TableEntry, records: Sequence[Record]) -> Measured | None:
-    """What an entry's time is from."""
+    """The measurement from which an entry's time is."""
     found = (one for one in records if isinstance(one, Measured) and (one.key, one.config) == (entry.key, entry.config))
     return next((one for one in found if record_digest(one) == entry.measurement), None)

@@ -8,7 +8,7 @@ from .device import Device
 
 
 def describe(device: Device) -> str:
-    """Its table, with what a device does not tell left to be filled in."""
+    """Its table, with the facts that a device does not tell left to be filled in."""
     slug = re.sub(r"[^a-z0-9]+", "-", device.name.casefold().replace("nvidia", "")).strip("-") or "mine"
     alias = re.sub(r"[^A-Za-z0-9 -]+", " ", device.name).strip()
     lines = {

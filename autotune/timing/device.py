@@ -1,4 +1,4 @@
-"""What runs on a GPU, in a process of its own: gate one configuration, time one configuration.
+"""The tasks that run on a GPU, in a process of their own: gate one configuration, time one configuration.
 
 Nothing here has run on a GPU yet: the protocol is as designed, and unmeasured.
 """
@@ -45,7 +45,7 @@ class NoAnswer(OSError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """The GPU of this process, by what it reports. driver: its version; "api-" and that of its interface if only that is known.
+    """The GPU of this process, as it reports itself. driver: its version; "api-" and that of its interface if only that is known.
 
     Limits in bytes and 32-bit registers, None where torch does not tell. clock_mhz: the highest.
     """
@@ -125,7 +125,7 @@ def present() -> Device | None:
 
 
 def as_it_is(gpu: Gpu, device: Device) -> Gpu:
-    """What is known of a GPU, corrected by what the device says of itself."""
+    """The facts of a GPU, corrected by those that the device reports."""
     arch = replace(
         gpu.arch,
         shared_per_block=device.shared_per_block or gpu.arch.shared_per_block,
@@ -288,9 +288,9 @@ _CAUSES: Mapping[str, Cause] = {
 
 
 def _end_if_poisoned(after: str) -> None:
-    """End the process if the device answers no more: whatever it judged next would fail for a reason not its own.
+    """End the process if the device answers no more: every later configuration would fail for a reason not its own.
 
-    after: what went wrong before, which is what the parent is told.
+    after: the error before, which the parent is told.
     """
     import torch
 

@@ -49,7 +49,7 @@ ALIVE_SECONDS = 120.0
 TRIALS = 100
 """Configurations timed per family and size of call, unless it is said otherwise."""
 MOST_USED = (4096, 32)
-"""The (tokens, heads) that most calls are taken to be near: what is closest to it is measured first."""
+"""The (tokens, heads) that most calls are taken to be near: the sizes closest to it are measured first."""
 
 
 def measure(
@@ -68,10 +68,11 @@ def measure(
 ) -> int:
     """Time families at every size of call; the number of (family, size) left when time was up (of time.monotonic()).
 
-    known: earlier records: what was measured on this device with this toolchain is not timed again. refused: what the
-    interpreter found wrong. standing: what is served at a key now, by times that may be of another driver or Triton: ours take
-    over once they include it. storage: where other workers may be at the same; a size is done when its finalists are, whoever
-    timed them. trials: configurations per family and size, at most. after_each: called after every visit.
+    known: earlier records: a configuration measured on this device with this toolchain is not timed again. refused:
+    configurations that the interpreter found wrong. standing: the configuration served at a key now, by times that may be of
+    another driver or Triton: ours take over once they include it. storage: where other workers may be at the same; a size is done
+    when its finalists are, whoever timed them. trials: configurations per family and size, at most. after_each: called after
+    every visit.
     """
     timed: dict[Key, list[Measured]] = defaultdict(list)
     for record in known:
@@ -112,7 +113,7 @@ def measure(
 def _portfolio(
     family: Family, few: Sequence[Ranked], survivors: Mapping[Point, Compilation], served: LaunchConfig | None
 ) -> list[LaunchConfig]:
-    """What the cost model likes, and what is served now if it was compiled here."""
+    """The configurations that the cost model likes, and the one that is served now if it was compiled here."""
     here = [served] if served and compiled(family, served, survivors) else []
     return list(dict.fromkeys([*(one.config for one in few), *here]))
 

@@ -75,19 +75,20 @@ class Bench:
 
 
 class DeviceGate:
-    """What may be timed: judged once per configuration and family, and never again once it hung or crashed."""
+    """The gate before timing: a configuration is judged once per family, and never again once it hung or crashed."""
 
     def __init__(self, bench: Bench, family: Family, known: Iterable[Record] = ()) -> None:
         self._bench, self._family = bench, family
         self._passed: dict[LaunchConfig, bool] = {}
         self._gates: dict[LaunchConfig, Gated] = {}
         self.unjudged: set[LaunchConfig] = set()
-        """What could not be judged on a device in order: not timed in this run, and nothing is said against it."""
+        """Configurations that could not be judged on a device in order: not timed in this run, and nothing is said against
+        them."""
         for record in known:
             self.note(record)
 
     def note(self, record: Record) -> None:
-        """Take note of what was found out before, or elsewhere."""
+        """Take note of a record made before, or elsewhere."""
         if record.key.op != self._family.op or (record.key.rule, record.key.dtype) != (
             self._family.rule,
             self._family.dtype,
@@ -125,8 +126,8 @@ class DeviceGate:
 class SharedTrials(Trials):
     """Trials that workers share. `configs` says which launch configuration a point of the space is.
 
-    need: resources of a configuration, None for one whose stages were not compiled here. found: what is known of every
-    configuration, of the space or not, whoever timed it; None for one that cannot be timed.
+    need: resources of a configuration, None for one whose stages were not compiled here. found: the measurement of every
+    configuration, of the space or not, by any worker; None for one that cannot be timed.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class SharedTrials(Trials):
         return self._timing(config) if config in self.found else None
 
     def retime(self, config: LaunchConfig) -> Timed | Rejected:
-        """Time what was timed before; if it fails now, why it is out."""
+        """Time a configuration again; if it fails now, the reason why it is out."""
         timed = self._bench.timer(self._family, self._size, config, None)
         self._bench.step(f"{self._family} {config.token}, once more")
         return self._rejected(config, timed) if isinstance(timed, TimingFailure) else timed
@@ -192,7 +193,7 @@ class SharedTrials(Trials):
         return self._points.get(config)
 
     def seed(self, records: Iterable[Measured]) -> None:
-        """Share what was timed before, so that nobody does it again."""
+        """Share earlier timings, so that nobody repeats them."""
         self.refresh()
         for record in records:
             config = LaunchConfig.parse(record.config)
@@ -200,7 +201,7 @@ class SharedTrials(Trials):
                 self._end(config, [record, *self._verdicts.gate(config)])
 
     def refresh(self) -> None:
-        """Take over what other workers found."""
+        """Take over the results of other workers."""
         for task, result in self._group.results().items():
             if task not in self._read:
                 self._read.add(task)
@@ -212,7 +213,7 @@ class SharedTrials(Trials):
         self.running = {self._points[config] for config in pending if config in self._points}
 
     def reclaim_stale(self) -> bool:
-        """Finish what dead workers left; whether others are still at work."""
+        """Finish the tasks that dead workers left; returns whether others are still at work."""
         waiting = False
         for task, free in self._group.pending().items():
             config = config_of_task(task)
@@ -242,7 +243,7 @@ class SharedTrials(Trials):
         return self._timing(config)
 
     def _end(self, config: LaunchConfig, some: list[Record]) -> None:
-        # On our own disk first: whatever becomes of the database, nothing measured is lost.
+        # On our own disk first: even if the database is lost, no measurement is.
         for record in some:
             self._bench.record(record)
         if self._group.complete(config.token, json.dumps([record_to_line(record) for record in some])):
@@ -252,7 +253,7 @@ class SharedTrials(Trials):
             self.refresh()
 
     def _outcome(self, config: LaunchConfig) -> list[Record]:
-        """The gate's record, and a measurement or a rejection of what passed it."""
+        """The gate's record, and a measurement or a rejection of a configuration that passed it."""
         if not self._verdicts.passed(config):
             return self._verdicts.gate(config)
         gate = self._verdicts.gate(config)
@@ -294,7 +295,7 @@ def config_of_task(task: str) -> LaunchConfig:
 
 
 def records_of(result: str) -> list[Record]:
-    """The records that another worker found. Raises TableError for what no worker wrote."""
+    """The records that another worker found. Raises TableError for a result that no worker wrote."""
     lines = parse(result, "a result in the storage")
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise TableError("a result in the storage is no list of records")

@@ -16,7 +16,7 @@ import torch
 WARM = 0.1
 """Seconds of running before the first sample: an idle device has lowered its clocks, and takes as long to raise them."""
 CYCLES_PER_SECOND = 2.0e9
-"""About what multiprocessors run at."""
+"""The usual clock of multiprocessors, about."""
 HOLD = 1e-4
 """Seconds that the device is kept busy, at least; and MOST_HELD at most, after which a call is not one that can be queued."""
 MOST_HELD = 0.4
@@ -73,7 +73,7 @@ class Stopwatch:
         begin.record()
         call()
         end.record()
-        # Had the device come so far already, it would have waited for what followed.
+        # Had the device come so far already, it would have waited for the next commands.
         queued = not begin.query()
         torch.cuda.synchronize()
         after = self._clock()

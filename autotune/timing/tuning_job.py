@@ -1,4 +1,4 @@
-"""One family at one size of call: what the cost model ranks first is timed, then the search runs, then the best are compared."""
+"""One family at one size of call: time the first of the model's ranking, then search, then compare the best."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TILES = {"chunk_fwd": 6, "chunk_train": 3}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The facts that all tuning jobs of a run share. timed: earlier records that still count, by key. refused: what is wrong.
+    """The facts that all tuning jobs of a run share. timed: earlier records that still count, by key. refused: wrong ones.
 
     deadline: of time.monotonic(), after which nothing is begun. trials: configurations per family and size, at most.
     """
@@ -61,8 +61,8 @@ class Plan:
 class TuningJob:
     """A family at a size. Nothing but the storage is kept between visits, so that there may be hundreds.
 
-    portfolio: configurations that are timed whatever the search finds, the safe default first. points: names what the search
-    may choose from; once a run has compiled more, what was decided before is open again.
+    portfolio: configurations that are timed in any case, the safe default first. points: names the points that the search may
+    choose from; once a run has compiled more, earlier decisions are open again.
     """
 
     plan: Plan
@@ -93,7 +93,7 @@ class TuningJob:
         study: list[Study] = []
 
         def open_study() -> Study:
-            study.append(self._study(space, trials, group))
+            study.append(self._study(space, group))
             return study[0]
 
         with group.alive(lambda: study[0].heartbeat() if study else None), finals.alive():
@@ -133,16 +133,13 @@ class TuningJob:
         except BudgetExhausted:
             pass
 
-    def _study(self, space: Space, trials: SharedTrials, group: LeaseGroup) -> Study:
+    def _study(self, space: Space, group: LeaseGroup) -> Study:
         storage = self.plan.storage
         shared = storage.name != "memory"
         # Every worker's proposals should be its own.
         seed = (self.plan.seed + crc32(group.owner.encode()) * shared) % 2**32
         name = self.plan.bench.group_name(self.family, self.size)
-        study = Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
-        outside = {trials.point(config) for config in self.portfolio}
-        study.fill({point: timing for point, timing in trials.timings.items() if point not in outside})
-        return study
+        return Study(space, seed=seed, storage=storage.studies if shared else None, name=name, retry=storage.retry)
 
     def _finals(self, trials: SharedTrials) -> list[Record]:
         """Time the best few and the portfolio in turns, so that drift hits them all alike.
@@ -155,7 +152,7 @@ class TuningJob:
             record for record in trials.found.values() if record and self._allowed(LaunchConfig.parse(record.config))
         ]
         chosen = [LaunchConfig.parse(config) for config in finalists(timed)]
-        # The portfolio, so that what is lost by it is known everywhere.
+        # The portfolio, so that its loss is known everywhere.
         chosen += [config for config in self.portfolio if trials.found.get(config) and config not in chosen]
         if set(chosen) <= set(compared):
             return list(before)  # in a run whose storage is gone
@@ -177,7 +174,7 @@ class TuningJob:
         return records
 
     def _known(self, protocol: str) -> list[Measured]:
-        """What was timed at this key before, in that way."""
+        """The earlier measurements at this key by that protocol."""
         known = self.plan.timed.get(self.family.key(self.size.tokens, self.size.heads), ())
         return [one for one in known if one.protocol == protocol and self._allowed(LaunchConfig.parse(one.config))]
 

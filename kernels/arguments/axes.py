@@ -15,7 +15,7 @@ def dense(x: Any) -> bool:
 
 
 def sort_of(x: Any) -> str:
-    """What an argument is, for an error about it: the dtype of a dense tensor, or what else it is."""
+    """The sort of an argument, for an error about it: the dtype of a dense tensor, else its layout or type."""
     if not isinstance(x, Tensor):
         return type(x).__name__
     if x.is_nested:
@@ -24,10 +24,10 @@ def sort_of(x: Any) -> str:
 
 
 def check_axes(**arguments: tuple[Any, str]) -> None:
-    """Each argument with its axes, "B T H K"; an axis of one name has one size. The first is what devices are held against.
+    """Each argument with its axes, "B T H K"; an axis of one name has one size. All must be on the device of the first tensor.
 
     "B T HV or B T HV K" names alternatives, of which the first also binds sizes, and "None or HV" takes None; "3" is a size, and
-    "K/2" half of another. Raises TypeError for what is no dense tensor of real floating-point numbers, else ValueError.
+    "K/2" half of another. Raises TypeError for anything but a dense tensor of real floating-point numbers, else ValueError.
     """
     sizes: dict[str, int] = {}
     device = None
@@ -42,7 +42,7 @@ def check_axes(**arguments: tuple[Any, str]) -> None:
         device = x.device if device is None else device
         if x.device != device:
             raise ValueError(f"{name} is on {x.device}; accepted: {device}, where {next(iter(arguments))} is")
-        form = next((form for form in forms if _fits(x, form.split(), sizes)), None)
+        form = next((form for form in forms if form != "None" and _fits(x, form.split(), sizes)), None)
         if form is None:
             known = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
             raise ValueError(
@@ -52,14 +52,14 @@ def check_axes(**arguments: tuple[Any, str]) -> None:
 
 
 def check_flags(**flags: Any) -> None:
-    """Raises TypeError for what is neither True nor False: any text would count as True."""
+    """Raises TypeError for a flag that is neither True nor False: any text would count as True."""
     for name, flag in flags.items():
         if flag is not True and flag is not False:
             raise TypeError(f"{name} is {flag!a:.60}; accepted: True or False")
 
 
 def check_number(name: str, value: Any, least: float, most: float = math.inf) -> None:
-    """Raises TypeError for what is no real number, ValueError for NaN, infinities and what lies outside."""
+    """Raises TypeError for anything but a real number, ValueError for NaN, infinities and numbers outside the range."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is a {type(value).__name__}; accepted: a number")
     if not (math.isfinite(value) and least <= value <= most):
@@ -67,7 +67,7 @@ def check_number(name: str, value: Any, least: float, most: float = math.inf) ->
 
 
 def check_state(name: str, state: Any, kind: type) -> None:
-    """Raises TypeError for what is neither None nor what an earlier call returned."""
+    """Raises TypeError for a state that is neither None nor of the type that an earlier call returns."""
     if state is not None and not isinstance(state, kind):
         raise TypeError(f"{name} is a {type(state).__name__}; accepted: a {kind.__name__}, or None")
 

@@ -1,4 +1,4 @@
-"""One call on packed tensors: what every variant is given."""
+"""One call on packed tensors, the argument of every variant."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Call:
     def solver(self) -> str:
         """Precision of the products that invert I + T.
 
-        16-bit calls round the inverse to 16 bits: three bf16 products for each of fp32 lose nothing that is left then, and
-        run on tensor cores. fp32 calls have what their configuration says.
+        16-bit calls round the inverse to 16 bits: three bf16 products for each of fp32 lose nothing that is left then, and run on
+        tensor cores. fp32 calls take the precision of their configuration.
         """
         chosen = self.config.solver
         return "bf16x3" if chosen == "ieee" and self.q.dtype != torch.float32 else chosen
@@ -86,7 +86,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gradients:
-    """Gradients of a `Call`'s tensors, each like its tensor; None for what the call does not have."""
+    """Gradients of a `Call`'s tensors, each like its tensor; None for a tensor that the call does not have."""
 
     q: torch.Tensor
     k: torch.Tensor

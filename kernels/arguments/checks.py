@@ -1,6 +1,7 @@
-"""Input checks of the public ops: a refusal is one line that names the argument, what was found and what is accepted.
+"""Input checks of the public ops: a refusal is one line that names the argument, the value found and the values accepted.
 
-Types, shapes, dtypes and devices are checked here, once for calls that are alike (`seen`); what tensors hold in `contents`.
+Types, shapes, dtypes and devices are checked here, once for calls that are alike (`seen`); `contents` checks the contents of
+tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .contents import check_bounds, check_contents
 from .seen import SeenCalls, facts
 
 MAX_HEAD_DIM = 256
-"""Largest K and V: what the kernels hold of a row at once."""
+"""Largest K and V: the kernels hold whole rows at once."""
 
 T = TypeVar("T")
 Tie = Literal["none", "scalar", "channel"]
@@ -24,7 +25,7 @@ Tie = Literal["none", "scalar", "channel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallShape:
-    """What a checked call is, in the words of `specs.rule.Rule` and `specs.problem.Problem`.
+    """The description of a checked call, in the words of `specs.rule.Rule` and `specs.problem.Problem`.
 
     decay, erase: how g and b are tied. write: how w is, "tied" (to b, or 1 without b) where it is left out.
     N: sequences. decay_heads, erase_heads: heads of g and b, H or HV; HV where the gate is absent.
@@ -64,7 +65,7 @@ def check(
 ) -> CallShape:
     """The shape of a call of `gated_delta_rule`, whose arguments these are; `allow_fp64` is for the torch path.
 
-    Raises TypeError for what is no tensor or of a wrong dtype, ValueError for wrong shapes, devices and values.
+    Raises TypeError for anything but a tensor and for a wrong dtype, ValueError for wrong shapes, devices and values.
     """
     seen = facts(q, k, v, g, b, w, initial_state, cu_seqlens, cu_seqlens_cpu, A_log, dt_bias)
     key = None if seen is None else (seen, use_gate_in_kernel, allow_fp64)
@@ -205,7 +206,7 @@ def check_boundaries(
     B: int,
     device: torch.device,
 ) -> int:
-    """The number of sequences. Raises TypeError and ValueError for what are no boundaries of packed sequences."""
+    """The number of sequences. Raises TypeError and ValueError for a tensor that cannot be the boundaries of packed sequences."""
     if cu_seqlens is None:
         if cu_seqlens_cpu is not None:
             raise ValueError("cu_seqlens_cpu is given without cu_seqlens; accepted: a CPU copy of cu_seqlens")

@@ -36,7 +36,7 @@ class ChunkIndices:
 
 
 def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = CHUNK_SIZES) -> ChunkIndices:
-    """What `gated_delta_rule` would compute from `cu_seqlens` in every call, without a synchronisation.
+    """The tables that `gated_delta_rule` would compute from `cu_seqlens` in every call, made without a synchronisation.
 
     Args:
         cu_seqlens: [N + 1] boundaries of packed sequences, int32 or int64. Contents are checked here on a CPU, else by the call.
@@ -46,7 +46,7 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
     The tables are as large for every batch of N sequences and T tokens, and a captured CUDA graph reads those that it was
     captured with: copy the tables of the next batch into them before it is replayed, or give the call none.
 
-    Raises TypeError and ValueError: one line that names the argument, what it is and what is accepted.
+    Raises TypeError and ValueError: one line that names the argument, the value found and the values accepted.
     """
     if not dense(cu_seqlens) or cu_seqlens.dtype not in (torch.int32, torch.int64):
         raise TypeError(f"cu_seqlens is {sort_of(cu_seqlens)}; accepted: a dense int32 or int64 tensor")
@@ -62,7 +62,7 @@ def chunk_indices(cu_seqlens: Tensor, tokens: int, chunk_sizes: Iterable[int] = 
         bounds = cu_seqlens.tolist()
         if bounds[0] != 0 or bounds[-1] != tokens or any(start > end for start, end in pairwise(bounds)):
             raise ValueError(f"cu_seqlens is {str(bounds)[:80]}; accepted: from 0 to tokens = {tokens}, never falling")
-    # A copy: what its owner writes into cu_seqlens later must not be taken for what the tables are of.
+    # A copy: later writes to cu_seqlens must not change the boundaries that the tables are compared with.
     own = cu_seqlens.to(torch.int64, copy=True)
     return ChunkIndices(cu_seqlens=own, tokens=tokens, layouts={size: make_layout(own, tokens, size) for size in sizes})
 

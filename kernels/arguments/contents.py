@@ -1,4 +1,4 @@
-"""Checks of what arguments hold, where reading it is free or asked for.
+"""Checks of the contents of arguments, where reading them is free or asked for.
 
 It is free on CPU tensors, and on the CPU copy of cu_seqlens. `check_values` may ask for it everywhere (True), which
 synchronises with the device, or nowhere (False). NaN and inf in the data are no error, they propagate:
@@ -41,7 +41,7 @@ def check_contents(
 
 
 def check_bounds(cu_seqlens: Tensor, cu_seqlens_cpu: Tensor | None, T: int, check_values: bool | None) -> None:
-    """Check what boundaries hold, and that a copy is one. Raises ValueError."""
+    """Check the values of boundaries, and that a copy is one. Raises ValueError."""
     readable = {"cu_seqlens_cpu": cu_seqlens_cpu, "cu_seqlens": cu_seqlens}
     found = {
         n: read(n, x.tolist, check_values) for n, x in readable.items() if x is not None and may_read(x, check_values)

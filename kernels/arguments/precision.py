@@ -1,4 +1,4 @@
-"""What is computed and kept in more than the precision of the data."""
+"""The precision of states and gates, which may be higher than that of the data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def exact_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What states are held in, and gates are computed in, for data of a dtype: fp64 for fp64, else fp32."""
+    """The dtype of states, and of the arithmetic of gates, for data of a dtype: fp64 for fp64, else fp32."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 

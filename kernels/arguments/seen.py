@@ -23,13 +23,13 @@ def facts(*tensors: Tensor | None) -> tuple[Any, ...] | None:
 
 
 class SeenCalls(Generic[Found]):
-    """What was found of calls, by facts that decide it. A key of None, or one that holds symbols, is never kept."""
+    """Results of the checks of calls, by the facts that decide them. A key of None, or one that holds symbols, is never kept."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, Found] = {}
 
     def get(self, key: Any) -> Found | None:
-        """What was found of this call before."""
+        """The result for an equal call before, or None."""
         try:
             return None if key is None else self._kept.get(key)
         except TypeError:  # sizes that are symbols

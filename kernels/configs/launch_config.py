@@ -18,7 +18,7 @@ _ONLY = {"chunk_train": "chunk_train/staged", "recurrent": "recurrent/tokens"}
 
 
 def kernel_of(op: str, token: str) -> str:
-    """Name in `kernels.registry.KERNELS` of what runs `op` under the configuration of this token."""
+    """Name in `kernels.registry.KERNELS` of the kernel that runs `op` under the configuration of this token."""
     return _ONLY.get(op) or f"{op}/{'grouped' if setting_of(token, 'group') else variant_of(token)}"
 
 
@@ -93,7 +93,7 @@ class LaunchConfig:
     input_grads: Tile = Tile()
 
     token: str = field(init=False, repr=False, compare=False)
-    """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then whatever differs from the default."""
+    """Compact text, e.g. `c64,states=64x4x2`: the chunk size, then the fields that differ from the default."""
 
     def __post_init__(self) -> None:
         for name, accepted in _CHOICES.items():
@@ -126,7 +126,7 @@ class LaunchConfig:
 
     @property
     def shortest(self) -> LaunchConfig:
-        """The same programs, over groups of no more than two chunks: few tokens then show what a group does."""
+        """The same programs, over groups of no more than two chunks: few tokens then exercise a group."""
         return replace(self, group=min(self.group, 2)) if self.group > 2 else self
 
     @classmethod

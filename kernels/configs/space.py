@@ -1,4 +1,4 @@
-"""The tuning space of every kernel: what a launch may vary, and which combinations are left out for which reason.
+"""The tuning space of every kernel: the parameters that a launch may vary, and the combinations left out, each with its reason.
 
 One idea: a point is left out here only for a reason that can be read off its numbers. Whether the rest fits, spills or is the
 same program as another is for the compiler to say.
@@ -15,13 +15,13 @@ from ...specs.gpus import REGISTERS_PER_THREAD
 from .launch_config import LaunchConfig, Tile, Variant, padded
 
 REGISTER_CHUNKS = (16, 32, 64)
-"""Chunks whose rows, sixteen of them in the registers of a thread, leave room for what is made of them."""
+"""Chunks whose rows, sixteen of them in the registers of a thread, leave room for the results."""
 LEAST_STEPS_TO_PIPELINE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """One point of a stage's space: head dimensions, element type, architecture, and what a launch varies.
+    """One point of a stage's space: head dimensions, element type, architecture, and the parameters that a launch varies.
 
     backend: "cuda" or "hip". warp: threads per warp.
     """
@@ -37,15 +37,15 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSpace:
-    """What one stage varies.
+    """The parameters that one stage varies.
 
     stage: name of its kernel, without `_kernel`. tile: its field in LaunchConfig, "" for a stage that is launched in one way.
     variant: whose stage it is.
     live: fp32 numbers that one program holds at once, from the tiles in its kernel.
     cut: the dimensions that `block` cuts.
-    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. Depths beyond 2 are for the walk
-    whose loads wait for nothing: the others ask the table of chunks first, or make what they multiply on the way, and the
-    loops of the other stages are of few trips.
+    steps: trips of the loop that `num_stages` pipelines; None where only the call knows. Depths beyond 2 are for the walk whose
+    loads wait for nothing: the others ask the table of chunks first, or make their operands on the way, and the loops of the
+    other stages are of few trips.
     """
 
     stage: str
@@ -113,7 +113,8 @@ def _score_grads(s: Setting) -> int:
 
 
 def _input_grads(s: Setting) -> int:
-    # Four gradients, what meets the state of three, queries, erase keys, keys, and the factors to both ends.
+    # Four gradients, the terms of three of them that come from the state, queries, erase keys, keys, and the factors to both
+    # ends.
     return 12 * s.chunk_size * _block(s.K, s)
 
 
@@ -123,7 +124,7 @@ def _packed_scores(s: Setting) -> int:
 
 
 def _packed_walk(s: Setting) -> int:
-    # The state, what is written and what is read; operands come from shared memory.
+    # The state, the writes and the outputs; operands come from shared memory.
     return (padded(s.K) + 2 * s.chunk_size) * _block(s.V, s)
 
 
@@ -204,7 +205,7 @@ SPACES: dict[str, StageSpace] = {
             num_warps=(4, 8),
             num_stages=(1, 2, 3, 4),
         ),
-        # In groups of chunks: what is launched besides.
+        # The further launches of a call in groups of chunks.
         StageSpace(
             stage="group_bounds",
             variant="packed",
@@ -278,8 +279,8 @@ def tuned_groups(op: str) -> tuple[int, ...]:
 
 
 def tuned_variants(op: str, dtype: str) -> tuple[Variant, ...]:
-    """The variants that a tuner looks at. In 16 bits `packed` issues a fraction of the instructions of the others, whatever
-    their tiles: `make instructions` counts them."""
+    """The variants that a tuner looks at. In 16 bits `packed` issues a fraction of the instructions of the others, for any tiles:
+    `make instructions` counts them."""
     return ("packed",) if op == "chunk_fwd" and dtype != "fp32" else tuple(OP_STAGES[op])
 
 
@@ -291,13 +292,13 @@ def op_stages(op: str, variant: Variant, *, grouped: bool = False) -> tuple[Stag
 
 
 def stage_names(op: str) -> tuple[str, ...]:
-    """All stages of an op, whatever the variant."""
+    """All stages of an op, over all variants."""
     grouped = GROUPED if "packed" in OP_STAGES[op] else ()
     return tuple(dict.fromkeys(name for stages in (*OP_STAGES[op].values(), grouped) for name in stages))
 
 
 def op_tiles(op: str) -> tuple[str, ...]:
-    """The fields of a configuration that hold the tiles of an op's stages, whatever the variant."""
+    """The fields of a configuration that hold the tiles of an op's stages, over all variants."""
     return tuple(dict.fromkeys(tile for name in stage_names(op) if (tile := SPACES[name].tile)))
 
 

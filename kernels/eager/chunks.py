@@ -49,7 +49,7 @@ def make_plan(lengths: list[int], chunk_size: int, device: torch.device) -> Chun
 
 
 def _on(device: torch.device, numbers: list[int]) -> Tensor:
-    """int64, without waiting for what the device does."""
+    """int64, without waiting for the device."""
     return torch.tensor(numbers, dtype=torch.int64).to(device, non_blocking=True)
 
 

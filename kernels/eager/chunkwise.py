@@ -5,7 +5,7 @@ Within a chunk of C tokens (WY form; GDN-2, arXiv 2605.22791), with S0 the state
     T[i, j] = sum_c e[i, c] k[j, c] exp(g[j+1, c] + ... + g[i, c])    i > j
     P[i, j] = the same with scale * q for e, and i >= j
     A       = (I + T)^-1
-    R       = A (Z - Ebar S0)                what each token really writes
+    R       = A (Z - Ebar S0)                the write of each token
     O       = Qbar S0 + P R
     S       = Diag(total) S0 + Ktail^T R
     Ebar, Qbar = e, scale * q, decayed since the start of the chunk;   Ktail = k, decayed until its end
@@ -46,9 +46,9 @@ def gated_delta_rule_torch(
 ) -> tuple[Tensor, Tensor | None]:
     """Outputs [B, T, HV, V] in v's dtype, and final states [N, HV, K, V] or None. Differentiable by autograd.
 
-    Computes in fp64 where q is fp64, else in fp32, which is the dtype of the states. NaN and inf in a token reach its
-    chunk and what follows, in its own sequence and heads only. Arguments are taken as checked (`checks.check`); raises
-    ValueError for a `chunk_size` that is not a power of two.
+    Computes in fp64 where q is fp64, else in fp32, which is the dtype of the states. NaN and inf in a token reach its chunk and
+    later ones, in its own sequence and heads only. Arguments are taken as checked (`checks.check`); raises ValueError for a
+    `chunk_size` that is not a power of two.
     """
     if chunk_size < 1 or chunk_size & (chunk_size - 1):
         raise ValueError(f"chunk_size={chunk_size} is not a power of two")
@@ -83,7 +83,7 @@ def gated_delta_rule_torch(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Within:
-    """What a chunk does, whatever the state before it: the matrices of the module's docstring.
+    """The matrices of a chunk that do not depend on the state before it, as in the module's docstring.
 
     scores: P [M, H, R, C, C]. inverse: A, or None without an erase gate. qbar, ebar (or None), ktail: [M, H, R, C, K].
     total: [M, H, R, 1 or K, 1], or None without a decay gate.
@@ -166,7 +166,7 @@ def _merge(early: Tensor, late: Tensor) -> Tensor:
 
 
 def _join(blocks: Tensor, corner: Tensor) -> Tensor:
-    """Lower triangular blocks [.., 2n, h, h], and what lies below each pair [.., n, h, h] -> [.., n, 2h, 2h]."""
+    """Lower triangular blocks [.., 2n, h, h], and the corner below each pair [.., n, h, h] -> [.., n, 2h, 2h]."""
     early, late = (block.expand_as(corner) for block in blocks.unflatten(-3, (-1, 2)).unbind(-3))
     return torch.cat([F.pad(early, (0, early.shape[-1])), torch.cat([corner, late], -1)], -2)
 

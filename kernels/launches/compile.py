@@ -1,4 +1,4 @@
-"""Compile launches for a GPU that need not be present, and read what they cost off the binary."""
+"""Compile launches for a GPU that need not be present, and read their resources off the binary."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """What a compiled launch needs, per program and per thread.
+    """The resources of a compiled launch, per program and per thread.
 
     shared: bytes of shared memory. registers: per thread. stack: bytes of local memory per thread, spills included.
     tensor_core: number of tensor-core instructions by family, e.g. {"wgmma": 24}; empty where plain FMAs do the products.
@@ -118,7 +118,7 @@ def record(call: Callable[[], object]) -> list[Launch]:
 
 
 def compile_launch(launch: Launch, target: GPUTarget) -> Binary:
-    """Compile one launch. Raises what Triton raises when the target refuses it, or would when it is launched there."""
+    """Compile one launch. Raises Triton's own error when the target refuses it, or would refuse to launch it."""
     compiled = triton.compile(launch.source(), target=target, options=launch.options)
     shared = compiled.metadata.shared
     # Of a kernel that takes more, the compiler leaves a trap and nothing else.
@@ -153,7 +153,7 @@ def _only(pattern: str, text: str) -> str:
 
 
 def _resource_usage(cubin: bytes) -> str:
-    """What cuobjdump, which comes with Triton, says of a binary."""
+    """The report of cuobjdump, which comes with Triton, on a binary."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()

@@ -1,4 +1,4 @@
-"""What a compiled launch issues: instructions by class, loops, spills, barriers and pipeline buffers, read off the machine code.
+"""The instructions of a launch, read off its machine code: counts by class, loops, spills, barriers and pipeline buffers.
 
 A warp issues at most one instruction per cycle and scheduler, so that the number of warp instructions is a bound on time as
 the number of bytes is. Loops are found by their backward branches; how often one runs is for the caller to say, since the

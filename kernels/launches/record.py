@@ -1,4 +1,4 @@
-"""The launches of each op, without running any of them: what there is to compile and to tune."""
+"""The launches of each op, without running any of them, for compilation and tuning."""
 
 from __future__ import annotations
 

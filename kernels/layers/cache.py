@@ -1,4 +1,4 @@
-"""What a mixer remembers between calls."""
+"""The state that a mixer keeps between calls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Windows(NamedTuple):
 class MixerCache(NamedTuple):
     """All that N sequences leave behind. A cache is a value: decoding gives a new one and leaves the old one as it was.
 
-    memory: the states [N, HV, K, V], fp32 (fp64 in an fp64 layer); for CARVE what its op remembers.
+    memory: the states [N, HV, K, V], fp32 (fp64 in an fp64 layer); for CARVE the cache of its op.
     windows: None in a layer without convolutions.
     """
 

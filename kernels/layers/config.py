@@ -25,11 +25,11 @@ class MixerConfig:
     head_v_dim: channels V of a value head; head_dim if None.
     conv_size: taps of the causal convolutions of q, k and v; 0 for none. conv_bias: whether they have a bias.
     negative_eigenvalues: the erase gate (beta, where there is one gate) is in [0, 2] instead of [0, 1].
-    gate_activation: of the output gate, "silu", "sigmoid", or "none" for no gate; None is what the layer's paper has.
+    gate_activation: of the output gate, "silu", "sigmoid", or "none" for no gate; None is the choice of the layer's paper.
     norm_eps: of the output norm, under the root.
-    init_gain: Xavier-uniform gain of every linear map; None leaves what torch.nn.Linear does.
+    init_gain: Xavier-uniform gain of every linear map; None leaves the initialisation of torch.nn.Linear.
 
-    Raises ValueError, in one line, for what cannot be built.
+    Raises ValueError, in one line, for sizes and choices that cannot be built.
     """
 
     hidden_size: int = 2048
@@ -91,7 +91,7 @@ class MixerConfig:
 
 
 def config_or(default: MixerConfig, config: MixerConfig | None) -> MixerConfig:
-    """The configuration of a layer. Raises TypeError for what is none."""
+    """The configuration of a layer. Raises TypeError for another type."""
     if config is not None and not isinstance(config, MixerConfig):
         raise TypeError(f"config is a {type(config).__name__}; accepted: a MixerConfig, or None")
     return default if config is None else config

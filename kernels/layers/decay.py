@@ -12,7 +12,7 @@ SHORTEST, LONGEST, FLOOR = 1e-3, 0.1, 1e-4
 
 
 def decay_parameter(size: int) -> nn.Parameter:
-    """[size], in fp32 whatever the default dtype is."""
+    """[size], in fp32 under any default dtype."""
     return nn.Parameter(torch.empty(size, dtype=torch.float32))
 
 

@@ -1,4 +1,4 @@
-"""What the mixers share: projections, convolutions, output norm and gate, padding, decoding."""
+"""The common parts of the mixers: projections, convolutions, output norm and gate, padding, decoding."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class Mixer(nn.Module):
     ) -> tuple[Tensor, MixerCache]:
         """Continue B sequences by x [B, T, hidden_size], T tokens each: outputs, and the cache after them.
 
-        cache: what the call before gave; None to begin, so that the first call is the prefill. The tokens may be cut
-        anywhere: outputs are those of one `forward` over all of them.
+        cache: the cache that the call before returned; None to begin, so that the first call is the prefill. The tokens may be
+        cut anywhere: outputs are those of one `forward` over all of them.
         mask: as in `forward`; of a mask that is longer than T, the last T columns count.
         """
         y, after = self._run(x, cache, mask, None, keep=True)

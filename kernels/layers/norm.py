@@ -15,7 +15,7 @@ _ACTIVATIONS = {"silu": F.silu, "sigmoid": torch.sigmoid}
 class GatedRMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight * activation(gate), over the last dimension.
 
-    Computed in fp32 (fp64 for fp64) whatever the dtype of x, and rounded to it once.
+    Computed in fp32 (fp64 for fp64) for any dtype of x, and rounded to it once.
     """
 
     def __init__(self, channels: int, *, activation: GateActivation, eps: float):

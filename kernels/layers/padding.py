@@ -26,7 +26,7 @@ class Packing:
 def make_packing(mask: Tensor, batch: int, length: int) -> Packing:
     """From a mask [B, at least T], true or 1 for tokens and false or 0 for padding, of which the last T columns count.
 
-    Padding may be anywhere. Raises TypeError and ValueError for what is no such mask.
+    Padding may be anywhere. Raises TypeError and ValueError for any other mask.
     """
     if not dense(mask) or mask.dtype.is_complex:
         raise TypeError(f"mask is {sort_of(mask)}; accepted: a dense tensor of booleans or numbers")

@@ -37,10 +37,10 @@ def choose_config(
     gate: bool,
     chunk_size: int | None = None,
 ) -> str:
-    """Token of the configuration for a call of `op`. Served is what was verified and timed, or, untimed (tier C),
-    what was run without a fault as this Triton compiles it.
+    """Token of the configuration for a call of `op`. A configuration is served if it was verified and timed, or, untimed (tier
+    C), if it ran without a fault as this Triton compiles it.
 
-    variant: the one that the call names, if it does: what was tuned for another says nothing of it. chunk_size: the only one that
+    variant: the one that the call names, if it does: entries tuned for another say nothing of it. chunk_size: the only one that
     will do, if there is one.
 
     With DELTAPROOF_LOG=dispatch each choice is explained, once per answer; a miss is explained once in any case.
@@ -90,7 +90,7 @@ def _worth(answer: Answer) -> str:
 
 
 def can_look_up(q: torch.Tensor) -> bool:
-    """Whether there are tables for where q lies. What is traced looks up when it runs (`traced`): its sizes may be symbols."""
+    """Whether there are tables for the device of q. A traced call looks up when it runs (`traced`): its sizes may be symbols."""
     return q.is_cuda and not torch.compiler.is_compiling()
 
 

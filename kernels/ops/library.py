@@ -71,7 +71,7 @@ chunk_packed = _inference("chunk_packed", infer_grouped, _RAW)
 
 
 def _train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(o, ht, aqk, a); the last two are what the backward needs (`staged.forward`)."""
+    """(o, ht, aqk, a); the last two are for the backward pass (`staged.forward`)."""
     return staged.forward(_call(**arguments), final=final)
 
 
@@ -83,7 +83,7 @@ def _fake_train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tenso
 
 
 _NEEDED = (*PER_TOKEN, "h0")
-"""What a training call gives gradients of, in the order of the results of its backward."""
+"""The tensors that have gradients in a training call, in the order of the results of its backward."""
 _SAVED = (*_NEEDED, "cu_seqlens", "chunks", "first_chunk")
 
 
@@ -113,7 +113,7 @@ chunk_train = Operator(
 
 
 def _train_backward(*, aqk: Tensor, a: Tensor, do: Tensor, dht: Tensor | None, **arguments: Any) -> tuple[Tensor, ...]:
-    """(dq, dk, dv, dg, db, dw, dh0), empty for what the call does not have."""
+    """(dq, dk, dv, dg, db, dw, dh0), empty for a tensor that the call does not have."""
     grads = staged.backward(_call(**arguments), aqk, a, do, dht)
     return tuple(do.new_empty(0) if (x := getattr(grads, name)) is None else x for name in _NEEDED)
 

@@ -36,15 +36,16 @@ def _on_cpu_too() -> bool:
     return knobs.runtime.interpret or getattr(driver._active, "on_cpu", False)
 
 
-# What `torch.compiler.assume_constant_result` does, which imports the compiler first: as long again as torch itself takes.
+# This is the effect of `torch.compiler.assume_constant_result`, which would import the compiler: as long again as torch itself
+# takes.
 _on_cpu_too._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]
 
 
 class Operator:
     """One registered operator; `torch.ops.deltaproof.<name>` is the same.
 
-    body: what it does, by keyword, the first argument being the tensor that says where. fake: shapes and dtypes of its
-    results, likewise. setup, backward: of autograd, by the names of the schema; without them a backward raises. Tensors that
+    body: its function, called by keyword; the first argument is the tensor whose device it runs on. fake: shapes and dtypes of
+    its results, likewise. setup, backward: of autograd, by the names of the schema; without them a backward raises. Tensors that
     the schema marks as written to have their version counted up, as autograd wants it.
     """
 

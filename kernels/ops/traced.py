@@ -1,6 +1,6 @@
 """A traced call looks its configuration up when it runs: while it is traced there is no device, and its sizes may be symbols.
 
-It carries the safe default, from which a tracer reads what shapes depend on, and behind it a mark.
+It carries the safe default, from which a tracer reads the facts that shapes depend on, and behind it a mark.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _WRITES: tuple[Literal["tied", "scalar", "channel"], ...] = ("tied", "scalar", "
 
 
 def marked(default: str, *, states: bool, l2norm: bool, gate: bool) -> str:
-    """The token of a configuration that is looked up when the call runs, with what the look-up asks of the call."""
+    """The token of a configuration that is looked up when the call runs, with the facts about the call that the look-up needs."""
     return default + MARK + "+states" * states + "+l2norm" * l2norm + "+gate" * gate
 
 
 def resolved(config: str, **arguments: Any) -> str:
-    """The token itself, or what is served for a marked one: the default again where shapes that were traced would change."""
+    """The token itself, or for a marked one the token served: the default again where shapes that were traced would change."""
     default, mark, options = config.partition(MARK)
     if not mark:
         return config

@@ -12,7 +12,7 @@ from .operator import Operator
 class LaunchedVariant:
     """op: in tables. operator: of torch.library.
 
-    prepares_inputs: its kernels normalise and activate what they read; the others are given what stage 0 made of it.
+    prepares_inputs: its kernels normalise and activate their inputs; the others are given the results of stage 0.
     reads_chunk_tables: it reads where the chunks of packed sequences lie; the others find them by arithmetic.
     """
 

@@ -1,4 +1,4 @@
-"""CARVE (arXiv 2606.27229): Gated DeltaNet-2 whose erase gate also sees what the layer has just put out.
+"""CARVE (arXiv 2606.27229): Gated DeltaNet-2 whose erase gate also sees the layer's latest outputs.
 
 Per value head and chunk c of `chunk_size` tokens, with m_c the mean of the outputs of chunk c - 1 (m_0 = 0):
 
@@ -34,7 +34,7 @@ CHUNK_SIZE = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarveCache:
-    """What decoding needs of the N sequences so far; the state alone would not do.
+    """The state of decoding after the N sequences so far; their memory alone would not do.
 
     state: [N, HV, K, V]. mean: [N, HV, V], of the outputs of the last whole chunk, which gates the present one.
     total: [N, HV, V], the sum of the outputs of the present chunk so far. position: tokens seen, per sequence.
@@ -82,12 +82,12 @@ def carve(
         cu_seqlens, cu_seqlens_cpu: as `gated_delta_rule`; their contents are read, which waits for the device where
             only the former is given.
 
-    What the paper leaves open, and what is the default here:
+    Choices that the paper leaves open, with the default here:
         erase_max: 1 puts b in [0, 1]; 2 allows negative eigenvalues.
         stop_gradient: whether m is a constant to the backward pass; by default gradients flow through it.
         query: whether o reads the state with the token's own write ("updated") or before its step ("previous").
-        content: what m is the mean of: the outputs with `scale` ("scaled"), without it, or any function of the outputs
-            [n, HV, V] that keeps their shape (such as the layer's output norm).
+        content: m is its mean: the outputs with `scale` ("scaled"), without it, or any function of the outputs [n, HV, V] that
+            keeps their shape (such as the layer's output norm).
 
     A chunk that a call leaves unfinished is completed by the next call on its cache. Raises ValueError and TypeError as
     `gated_delta_rule`, and for a chunk size below 1, gates and maps of another shape, and a cache of other sequences.

@@ -51,6 +51,9 @@ def gated_delta_product(
 
 def dividing_steps(k: Tensor, v: Tensor, beta: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """[B, T * n, ...] as flash-linear-attention packs the steps -> [B, T, n, ...]. Raises ValueError if n does not divide."""
+    check_axes(k=(k, "B S H K"), v=(v, "B S HV V"), beta=(beta, "B S HV"))
+    if type(n) is not int or n < 1:
+        raise ValueError(f"num_householder is {n!a:.60}; accepted: a whole number of at least 1")
     if k.shape[1] % n:
         raise ValueError(f"k has {k.shape[1]} rows; accepted: a multiple of num_householder={n}")
     first, second, third = (x.unflatten(1, (-1, n)) if x.shape[1] else torch.unsqueeze(x, 2) for x in (k, v, beta))

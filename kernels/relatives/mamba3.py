@@ -4,10 +4,10 @@ Per value head, with R_t the rotation by the angles theta_t, pair by pair of key
 
     S_t = exp(g_t) R_t (S_{t-1} + (1 - lam_t) dt_t k_{t-1} v_{t-1}^T) + lam_t dt_t k_t v_t^T        o_t = scale * S_t^T q_t
 
-(MIMO: every k v^T is a sum over R pairs, and R queries read). Two things bring it into the family. Rotating keys and
-queries back by the angles so far leaves a state that does not rotate. And what token t + 1 writes with k_t v_t, token t
-can write ahead: its write gate becomes lam_t dt_t + ahead_t, ahead_t = (1 - lam_{t+1}) dt_{t+1}, and ahead_t (q_t . k_t) v_t
-is taken off its own output. The last token of a sequence writes nothing ahead: the state keeps its k and v instead.
+(MIMO: every k v^T is a sum over R pairs, and R queries read). Two things bring it into the family. Rotating keys and queries back
+by the angles so far leaves a state that does not rotate. And token t can already make the write of k_t v_t that belongs to the
+next token: its write gate becomes lam_t dt_t + ahead_t, ahead_t = (1 - lam_{t+1}) dt_{t+1}, and ahead_t (q_t . k_t) v_t is taken
+off its own output. The last token of a sequence writes nothing ahead: the state keeps its k and v instead.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def mamba3_mimo(
     if initial_state is not None:
         before = initial_state.state
         if T:
-            # What the token before these left to be written; an empty sequence writes nothing.
+            # The write that the token before these left over; an empty sequence writes nothing.
             share = torch.where((first <= last)[:, None], carried[first.clamp(max=B * T - 1)], 0.0)
             before = before + _outer(initial_state.keys, share[:, None, :, None] * initial_state.values)
     o, state = op(
@@ -116,7 +116,7 @@ def mamba3_mimo(
         scale=scaling, initial_state=before, output_final_state=output_final_state, **spread(cu_seqlens, cu_seqlens_cpu, R),
         **options,
     )  # fmt: skip
-    # Step i of a token has not seen the writes of later steps yet, and has seen what all its steps wrote ahead.
+    # Step i of a token has not seen the writes of later steps yet, and has seen all writes that its steps made ahead.
     groups = v.shape[3] // H
     products = torch.einsum("btihk,btjhk->btijh", queries.to(exact), keys.to(exact)).repeat_interleave(groups, -1)
     later = torch.ones(R, R, dtype=exact, device=q.device).triu(1)[..., None]

@@ -1,7 +1,7 @@
 """Digests of kernels: an entry made for other kernels is stale, and is never served.
 
-A digest covers what a compiled program depends on: the `@triton.jit` function and all that it reaches, without names of
-locals, comments, docstrings and places of files (`source_digest`). What launches a kernel on the host does not count.
+A digest covers the sources of a compiled program: the `@triton.jit` function and all that it reaches, without names of locals,
+comments, docstrings and places of files (`source_digest`). Host code that launches a kernel does not count.
 
 `kernels.json` keeps the digests that the sources had when they were last looked at, for where no sources are at hand, and so
 that unchanged ones need not be parsed: `python -m deltaproof.results.digests.kernels` writes it anew.
@@ -134,7 +134,7 @@ def _kernel_files(folder: Path) -> list[Path]:
 
 
 def _bytes_digest(paths: Iterable[Path]) -> str:
-    """Of files by what is in them and where they lie: a shortcut that may miss, and then costs the parsing."""
+    """Of files by their contents and places: a shortcut that may miss, and then costs the parsing."""
     each = [f"{path.relative_to(_SOURCES)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
     return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
 

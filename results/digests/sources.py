@@ -47,7 +47,7 @@ class Module:
 
     @cached_property
     def constants(self) -> dict[str, ast.expr]:
-        """What the names of the module are bound to, by plain assignments."""
+        """The values to which plain assignments bind names of the module."""
         found: dict[str, ast.expr] = {}
         for node in self.tree.body:
             targets = (
@@ -72,12 +72,12 @@ class Module:
         return {node.name: node for node in self.tree.body if isinstance(node, ast.ClassDef)}
 
     def binds(self, name: str) -> bool:
-        """Whether it is defined here, whatever is imported."""
+        """Whether it is defined here, even if it is imported, too."""
         return name in self.functions or name in self.constants or name in self.classes
 
     @cached_property
     def dotted(self) -> dict[str, str]:
-        """Names that stand for something outside the package, by what they are there."""
+        """Names that stand for something outside the package, with their full names there."""
         found: dict[str, str] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
@@ -109,7 +109,7 @@ class Module:
 
 @dataclass(kw_only=True)
 class Sources:
-    """Parsed files, each once, and the digests of what stands in them."""
+    """Parsed files, each once, and the digests of their definitions."""
 
     _modules: dict[Path, Module] = field(default_factory=dict)
     _digests: dict[tuple[Path, str], str] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class Sources:
             module, name = self.module(origin.path), origin.name
         known = module.path, name
         if known not in self._digests:
-            self._digests[known] = "itself"  # what reaches itself is named by where it starts
+            self._digests[known] = "itself"  # a recursive definition is named by its start
             self._digests[known] = digest_of(self._canonical(module, name))
         return self._digests[known]
 
@@ -155,7 +155,7 @@ class Sources:
 
 @dataclass
 class Scope:
-    """The canonical forms of what is written in a module.
+    """The canonical forms of the definitions of a module.
 
     sources: where names that are reached are looked up; None if they stand for themselves. locals: their places, in the order
     in which they are bound.
@@ -203,7 +203,7 @@ class Scope:
         return repr(node)
 
     def _attribute(self, node: ast.Attribute) -> Any:
-        """What is reached through the name of a module of the package, as if it had been imported by its own name."""
+        """A definition reached through the name of a module of the package, as if it had been imported by its own name."""
         if self.sources is None or not isinstance(node.value, ast.Name) or node.value.id in self.locals:
             return None
         origin = self.module.origins.get(node.value.id)
@@ -254,7 +254,7 @@ def digest_of(canonical: Any) -> str:
 
 
 def module_digest(path: Path) -> str:
-    """Of one module as it is written, without what it reaches. Raises TableError."""
+    """Of one module as it is written, without the definitions that it reaches. Raises TableError."""
     module = Module(path=path)
     return digest_of(Scope(None, module).form(module.tree.body))
 

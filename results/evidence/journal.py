@@ -1,6 +1,6 @@
 """`records/<gpu>/<op>.jsonl`: append-only and crash-safe.
 
-What was written once is never lost, and never written in part.
+A record once written is never lost, and never written in part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Read = Callable[[str, str], Record]
 class Journal:
     """The records of one file, in the order in which they were appended.
 
-    torn: what a writer that was killed left of a last line, in words; None if the file ends as it should.
+    torn: a message about the part of a last line that a killed writer left; None if the file ends as it should.
     """
 
     records: tuple[Record, ...]

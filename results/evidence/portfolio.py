@@ -13,16 +13,16 @@ from .derive import left_uncompiled
 from .weigh import Cost, Evidence, Kernels, loss, weigh
 
 _Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
-"""A key on one GPU, and what is known to run there."""
+"""A key on one GPU, and the costs of the configurations known to run there."""
 
 
 def portfolio(records: Mapping[str, Iterable[Record]], kernels: Kernels) -> Table:
     """For every op, rule, dtype and head dimensions, one entry: the configuration that loses least where it loses most.
 
-    records: by slug of the GPU; kernels: their digests. Considered is what fits every known GPU, has a known cost at every key
-    of all the GPUs given, and failed on none. What a program needs on one maker's GPUs says nothing of another's; an entry says
-    what it needs on NVIDIA's where that is known. `neighbour_loss` is the greatest loss anywhere. Options do not tell entries
-    apart. A GPU that was not tuned whole, for a budget left points uncompiled, has no say.
+    records: by slug of the GPU; kernels: their digests. A configuration is considered if it fits every known GPU, has a known
+    cost at every key of all the GPUs given, and failed on none. The resources of a program on one maker's GPUs say nothing of
+    another's; an entry gives those on NVIDIA's where they are known. `neighbour_loss` is the greatest loss anywhere. Options do
+    not tell entries apart. A GPU that was not tuned whole, for a budget left points uncompiled, has no say.
     """
     places: dict[Key, list[_Place]] = {}
     refused: set[tuple[Key, str]] = set()
@@ -51,7 +51,7 @@ def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[s
             for nvidia in {_is_nvidia(gpu) for gpu, *_ in places}
         }
         usual = needs.get(True) or needs[False]
-        # A maker whose GPUs nobody tuned for is taken to need what the other's do.
+        # A program is taken to need the same on the GPUs of a maker that nobody tuned for.
         if not any(excess(needs.get(_is_nvidia(gpu), usual), gpu) for gpu in known_gpus().values()):
             worst = max(loss(config, costs) or 0.0 for *_, costs in places)
             choices.append((worst, usual.registers, config, usual))
@@ -76,7 +76,7 @@ def _safest(subject: Key, places: list[_Place], kernels: Kernels, refused: set[s
 
 
 def _passed(config: str, places: list[_Place]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Versions of Triton and architectures: what each version makes of a configuration for each of them was run, and passed."""
+    """Versions of Triton and architectures: each version's programs of a configuration for each of them were run, and passed."""
     ran: dict[str, set[str]] = {}
     for gpu, evidence, key, _ in places:
         under = set(evidence.passed_under(key, config))

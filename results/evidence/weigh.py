@@ -1,4 +1,4 @@
-"""Records sorted by what they say: which configurations passed, which are out, and what each costs at each key."""
+"""Records sorted by their meaning: the configurations that passed, those that are out, and the cost of each at each key."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FINALS = "-finals"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one configuration costs at one key.
+    """The cost of one configuration at one key.
 
-    milliseconds: median of the samples, or predicted. record: where that is from.
+    milliseconds: median of the samples, or predicted. record: its source.
     """
 
     config: str
@@ -46,12 +46,12 @@ PREDICTED_TIE = 0.01
 class Evidence:
     """The evidence in the records of one GPU; made by `weigh`.
 
-    A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option, because one
-    that is wrong once (a race, say) is not one to launch. What a compiler refused, another version of it may accept; and what
-    it makes of a configuration speaks for this version alone: the next one may mend it, or spoil it. In the interpreter two
-    things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the configuration as it
-    stands at its head dimensions; it gives the same answer every time, so the last one counts. Running out of memory is a
-    matter of the one key. The ranking already leaves out what was refused stage by stage.
+    A failure on a device, a hang or a crash is for good: it takes a configuration out for every size and option, because one that
+    is wrong once (a race, say) is not one to launch. Another version of the compiler may accept a configuration that this one
+    refused; and the program that it makes of a configuration speaks for this version alone: the next one may mend it, or spoil
+    it. In the interpreter two things must hold, the arithmetic of variant, chunk size and solver (recorded for K = V = 0) and the
+    configuration as it stands at its head dimensions; it gives the same answer every time, so the last one counts. Running out of
+    memory is a matter of the one key. The ranking already leaves out the configurations that were refused stage by stage.
     """
 
     _rounds: dict[Key, dict[_Setting, dict[str, dict[str, Measured]]]] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class Evidence:
         return standing
 
     def _costs(self, key: Key, times: Mapping[str, Measured]) -> dict[str, Cost]:
-        """Of what was timed and verified on the device."""
+        """The costs of configurations that were timed and verified on the device."""
         return {
             config: Cost(
                 config=config, milliseconds=statistics.median(time.samples), resources=time.resources, record=time
@@ -154,9 +154,9 @@ class Evidence:
 
 
 def weigh(records: Iterable[Record], kernels: Kernels) -> Evidence:
-    """The evidence in `records` for kernels of these digests; what others did is ignored.
+    """The evidence in `records` for kernels of these digests; records of others are ignored.
 
-    A ranking counts whatever has changed since: each of its estimates says which kernels it is for.
+    A ranking counts even if kernels have changed since: each of its estimates says which kernels it is for.
     """
     evidence = Evidence()
     for record in records:

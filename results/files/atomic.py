@@ -1,4 +1,4 @@
-"""Replace a file whole or not at all, whatever happens on the way: a kill, a full disk, two writers."""
+"""Replace a file whole or not at all, even after a kill, with a full disk, or with two writers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _part(path: Path) -> Path:
 
 
 def _sweep(path: Path) -> None:
-    """Remove what writers of this file left behind when they were killed."""
+    """Remove the parts that killed writers of this file left behind."""
     for part in path.parent.glob(f".{path.name}.*.part"):
         try:
             if time.time() - part.stat().st_mtime > _ABANDONED:

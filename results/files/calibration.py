@@ -25,7 +25,7 @@ def tau() -> float:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A calibration record. Raises ValueError that says what to do."""
+    """A calibration record. Raises ValueError that says how to make one."""
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:

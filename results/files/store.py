@@ -13,7 +13,7 @@ from .one_line import folded
 
 
 class Storable(Protocol):
-    """What can be kept. `from_json` raises ValueError for what `to_json` did not give."""
+    """A result that can be kept. `from_json` raises ValueError for a record that `to_json` cannot have made."""
 
     def to_json(self) -> dict[str, Any]: ...
 
@@ -28,8 +28,8 @@ T = TypeVar("T", bound=Storable)
 class Store(Generic[T]):
     """Reads and writes results under `folder`, by a key that stands for all that they depend on.
 
-    warn: told, in one line, of files that cannot be used. kind: of the results. name: theirs in a file. again: what happens
-    instead of reading one that cannot be used.
+    warn: told, in one line, of files that cannot be used. kind: of the results. name: theirs in a file. again: the words for the
+    action that replaces reading one that cannot be used.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Store(Generic[T]):
     schema: ClassVar[int]
 
     def get(self, key: str) -> T | None:
-        """What is known under a key; None if there is nothing that can be read."""
+        """The result kept under a key; None if there is none that can be read."""
         path = self._path(key)
         try:
             entry = json.loads(path.read_bytes())
@@ -55,7 +55,7 @@ class Store(Generic[T]):
             return None
 
     def put(self, key: str, result: T) -> None:
-        """Keep a result. Raises OSError, and then what was there before stands."""
+        """Keep a result. Raises OSError, and then the earlier result stands."""
         replace(self._path(key), json.dumps({"schema": self.schema, "key": key, self.name: result.to_json()}))
 
     def _path(self, key: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a user keeps: the folder of tables and records, and the file of GPUs."""
+"""A user's own files: the folder of tables and records, and the file of GPUs."""
 
 from __future__ import annotations
 

@@ -21,15 +21,15 @@ interpreter alone, the device gate being still owed by both; not at all yet; or 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableEntry:
-    """What to launch for a key.
+    """The configuration to launch for a key.
 
     config: a token of `kernels.LaunchConfig`. kernel: digest of the kernel sources it was made for.
     gate, verdict: where it was verified, and the digest of that record ("" while owed).
     measurement: digest of the record with the raw samples, "" if it was never timed; A and B have one.
     triton, driver: versions it was compiled with and timed under ("" if there was no driver).
-    passed_under: versions of Triton whose programs of it passed the gate on compiled code. passed_on: of what is safe everywhere,
-    the architectures that these programs were compiled for.
-    milliseconds: the whole op, median of the samples, or for C what the cost model predicts; None if unknown.
+    passed_under: versions of Triton whose programs of it passed the gate on compiled code. passed_on: in the portfolio, the
+    architectures that these programs were compiled for.
+    milliseconds: the whole op, median of the samples, or for C the prediction of the cost model; None if unknown.
     neighbour_loss: extra time, as a fraction, of using this configuration one bucket away instead of the best one
     there.
     default_loss: extra time, as a fraction, of the safe default on this key. Both None if unknown.

@@ -1,4 +1,4 @@
-"""The GPUs that are known by name, and what one of their programs may use.
+"""The GPUs that are known by name, and the limits of their programs.
 
 `specs/gpus.toml` gives each figure's source.
 """
@@ -19,12 +19,12 @@ THREADS_PER_BLOCK = 1024
 """The same on every GPU of both vendors."""
 
 _MEMORY_SLACK = 0.08
-"""A device reports less memory than its name says, by what the driver and error correction keep."""
+"""A device reports less memory than its name says, by the share that the driver and error correction keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What the launches of one configuration need, at most over its stages.
+    """The resources of the launches of one configuration: the maximum over its stages.
 
     shared: bytes of shared memory per program. registers: per program, that is registers per thread times threads.
     threads: per program. All 0 where nothing is known.
@@ -61,7 +61,7 @@ class Gpu:
 
     @property
     def names(self) -> set[str]:
-        """Slug and aliases, without what people write in different ways."""
+        """Slug and aliases, without the differences in spelling."""
         return {*map(plain, (self.slug, *self.aliases))}
 
 
@@ -103,7 +103,7 @@ def forget_gpus() -> None:
 
 
 def of_architecture(arch: str) -> Gpu | None:
-    """A GPU of an architecture of which nothing else is known: it has the least of what those have that are known."""
+    """A GPU of an architecture of which nothing else is known: it has the least values of the known ones."""
     family = [gpu for gpu in known_gpus().values() if gpu.arch == arch]
     if not family:
         return None
@@ -130,7 +130,7 @@ def resolve(name: str) -> Gpu:
 
 
 def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> Gpu | None:
-    """The GPU that a device with these properties is, or None. name: what the device calls itself.
+    """The GPU that a device with these properties is, or None. name: as the device reports it.
 
     Names differ by vendor and board, and a slice of a GPU has the name of the whole, so a name only decides between GPUs that
     have these properties. Where it is nobody's, the nearest in memory is taken, and of equals the one with the shortest name:
@@ -168,7 +168,7 @@ def over_limit(resources: Resources, name: str, *, shared: int, registers: int) 
 
 
 def plain(name: str) -> str:
-    """A name without what people write in different ways: capitals, spaces and marks."""
+    """A name without the differences in spelling: capitals, spaces and marks."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 

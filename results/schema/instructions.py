@@ -59,7 +59,7 @@ class Instructions:
 
     @property
     def buffers(self) -> int:
-        """Copies of what the serial loop reads that are in flight or in use, by its asynchronous copies; 1 without any."""
+        """Copies of the serial loop's inputs that are in flight or in use, by its asynchronous copies; 1 without any."""
         loop = self.serial
         inside = self.step(loop, lambda _: 1)["async copy"] if loop else 0
         return 1 + -(-self.straight.get("async copy", 0) // inside) if inside else 1

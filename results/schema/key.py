@@ -1,4 +1,4 @@
-"""What a table is asked: one call's op, rule, dtype and head dimensions, its options, and how long and wide it is."""
+"""The question that a table answers: one call's op, rule, dtype, head dimensions, options, tokens and heads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def bucket(count: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Key:
-    """One row of a table, or what a record is about. Sorts in the order of its fields.
+    """The key of a row of a table, or of a record. Sorts in the order of its fields.
 
     op: chunk_fwd, chunk_train, recurrent; others' kernels have names of their own. rule: its name in
     `specs.rule.RULES`.

@@ -1,4 +1,4 @@
-"""A user's own `gpus.toml`, and the part of it that look-ups need. `autotune gpus` shows what one looks like."""
+"""A user's own `gpus.toml`, and the part of it that look-ups need. `autotune gpus` shows an example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found out about one configuration: compiled, rejected, gated, estimated, ranked or measured.
+"""The facts about one configuration: compiled, rejected, gated, estimated, ranked or measured.
 
 Tables are derived from these.
 """
@@ -41,7 +41,7 @@ verification, it hung, it crashed, it ran out of device memory."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What every record says. key: sizes are 0 where it holds for all. config: a launch configuration as a token.
+    """The common fields of every record. key: sizes are 0 where it holds for all. config: a launch configuration as a token.
 
     kernel: digest of the kernel sources. triton, driver: versions, "" where none was involved.
     """
@@ -56,10 +56,10 @@ class About:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled(About):
     """It compiled. stage: the part of it, "" for all. code: digest of the machine code.
-    program: digest of the assembly without line tables. assembler: version of what assembled it. Both "" in the first records.
+    program: digest of the assembly without line tables. assembler: version of its assembler. Both "" in the first records.
 
     resources: registers are per program (`Resources.of`). stack: bytes per thread, spills included.
-    tensor_core: families of tensor-core instructions in it. seconds: what compiling took. instructions: counted in the machine
+    tensor_core: families of tensor-core instructions in it. seconds: the time of compiling. instructions: counted in the machine
     code; None in the first records, and where they cannot be counted.
     """
 
@@ -101,7 +101,8 @@ class Gated(About):
     budget; without schedules they were only searched for known hazards.
 
     evidence: names the question and all that the answer depends on; equal names, equal answers. "" where the next run asks again.
-    program: digest of the programs that were run. assembler: version of what would have assembled them. "" where nothing ran.
+    program: digest of the programs that were run. assembler: version of the assembler that would have been used. "" where nothing
+    ran.
     """
 
     where: Literal["device", "compiled", "interpreter"]
@@ -179,7 +180,7 @@ def record_to_line(record: Record) -> str:
     """One line of JSON, without its end."""
     values = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "key"}
     if isinstance(record, Gated):
-        # What the first verdicts did not say is left out where there is nothing to say: their lines, and digests, stay.
+        # Fields that the first verdicts did not have are left out where they are empty: their lines, and digests, stay.
         values = {name: value for name, value in values.items() if value or name not in _OF_RUNS}
     if (counted := values.pop("instructions", None)) is not None:
         values["instructions"] = instructions_to_json(counted)

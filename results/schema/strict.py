@@ -1,4 +1,4 @@
-"""Read JSON that may be damaged or hostile: by name and type, and whatever is left over is an error."""
+"""Read JSON that may be damaged or hostile: by name and type; a field that is left over is an error."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Fields:
         return Fields(self._take(name), f"{self.where}: {name}")
 
     def object_or_null(self, name: str, read: Callable[[Fields], T]) -> T | None:
-        """What `read` makes of an object, or None for null."""
+        """The result of `read` for an object, or None for null."""
         value = self._take(name)
         return None if value is None else read(Fields(value, f"{self.where}: {name}"))
 
@@ -146,7 +146,7 @@ class Fields:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What has not been taken yet, for objects whose names are data."""
+        """The names that have not been taken yet, for objects whose names are data."""
         return tuple(self._record)
 
     def end(self) -> None:
@@ -175,6 +175,6 @@ def _is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """At most one short line, whatever is in it."""
+    """The value as one short line at most."""
     text = ascii(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""`tables/<gpu>.json`: what to launch on one GPU; sorted, one entry a line, no timestamps: diffs read well."""
+"""`tables/<gpu>.json`: the configurations to launch on one GPU; sorted, one entry a line, no timestamps: diffs read well."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Refused:
-    """A configuration that failed on this GPU at these head dimensions, whatever the sizes of calls. kernel: of what sources."""
+    """A configuration that failed on this GPU at these head dimensions, for all sizes. kernel: the digest of its sources."""
 
     key: Key
     config: str
@@ -41,7 +41,7 @@ class Refused:
 class Table:
     """Every entry for one GPU. sm_count and memory_gib say which variant of the chip; 0 in the portfolio.
 
-    Raises ValueError unless entries and left are sorted by key and no key is there twice, and what was refused is sorted.
+    Raises ValueError unless entries and left are sorted by key and no key is there twice, and refused is sorted.
     """
 
     gpu: str
@@ -122,7 +122,7 @@ def loads(text: str, where: str) -> Table:
 
 
 def read_table(path: Path) -> Table:
-    """The table in a file. Raises TableError for whatever cannot be read as one, a missing file included."""
+    """The table in a file. Raises TableError for a file that cannot be read as one, a missing file included."""
     return loads(read_text(path), str(path))
 
 

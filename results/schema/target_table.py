@@ -1,4 +1,4 @@
-"""The table of somebody else's autotuned kernels for one GPU: what their autotuner would keep, and why to believe it."""
+"""The table of somebody else's autotuned kernels for one GPU: the autotuner's choices, and why to believe them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Key = tuple[str | int | float | bool | None, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A configuration and what became of it. outcome: "chosen", "ranked", "refused" by the gate, or why it was not ranked.
+    """A configuration and its outcome. outcome: "chosen", "ranked", "refused" by the gate, or why it was not ranked.
 
     score: time relative to others of the kernel, as its resources suggest; None where it was not ranked.
     """
@@ -39,8 +39,8 @@ class TargetEntry:
     """One configuration of one kernel, under every key that it was chosen for.
 
     source: of the kernel, as Triton digests it; it holds for no other. config: the arguments of `triton.Config`.
-    gate: "compiled", it ran as compiled without a fault; "none", that could not be told. detail: what was judged, in a line.
-    offered: what became of every configuration that the kernel offers there.
+    gate: "compiled", it ran as compiled without a fault; "none", that could not be told. detail: the judgement in a line.
+    offered: the outcome of every configuration that the kernel offers there.
     """
 
     kernel: str

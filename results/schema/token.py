@@ -1,7 +1,7 @@
 """The token of a launch configuration, `c64,variant=packed,states=64x4x2`, read as text.
 
-Whoever keeps, digests, traces or exports tokens needs no more. `kernels.configs.launch_config.LaunchConfig` writes them, and
-reads them strictly; here what is no token is the fault of the caller.
+Code that keeps, digests, traces or exports tokens needs no more. `kernels.configs.launch_config.LaunchConfig` writes them, and
+reads them strictly; here a text that is not a token is the fault of the caller.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def chunk_size_of(token: str) -> int:
 
 
 def setting_of(token: str, name: str, default: str = "") -> str:
-    """What a token sets a name to; the default where it does not. As cheap."""
+    """The value that a token gives a name; the default where it gives none. As cheap."""
     start = name + "="
     return next((part[len(start) :] for part in token.split(",") if part.startswith(start)), default)
 
@@ -28,7 +28,7 @@ def variant_of(token: str) -> str:
 
 
 def head_of(token: str) -> str:
-    """Variant, chunk size, groups and solver: what the interpreter can tell apart. Tiles do not change the arithmetic there."""
+    """Variant, chunk size, groups and solver, which the interpreter can tell apart. Tiles do not change the arithmetic there."""
     chunk, settings = split(token)
     return ",".join([chunk, *(f"{name}={value}" for name, value in settings.items() if name in _HEAD)])
 

@@ -1,4 +1,4 @@
-"""From a call to the configuration for it: the cold path of `lookup`, which says what it took and why."""
+"""From a call to the configuration for it: the cold path of `lookup`, which names the entry it took and the reason."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MinGate = Literal["interpreter", "compiled", "device"]
 Source = Literal["exact", "nearest", "architecture", "portfolio", "default"]
 
 BOUND = 3
-"""How many steps away an entry may be from what was asked for; a step is a bucket of tokens or heads, or an option."""
+"""How many steps away an entry may be from the call; a step is a bucket of tokens or heads, or an option."""
 
 _Subject = tuple[str, str, str, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableIndex:
-    """What some tables say, by op, rule, dtype, K and V.
+    """The contents of some tables, by op, rule, dtype, K and V.
 
     entries: each with its GPU's slug, in order of precedence. refused: (configuration, kernel) that failed on those GPUs.
     left: how many points a budget left uncompiled, by GPU.
@@ -39,13 +39,13 @@ class TableIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What to launch. config: a token of `kernels.LaunchConfig`.
+    """The configuration to launch. config: a token of `kernels.LaunchConfig`.
 
     tier: of the entry for this very call, so one that was timed elsewhere counts as B; "default" where there is no
     entry.
-    source: which step found it. reason: that in a sentence. entry: None for the default.
+    source: the step that found it. reason: the same in a sentence. entry: None for the default.
     expected_loss: extra time, as a fraction, against the best configuration, where that is known: as timed or, of an entry that
-    never was, as `expected_loss.expected` makes of what was predicted.
+    never was, as `expected_loss.expected` makes of the prediction.
     left: points that a budget left uncompiled where the entry was chosen: something better may be among them.
     """
 
@@ -60,8 +60,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A call, its sizes as buckets, and what its asker can use. kernel: the digest of the kernels that will be
-    launched, None if these are the ones of this package.
+    """A call, its sizes as buckets, and the requirements of the caller. kernel: the digest of the kernels that will be launched,
+    None if these are the ones of this package.
 
     triton, driver: the asker's versions, None if they are not known.
     """
@@ -76,7 +76,7 @@ class Query:
 
 
 def index_tables(tables: Iterable[Table]) -> TableIndex:
-    """What these tables say, arranged for `choose`; the first table has precedence."""
+    """The contents of these tables, arranged for `choose`; the first table has precedence."""
     entries: dict[_Subject, list[tuple[str, TableEntry]]] = {}
     refused: dict[_Subject, set[tuple[str, str]]] = {}
     left: dict[tuple[str, _Subject], int] = {}
@@ -96,11 +96,10 @@ def choose(
 ) -> Answer:
     """The configuration for a call, from the tables of its GPU, of others of its architecture, and of all GPUs.
 
-    The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio,
-    else the safe default. An entry of tier C only if it has passed `min_gate`: for "compiled" with the asker's Triton or, where
-    that is not known, the one that it was compiled with. Never an entry for other kernel sources, a configuration that failed
-    on this GPU, whoever else it serves well, or one that does not fit the GPU. What is further away is loaded only when it is
-    needed.
+    The exact bucket, else the nearest within BOUND, else the same on a GPU of the architecture, else the portfolio, else the safe
+    default. An entry of tier C only if it has passed `min_gate`: for "compiled" with the asker's Triton or, where that is not
+    known, the one that it was compiled with. Never an entry for other kernel sources, a configuration that failed on this GPU,
+    even if it serves others well, or one that does not fit the GPU. Tables of other GPUs are loaded only when they are needed.
     """
     asked = f"{query.key} on {query.gpu.slug}"
     skipped: list[str] = []
@@ -174,7 +173,7 @@ def steps(have: Key, want: Key) -> int:
 def _usable(
     query: Query, index: TableIndex, refused: Set[str], skipped: list[str], *, same_gpu: bool
 ) -> Iterator[tuple[int, str, TableEntry]]:
-    """(distance, GPU, entry) of what is near enough and may be served; of the rest, why not, into `skipped`."""
+    """(distance, GPU, entry) of every entry near enough that may be served; the reasons against others go into `skipped`."""
     for slug, entry in index.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:
@@ -194,7 +193,7 @@ def _usable(
 
 
 def _tier(query: Query, entry: TableEntry, *, same_gpu: bool) -> Tier:
-    """What the entry's tier is worth for this call."""
+    """The tier of the entry for this call."""
     other = any(
         asked is not None and asked != found
         for asked, found in ((query.triton, entry.triton), (query.driver, entry.driver))
@@ -228,18 +227,18 @@ def _ungated(query: Query) -> str:
 
 
 def _loss_at(entry: TableEntry, distance: int) -> float | None:
-    """What an entry costs so many steps away from its bucket, as it was timed or predicted; None where neither is known."""
+    """The loss of an entry so many steps away from its bucket, as it was timed or predicted; None where neither is known."""
     loss = 0.0 if not distance else entry.neighbour_loss if distance == 1 else None
     return loss if _timed(entry) else expected(loss)
 
 
 def _timed(entry: TableEntry) -> bool:
-    """Whether its losses are of times. What is safe everywhere was timed where it was judged on a device."""
+    """Whether its losses are of times. An entry of the portfolio was timed where it was judged on a device."""
     return entry.tier == "A" or (entry.tier == "portfolio" and entry.gate == "device")
 
 
 def _default_loss(query: Query, index: TableIndex) -> float | None:
-    """What the nearest entry, of whatever tier, knows of the loss of the safe default."""
+    """The loss of the safe default, as the nearest entry of any tier gives it."""
     known = [
         (steps(entry.key, query.key), entry.default_loss if _timed(entry) else expected(entry.default_loss))
         for _, entry in index.entries.get(_subject(query.key), ())
@@ -256,7 +255,7 @@ def _why(skipped: list[str]) -> str:
 
 
 def _partly(left: int) -> str:
-    """What is to be known of a table that a budget cut short."""
+    """The warning about a table that a budget cut short."""
     return f"; the table is partial: {left} points were left uncompiled" if left else ""
 
 
@@ -267,7 +266,7 @@ def _lower(
     everywhere: Callable[[], TableIndex],
     skipped: list[str],
 ) -> str:
-    """The tier or gate that would have to be asked for to be served an entry, if that is what kept one from it."""
+    """The tier or gate that would have to be asked for to be served an entry, if an entry was withheld for that alone."""
     if _ungated(query) in skipped:
         found = choose(replace(query, min_gate="interpreter"), own, relatives, everywhere)
         if found.entry:

@@ -1,4 +1,4 @@
-"""What a configuration costs against the best, where that was predicted and never timed.
+"""The cost of a configuration against the best, where it was predicted and never timed.
 
 A configuration that a cost model ranks first need not be the best. On recorded timings of matrix products the extra time of the
 model's choices grows with the predicted one, and is not zero where none is predicted: `autotune bench-model` shows both.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import overload
 
 AT_NONE = 0.03
-"""Mean extra time of what is predicted to be the best. Both figures are set on the recordings of `timm` models, A100 and H100."""
+"""Mean extra time of the configuration that is predicted to be the best. Both figures are set on the recordings of `timm` models,
+A100 and H100."""
 SLOPE = 0.9
-"""And what is added for each predicted 1."""
+"""The extra time that is added for each predicted 1."""
 
 
 @overload

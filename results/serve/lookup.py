@@ -60,14 +60,14 @@ def lookup(
     Raises ValueError for an argument that makes no sense, and lists the known names; TableError (a ValueError) for a
     table, or a file of GPUs, that is damaged.
     """
-    # What is seldom given makes the key longer, and with it a hit slower.
+    # Arguments that are seldom given make the key longer, and with it a hit slower.
     query: tuple[Any, ...] = (op, rule, dtype, K, V, tokens, heads, gpu, min_tier, min_gate, triton, driver)
     plain = varlen is False and state is False and l2norm is False and gate_in_kernel is False
     if not plain or kernel_digest is not None or tables is not None:
         query = (*query, varlen, state, l2norm, gate_in_kernel, kernel_digest, tables)
     try:
         return _ANSWERS[query]
-    except (KeyError, TypeError):  # TypeError: what cannot be hashed makes no sense, and answer_query says which it is
+    except (KeyError, TypeError):  # TypeError: an argument that cannot be hashed; answer_query names it
         from .query import answer_query
 
         answer = answer_query(*query)

@@ -1,4 +1,4 @@
-"""The first time that a call is seen: check what was asked, and load the tables that may answer."""
+"""The first time that a call is seen: check the arguments, and load the tables that may answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .installed import installed_triton
 from .search_path import find_tables
 
 _NAME = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9 ()\[\]/_.,+-]{1,120}")
-"""What a GPU may call itself."""
+"""The names that a GPU may give itself."""
 
 MinTier = Literal["A", "B", "C"]
 
@@ -47,7 +47,7 @@ def answer_query(
     kernel_digest: str | None = None,
     tables: str | os.PathLike[str] | None = None,
 ) -> Answer:
-    """What `lookup` says of these arguments. Raises as it does."""
+    """The answer of `lookup` to these arguments. Raises as it does."""
     if min_tier not in get_args(MinTier):
         raise ValueError(f"min_tier={min_tier!r}; accepted: A, B, C")
     if min_gate not in get_args(MinGate):
@@ -114,7 +114,7 @@ _here = cache(installed_triton)
 
 
 def _device(name: str) -> Gpu | None:
-    """The GPU of this name, or any of the architecture of this name, or None. Raises ValueError for what is no name."""
+    """The GPU of this name, or any of the architecture of this name, or None. Raises ValueError for anything but a name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
             f"unknown GPU {name!r:.60}; known: {', '.join(known_gpus())}, and other names get the safe default"

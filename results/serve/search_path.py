@@ -40,7 +40,7 @@ def find_tables(slug: str, first: str | os.PathLike[str] | None = None) -> tuple
 
 def _in_folder(folder: Path, slug: str) -> list[Table]:
     path = folder / f"{slug}.json"
-    # A folder, a pipe or a dangling link of that name is not "no table": read_table says what it is.
+    # A folder, a pipe or a dangling link of that name is not "no table": read_table names it.
     return [named(slug, read_table(path), str(path))] if os.path.lexists(path) else []
 
 

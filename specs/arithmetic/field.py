@@ -6,9 +6,8 @@ exponentials of their inputs agree in F_p for every input; two that are not disa
 chance of about degree / p per element (Schwartz-Zippel). The two-field evaluation is that of PIT with exponentials in
 Mirage (arXiv 2405.05751).
 
-A payload is a uint32: the F_p part in bits 0-15, the Z_q part in bits 16-30. Bit 31 marks what is no element:
-`NEG_INF`, which has the bits of fp32 -inf, and `OUTSIDE`, which absorbs like NaN and says that the algebra cannot
-answer.
+A payload is a uint32: the F_p part in bits 0-15, the Z_q part in bits 16-30. Bit 31 marks values that are no elements: `NEG_INF`,
+which has the bits of fp32 -inf, and `OUTSIDE`, which absorbs like NaN and says that the algebra cannot answer.
 
     -inf + x = -inf      -inf * x = -inf (x != 0)      exp(-inf) = 0      0 * -inf, -(-inf), -inf * -inf = OUTSIDE
 
@@ -167,7 +166,7 @@ class FieldArray:
 
 
 def unpack(bits: Bits) -> FieldArray:
-    """Payloads that come from memory: what is no payload (poison, say) becomes OUTSIDE."""
+    """Payloads that come from memory: a value that is not a payload (poison, say) becomes OUTSIDE."""
     bits = np.asarray(bits, dtype=np.uint32)
     foreign = ((bits & _LOW) >= P) | ((bits >> 16) >= Q)
     if foreign.any():
@@ -237,7 +236,7 @@ def exp(x: FieldArray) -> FieldArray:
 
 
 def inverse(x: FieldArray) -> FieldArray:
-    """1 / x; OUTSIDE for 0 and for what is no element. A zero part of a number that is not zero has the inverse 0."""
+    """1 / x; OUTSIDE for 0 and for a value that is no element. A zero part of a number that is not zero has the inverse 0."""
     bits = x.bits
     low, high = inverses(P), inverses(Q)
     out = np.take(low, bits & _LOW) | np.take(high, bits >> 16) << 16
@@ -269,7 +268,7 @@ def softplus(x: FieldArray) -> FieldArray:
 def sigmoid(x: FieldArray) -> FieldArray:
     """exp(x - softplus(x)), the form without overflow; it is 1 / (1 + exp(-x)) where 1 + exp(x) has a logarithm.
 
-    Of what `logit` has returned, what it was given."""
+    For a value that `logit` has returned, the argument of `logit`."""
     formal = exp(x - softplus(x)).bits
     known = [_LOGITS.get(bits, -1) for bits in x.bits.ravel().tolist()] if _LOGITS else []
     if any(bits >= 0 for bits in known):
@@ -346,7 +345,7 @@ def has_logarithm(x: FieldArray) -> np.ndarray:
 
 
 def _elementwise(operation: Callable[[Bits], Bits], x: FieldArray) -> FieldArray:
-    """A tagged operation, of what is an element."""
+    """A tagged operation, on elements only."""
     bits = x.bits
     out = operation(np.where(bits < _MARK, bits, np.uint32(0)) if _marked(bits) else bits)
     return FieldArray(np.where(bits < _MARK, out, OUTSIDE))
@@ -358,11 +357,11 @@ LN_2 = np.uint32(pow(int(LOG2_E & _LOW), -1, P) | pow(int(LOG2_E >> 16), -1, Q) 
 
 
 _LOGITS: dict[int, int] = {}
-"""What `logit` has returned, and of what."""
+"""Results of `logit`, with their arguments."""
 
 
 def forget_logits() -> None:
-    """From here on `sigmoid` undoes no `logit` of before. (Threads of a call share what is known, so it is no ContextVar.)"""
+    """From here on `sigmoid` undoes no `logit` of before. (Threads of a call share the logits, hence no ContextVar.)"""
     _LOGITS.clear()
 
 

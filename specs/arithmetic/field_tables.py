@@ -1,4 +1,4 @@
-"""The moduli of the exact mode, and what is looked up or computed modulo them, on plain numpy arrays."""
+"""The moduli of the exact mode, and tables and operations modulo them, on plain numpy arrays."""
 
 from __future__ import annotations
 

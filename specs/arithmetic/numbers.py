@@ -21,7 +21,7 @@ Array = Any
 Site = Literal["input", "operand", "product", "state", "exponent", "gate", "output"]
 """Where an implementation may round.
 
-input: a tensor as loaded. operand: what is fed to a contraction. product: one product inside a contraction.
+input: a tensor as loaded. operand: an input of a contraction. product: one product inside a contraction.
 state: the carried state. exponent: sums of log-decays. gate: their exponential, and gradients of gates.
 output: a tensor as stored, gradients included.
 """

@@ -1,8 +1,8 @@
 """Operations that no polynomial expresses, as functions of payloads: a hash of the input that is the same wherever it is used.
 
-What is known is computed. The root of a small integer is the constant that a program would have written, log2 of a power of
-two is its exponent, and a power of 4 modulo p has its logarithm, so that exp2(log2(x)) is x. `meeting` tells what an operation
-was applied to: two forms of one function (log(1 + exp(x)), x + log(1 + exp(-x))) are applied to different things.
+Known values are computed. The root of a small integer is the constant that a program would have written, log2 of a power of two
+is its exponent, and a power of 4 modulo p has its logarithm, so that exp2(log2(x)) is x. `meeting` tells the values to which an
+operation was applied: two forms of one function (log(1 + exp(x)), x + log(1 + exp(-x))) are applied to different values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _meeting: ContextVar[Applications | None] = ContextVar("meeting", default=None)
 
 @contextmanager
 def meeting() -> Iterator[Applications]:
-    """The applications of tagged operations to what is not known, while the context lasts."""
+    """The applications of tagged operations to values that are not known, while the context lasts."""
     found: Applications = set()
     token = _meeting.set(found)
     try:

@@ -19,7 +19,7 @@ CHUNK = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """What a generator may use: a random stream of its own, the shape to fill, and the problem."""
+    """The arguments of a generator: a random stream of its own, the shape to fill, and the problem."""
 
     rng: np.random.Generator
     shape: tuple[int, ...]

@@ -20,7 +20,7 @@ STRONGEST_RAW_GATE = 1e8
 WEAKEST_RAW_GATE = -200.0
 """The raw value for no decay at all: softplus of it is 0 in fp32."""
 
-# Smaller in fp16, because the gradients of what is nearly normalised away are large.
+# Smaller in fp16, because the gradients of values that are nearly normalised away are large.
 _GRADIENT_OF_OUTPUT = scaled(normal, 1, 0.125)
 _GRADIENT_OF_STATE = scaled(normal, 0.5, 0.0625)
 

@@ -20,7 +20,8 @@ Need = Literal["decay", "erase", "channel erase", "write"]
 class Regime:
     """One way to draw inputs. A tensor that a regime says nothing about is ordinary.
 
-    about: what it is made to break. needs: what a rule must have for the regime to differ from the ordinary one.
+    about: the kind of kernel that it is made to break. needs: the gates that a rule must have for the regime to differ from the
+    ordinary one.
     """
 
     name: str

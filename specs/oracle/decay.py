@@ -72,7 +72,7 @@ def _products(g: Array, numbers: Numbers) -> Decay:
 def gate_gradient(
     pairs: Array, from_past: Array, to_future: Array, through_state: Array, numbers: Numbers = FLOAT64
 ) -> Array:
-    """dg [..., C, K] from what each decayed term, value times its gradient, contributes.
+    """dg [..., C, K] from the contributions of decayed terms, each a value times its gradient.
 
     pairs [..., C, C, K]: from token j to token i (i >= j), counts for j < t <= i.
     from_past [..., C, K]: from the chunk's start to token i, counts for t <= i.

@@ -1,4 +1,4 @@
-"""What a call may ask of the op beside the rule: normalised q and k, and a decay gate computed from raw values.
+"""The options of a call beside the rule: normalised q and k, and a decay gate computed from raw values.
 
 Each option comes with its adjoint; `prepare` and `finish` apply those that a problem asks for. All work on the layout
 of a call, `[..., B, T, heads, channels]`.
@@ -14,7 +14,7 @@ from ..rounding.noise import Noisy
 
 
 def stored_at(output: str) -> Site:
-    """The site at which an output (o, ht, dq, ...) is rounded: states and what belongs to g stay fp32."""
+    """The site at which an output (o, ht, dq, ...) is rounded: states and the tensors of the decay gate stay fp32."""
     sites: dict[str, Site] = {"ht": "state", "dh0": "state", "dg": "gate", "dA_log": "gate", "ddt_bias": "gate"}
     return sites.get(output, "output")
 
@@ -43,7 +43,7 @@ def finish(
     gradients: dict[str, Array],
     numbers: Numbers,
 ) -> dict[str, Array]:
-    """The adjoint of `prepare`: from gradients of what the rule sees (q, ...) to those of the inputs (dq, ...)."""
+    """The adjoint of `prepare`: from gradients of the rule's own inputs (q, ...) to those of the call's inputs (dq, ...)."""
     finished = dict(gradients)
     if "g" in gradients and isinstance(numbers, Noisy) and numbers.contract.sums_decay_gradient:
         finished["g"] = gradients["g"] = with_summing_noise(problem, prepared, gradients, numbers)

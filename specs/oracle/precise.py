@@ -27,7 +27,7 @@ _UNRESOLVED = 1e4
 class Differences:
     """Finite differences of the loss. where: flat indices into the tensor [E]; values: 60-digit numbers [E].
 
-    resolution: what they cannot tell from 0. It grows with the loss, of whose values they are differences.
+    resolution: the size that they cannot tell from 0. It grows with the loss, of whose values they are differences.
     """
 
     where: np.ndarray

@@ -3,7 +3,7 @@
 Per value head, with state S [K, V] (Gated DeltaNet-2, arXiv 2605.22791, Eq. 8-10):
 
     Sbar = Diag(exp g) S                  decay
-    r    = w * v - Sbar^T (b * k)         what to write: the new value less what is read at the erase key
+    r    = w * v - Sbar^T (b * k)         the write: the new value less the value read at the erase key
     S    = Sbar + k r^T                   write
     o    = scale * S^T q                  the output sees the token's own write
 
@@ -27,9 +27,9 @@ from .sequences import Groups, SequenceBatch, join, split
 class Trajectory:
     """The forward sweep of one group of sequences, kept for the reverse sweep.
 
-    o [..., n, T, HV, V]. states: S after each token, each [..., n, HV, K, V]. r: what each token wrote, each
-    [..., n, HV, V]. q, k, e, decay: scaled query, key, erase key b * k and exp(g) as they entered the contractions,
-    [..., n, T, HV, K or 1]; e and decay are None where the rule has none.
+    o [..., n, T, HV, V]. states: S after each token, each [..., n, HV, K, V]. r: the write of each token, each [..., n, HV, V].
+    q, k, e, decay: scaled query, key, erase key b * k and exp(g) as they entered the contractions, [..., n, T, HV, K or 1]; e and
+    decay are None where the rule has none.
     """
 
     o: Array
@@ -44,8 +44,8 @@ class Trajectory:
 def solve(problem: Problem, inputs: Inputs, numbers: Numbers = FLOAT64) -> dict[str, Array]:
     """Outputs and all gradients (o, ht, dq, dk, dv, dg, db, dw, dh0, dA_log, ddt_bias) in the layout of a call.
 
-    `inputs` hold float64 arrays or arrays of `numbers`. Names of what the problem does not have are absent. The arrays
-    of `inputs` may all carry the same further leading axes: the problem is then solved once for each.
+    `inputs` hold float64 arrays or arrays of `numbers`. Names of outputs that the problem does not have are absent. The arrays of
+    `inputs` may all carry the same further leading axes: the problem is then solved once for each.
     """
     tensors, prepared = prepare(problem, inputs, numbers)
     batches = split(problem, prepared, numbers)

@@ -1,7 +1,7 @@
 """From the layout of a call to the layout of the rule, and back.
 
-A call packs sequences, shares key heads among value heads and ties gates. The rule wants none of it. `split` undoes all
-of it; `join` is its adjoint, so that what was shared or tied receives the sum of its gradients.
+A call packs sequences, shares key heads among value heads and ties gates. The rule wants none of it. `split` undoes all of it;
+`join` is its adjoint, so that a shared or tied tensor receives the sum of its gradients.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..problem import Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceBatch:
-    """n sequences of one length T, for every value head: what the rule works on. Or the gradients of these.
+    """n sequences of one length T, for every value head, as the rule takes them. Or the gradients of these.
 
     q, k [..., n, T, HV, K]; v [..., n, T, HV, V]; S0 [..., n, HV, K, V] (zeros where the call has no initial state).
     g, b: None, [..., n, T, HV, K], or [..., n, T, HV, 1] for a scalar gate; in a gradient always K wide.

@@ -1,9 +1,9 @@
-"""Every stage of the chunkwise form by itself: what it must give for the very inputs it receives, in any number system.
+"""Every stage of the chunkwise form by itself: its right results for the very inputs it receives, in any number system.
 
-`chunkwise` runs them one after the other; here each stands alone, so that a kernel's stage can be judged on what reached it,
-and a fault upstream is not blamed on it. The equations and letters are those of `chunkwise` (Gated DeltaNet-2,
-arXiv 2605.22791, Eq. 36-44 and Appendix B). All arrays of a chunk have heads before tokens, [..., HV, C, X]; a decay, erase
-or write gate that is one per head has a last axis of 1, and one that is absent is None.
+`chunkwise` runs them one after the other; here each stands alone, so that a kernel's stage can be judged on its own inputs, and a
+fault upstream is not blamed on it. The equations and letters are those of `chunkwise` (Gated DeltaNet-2, arXiv 2605.22791, Eq.
+36-44 and Appendix B). All arrays of a chunk have heads before tokens, [..., HV, C, X]; a decay, erase or write gate that is one
+per head has a last axis of 1, and one that is absent is None.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Decayed(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """What a walk multiplies, chunk by chunk: Qbar, -Ebar, A^T Kt [..., HV, C, K], Aqk A [..., HV, C, C], and the chunk's decay.
+    """The operands of a walk, chunk by chunk: Qbar, -Ebar, A^T Kt [..., HV, C, K], Aqk A [..., HV, C, C], and the chunk's decay.
 
     erasers is None without an erase gate, where A is the identity, queries and pairs where no outputs are read. Where one
     scalar gate b erases and writes, Ebar has no b and A is A diag(b) instead.
@@ -162,7 +162,7 @@ def step(given: Operands, z: Array, S: Array, scale: float, numbers: Numbers) ->
 
 
 def carried(given: Operands, z: Array, S: Array, numbers: Numbers) -> tuple[Array, Array]:
-    """(X, the state at the end), as `step`, whatever number of columns z and S have."""
+    """(X, the state at the end), as `step`, for any number of columns of z and S."""
     X = z if given.erasers is None else z + _matmul(given.erasers, numbers.at("operand", S), numbers)
     X = numbers.at("operand", X)
     return X, numbers.at("state", _turn(given.total) * S + _matmul(_turn(given.writers), X, numbers))
@@ -218,7 +218,7 @@ def input_grads(
     scale: float,
     numbers: Numbers,
 ) -> ReadGrads:
-    """Gradients of q, k, g and b; dAqk holds the scale. dg_t sums what decays across token t, every pair once:
+    """Gradients of q, k, g and b; dAqk holds the scale. dg_t sums the terms that decay across token t, every pair once:
 
     dg_t = sum over i >= t > j of k_j D_ij (dAqk_ij q_i + dT_ij e_i), over i >= t of q_i . dq_i and e_i . de_i through S,
     over j < t of k_j . dk_j through dS, and Gamma_C S . dS.
@@ -230,7 +230,7 @@ def input_grads(
     dq_start = _matmul(do, _turn(S), numbers) * numbers.constant(scale)
     dk_end = _matmul(R, _turn(dS), numbers)
     dq = decay.prefix * dq_start + _pull(dAqk, keys, numbers)
-    # What each pair's gradient multiplies on the side of the later token, [..., i, j, K].
+    # The factor of each pair's gradient on the side of the later token, [..., i, j, K].
     later = at("product", dAqk[..., None] * q[..., :, None, :])
     from_past = dq_start * at("operand", decay.prefix * q)
     de = db = None
@@ -293,12 +293,12 @@ def _decay(chunk: Chunk, k: Array, numbers: Numbers) -> Decay:
 
 
 def _keys(k: Array, decay: Decay, numbers: Numbers) -> Array:
-    """D_ij k_j, [..., i, j, K]: what the later token i meets."""
+    """D_ij k_j, [..., i, j, K]: the keys that the later token i meets."""
     return numbers.at("operand", decay.between * k[..., None, :, :])
 
 
 def _meet(x: Array, keys: Array, numbers: Numbers) -> Array:
-    """x [..., C, K] with what each of its tokens meets -> [..., C, C]."""
+    """x [..., C, K] with the keys that each of its tokens meets -> [..., C, C]."""
     x = numbers.at("operand", x)
     if isinstance(numbers, Float64):
         return numbers.matmul(keys, x[..., None])[..., 0]

@@ -1,4 +1,4 @@
-"""The relatives: every system of the family's papers, by its own published recurrence; and what lies outside, and why."""
+"""The relatives: every system of the family's papers, by its own published recurrence; and the systems outside, with reasons."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ UNSUPPORTED: dict[str, str] = {
     "Longhorn as published": "a step size per value channel: an elementwise decay of K x V numbers, as in Mamba-1",
     "value-axis erase": "an erase gate on the value axis needs one inverse per value channel; see the claims about CARVE",
 }
-"""What is near the family and not in it, and why."""
+"""Systems that are near the family and not in it, each with the reason."""
 
 __all__ = ["SYSTEMS", "UNSUPPORTED", "Drawn", "System", "drawn", "solve"]

@@ -1,4 +1,4 @@
-"""What a relative is to the specification: its own published recurrence, and how to draw inputs for it.
+"""A relative as the specification sees it: its own published recurrence, and how to draw inputs for it.
 
 A recurrence is written token by token in fp64 torch, as its paper prints it and not as this package computes it; its
 gradients come from autograd. It sees one sequence at a time: `x` maps names to tensors [T, ..., heads(, channels)] with
@@ -24,7 +24,7 @@ Recurrence = Callable[..., tuple[Tensor, States]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """One call of a system, and what is pulled back through it; float64 values that its dtype holds.
+    """One call of a system, and its cotangents; float64 values that its dtype holds.
 
     tensors: arguments by name, [B, T, ...]. states: initial states [N, ...], or None to start from nothing. do: the
     gradient of the outputs. dstates: gradients of the final states. settings: arguments that are no tensors.
@@ -46,7 +46,7 @@ class System:
     source: paper and equation of `recurrence`. how: the re-parameterisation that brings it into the family, one line.
     draw: from a problem and the inputs of the rule that lends its gates. recurrence: called as
     recurrence(x, states, scale, **settings); states are empty when it is to start from nothing.
-    outputs: what it returns beside o. grouped: may have more value heads than key heads.
+    outputs: its results beside o. grouped: may have more value heads than key heads.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Precision contracts: what an implementation declares about its rounding, site by site."""
+"""Precision contracts: the declaration of an implementation about its rounding, site by site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Rounding:
     """Rounding to nearest: the error is at most `unit` * |x|, or half a `quantum` where that is more.
 
     unit: the unit roundoff, 2^-p for p significant bits. quantum: the distance of the numbers next to zero.
-    apart: what lies between two tokens is the difference of sums from the beginning of the chunk, each of them rounded.
+    apart: the decay between two tokens is the difference of sums from the beginning of the chunk, each of them rounded.
     """
 
     unit: float
@@ -35,12 +35,12 @@ BF16 = Rounding(unit=2.0**-8, quantum=2.0**-126)
 FP16 = Rounding(unit=2.0**-11, quantum=2.0**-24)
 
 FP32_SUM = Rounding(unit=4 * FP32.unit, quantum=FP32.quantum)
-"""An fp32 sum of a chunk's log-decays. 64 running sums of one sign, each rounded, are off by sqrt(64 / 3) = 4.6 times
-what one rounding of the total costs."""
+"""An fp32 sum of a chunk's log-decays. 64 running sums of one sign, each rounded, are off by sqrt(64 / 3) = 4.6 times the error
+of one rounding of the total."""
 
 DIFFERENCE_OF_SUMS = Rounding(unit=FP32_SUM.unit, quantum=FP32.quantum, apart=True)
-"""The same of a chunkwise function that takes the decay between two tokens as a difference of running sums: it is off by what
-the sums are, however little lies between the two."""
+"""The same of a chunkwise function that takes the decay between two tokens as a difference of running sums: its error is that of
+the sums, however little lies between the two."""
 
 FORGETS_ALL = 104.0
 """exp(-104) is 0 in fp32: who takes differences of sums may take this for any stronger decay, and does not lose by it."""
@@ -48,11 +48,11 @@ FORGETS_ALL = 104.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrecisionContract:
-    """The rounding that an implementation declares, site by site (`numbers.Site` says what each site is).
+    """The rounding that an implementation declares, site by site (`numbers.Site` explains the sites).
 
     chunk: tokens per chunk of a chunkwise implementation, whose intermediates are those of `specs.oracle.chunkwise`; None for
     one that goes token by token, as `specs.oracle.recurrence` does.
-    sums_decay_gradient: dg is allowed what a difference of sums loses (`specs.rounding.decay_gradient`); never for our kernels.
+    sums_decay_gradient: dg is allowed the error of a difference of sums (`specs.rounding.decay_gradient`); never for our kernels.
     """
 
     name: str
@@ -71,13 +71,13 @@ class PrecisionContract:
 
 
 def _chunkwise(name: DType, dtype: Rounding) -> PrecisionContract:
-    # Operands are what `specs.oracle.chunkwise` feeds to its contractions: decayed queries, erase keys and keys, Aqk, A, X and R.
-    # A kernel may keep others of the same contractions instead, if it rounds no more often on the way from inputs to outputs:
+    # Operands are the inputs of the contractions of `specs.oracle.chunkwise`: decayed queries, erase keys and keys, Aqk, A, X and
+    # R. A kernel may keep others of the same contractions instead, if it rounds no more often on the way from inputs to outputs:
     # `chunk_fwd/packed` rounds Aqk A and A^T Kt (`specs.oracle.stages.operands`), and has no R to round. Its budget is this one.
-    # In groups of chunks it rounds what a group makes of the identity where it would round the state, once per chunk: as often on
-    # the way as one walk; its products with the states between groups are of fp32 operands. That budget is this one, too.
-    # Inputs arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed
-    # in fp32; fp32 means ieee products. Decays, their gradients and the state are fp32 throughout.
+    # In groups of chunks it rounds a group's result from the identity where it would round the state, once per chunk: as often on
+    # the way as one walk; its products with the states between groups are of fp32 operands. That budget is this one, too. Inputs
+    # arrive rounded, so nothing is lost in loading them. Products of bf16 or fp16 operands are exact and summed in fp32; fp32
+    # means ieee products. Decays, their gradients and the state are fp32 throughout.
     return PrecisionContract(
         name=name,
         chunk=64,

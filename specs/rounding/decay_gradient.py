@@ -1,8 +1,8 @@
-"""What it costs to compute the gradient of a decay as a difference of sums, as many implementations do.
+"""The error of computing the gradient of a decay as a difference of sums, as many implementations do.
 
-Per token and key channel, dg_t = dg_(t+1) + q dq - k dk + 2 b db (with the last state's share at the end): a sum over the
-rest of the sequence whose terms may be far larger than itself, and whose value may even be 0. Our kernels must not lose
-what cancels there, and no contract of ours allows for it; one that judges somebody else's kernel may, and says so
+Per token and key channel, dg_t = dg_(t+1) + q dq - k dk + 2 b db (with the last state's share at the end): a sum over the rest of
+the sequence whose terms may be far larger than itself, and whose value may even be 0. Our kernels must not lose the digits that
+cancel there, and no contract of ours allows for it; one that judges somebody else's kernel may, and says so
 (`PrecisionContract.sums_decay_gradient`).
 """
 
@@ -21,9 +21,9 @@ _FACTORS = {"q": 1.0, "k": 1.0, "b": 2.0}
 def with_summing_noise(
     problem: Problem, prepared: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray], numbers: Noisy
 ) -> np.ndarray:
-    """The replicas of dg [R, B, T, G, C] moved by what rounding the terms of such a sum costs.
+    """The replicas of dg [R, B, T, G, C] moved by the error of rounding the terms of such a sum.
 
-    prepared, gradients: what the rule sees and its gradients, [R, B, T, heads, channels], scalar gates with one channel.
+    prepared, gradients: the rule's own inputs and their gradients, [R, B, T, heads, channels], scalar gates with one channel.
     """
     dg = gradients["g"]
     heads, channels = dg.shape[-2:]

@@ -61,7 +61,7 @@ class Noisy(Float64):
         return self._window(self._pool, shape)
 
     def _pools(self, rounding: Rounding) -> tuple[np.ndarray, np.ndarray]:
-        """Factors by which a rounding moves a number, and what it loses by rounding to a multiple of the quantum."""
+        """Factors by which a rounding moves a number, and the errors of rounding to a multiple of the quantum."""
         if rounding not in self._scaled:
             self._scaled[rounding] = 1 + rounding.unit * self._pool, rounding.quantum / 2 * self._pool
         return self._scaled[rounding]

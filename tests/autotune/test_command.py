@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from deltaproof.autotune.cli.app import app
 from deltaproof.specs.gpus import gpus
 
+ROOT = Path(__file__).resolve().parents[2]
 invoke = CliRunner().invoke
 
 
@@ -31,6 +32,10 @@ invoke = CliRunner().invoke
         (["--gpu", "H100", "--target", "fla", "--mode", "measure"], ["compiled"]),
         (["--gpu", "H100", "--target", "theirs"], ["fla"]),
         (["--gpu", "H100", "--storage", "nonsense"], ["sqlite:///", "postgresql://"]),
+        (
+            ["--gpu", "H100", "--storage", "postgresql://nobody@127.0.0.1:1/nothing"],
+            ["--storage postgresql", "nothing"],
+        ),
         (["worker"], ["--storage"]),
     ],
 )
@@ -51,6 +56,16 @@ def test_a_report_needs_records(tmp_path: Path):
     result = invoke(app, ["report", "--gpu", "H100", "--out", str(tmp_path)])
     assert result.exit_code == 2
     assert "no records" in result.stderr
+
+
+def test_a_command_that_only_reads_promises_nothing_where_its_output_is_lost(tmp_path: Path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".import"), "XDG_DATA_HOME": str(tmp_path)}
+    words = ["report", "--gpu", "H100", "--html", str(tmp_path / "page.html")]
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "deltaproof.autotune", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "autotune: [Errno 28] No space left on device\n"
 
 
 def test_t4_files_of_others_are_read_with_suspicion(tmp_path: Path):

@@ -83,6 +83,7 @@ class Fake:
         storage: Storage | None = None,
         most: Mapping[Point, Compilation] = KEPT,
         standing: Mapping[Key, LaunchConfig] | None = None,
+        trials: int = 20,
     ) -> int:
         kept = {replace(point, family=family): binary for family in families for point, binary in most.items()}
         ranked = {family: rank(family, kept, H100) for family in families}
@@ -95,7 +96,7 @@ class Fake:
             refused=refused,
             standing=standing,
             storage=storage,
-            trials=20,
+            trials=trials,
             after_each=self.after_each,
         )
 
@@ -164,7 +165,7 @@ def test_nothing_is_timed_twice_but_the_finalists(fake: Fake):
 
 def test_finals_decide_however_hot_the_gpu_is_by_then(fake: Fake):
     fake.hot = 3.0
-    fake.run()
+    fake.run(trials=40)
     for entry in derive(fake.records, resolve("h100"), kernel_digest).entries:
         here = [one for one in fake.records if isinstance(one, Measured) and one.key == entry.key]
         alone, finals = (

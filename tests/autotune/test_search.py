@@ -9,6 +9,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deltaproof.autotune.bench.contestants import OURS as METHODS
 from deltaproof.autotune.bench.contestants import timed
@@ -69,6 +71,48 @@ def test_the_best_is_found_with_a_third_of_the_space():
         assert trials.milliseconds(trials.best) == 1.0
 
 
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=4), seed=st.integers(0, 99), data=st.data(),
+)  # fmt: skip
+@settings(max_examples=25, deadline=None)
+def test_a_study_proposes_what_is_feasible_and_each_once(sizes: list[int], seed: int, data: st.DataObject):
+    space = list(product(*(range(size) for size in sizes)))
+    feasible = data.draw(st.lists(st.sampled_from(space), unique=True, min_size=1, max_size=40))
+    times = data.draw(
+        st.lists(st.sampled_from((1.0, 2.0, 3.5, math.inf)), min_size=len(feasible), max_size=len(feasible))
+    )
+    study = Study(
+        Space(parameters={f"p{at}": range(size) for at, size in enumerate(sizes)}, feasible=feasible), seed=seed
+    )
+    proposed = []
+    for time in times:
+        trial, config = study.ask()
+        proposed.append(config)
+        study.tell(trial, timed(time))
+    assert sorted(proposed) == sorted(feasible)
+
+
+def test_workers_that_share_a_study_propose_different_configurations(tmp_path: Path):
+    one, other = (open_study(tmp_path / "study.sqlite") for _ in range(2))
+    proposed = [study.ask()[1] for _ in range(10) for study in (one, other)]
+    assert len(set(proposed)) == 20
+
+
+def test_the_model_learns_from_what_was_timed_beforehand():
+    known = {config: timed(milliseconds(config)) for config in EVERY[:12]}
+    trials = search(SPACE, tried(len(known) + 25, timings=dict(known)), seed=0)
+    assert len(trials.timings) == len(known) + 25
+    assert trials.milliseconds(trials.best) == 1.0
+
+
+def test_a_space_that_is_too_large_for_the_model_is_thinned_out():
+    axis = range(32)
+    space = Space(parameters={"a": axis, "b": axis, "c": axis}, feasible=list(product(axis, axis, axis)))
+    times = {config: 1.0 + sum(abs(value - 20) for value in config) for config in space.feasible}  # pyright: ignore[reportOperatorIssue]
+    trials = search(space, tried(60, times.__getitem__), seed=0)
+    assert trials.milliseconds(trials.best) <= sorted(times.values())[33]
+
+
 def test_everything_may_fail():
     assert len(search(SPACE, tried(25, lambda config: math.inf), seed=0).timings) == 25
 
@@ -117,7 +161,7 @@ def test_a_study_can_be_rebuilt_from_what_was_timed():
 
 def test_a_timing_whose_trial_another_worker_ended_is_kept():
     study = Study(SPACE, seed=1)
-    for end in (study.infeasible, study.repeated, lambda trial: study.tell(trial, timed(2.0))):
+    for end in (study.repeated, lambda trial: study.tell(trial, timed(2.0))):
         trial, _ = study.ask()
         study.optuna.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         end(trial)

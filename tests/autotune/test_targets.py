@@ -16,6 +16,7 @@ from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup
 from deltaproof.autotune.foreign.compile import CompileTask
 from deltaproof.autotune.foreign.launches import LaunchChoice
+from deltaproof.autotune.targets.again import in_one_process
 from deltaproof.autotune.targets.call import TargetCall, calls
 from deltaproof.autotune.targets.judge import Answer, Question
 from deltaproof.autotune.targets.select import select
@@ -24,6 +25,7 @@ from deltaproof.autotune.targets.tune import read_target_table
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.target_table import Offer, TargetEntry, TargetTable, dumps, loads
 from deltaproof.specs.gpus import gpu
+from tests.helpers.megatron_reader import choices
 
 H100 = gpu("h100")
 
@@ -120,7 +122,7 @@ def test_what_is_wrong_and_what_races_is_refused_and_others_read_what_is_right(m
     assert (entry.gate, entry.config["num_warps"]) == ("compiled", 1)
     assert [one.outcome for one in entry.offered] == ["refused", "refused", "chosen"]
 
-    for name in ("python", "t4", "fla", "triton"):
+    for name in ("python", "t4", "fla", "triton", "megatron"):
         exported = autotune("export", "--to", name, "--gpu", "h100", "--target", target, "--from", "out", "--out", name)
         assert exported[0] == 0, exported
     module = runpy.run_path("python/h100_sxm.py")
@@ -134,6 +136,20 @@ def test_what_is_wrong_and_what_races_is_refused_and_others_read_what_is_right(m
     found = prove(table, H100, Path("triton"))
     assert len(found["found"]) == len(entry.keys) and not found["missing"], "Triton's own loader finds them"
     assert not prove(table, H100, Path("empty"))["found"]
+    read = in_one_process(H100, choices, (target, table.calls, "megatron"))
+    assert {key for _, key, _ in read} == set(entry.keys)
+    assert all(config == {**entry.config, "maxnreg": None, "ir_override": None} for _, _, config in read)
+
+    source = Path(f"{mine}.py").read_text()
+    for name, old, new, says in (
+        ("triton", "num_warps=1", "num_warps=8", "does not offer the configuration that was chosen any more"),
+        ("megatron", "* SCALED", "* 2", "is not the kernel that was tuned"),
+    ):
+        Path(f"{mine}.py").write_text(source.replace(old, new))
+        words = ("export", "--to", name, "--gpu", "h100", "--target", target, "--from", "out", "--out", "changed")
+        code, _, told = autotune(*words)
+        assert code == 2 and says in told, told
+    assert not Path("changed").exists() or not list(Path("changed").iterdir())
 
 
 def test_a_function_without_arguments_is_held_to_the_rules_of_compiled_code_alone(mine: str):
@@ -156,7 +172,8 @@ def test_a_function_that_is_wrong_in_every_configuration_gets_no_table(mine: str
 )
 def test_what_launches_nothing_is_refused_in_a_line(mine: str, target: str, says: str):
     code, _, told = tune(f"{mine}:{target}", "--rule", "linear")
-    assert code == 2 and says in told.splitlines()[-1], told
+    assert code == 2 and says in told, told
+    assert len(told.splitlines()) == 1, "nothing is announced before it is known to be there"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import yaml
 
 from deltaproof import kernels, results
 from deltaproof.autotune.gates.running import can_run
-from deltaproof.kernels import layers, relatives
+from deltaproof.kernels import fla_names, layers, relatives
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import SCHEMA, dumps, loads
 from deltaproof.specs.gpus import shipped
@@ -92,6 +92,17 @@ def test_every_public_name_is_in_the_reference():
     tables = {"KERNELS", "VARIANTS", "RELATIVES", "Relative"}  # of names, for registries
     for package in (kernels, layers, relatives, results):
         assert set(package.__all__) - tables <= shown, package.__name__
+
+
+def test_every_name_of_flash_linear_attention_says_what_it_does():
+    """The page of a module shows what has a docstring."""
+    module = "deltaproof.kernels.fla_names"
+    assert module in SHOWN
+    source = Path(import_module(module).__file__ or "").read_text()
+    names = [name for name in vars(fla_names) if name.startswith(("chunk_", "fused_"))]
+    assert len(names) > 20
+    for name in names:
+        assert re.search(rf'(^def {name}\((.|\n)*?:(  # fmt: skip)?\n    """)|(^{name} = .*\n""")', source, re.M), name
 
 
 def test_every_equation_that_the_code_cites_is_on_the_page_of_the_mathematics():

@@ -54,10 +54,20 @@ def bad_tensors(right: Tensor) -> Iterator[tuple[str, Any]]:
 
 
 def bad_arguments(function: Callable[..., Any], right: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """A parameter, what is wrong with it, and the arguments with it; each parameter of the function in its turn."""
-    signature = inspect.signature(function)
-    for name, parameter in signature.parameters.items():
-        if parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
+    """A parameter, what is wrong with it, and the arguments with it; each parameter of the function in its turn.
+
+    So are right arguments that the signature does not name.
+    """
+    parameters = dict(inspect.signature(function).parameters)
+    further = {name for name, parameter in parameters.items() if parameter.kind == inspect.Parameter.VAR_KEYWORD}
+    if further:
+        parameters |= {
+            name: inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=type(value).__name__)
+            for name, value in right.items()
+            if name not in parameters
+        }
+    for name, parameter in parameters.items():
+        if name in further or parameter.kind == inspect.Parameter.VAR_POSITIONAL:
             continue
         value = right.get(name)
         for what, wrong in bad_tensors(value) if isinstance(value, Tensor) else ():

@@ -11,6 +11,7 @@ import pytest
 
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.results import forget, lookup
+from deltaproof.results.export.megatron import to_megatron
 from deltaproof.results.files.calibration import PATH as CALIBRATION
 from deltaproof.results.files.calibration import read as read_calibration
 from deltaproof.results.files.packaged import packaged
@@ -19,6 +20,7 @@ from deltaproof.results.schema.key import key_from_json
 from deltaproof.results.schema.record import Measured, record_from_line, record_to_line
 from deltaproof.results.schema.strict import Fields
 from deltaproof.results.schema.table import dumps, loads
+from deltaproof.results.schema.text_files import read_text
 from deltaproof.specs.problem import Problem
 from deltaproof.verify.cases.case import Replay
 from deltaproof.verify.verdicts.document import SCHEMA
@@ -64,6 +66,8 @@ T4 = {
          "measurements": [{"name": "time", "value": 1.0, "unit": "ms"}], "objectives": ["time"]}
     ],
 }  # fmt: skip
+ABOUT_MEGATRON = {"arch": "sm90", "triton": "3.7.1", "packages": {"mine": "1.0"}, "source": "somebody"}
+MEGATRON = ABOUT_MEGATRON | {"kernels": {"f": {"N=64|torch.bfloat16": {"kwargs": {}, "num_warps": 4, "num_stages": 2}}}}
 GPUS = """
 [gpus.mine]
 aliases = ["Mine"]
@@ -160,11 +164,20 @@ def calibration(path: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
     return None
 
 
+def megatron(path: Path, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    try:
+        to_megatron(MEGATRON["kernels"], **ABOUT_MEGATRON, before=read_text(path), where=path.name)
+    except BaseException as error:
+        return refusal(error, path.name)
+    return None
+
+
 FORMATS: dict[str, tuple[Callable[[Path, pytest.MonkeyPatch], str | None], Any]] = {
     "report": (of_command(["verify", "report"], ("html", "junit")), REPORT),
     "markdown": (of_command(["verify", "report", "--format", "md"]), REPORT),
     "t4": (of_command(["autotune", "import"]), T4),
     "table": (look_up, TABLE),
+    "megatron": (megatron, MEGATRON),
     "calibration": (calibration, {name: json.loads(CALIBRATION.read_text())[name] for name in ("schema", "tau")}),
 }
 

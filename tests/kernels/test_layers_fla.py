@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,17 +12,15 @@ import pytest
 import torch
 
 from deltaproof.kernels.layers import GatedDeltaNet, GatedDeltaNet2, KimiDeltaAttention, from_fla
+from deltaproof.results.files.checkout import off_path
 
 if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("flash-linear-attention runs on a CPU in Triton's interpreter only", allow_module_level=True)
 spec = find_spec("fla")
 if spec is None or not any(Path(folder, "layers").is_dir() for folder in spec.submodule_search_locations or ()):
     pytest.skip("flash-linear-attention is not installed: pip install 'deltaproof[peers]'", allow_module_level=True)
-with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+with warnings.catch_warnings(), off_path():
     warnings.simplefilter("ignore")
-    # transformers, which it imports, looks for a package called kernels, and must not find the folder of that name.
-    root = Path(__file__).parents[2]
-    patch.setattr("sys.path", [entry for entry in sys.path if Path(entry).resolve() != root])
     fla = import_module("fla.layers")
 
 SIZES = {"hidden_size": 24, "head_dim": 16, "num_heads": 2}

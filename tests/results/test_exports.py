@@ -1,4 +1,4 @@
-"""What is given away, a plain module, T4 files, FLA's configuration folder, is read back by its readers."""
+"""What is given away, a plain module, T4 files, FLA's folder, Megatron-LM's table, is read back by its readers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deltaproof.results import lookup
 from deltaproof.results.evidence.archive import current, shipped_records
 from deltaproof.results.export.fla import FlaEntry, fla_hash, to_fla
+from deltaproof.results.export.megatron import to_megatron
 from deltaproof.results.export.python import to_python
 from deltaproof.results.export.t4 import from_t4, to_t4, token_parameters
+from deltaproof.results.files.checkout import off_path
 from deltaproof.results.files.packaged import packaged
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Compiled, Reason
@@ -224,9 +228,10 @@ def test_fla_gets_one_file_per_kernel():
 
 
 def test_fla_finds_every_entry_in_strict_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    cache = pytest.importorskip(
-        "fla.ops.utils.cache", reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
-    )
+    with off_path():
+        cache = pytest.importorskip(
+            "fla.ops.utils.cache", reason="flash-linear-attention is not installed; it comes with deltaproof[peers]"
+        )
     if not hasattr(cache, "FlaCacheMode"):
         pytest.skip("this flash-linear-attention is older than 0.6, which brought the configuration folder")
     monkeypatch.setenv("FLA_CONFIG_DIR", str(tmp_path))
@@ -238,3 +243,28 @@ def test_fla_finds_every_entry_in_strict_mode(tmp_path: Path, monkeypatch: pytes
         assert found["kwargs"] == entry.kwargs and found["num_warps"] == entry.num_warps
         other = cache.AutotuneKey(autotune_key=(*entry.autotune_key, 1))
         assert cache.load_cached_config(entry.kernel, other) is None
+
+
+ABOUT = {"arch": "sm90", "triton": "3.7.1", "packages": {"mine": "1.0"}, "source": "mine"}
+KERNELS = st.dictionaries(st.sampled_from("abc"), st.dictionaries(st.sampled_from("kl*"), st.just({"num_warps": 4})))
+
+
+@given(old=KERNELS, new=KERNELS)
+def test_a_table_of_megatron_lm_keeps_what_others_have_written(old: dict, new: dict):
+    """It reads one file alone, so that a table that took another's place would take its entries away."""
+    theirs = {"arch": "sm90", "triton": "", "packages": {"theirs": "2.0"}, "source": "96 GPUs", "kernels": old}
+    text = to_megatron(new, **ABOUT, before=json.dumps(theirs), where="sm90.json")
+    found = json.loads(text)
+    assert found | {"kernels": {}} == ABOUT | {
+        "packages": {"theirs": "2.0", "mine": "1.0"}, "source": "96 GPUs; mine", "kernels": {},
+    }  # fmt: skip
+    for kernel in old.keys() | new.keys():
+        assert found["kernels"][kernel] == old.get(kernel, {}) | new.get(kernel, {})
+    assert to_megatron(new, **ABOUT, before=text, where="sm90.json") == text
+    assert json.loads(to_megatron(new, **ABOUT)) == ABOUT | {"kernels": new}
+
+
+@pytest.mark.parametrize("wrong", [{"arch": "sm80"}, {"triton": "3.6.0"}])
+def test_a_table_of_megatron_lm_for_something_else_is_left_alone(wrong: dict):
+    with pytest.raises(TableError, match=r"^sm90\.json: is for (arch|triton) '[^\n]*write to another folder$"):
+        to_megatron({}, **ABOUT, before=json.dumps(ABOUT | {"kernels": {}} | wrong), where="sm90.json")

@@ -282,7 +282,9 @@ def test_a_crash_or_a_hang_is_told_and_not_kept(tmp_path: Path):
     ("arguments", "says"),
     [
         (("--gpu", "H1000"), "autotune gpus"),
+        (("--gpu", "all,H1000"), "unknown GPU 'H1000'"),
         (("--config", "c7"), "c64,states=64x4x2"),
+        (("--gpu", "all,H100", "--config", "c7"), "c64,states=64x4x2"),
         (("--dim", "512"), "256"),
         (("--dtype", "int8"), "bf16"),
         (("--rule", "nope"), "gdn2"),

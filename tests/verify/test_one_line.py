@@ -60,6 +60,7 @@ REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
         (autotune, ["export", "--to", "x", "--gpu", "H100", "--out", "out"], ["fla", "t4"]),
         (autotune, ["import", "no-such-file.json"], ["no-such-file.json"]),
         (autotune, ["nope"], ["nope"]),
+        (verify, ["launch", "/dev/null"], ["'/dev/null' names no call", "module:call"]),
     ],
 )
 def test_bad_usage_is_one_line(app: typer.Typer, arguments: list[str], says: list[str]):
@@ -118,6 +119,15 @@ def test_a_disk_without_room_for_what_is_printed_is_one_line():
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     assert done.returncode == 1
     assert done.stderr == "verify: No space left on device: the output is lost\n"
+
+
+@pytest.mark.parametrize("words", [["verify", "list"], ["autotune", "gpus"], ["verify", "--version"]])
+def test_a_closed_standard_output_is_one_line(words: list[str]):
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".import")}
+    command = ["bash", "-c", 'exec "$@" >&-', "bash", sys.executable, "-m", f"deltaproof.{words[0]}", *words[1:]]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"{words[0]}: standard output is closed; accepted: a file, or /dev/null\n"
 
 
 def test_help_and_no_arguments_are_still_answered_in_full():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -338,3 +341,19 @@ def test_what_a_difference_of_sums_loses_at_a_reset_still_fails():
     reset = {"B": 1, "T": 60, "K": 4, "V": 3, "regime": "reset", **NO_STATES}
     lost = [outcome("chunk_gdn", "error", **{**reset, "seed": seed}) for seed in range(6)]
     assert ("failed", "instability") in [(one.status, one.kind) for one in lost]
+
+
+def test_flash_linear_attention_imports_without_seeing_the_folders_of_the_checkout(tmp_path: Path):
+    """transformers, which it imports, asks for a package called kernels, and would be given ours."""
+    (tmp_path / "fla").mkdir()
+    (tmp_path / "fla" / "__init__.py").write_text(
+        "from importlib.util import find_spec\nraise ImportError(f'sees kernels: {find_spec(\"kernels\") is not None}')\n"
+    )
+    about = tmp_path / "fla_core-0.6.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: fla-core\nVersion: 0.6.0\n")
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root / '.import'}{os.pathsep}{tmp_path}"}
+    command = [sys.executable, "-m", "deltaproof.verify", "list", "--target", "fla"]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert "sees kernels: False" in done.stderr, done.stderr

@@ -40,7 +40,7 @@ _TRIES = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What is measured in one go: so many problems of one dtype and regime, for these kernels and rules in turn."""
+    """One unit of measurement: `problems` problems of one dtype and regime, for these kernels and rules in turn."""
 
     target: str
     kernels: tuple[str, ...]
@@ -144,7 +144,7 @@ def _draw(share: Share, target: Target, kernel: str, rule: str, turn: int) -> li
         Cell(target=share.target, kernel=kernel, rule=rule, property=f"{share.name}/{turn}").seed(share.seed)
     )
     @hypothesis.settings(
-        # Hypothesis tries the simplest case first, whatever the seed: it comes on top of the drawn one.
+        # Hypothesis tries the simplest case first, with any seed: it comes on top of the drawn one.
         max_examples=2,
         database=None,
         deadline=None,

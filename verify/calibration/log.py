@@ -22,7 +22,7 @@ class Log:
     digest: str
 
     def get(self, share: Share) -> MeasuredShare | None:
-        """What is known of a share; None if nothing can be read."""
+        """The stored measurement of a share; None if none can be read."""
         try:
             with np.load(self._path(share)) as file:
                 largest = json.loads(str(file["largest"]))

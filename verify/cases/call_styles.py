@@ -1,4 +1,4 @@
-"""Ways to make one call that must not matter: layouts, gradients asked, what is pulled back, and what else is going on.
+"""Ways to make one call that must not matter: layouts, the gradients asked for, the cotangents, and the surroundings of the call.
 
 A style is a few words, joined by "+" in the token of a case, at most one of each axis; "" is the plain call. Each two words
 of different axes meet in some row of the lattice, but for those that go alone.
@@ -54,14 +54,14 @@ AXES: dict[str, dict[str, str]] = {
     "derivative": {"second": "gradients of gradients"},
     "size": {"endless": "more than 65,536 tokens"},
 }  # fmt: skip
-"""Axis -> word -> what it stands for."""
+"""Axis -> word -> its meaning."""
 
 FORWARD_ONLY = frozenset(("no_grad", "inference"))
 ALONE = ("types", "tuning", "history", "each", "surroundings", "size", "derivative")
 """Axes whose words are crossed with no other: some need a budget or many calls, which is dear, and tuning is of kernels that few
 have."""
 _OWN_SIZES = ("each", "surroundings", "size", "derivative")
-"""Axes whose words say what the problem is."""
+"""Axes whose words change the problem."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
 """Words that say something of a rule that has one of these gates."""
 _OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each", "derivative")
@@ -89,7 +89,7 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
     if single:
         drawn = (word for axis, known in axes.items() if axis not in _OWN_SIZES for word in known)
         return ("", *(word for word in drawn if gradients or word != "checkpoint"))
-    # What takes no gradients has none to vary.
+    # A kernel that takes no gradients has none to vary.
     forward = {axis: list(known) for axis, known in axes.items() if axis not in (*_OF_GRADIENTS, *ALONE)}
     forward["mode"] = [*([] if gradients else [""]), *sorted(FORWARD_ONLY)]
     rows = _rows({axis: [*([""] if axis != "mode" else []), *known] for axis, known in forward.items()})

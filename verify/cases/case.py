@@ -31,7 +31,7 @@ class Case:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Order of smallness: what a person would rather debug comes first."""
+        """Order of smallness: the case that a person would rather debug comes first."""
         problem = self.problem
         options = (
             problem.lengths is not None,
@@ -56,7 +56,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """What a replay token says: which property judged which kernel on which case."""
+    """The meaning of a replay token: a property, a kernel, and the case on which it was judged."""
 
     prop: str
     kernel: str
@@ -70,7 +70,7 @@ class Replay:
 
     @classmethod
     def parse(cls, token: str) -> Replay:
-        """Read a `token` back. Raises ValueError that says what is expected."""
+        """Read a `token` back. Raises ValueError that shows the expected form."""
         match = _REPLAY.fullmatch(token.strip())
         if match is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What one verdict is about: a kernel, a rule and a property."""
+"""The subject of one verdict: a kernel, a rule and a property."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ORACLE_KERNEL = "oracle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What one verdict is about.
+    """The subject of one verdict.
 
-    among: the rules on which this kernel is judged by this property, which share what every kernel meets once.
+    among: the rules on which this kernel is judged by this property, which share the cases that every kernel meets once.
     """
 
     target: str

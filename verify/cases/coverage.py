@@ -1,4 +1,4 @@
-"""What a profile must have covered, counted from the cases that were judged: sizes of calls, and what ran in kernels."""
+"""The coverage that a profile demands, counted from the cases judged: sizes of calls, and axes and loops of kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ SIZES: dict[str, Callable[[Problem], bool]] = {
 """Sizes of a call by name."""
 
 CANNOT: dict[str, str] = {}
-"""What cannot occur in our kernels, as "program <kernel> <axis>" or "loop <function>:<line>", with its reason."""
+"""Second programs and trips that cannot occur in our kernels, as "program <kernel> <axis>" or "loop <function>:<line>", with its
+reason."""
 
 
 def of_problems(problems: Iterable[Problem]) -> set[str]:
@@ -32,9 +33,9 @@ def of_problems(problems: Iterable[Problem]) -> set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """counts: cells that covered each size. ran, repeated: what ran in kernels, and of it, what had a second program or trip.
+    """counts: cells that covered each size. ran: grid axes and loops that ran; repeated: those with a second program or trip.
 
-    missing: of what the profile must have; absent: of what ran, what never had a second.
+    missing: sizes that the profile demands and no cell covered. absent: axes and loops that never had a second program or trip.
     """
 
     counts: dict[str, int]
@@ -58,7 +59,7 @@ class Coverage:
 
 
 def coverage(facts: Iterable[Sequence[str]], must: Sequence[str]) -> Coverage:
-    """What cells together covered. facts: of each, sizes by name, and `seen` or `more` with what ran in kernels."""
+    """The joint coverage of cells. facts: of each, sizes by name, and `seen` or `more` with a grid axis or loop of a kernel."""
     every = [set(one) for one in facts]
     together = set().union(*every)
     seen = {fact.removeprefix("seen ") for fact in together if fact.startswith("seen ")}

@@ -13,7 +13,7 @@ Arguments = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadCall:
-    """what: in words. names: the error must name one of these. spoil: the bad arguments, None if not possible."""
+    """what: the bad call, in words. names: the error must name one of these. spoil: the bad arguments, None if not possible."""
 
     what: str
     names: tuple[str, ...]
@@ -126,4 +126,4 @@ BAD_CALLS: tuple[BadCall, ...] = (
     BadCall(what="scale is text", names=("scale",), spoil=lambda call: {**call, "scale": "large"}),
     BadCall(what="config is text", names=("config",), spoil=lambda call: {**call, "config": "fast"}),
 )  # fmt: skip
-"""Every bad call, over all rules and options; of each, only what the call at hand can be spoiled by applies."""
+"""Every bad call, over all rules and options; those that cannot spoil the call at hand do not apply."""

@@ -23,7 +23,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "gate": ({}, {"gate_in_kernel": True}, {"regime": "reset_inf"}),
     "scale": ({}, {"scale": -0.5}),
 }
-"""Option -> what each of its values changes in a problem. A raw gate of -inf is no decay of -inf, hence one option."""
+"""Option -> the changes that each of its values makes to a problem. A raw gate of -inf is no decay of -inf, hence one option."""
 
 
 @lru_cache

@@ -1,5 +1,5 @@
-"""Shapes as models have them, which are met whatever is drawn: drawn problems are small, and faults in what only runs at size
-(a second program of a grid, a third chunk, a head dimension that is served) are as old as kernels.
+"""Shapes as models have them, which are judged in addition to the drawn ones: drawn problems are small, and some faults show only
+at size (in a second program of a grid, a third chunk, a head dimension that is served).
 
 They are few, and every kernel meets each of them on one rule.
 """
@@ -94,7 +94,7 @@ def assigned(names: Sequence[str], rule: Rule, among: Sequence[str], turn: str) 
 
 
 def small(rule: Rule, takes: Callable[[Problem], bool], *, gated: bool = False) -> Problem | None:
-    """The problem on which call styles are judged. gated: with normalised keys and raw gates, or what is taken of them."""
+    """The problem on which call styles are judged. gated: with normalised keys and raw gates, as far as the kernel takes them."""
     more = {"qk_l2norm": True, "gate_in_kernel": True} if gated else {}
     shape = Shape(name="small", about="", fields={"B": 2, "T": 19, "H": 1, "HV": 2, "K": 6, "V": 5, **more})
     plain = Shape(name="small", about="", fields={"B": 2, "T": 19, "K": 16, "V": 16, **more})

@@ -1,4 +1,4 @@
-"""How targets are named: ours, a package's, or what a module offers."""
+"""The names of targets: ours, a package, or a function or mapping of a module."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FORMS = (
     "a name of pyproject.toml",
     f"a name registered as an entry point of {GROUP!r}",
 )
-"""How a target may be named: ours, flash-linear-attention, a mapping of names to kernels, a function with FLA's or our
-signature, the same with what is declared of it (`targets.declared`), or what an installed package registers."""
+"""How a target may be named: ours, flash-linear-attention, a mapping of names to kernels, a function with FLA's or our signature,
+the same with declarations (`targets.declared`), or a name that an installed package registers."""
 
 
 def is_package(name: str) -> bool:
-    """Whether a target is somebody's finished package, of which all that is wrong is wanted; of ours, and of what is being
-    written (`module:...`), the first fault of a kernel is enough."""
+    """Whether a target is somebody's finished package, of which every fault is wanted; of ours, and of code that is being written
+    (`module:...`), the first fault of a kernel is enough."""
     return name != OWN and ":" not in name

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ...kernels.registry import Kernel
 
 _TOKENS, _MORE_TOKENS = 7, 40
-"""At most: calls are many, and what is kept of one hardly depends on them; but for one call of them."""
+"""The most tokens of a call, and of one longer call: calls are many, and a kernel's kept state hardly depends on the number."""
 WIDE = 128
 """Channels of the widest call, more than most tiles have."""
 
@@ -49,7 +49,7 @@ def varied(case: Case, kernel: Kernel) -> Iterator[Case]:
 
 
 def shortened(case: Case, kernel: Kernel) -> Case:
-    """The case on few tokens, with all that a kernel takes of what has gradients."""
+    """The case on few tokens, with every differentiable input that the kernel takes."""
     return replace(_first(case, kernel), style=case.style)
 
 

@@ -1,4 +1,4 @@
-"""The claims of CARVE: where erasing may look, what it starts as, what it saves, and what its cache must hold."""
+"""The claims of CARVE: the axis of the erase gate, its initialisation, its savings, and the contents of its cache."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def cache() -> ClaimFinding:
 
 
 def parameters() -> ClaimFinding:
-    """Hidden size 2048, 16 heads of 128: what a scalar write gate and a content map of rank 16 change."""
+    """Hidden size 2048, 16 heads of 128: the parameters that a scalar write gate and a content map of rank 16 save."""
     d, H, D, rank = 2048, 16, 128, 16
     mixer = {
         "q": d * H * D, "k": d * H * D, "v": d * H * D, "o": H * D * d, "b": d * H * D, "w": d * H * D,

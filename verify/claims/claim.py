@@ -1,4 +1,4 @@
-"""What a claim is: a sentence of a paper, where it stands, and an experiment that measures whether it is so."""
+"""A claim: a sentence of a paper, its place, and an experiment that measures whether it is true."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTROL = "negative control"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimFinding:
-    """What an experiment found. measured: one or two sentences with the numbers in them. numbers: the same for machines."""
+    """The finding of an experiment. measured: one or two sentences with the numbers in them. numbers: the same for machines."""
 
     verdict: ClaimVerdict
     measured: str
@@ -41,7 +41,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimResult:
-    """A claim, what was found, and what it took."""
+    """A claim, its finding, and the time that it took."""
 
     claim: Claim
     finding: ClaimFinding
@@ -52,7 +52,7 @@ class ClaimResult:
         return self.finding.verdict == self.claim.expected
 
     def to_json(self) -> dict[str, object]:
-        """JSON values; the first four fields are what others may rely on."""
+        """JSON values; others may rely on the first four fields."""
         return {
             "claim": self.claim.claim,
             "source": self.claim.source,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 EXACT = 1e-12
-"""What counts as equal in fp64: thousands of roundings."""
+"""The largest difference that counts as equal in fp64: thousands of roundings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Decays in a chunk: what dividing by the accumulated decay costs, and what avoids it."""
+"""Decays in a chunk: the cost of dividing by the accumulated decay, and the ways to avoid it."""
 
 from __future__ import annotations
 

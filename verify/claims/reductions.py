@@ -1,4 +1,4 @@
-"""What Gated DeltaNet-2 contains: KDA, Gated DeltaNet and the others, forward, backward and in chunks (Eq. 47-48)."""
+"""The special cases of Gated DeltaNet-2: KDA, Gated DeltaNet and the others, forward, backward and in chunks (Eq. 47-48)."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def kda_contains_gla() -> ClaimFinding:
     wanted = (1.0, 2.0, 3.0)
     reachable = stored
     for value in wanted:
-        # What each step may leave, from what the step before had to leave.
+        # The multiples of v that may be stored after each step, from the one that had to be stored after the step before.
         after = reachable[:, None] * (1 - grid) + grid
         best = float((after - value).abs().min())
         reachable = torch.tensor([value], dtype=torch.float64)

@@ -21,7 +21,7 @@ Groups = Mapping[str, Sequence[Claim]]
 
 
 def print_results(console: Console, results: Sequence[ClaimResult], groups: Groups, seconds: float) -> None:
-    """Group by group: verdict and claim, then where it is made, then what was measured."""
+    """Group by group: verdict and claim, then its source, then the measurement."""
     for title, members in _grouped(results, groups).items():
         console.print(Text(f"\n{title}", style="bold"))
         for result in members:
@@ -36,7 +36,7 @@ def print_results(console: Console, results: Sequence[ClaimResult], groups: Grou
 
 
 def summary(results: Sequence[ClaimResult], seconds: float) -> str:
-    """What was found, in one line."""
+    """The findings in one line."""
     papers = [result for result in results if not result.claim.control]
     controls = [result for result in results if result.claim.control]
     found = Counter(result.finding.verdict for result in papers)

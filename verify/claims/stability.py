@@ -81,7 +81,7 @@ def lyapunov() -> ClaimFinding:
 
 
 def random_contraction() -> ClaimFinding:
-    """What a test with random keys would conclude."""
+    """The conclusion of a test with random keys."""
     make = torch.Generator().manual_seed(1)
     k = unit(torch.randn(2000, 64, dtype=torch.float64, generator=make))
     b = torch.rand(2000, 64, dtype=torch.float64, generator=make)

@@ -73,7 +73,7 @@ def normalised_decay() -> ClaimFinding:
 
 
 def always_invertible() -> ClaimFinding:
-    """I + T has ones on its diagonal, whatever the gates: determinant 1, and T^C = 0."""
+    """I + T has ones on its diagonal for all gates: determinant 1, and T^C = 0."""
     worst, power = 0.0, 0.0
     for seed in range(20):
         x = draw(T=24, seed=seed)

@@ -1,4 +1,4 @@
-"""What the subcommands share: consoles, exit codes, options, and the way bad usage ends."""
+"""Shared by the subcommands: consoles, exit codes, options, and the end of a command on bad usage."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def kernels_of(target: str, device: str = "") -> Mapping[str, Any]:
 
 
 def usage(message: str, command: str = "verify") -> NoReturn:
-    """End with one line that says what was wrong with the command."""
+    """End with one line that says why the command cannot be run."""
     stderr.print(f"{command}: {one_line(message)}", soft_wrap=True, markup=False)
     raise typer.Exit(USAGE)
 

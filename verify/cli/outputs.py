@@ -21,7 +21,7 @@ def proven(path: Path | None) -> Path | None:
 
 
 def distinct(*paths: Path | None) -> None:
-    """That no two options name the same file, since the second would replace what the first wrote. Raises typer.BadParameter."""
+    """Check that no two options name one file, since the second report would replace the first. Raises typer.BadParameter."""
     named = [path for path in paths if path is not None and not is_stdout(path)]
     for index, path in enumerate(named):
         if path.resolve() in [other.resolve() for other in named[:index]]:
@@ -29,7 +29,7 @@ def distinct(*paths: Path | None) -> None:
 
 
 def is_stdout(path: Path) -> bool:
-    """Whether a path, by whatever name, is this command's standard output; opened anew, it would be overwritten."""
+    """Whether a path, by any name, is this command's standard output; opened anew, it would be overwritten."""
     try:
         return os.path.samestat(path.stat(), os.fstat(1))
     except OSError:

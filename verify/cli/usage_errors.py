@@ -31,7 +31,7 @@ _ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 
 
 class OneLineGroup(TyperGroup):
-    """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for what a person mistypes."""
+    """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for a typing error."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C ends it in one line wherever it strikes."""
@@ -53,6 +53,12 @@ class OneLineGroup(TyperGroup):
         if named := _empty(words):
             print(f"{prog_name or self.name}: {named} is empty; see {prog_name or self.name} --help", file=sys.stderr)
             sys.exit(2)
+        if sys.stdout is None:
+            # The next file that is opened would get its number, and what is printed.
+            print(
+                f"{prog_name or self.name}: standard output is closed; accepted: a file, or /dev/null", file=sys.stderr
+            )
+            sys.exit(FAILED)
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:

@@ -1,1 +1,1 @@
-"""`verify compile`: what would be launched, compiled for GPUs that are not here, and what is known against it."""
+"""`verify compile`: every launch of a kernel, compiled for GPUs that are not here, and the hazards that it meets."""

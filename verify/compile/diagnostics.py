@@ -1,4 +1,4 @@
-"""What is said of a compiled launch: whether it can be launched, what it spills, which instructions it lost, known hazards."""
+"""The diagnosis of a compiled launch: whether it can be launched, its spills, the instructions it lost, known hazards."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LARGEST_GRID = (2**31 - 1, 65535, 65535)
 class Diagnostic:
     """One launch on one GPU.
 
-    problems: why it cannot be launched. misassembled: what the assembler did wrong, "" for nothing; it could be launched, and
-    would compute something else. warnings: what makes it slow without need. hazards: known ones that it meets.
+    problems: why it cannot be launched. misassembled: the assembler's error, "" for none; the launch would run, and compute
+    something else. warnings: why it is slow without need. hazards: known ones that it meets.
     """
 
     gpu: Gpu
@@ -111,7 +111,7 @@ def _slow(launch: Named, binary: CompiledLaunch, arch: Architecture, usual: str)
             f"with {launch.num_warps} warps and these tiles its products run on {name or 'plain multiply-adds'}, "
             f"with the default's on {usual}"
         )
-    # On AMD's, accumulation registers are counted with the others, and the assembler always takes what there is.
+    # On AMD's, accumulation registers are counted with the others, and the assembler always takes all there are.
     most = min(REGISTERS_PER_THREAD, arch.registers_per_block // (launch.num_warps * arch.warp))
     if arch.backend == "cuda" and binary.stack >= HEAVY_SPILL and 2 * binary.registers <= most:
         yield (

@@ -23,7 +23,7 @@ class Toolchain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """What a launch looks like to a hazard. constants: its compile-time constants. dots: `tl.dot` in its source.
+    """The features of a launch that hazards look at. constants: its compile-time constants. dots: `tl.dot` in its source.
 
     family: the fastest tensor-core instructions in its code, "" where there are none.
     """
@@ -39,7 +39,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hazard:
-    """A combination that has failed for others; `hazards.toml` says what each field means."""
+    """A combination that has failed for others; `hazards.toml` explains each field."""
 
     id: str
     what: str

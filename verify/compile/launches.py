@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
-    """What a call of a kernel launches, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
+    """The launches of a call of a kernel, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
     from ...kernels.configs.launch_config import LaunchConfig, Tile
     from ...kernels.decoding import TILE
     from ...kernels.launches.record import (
@@ -40,7 +40,7 @@ def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
             for bare in (False, True)
             for launch in op_launches(op, *call, config, sizes, bare=bare)  # pyright: ignore[reportArgumentType]
         ]
-    # What these fuse into their one kernel, normalisation and the gate's activation, makes two programs of each.
+    # These fuse normalisation and the gate's activation into their one kernel, so that each has two programs.
     if variant in ("fused", "packed", "grouped"):
         variant = "packed" if variant == "grouped" else variant
         return [

@@ -1,4 +1,4 @@
-"""What `verify compile` compiles: calls of kernels with their configuration."""
+"""The work of `verify compile`: calls of kernels with their configuration."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Subject:
 
     @property
     def op(self) -> str:
-        """What tables call it."""
+        """The name of its operator in tables."""
         return self.kernel.partition("/")[0]
 
 
@@ -75,7 +75,7 @@ def kernel_names(patterns: Iterable[str]) -> list[str]:
 def subjects(
     kernels: Iterable[str], rules: Sequence[str], dtypes: Sequence[str] | None, dims: Sequence[int] | None
 ) -> list[Subject]:
-    """Every combination of what was named. Where neither dtypes nor dimensions were, a cover of all there are.
+    """Every combination of the names given. Where neither dtypes nor dimensions are given, a cover of all there are.
 
     The cover has every rule in the main dtype and dimension, and the most general rule once in every other dtype and dimension.
     """
@@ -103,7 +103,7 @@ def default_pieces(wanted: Iterable[Subject]) -> Iterator[Piece]:
 
 
 def table_pieces(slug: str, wanted: Iterable[Subject]) -> Iterator[Piece]:
-    """What the tables of a GPU serve for these subjects. Raises TableError for a table that is damaged."""
+    """The configurations that the tables of a GPU serve for these subjects. Raises TableError for a table that is damaged."""
     served: dict[tuple[str, str, str, int, int], set[str]] = {}
     for table in (*find_tables(slug), *find_tables(EVERYWHERE)):
         for entry in table.entries:

@@ -1,4 +1,4 @@
-"""What every compiling process does: it starts without an interpreter, and leaves no binary behind."""
+"""The life of a compiling process: it starts without an interpreter, and leaves no binary behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start() -> None:
 
 
 def compile_clean(launch: Launch, target: CompileTarget) -> Binary:
-    """Compile a launch. Raises what the compiler does."""
+    """Compile a launch. Raises the errors of the compiler."""
     from triton.backends.compiler import GPUTarget
 
     from ...kernels.launches.compile import compile_launch

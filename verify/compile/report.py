@@ -1,4 +1,4 @@
-"""What compiling came to, for people and for programs."""
+"""The results of compiling, for people and for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 def print_run(console: Console, run: CompileRun, seconds: float) -> None:
-    """A row per GPU; then what cannot be launched, is assembled wrongly, is slow without need, spills, and known hazards."""
+    """A row per GPU; then the launches that cannot run, are assembled wrongly, are slow without need, or spill; then hazards."""
     table = Table("gpu", "arch", "launches", "right", "spill", "products on", "hazards", header_style="bold")
     for column in (2, 3, 4, 6):
         table.columns[column].justify = "right"
@@ -110,7 +110,7 @@ def _spills(diagnostics: Iterable[Diagnostic]) -> Iterable[str]:
 
 
 def _hazards(diagnostics: Iterable[Diagnostic]) -> list[str]:
-    """One line for each hazard and architecture: what it is, who saw it, and which kernels meet it."""
+    """One line for each hazard and architecture: its name, its source, and the kernels that meet it."""
     met: dict[tuple[str, str], set[str]] = {}
     known = {}
     for diagnostic in diagnostics:

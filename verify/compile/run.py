@@ -1,4 +1,4 @@
-"""Compile pieces for GPUs, each program once for each architecture, and say what was found."""
+"""Compile pieces for GPUs, each program once for each architecture, and report the findings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompileRun:
-    """What a run came to. cached: programs that were known. left: programs that an interruption did not reach.
+    """The results of a run. cached: programs that were known. left: programs that an interruption did not reach.
 
     tools: versions of the compilers, by architecture.
     """
@@ -67,7 +67,7 @@ def run(
     fresh: bool,
     progress: Progress | None = None,
 ) -> CompileRun:
-    """Diagnostics of every launch of these pieces. An interruption ends it early; what was compiled is kept and told.
+    """Diagnostics of every launch of these pieces. An interruption ends it early, with the compilations until then.
 
     Raises OSError for a full disk or a missing tool, KeyboardInterrupt before anything could be compiled.
     """
@@ -92,7 +92,7 @@ def run(
         cached = len(known)
         missing = {key: job for key, job in waiting.items() if key not in known}
         progress.begin("compiling", len(missing))
-        # Interrupted, what is known is told, and the rest is counted as left.
+        # Interrupted, it reports the known programs and counts the rest as left.
         with suppress(KeyboardInterrupt):
             known.update(_compiled(workers, missing, store, progress.step))
     diagnostics = [

@@ -1,4 +1,4 @@
-"""What runs in the compiling processes: name the launches of a call, and compile one of them for a GPU that need not be there.
+"""The tasks of the compiling processes: name the launches of a call, and compile one of them for a GPU that need not be there.
 
 Kernels are imported inside the functions: they must see a process that is not one for Triton's interpreter.
 """
@@ -36,11 +36,11 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledLaunch:
-    """What compiling a launch for an architecture came to.
+    """The outcome of compiling a launch for an architecture.
 
     detail: the compiler's words where it failed. shared: bytes per program. registers, stack (bytes, spills included): per
     thread. tensor_core: instructions by family. traits: of the assembly. code: digest of the machine code, "" for none.
-    misassembled: what the assembler did wrong in the machine code, in one line; "" where nothing is known.
+    misassembled: the assembler's error in the machine code, in one line; "" where none is known.
     """
 
     outcome: Literal["compiled", "refused", "timeout", "crash"]
@@ -117,7 +117,7 @@ def name(piece: Piece) -> list[Named]:
 
 
 def compile_one(piece: Piece, index: int, target: CompileTarget) -> CompiledLaunch:
-    """Compile one launch of a piece. What the compiler refuses is an outcome; a full disk raises OSError."""
+    """Compile one launch of a piece. A refusal of the compiler is an outcome; a full disk raises OSError."""
     from ..ptx.static.machine_code import misassembled
     from .launches import launches_of
     from .traits import assembly_traits

@@ -1,4 +1,4 @@
-"""What a launch's source and assembly show that compilers are known to stumble over.
+"""Traits of a launch's source and assembly that compilers are known to stumble over.
 
 recurrence          a loop of a length that only the call knows accumulates products
 chained_dots        one loop adds two products or more to the same accumulator
@@ -107,7 +107,7 @@ def _sums(body: Sequence[ast.stmt], before: Counter[str] | None = None) -> Count
 
 
 def _added(value: ast.expr) -> set[str]:
-    """Names in an expression that are no operands of a product: what a product is added to."""
+    """Names in an expression that are not operands of a product: a product is added to them."""
     if _is_dot(value):
         assert isinstance(value, ast.Call)
         rest = [*value.args[2:], *(keyword.value for keyword in value.keywords if keyword.arg == "acc")]

@@ -73,7 +73,7 @@ def different_bits(
 
 
 def residue(element: FieldArray) -> float:
-    """The F_p part of one element, as a number to print; -inf, and NaN for what is no element, as they are."""
+    """The F_p part of one element, as a number to print; -inf, and NaN for a value that is no element, as they are."""
     bits = np.uint32(element.bits)
     return float(bits.view(np.float32)) if bits >> 31 else float(bits & 0xFFFF)
 

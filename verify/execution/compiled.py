@@ -1,4 +1,4 @@
-"""A kernel's launches as compiled for a GPU that is not there: what the engine finds is what the kernel did wrong."""
+"""A kernel's launches as compiled for a GPU that is not there: a fault that the engine finds is an error of the kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..verdicts.verdict import Kind
 from .execute import Tensors
 
 ADVERSARIAL: tuple[Schedule, ...] = (LAST_FIRST,)
-"""What a call runs under unless a property is about schedules: what is asynchronous happens as late as it may."""
+"""The schedules of a call unless a property is about schedules: asynchronous work happens as late as it may."""
 
 _MEMORY = ("-bounds", "-alignment", "wild-address", "result-unwritten", "descriptor")
 _LAUNCH = ("deadlock", "endless", "divergent-barrier", "masked-collective", "trap", "memory")
@@ -23,7 +23,7 @@ _LAUNCH = ("deadlock", "endless", "divergent-barrier", "masked-collective", "tra
 def launched(
     device: str, call: Callable[[], Tensors], schedules: Sequence[Schedule] = ADVERSARIAL
 ) -> tuple[Tensors, list[Verdict]]:
-    """What a call on CPU tensors returns, and the verdicts of its launches.
+    """The result of a call on CPU tensors, and the verdicts of its launches.
 
     Raises KernelRaised for the first fault, Unsupported for an instruction that the engine does not know.
     """
@@ -31,7 +31,7 @@ def launched(
         try:
             outputs = call()
         except KernelRaised:
-            # What the rules found explains what followed from it.
+            # The broken rule explains the exception that followed from it.
             require_clean(verdicts)
             raise
     require_clean(verdicts)
@@ -45,7 +45,7 @@ def require_clean(verdicts: Sequence[Verdict]) -> None:
         if fault.rule == "unsupported":
             raise Unsupported(f"{fault.kernel}: {fault.detail or fault.instruction} is not known to the engine")
     if faults:
-        # What a run saw says more than what the text shows.
+        # A finding of a run says more than one of the text.
         first = min(faults, key=lambda fault: fault.rule.startswith("lint-"))
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise KernelRaised(f"{first}{more}", _kind(first), cause=f"{first.rule} at {first.source or first.instruction}")

@@ -24,8 +24,8 @@ SITES = tuple(
 def contract_of(kernel: Kernel, case: Case) -> PrecisionContract:
     """By dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none.
 
-    Somebody else's kernel may declare `sums_decay_gradient`, an `fp32_operand` that is rounded, and what its
-    sums of log-decays lose (`exponent`).
+    Somebody else's kernel may declare `sums_decay_gradient`, an `fp32_operand` that is rounded, and the precision that its sums
+    of log-decays lose (`exponent`).
     """
     dtype = case.problem.dtype
     contract = TOKEN_CONTRACTS[dtype] if kernel.op == "recurrent" else CONTRACTS[dtype]
@@ -45,8 +45,8 @@ def promises_ieee_products(kernel: Kernel, case: Case) -> bool:
 
 
 def is_ours(kernel: Kernel) -> bool:
-    """Whether a kernel promises what only our op does beyond the rule: fp64 without Triton, and that bad calls are refused
-    in one line that names the argument. Somebody else's function promises neither, unless it takes `check_values`."""
+    """Whether a kernel makes our op's promises beyond the rule: fp64 without Triton, and a refusal of bad calls in one line that
+    names the argument. Somebody else's function makes neither promise, unless it takes `check_values`."""
     return not kernel.foreign or bool(kernel.trusting)
 
 

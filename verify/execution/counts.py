@@ -1,4 +1,4 @@
-"""What one call of a kernel does as compiled for a GPU that is not there, launch by launch, counted while it runs on the CPU."""
+"""Instructions and traffic of one call as compiled for a GPU that is not there, by launch, counted on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...kernels.registry import Kernel
 
 SECTOR = 32
-"""Bytes: what global memory is moved in."""
+"""Bytes: the unit in which global memory is moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,7 @@ class CallCounts:
 
 
 def count(target: str, kernel: Kernel, case: Case, device: str) -> CallCounts:
-    """Count one forward call as compiled for an architecture, "sm_90". What torch does, and copies of TMA, are not counted.
+    """Count one forward call as compiled for an architecture, "sm_90". Operations of torch and copies of TMA are not counted.
 
     Raises KernelRaised, for a broken rule too, and Unsupported for an instruction that the engine does not know.
     """

@@ -23,7 +23,7 @@ from ..cases.case import Case
 from ..verdicts.outcome import KernelRaised
 
 FP32_INPUTS = ("g", "h0", "A_log", "dt_bias", "dht")
-"""Tensors that are fp32 whatever the problem's dtype."""
+"""Tensors that are fp32 for every dtype of the problem."""
 GRADIENTS = {name: f"d{name}" for name in ("q", "k", "v", "g", "b", "w", "h0", "A_log", "dt_bias")}
 """Input -> the output that is its gradient."""
 
@@ -81,7 +81,7 @@ def cu_seqlens(problem: Problem, device: torch.device | str = "cpu") -> torch.Te
 def run(kernel: Kernel, case: Case, made: Tensors, *, gradients: bool) -> Tensors:
     """Call the kernel; with `gradients`, pull (do, dht) back through it. Returns outputs by name.
 
-    Raises KernelRaised if it raises, answers with a wrong shape or dtype, or has torch write to what it was given.
+    Raises KernelRaised if it raises, answers with a wrong shape or dtype, or has torch write to its inputs.
     """
     leaves = dict(made)
     before = Contents.of(made)
@@ -121,7 +121,7 @@ def run(kernel: Kernel, case: Case, made: Tensors, *, gradients: bool) -> Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """What inputs held before a call: torch counts what it writes itself, and only their bits tell of the rest.
+    """The contents of inputs before a call: torch counts its own writes, and only their bits tell of the rest.
 
     bits: None where tensors are on a device, or are too large to be held twice.
     """
@@ -203,7 +203,7 @@ def _with_gaps(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _is_zero(problem: Problem, name: str) -> bool:
-    """Whether a gradient is 0 whatever the inputs, so that torch may find that no output depends on the input.
+    """Whether a gradient is 0 for all inputs, so that torch may find that no output depends on the input.
 
     Without tokens nothing matters but the state, if it comes out again. A first token has nothing to decay or to erase.
     """

@@ -44,9 +44,9 @@ class ExactRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundsRun:
-    """What the memory checks saw: accesses that are not allowed, elements never written by output, overwritten inputs.
+    """The findings of the memory checks: accesses that are not allowed, elements never written by output, overwritten inputs.
 
-    changed: outputs that depend on what lies beside the inputs, where accesses cannot be watched.
+    changed: outputs that depend on the memory beside the inputs, where accesses cannot be watched.
     """
 
     faults: tuple[Any, ...]
@@ -95,7 +95,7 @@ class Harness:
         return launched(self.device, lambda: execute.run(self.kernel, case, made, gradients=wanted), schedules)[1]
 
     def watched(self, call: Callable[[], T]) -> T:
-        """What `call` returns, its kernels computing as a GPU would round where there is none. Raises KernelRaised."""
+        """The result of `call`; where there is no GPU, its kernels round as one would. Raises KernelRaised."""
         if self.simulated:
             return launched(self.device, call)[0]  # pyright: ignore[reportArgumentType, reportReturnType]
         if self.device != "cpu":
@@ -222,8 +222,8 @@ class Harness:
     def unreached(self, small: Case, large: Case) -> str | None:
         """A tensor whose end the small call writes and the large one, of more tokens, does not; in words, or None.
 
-        The last program of each launch tells, by a few trips of its loops; what it suspects, all programs confirm.
-        Raises KernelRaised.
+        The last program of each launch tells, by a few trips of its loops; all programs then confirm its suspicion. Raises
+        KernelRaised.
         """
         before, after = self._reached(small), self._reached(large)
         if [one.kernel for one in before] != [one.kernel for one in after]:
@@ -255,7 +255,7 @@ class Harness:
         return replace(self.kernel, run=partial(self.kernel.run, **self.kernel.trusting))
 
     def _forbidden(self, faults: Sequence[Any]) -> list[Any]:
-        """Faults that count. A kernel may declare that it discards what nothing has written: that is NaN here, and shows
+        """Faults that count. A kernel may declare that it discards elements that nothing has written: they are NaN here, and show
         in the results of one that does not."""
         return [fault for fault in faults if not (self.kernel.discards_unwritten and fault.fault == "never written")]
 
@@ -296,8 +296,8 @@ def _reasons(operations: Sequence[str]) -> str:
 
 
 def _require_in_bounds(faults: Sequence[Any]) -> None:
-    """An access out of bounds is a memory fault whatever was being judged: what it read was not the kernel's to read, and
-    would be something else the next time. Raises KernelRaised."""
+    """An access out of bounds is a memory fault under any property: the kernel read a value that is not its own and that would
+    differ the next time. Raises KernelRaised."""
     if faults:
         first = faults[0]
         message = f"{counted(len(faults), 'forbidden access')}; the first: {first}"

@@ -1,4 +1,4 @@
-"""Bounds on a device, where no access can be watched: inputs lie between red zones, and what is allocated holds NaN."""
+"""Bounds on a device, where no access can be watched: inputs lie between red zones, and allocations hold NaN."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ZONE_BYTES = 1 << 18
 class Strays:
     """unwritten: wrong NaN by output, since allocations hold it. damaged: inputs in or beside which something was written.
 
-    changed: outputs that depend on what lies beside the inputs.
+    changed: outputs that depend on the memory beside the inputs.
     """
 
     unwritten: dict[str, int]
@@ -28,10 +28,10 @@ class Strays:
 
 
 def strays(call: Callable[[Tensors], Tensors], made: Tensors, nan_belongs: Callable[[], Tensors]) -> Strays:
-    """Call twice; what becomes NaN that should not has strayed. made: floating-point inputs.
+    """Call twice; an output that is NaN where it should not be has strayed. made: floating-point inputs.
 
-    nan_belongs: where NaN is right, by output; asked only if there is any. Another call could not tell: what it allocates
-    may hold NaN that an earlier one left there.
+    nan_belongs: where NaN is right, by output; asked only if there is any. Another call could not tell: its allocations may hold
+    NaN that an earlier one left there.
     """
     # Before any call: one that overwrites its inputs would find them overwritten already, and change nothing.
     zoned = {name: _between_zones(tensor) for name, tensor in made.items()}
@@ -49,7 +49,7 @@ def strays(call: Callable[[Tensors], Tensors], made: Tensors, nan_belongs: Calla
 
 @contextmanager
 def _allocations_are_nan() -> Iterator[None]:
-    """torch fills what it allocates only while its algorithms are deterministic."""
+    """Fill torch's allocations with NaN; torch does so only while its algorithms are deterministic."""
     settings: Any = torch.utils.deterministic
     fill = settings.fill_uninitialized_memory
     was, only_warned = (

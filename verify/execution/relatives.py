@@ -22,7 +22,7 @@ Outputs = dict[str, Tensor]
 
 @lru_cache(maxsize=4)
 def posed(problem: Problem) -> tuple[Drawn, dict[str, np.ndarray]]:
-    """The inputs of a problem's system, and what is right: outputs and gradients of its own recurrence."""
+    """The inputs of a problem's system, and the right results: outputs and gradients of its own recurrence."""
     system = SYSTEMS[problem.rule.name]
     call = drawn(system, problem)
     return call, solve(system, problem, call)

@@ -1,8 +1,8 @@
 """The error budget of a relative: its re-parameterisation in fp64, around a rule that rounds as its contract declares.
 
-What a re-parameterisation hands to the rule is rounded once more on the way: q, k and v to the problem's dtype, gates to
-fp32. What comes back, outputs and gradients, passes through the re-parameterisation again, which carries the errors of
-the rule on to the system's own tensors.
+The inputs that a re-parameterisation hands to the rule are rounded once more on the way: q, k and v to the problem's dtype, gates
+to fp32. The outputs and gradients pass back through the re-parameterisation, which carries the errors of the rule on to the
+system's own tensors.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _noisy_rule(
 
 
 class _Widening(TorchFunctionMode):
-    """What happens to a system that reads its own outputs, of the problem's dtype, in a wider one: the gradient that comes back
+    """The rounding of a system that reads its own outputs, of the problem's dtype, in a wider one: the gradient that comes back
     from there is rounded to the problem's dtype before it is added to that of the outputs. Where the two cancel, little else is
     left.
 

@@ -34,7 +34,7 @@ class StageTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTraffic:
-    """What one call moves, and the least it could: every input read once and every output written once."""
+    """The bytes that one call moves, and the least it could: every input read once and every output written once."""
 
     target: str
     kernel: str

@@ -1,6 +1,6 @@
-"""What launches have run: second programs along each axis of a grid, second trips of each loop.
+"""The coverage of launches: second programs along each axis of a grid, second trips of each loop.
 
-Whoever asks notes it for a while, in whatever session runs meanwhile; nothing is copied.
+A caller notes it for a while, over all sessions that run meanwhile; nothing is copied.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def note_launch(function: Callable[..., Any], launch: Launch) -> None:
 
 
 def note_loop(trips: int) -> None:
-    """Whether the loop of a kernel that begins now has more than one trip. Called by what stands for `range`."""
+    """Whether the loop of a kernel that begins now has more than one trip. Called by the replacement of `range`."""
     facts = _noted.get()
     if facts is None:
         return

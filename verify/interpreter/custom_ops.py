@@ -11,7 +11,7 @@ from torch._library.custom_ops import OPDEFS
 def body(func: Any) -> Callable[..., Any] | None:
     """The Python function behind a custom operator, by the arguments of its schema; None for any other operator.
 
-    torch takes a dispatch mode off while it handles an operator; to watch what a custom operator does, the mode must be
+    torch takes a dispatch mode off while it handles an operator; to watch the operations of a custom operator, the mode must be
     put back on around its body.
     """
     name = func._schema.name

@@ -27,7 +27,7 @@ MOST_PROGRAMS = (2**31 - 1, 2**16 - 1, 2**16 - 1)
 
 
 MOST_TO_RUN = 2**16
-"""Programs of a launch that are run for what later ones read."""
+"""The most programs of a launch that are run so that later launches can read their results."""
 
 WARPS = 4
 """Of a program whose launch does not say."""

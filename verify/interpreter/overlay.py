@@ -62,7 +62,7 @@ def overlay(
     call: Callable[..., Any],
     check_overflow: bool,
 ) -> Iterator[dict[int, Any]]:
-    """Patch the interpreter while the context lasts. Yields what replaces each function of the language, by its `id`.
+    """Patch the interpreter while the context lasts. Yields the replacement of each function of the language, by its `id`.
 
     run: replaces `InterpretedFunction.run` (a launch). call: its `__call__` (a device function).
     check_overflow: make integer overflow raise (it triples the cost of integer arithmetic).
@@ -112,7 +112,7 @@ def _patch_language(
 ) -> dict[int, Any]:
     replaced: dict[int, Any] = {}
 
-    originals: dict[int, Any] = {}  # what was there before the session, by the id of what stands there now
+    originals: dict[int, Any] = {}  # values from before the session, by the id of their replacement
 
     def patch(owner: Any, name: str, value: Any) -> None:
         now = getattr(owner, name, None)

@@ -1,4 +1,4 @@
-"""What a session finds out on the way, and where in the kernel's source it happened."""
+"""Findings of a session on the way, and their places in the kernel's source."""
 
 from __future__ import annotations
 

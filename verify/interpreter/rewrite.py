@@ -35,7 +35,7 @@ _transformed: WeakKeyDictionary[Transform, dict[Any, CodeType]] = WeakKeyDiction
 class Rewriter:
     """Makes the device functions of one session.
 
-    replaced: what stands for each function of the language, by `id`.
+    replaced: the replacement of each function of the language, by `id`.
     """
 
     def __init__(self, replaced: dict[int, Any], transform: Transform | None = None) -> None:

@@ -31,7 +31,7 @@ from .watching import observed
 
 
 class Session:
-    """What a session found, and the tensors it guards. Everything stays readable after the session has ended."""
+    """The findings of a session, and the tensors it guards. Everything stays readable after the session has ended."""
 
     def __init__(self, records: Records, memory: Memory | None) -> None:
         self._records = records
@@ -95,15 +95,15 @@ def session(
     """Triton kernels launched in this context run under the given arithmetic.
 
     arithmetic: "faithful" rounds as a GPU does. In "exact", float32 tensors carry payloads (`payload_tensor`), in
-        kernels and in what torch does to them in between.
-    memory: check every access against the tensors of its launch; poison and red-zone what torch allocates.
+        kernels and in torch's operations between them.
+    memory: check every access against the tensors of its launch; poison and red-zone torch's allocations.
     counting: counts the bytes that every launch touches, or how far its stores reach; checks addresses too, but places nothing
         that torch allocates.
     races: with `memory`, also look for elements on which programs of a launch race.
-    last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than what
-        there is of memory; with `memory`, addresses are checked, and what they hold is not.
+    last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than
+        the memory there is; with `memory`, addresses are checked, and their contents are not.
     cut_loops: with `last_program`, run the first two and the last two trips of each loop only.
-    whole: of the kernels of these names, run all programs and all trips whatever else is said; so of kernels whose tensors all
+    whole: of the kernels of these names, run all programs and all trips in any case; so of kernels whose tensors all
         hold integers, since others take addresses from them.
     check_overflow: integer overflow raises.
     transform: changes the syntax tree of every kernel before it runs.

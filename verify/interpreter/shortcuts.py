@@ -43,7 +43,7 @@ _CASTS = {
 
 
 def install(patch: Callable[[Any, str, Any], None], builder: HarnessBuilder, check_overflow: bool) -> None:
-    """Put the shortcuts before the operators and casts of `tl.tensor`, and before what loads, stores, chooses and rearranges."""
+    """Put the shortcuts before the operators and casts of `tl.tensor`, and before loads, stores, `where` and rearrangements."""
     results = _Results()
     for names, logical in ((_ARITHMETIC, False), (_COMPARING, False), (_LOGICAL, True)):
         for name, op in names.items():

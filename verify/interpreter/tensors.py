@@ -1,4 +1,4 @@
-"""Exact arithmetic in torch: what host code does to payload tensors between two kernels, autograd's additions included.
+"""Exact arithmetic in torch: operations of host code on payload tensors between two kernels, autograd's additions included.
 
 float32 tensors carry payloads, and so do the float64 tensors that are made of them. Operators that only move elements run
 as they are, those with a formula run in the field, and anything else is recorded as unsupported and gives OUTSIDE.

@@ -21,7 +21,7 @@ How = Literal["usual", "timed", "chosen", "remembered"]
 @dataclass(slots=True, kw_only=True)
 class Tuning:
     """How tuned kernels run. place: of the configuration that was chosen, among those of each kernel, in turn. most: of the
-    kernels that ran meanwhile, how many configurations the one has that has most. kept: what was chosen, by tuner and key."""
+    kernels that ran meanwhile, how many configurations the one has that has most. kept: the choices so far, by tuner and key."""
 
     how: How
     place: int = -1
@@ -73,7 +73,7 @@ def install() -> None:
 
 
 def _key(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """What the tuner tells calls apart by: arguments of its key, and types."""
+    """The values by which the tuner tells calls apart: arguments of its key, and types."""
     given = {**dict(zip(tuner.arg_names, args, strict=False)), **kwargs}
     known = [given[name] for name in tuner.keys if name in given]
     return *known, *(str(x.dtype) for name, x in given.items() if name in tuner.arg_names and hasattr(x, "dtype"))
@@ -111,7 +111,7 @@ def _ends_timed(tuner: Any) -> contextlib.AbstractContextManager[None]:
         call()
         return [-float(next(calls))]
 
-    # No choice is remembered: the next call is timed, too, whatever ran before it in this process.
+    # No choice is remembered: the next call is timed, too, even if another ran before it in this process.
     return _having(tuner, prune_configs=ends, do_bench=bench, cache={})
 
 

@@ -1,7 +1,7 @@
-"""Look at every launch of the sessions that run meanwhile: what went into a kernel, and what it left behind.
+"""Look at every launch of the sessions that run meanwhile: the tensors before it, and the tensors after it.
 
-Whoever judges a stage alone needs the tensors at its boundary, and runs code, a property say, that opens sessions of its
-own. So the observer is not an argument of a session but is in force for a while.
+A judge of a single stage needs the tensors at its boundary, and runs code, a property say, that opens sessions of its own. So the
+observer is not an argument of a session but is in force for a while.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Seen:
     """One launch. before, after: copies of its tensors by argument name, none where their memory is only reserved; scalars:
     all other arguments; grid: programs.
 
-    arithmetic: "exact" or "faithful". faults: what the memory check found in this launch.
-    error: what the kernel raised; `after` is then what it had left until there.
+    arithmetic: "exact" or "faithful". faults: findings of the memory check in this launch.
+    error: the exception of the kernel; `after` then holds the tensors as they were at that point.
     """
 
     name: str
@@ -62,7 +62,7 @@ def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | No
         yield
         return
     known = _counts(memory)
-    # What is only reserved holds nothing, and copies of it would be gigabytes of it.
+    # Memory that is only reserved holds nothing, and copies of it would take gigabytes.
     copies = _copies if getattr(memory, "contents", True) else lambda launch: {}
     before = copies(launch)
     error = None

@@ -77,7 +77,7 @@ class LaunchArguments:
         return self.numbers.zeros(shape)
 
     def decayed(self, span: Span) -> Decayed:
-        """What a walk is given of a chunk; what it does not read is None."""
+        """The operands of a walk for one chunk; one that it does not read is None."""
         total = self.tensors.get("total")
         if total is None:
             total = self.numbers.array(np.ones((1, 1)))

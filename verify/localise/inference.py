@@ -14,7 +14,7 @@ from .call import SCALAR, Collected, LaunchArguments, Span, raw_gate
 
 
 def packed_scores(call: LaunchArguments) -> dict[str, Array]:
-    """What the walk multiplies, a slot of C rows for every chunk; slots of no chunk stay as they were."""
+    """The operands of the walk's products, a slot of C rows for every chunk; slots of no chunk stay as they were."""
     call, found, width = _prepared(call), Collected(call.numbers), call.scalars["C"]
     chunks = {slot: span for spans in _slots(call) for slot, span in spans}
     written = [
@@ -70,7 +70,7 @@ def group_bounds(call: LaunchArguments) -> dict[str, Array]:
 
 
 def group_maps(call: LaunchArguments) -> dict[str, Array]:
-    """What each group makes of no state and, with nothing to write, of the identity or a column of ones."""
+    """The results of each group from no state and, with nothing to write, from the identity or a column of ones."""
     found, numbers, sizes = Collected(call.numbers), call.numbers, call.scalars
     K, V, more = sizes["K"], sizes["V"], sizes["W"] - sizes["V"]
     start = np.concatenate([np.zeros((K, V)), np.eye(K) if sizes["ERASE"] else np.ones((K, 1))], 1)
@@ -107,7 +107,7 @@ def group_starts(call: LaunchArguments) -> dict[str, Array]:
 
 
 def _operands(call: LaunchArguments, slot: int, rows: int) -> stages.Operands:
-    """What a slot holds of its chunk."""
+    """The operands of a chunk in its slot."""
 
     def cell(name: str, columns: int | None = None) -> Array | None:
         x = call.tensors.get(name)

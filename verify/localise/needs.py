@@ -1,4 +1,4 @@
-"""What a failure needs: leave out one thing at a time, and see without which the failure is gone."""
+"""The conditions of a failure: leave out one thing at a time, and see without which the failure is gone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FEW = 64
 
 
 class Without(NamedTuple):
-    """One thing less. part: of a problem, what it concerns. thing: in words. problems: those that go without it."""
+    """One thing less. part: of the problem. thing: in words. problems: those that go without it."""
 
     part: str
     thing: str

@@ -1,7 +1,8 @@
-"""What each of our Triton stages must leave behind for the very tensors that it was launched with (`specs.oracle.stages`).
+"""The right results of each of our Triton stages for the very tensors that it was launched with (`specs.oracle.stages`).
 
 An oracle reads the arguments of one launch and gives the expected contents of the tensors that the kernel writes, by argument
-name; what a launch leaves alone (an output it was not asked for, rows of the table past the last chunk) is not there.
+name; they leave out everything that a launch does not write (an output it was not asked for, rows of the table past the last
+chunk).
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def _gathered(x: Array, heads: int) -> Array:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageOracle:
-    """does: what the stage is there for, in words. equation: what it computes."""
+    """does: the purpose of the stage, in words. equation: its result."""
 
     expected: Callable[[LaunchArguments], dict[str, Array]]
     does: str
@@ -260,4 +261,4 @@ MEANING = {
     "out": "the sum",
     "y": "the normalised rows",
 }
-"""What is in the tensors that only stages see, by argument name."""
+"""The contents of the tensors that only stages see, by argument name."""

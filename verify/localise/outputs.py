@@ -40,7 +40,7 @@ def faithful_masks(case: Case, harness: Harness, got: Mapping[str, Any]) -> Mask
 
 
 def describe(problem: Problem, masks: Mapping[str, Mask], chunk: int | None) -> str:
-    """One or two sentences on what is wrong and what is right. Empty where nothing is wrong."""
+    """One or two sentences on which outputs are wrong and which are right. Empty where none is wrong."""
     wrong = [name for name in OUTPUTS if name in masks and masks[name].any()]
     right = [name for name in OUTPUTS if name in masks and not masks[name].any()]
     if not wrong:

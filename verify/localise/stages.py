@@ -1,4 +1,4 @@
-"""Judge every launch by itself: is what a kernel left right for what it was given? The first that is not is the culprit."""
+"""Judge every launch by itself: are a kernel's results right for its inputs? The first that is not right is the culprit."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Status = Literal["right", "wrong", "unjudged"]
 class LaunchVerdict:
     """One launch. stage: the kernel's name without its `_kernel`. key: "module:kernel".
 
-    reason: in words, why it is wrong, or could not be judged. tensor, index: the first wrong element, by argument name.
-    in_sigma: it was judged by a budget, not by equality. unwritten: the first load of what nothing has written: the fault of
-    whoever should have, unless all of them are right.
+    reason: in words, why it is wrong, or could not be judged. tensor, index: the first wrong element, by argument name. in_sigma:
+    judged by a budget, not by equality. unwritten: the first load of an element that nothing has written: the fault of the stage
+    that should have, unless all of those are right.
     """
 
     stage: str
@@ -102,7 +102,7 @@ def _faithful(seen: Seen, key: str, tau: float) -> Wrong | None:
         found = row_ratios(name, got, truth, spread(replicas[name], truth), contract)
         if found.size and (worst is None or found.max() > worst[0]):
             row = tuple(int(i) for i in np.unravel_index(int(found.argmax()), found.shape))
-            # The place is the first row out of budget: what follows it may only have inherited the error.
+            # The place is the first row out of budget: later rows may only have inherited the error.
             over = np.argwhere(found > tau)
             row = tuple(int(i) for i in over[0]) if len(over) else row
             off = f"{found.max():.3g} sigma off" if np.isfinite(found.max()) else "off by more than any rounding"

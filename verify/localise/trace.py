@@ -1,4 +1,4 @@
-"""Run a failing case again with every launch observed and judged, and keep what came out."""
+"""Run a failing case again with every launch observed and judged, and keep the verdicts."""
 
 from __future__ import annotations
 
@@ -113,13 +113,13 @@ def writer_of(trace: Trace, output: str) -> str | None:
 
 
 def _contents(x: Any) -> np.ndarray:
-    """The bit patterns in an array, sorted: the same whatever the order of its axes."""
+    """The bit patterns in an array, sorted: the same for any order of its axes."""
     bits = x.bits if hasattr(x, "bits") else np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
     return np.sort(bits, axis=None)
 
 
 def broken_link(trace: Trace, case: Case) -> str | None:
-    """The first launch that is given something other than what an earlier one left, or another scale than asked for."""
+    """The first launch whose input differs from the result that an earlier one left, or whose scale is not the one asked for."""
     left: dict[str, tuple[str, np.ndarray]] = {}
     for seen in trace.launches:
         stage = seen.name.removesuffix("_kernel")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutantChoice:
-    """What a person asked for: how many faults of which operators and stages, drawn with which seed."""
+    """A person's choice: the number of faults, their operators and stages, and the seed."""
 
     count: int
     seed: int
@@ -32,7 +32,7 @@ class MutantChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnMutants:
-    """points: all faults that there were to draw from. mutants: those drawn. usage: which kernels run what."""
+    """points: all faults that there were to draw from. mutants: those drawn. usage: which kernels run which functions."""
 
     points: Sequence[Mutant]
     mutants: Sequence[Mutant]
@@ -60,7 +60,7 @@ def prepare(kernels: Mapping[str, Kernel], choice: MutantChoice) -> DrawnMutants
 
 
 def planted(kernels: Mapping[str, Kernel], count: int, seed: int) -> Iterator[tuple[Mutant, str, Transform]]:
-    """(fault, its stage, what plants it), for whoever wants to be tried on them."""
+    """(fault, its stage, the transform that plants it), for a check that is to be tried on them."""
     from .operators import OPERATORS
 
     for mutant in prepare(kernels, MutantChoice(count=count, seed=seed, operators=tuple(OPERATORS), stages=())).mutants:
@@ -104,7 +104,7 @@ def judge_by_peers(
     setting: pool.CampaignSettings,
     on_result: Callable[[PeerResult], None],
 ) -> list[PeerResult]:
-    """What the rules of others say of the faults that count: neither equivalent nor mere crashes."""
+    """The answers of others' tolerances on the faults that count: neither equivalent nor mere crashes."""
     counted = {result.id for result in results if result.status in ("killed", "survived")}
     return pool.run_peers([m for m in drawn.mutants if m.id in counted], drawn.usage, setting, on_result)
 

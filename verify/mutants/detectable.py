@@ -1,8 +1,8 @@
 """The smallest relative error at one token that the error budgets see, by tensor and dtype.
 
-Two questions, no kernel involved. Of an output: by what factor must one row be wrong before it leaves its budget? Of an
-input: how wrong may a kernel read one token's value before some output leaves its budget? The second is what a wrong
-gate or a lost digit does, and is asked of the rules of others too.
+Two questions, no kernel involved. Of an output: by what factor must one row be wrong before it leaves its budget? Of an input:
+how wrong may a kernel read one token's value before some output leaves its budget? A wrong gate or a lost digit has the second
+effect, which is measured for others' tolerances too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STEPS = 24
 
 
 def problems(dtype: DType) -> list[Problem]:
-    """Ordinary inputs, two sizes: what is seen in hard regimes depends on the regime."""
+    """Ordinary inputs, two sizes: the smallest visible error in a hard regime depends on the regime."""
     base = Problem(rule=RULES["gdn2"], dtype=dtype, T=96, H=2, HV=2, K=32, V=32, seed=0)
     return [base, replace(base, T=65, H=1, HV=2, K=24, V=17, seed=1)]
 

@@ -1,4 +1,4 @@
-"""What runs in a child process: one fault, test after test, until one finds it."""
+"""The work of a child process: one fault, test after test, until one finds it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IMPATIENT = "were left when patience ended"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutantResult:
-    """What became of one fault.
+    """The outcome of one fault.
 
     status: "excluded" for one that only crashes or changes a shape: nobody needs a verifier to see it.
     by, arithmetic, kind, replay: the property that found it, how, and on which case. asked: tests until then.
@@ -60,7 +60,7 @@ class MutantResult:
 class MutantTask:
     """mutant: the fault. suite_path: file of the suite. tests: which of its cases, by index. target, tau: as in `verify all`.
 
-    patience: seconds of processor time after which a fault counts as survived, whatever is left to ask.
+    patience: seconds of processor time after which a fault counts as survived, even if tests are left.
     """
 
     mutant: Mutant

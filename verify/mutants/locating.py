@@ -1,4 +1,4 @@
-"""How often localisation names the right stage, over the faults that were killed, beside what guessing would score."""
+"""How often localisation names the right stage, over the faults that were killed, beside the score of guessing."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def false_alarms(target: str, kernel: str, problem: Problem) -> frozenset[str]:
 
 
 def content(accepts: Accepts, problem: Problem, outputs: Mapping[str, np.ndarray] | None) -> bool:
-    """Whether a rule accepts all outputs. What raises, or is not finite where the truth is, nobody accepts."""
+    """Whether a rule accepts all outputs. Nobody accepts an error, or an output that is not finite where the truth is."""
     if outputs is None:
         return False
     truth, baseline = _truth(problem), _baseline(problem)

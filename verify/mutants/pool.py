@@ -30,7 +30,7 @@ Task = TypeVar("Task", judge.MutantTask, peers.PeerTask)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CampaignSettings:
-    """How faults are judged. digest: of all sources that a result depends on; words: whatever else it depends on.
+    """How faults are judged. digest: of all sources that a result depends on; words: everything else it depends on.
 
     jobs: child processes. patience: seconds of processor time after which a fault counts as survived.
     """
@@ -57,7 +57,7 @@ class CampaignSettings:
 
 
 def cached_suite(setting: CampaignSettings, make: Callable[[], list[SuiteCase]]) -> list[SuiteCase]:
-    """What `make` returns, kept beside the results: to draw all the cases of a profile takes a minute or two."""
+    """The result of `make`, kept beside the results: to draw all the cases of a profile takes a minute or two."""
     if setting.suite_path.exists():
         return pickle.loads(setting.suite_path.read_bytes())
     suite = make()
@@ -72,7 +72,7 @@ def run(
     setting: CampaignSettings,
     on_result: Callable[[MutantResult], None],
 ) -> list[MutantResult]:
-    """What verification says of all mutants. The suite is the one that `cached_suite` has kept."""
+    """The verdicts of verification on all mutants. The suite is the one that `cached_suite` has kept."""
 
     def task(mutant: Mutant) -> judge.MutantTask:
         tests = tuple(relevant(mutant, suite, usage))
@@ -91,7 +91,7 @@ def run(
 def run_peers(
     mutants: Sequence[Mutant], usage: Usage, setting: CampaignSettings, on_result: Callable[[PeerResult], None]
 ) -> list[PeerResult]:
-    """What the rules of others say of all mutants."""
+    """The answers of others' tolerances on all mutants."""
 
     def task(mutant: Mutant) -> peers.PeerTask:
         users = sorted({(kernel, rule) for kernel, rule, _ in usage.users[mutant.function]})

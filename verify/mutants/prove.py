@@ -1,7 +1,7 @@
 """Whether a fault changes anything: every launch of the nightly profile, with the fault and without, bit for bit.
 
-A launch is repeated alone, on the tensors that it started from. Where all that the launches of a kernel leave behind is
-the same, so is whatever a property could ask about it.
+A launch is repeated alone, on the tensors that it started from. Where the launches of a kernel leave the same results, every
+property gives the same answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run of faults says: a document for machines, and tables for people."""
+"""The report of a run of faults: a document for machines, and tables for people."""
 
 from __future__ import annotations
 

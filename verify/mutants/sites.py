@@ -65,7 +65,7 @@ def enumerate_mutants(sources: Iterable[Source]) -> list[Mutant]:
 
 
 def transform_of(mutant: Mutant) -> Transform:
-    """What `interpreter.session(transform=...)` takes to plant one fault."""
+    """The transform by which `interpreter.session(transform=...)` plants one fault."""
 
     def transform(name: str, tree: ast.Module) -> ast.Module:
         return plant(mutant, tree) if name == mutant.function else tree

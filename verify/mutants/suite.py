@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 _TIES = {"none": 0, "tied": 0, "scalar": 1, "channel": 2}
 _PRICE = {"equality": 0.3, "memory": 0.5, "error": 1.0, "hostile_input": 100.0}
-"""Of a kernel call in a property, in calls, where it is not 1: what finds much is asked early, what finds nothing last."""
+"""Of a kernel call in a property, in calls, where it is not 1: a property that finds many faults is asked early, one that finds
+none last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

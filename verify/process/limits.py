@@ -1,8 +1,8 @@
-"""What a task may use: seconds of the processor, counted by the kernel, and memory, watched from outside.
+"""The limits of a task: seconds of the processor, counted by the kernel, and memory, watched from outside.
 
-A limit on the clock would depend on who else is at work. One on the processor's time ends the process by SIGPROF, whose
-default is to end it, whatever its interpreter is busy with; the clock is left as a last resort, `PATIENCE` times as long.
-Memory is watched by the parent: a limit of the system counts what is reserved, and some properties reserve on purpose.
+A limit on the clock would depend on who else is at work. One on the processor's time ends the process by SIGPROF, whose default
+is to end it, even if its interpreter is busy; the clock is left as a last resort, `PATIENCE` times as long. Memory is watched by
+the parent: a limit of the system counts reserved memory, and some properties reserve on purpose.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def within(seconds: float, task: Callable[..., T], *arguments: Any) -> T:
-    """What the task returns, if it takes no more seconds of this process's processor time; the process ends otherwise."""
+    """The result of the task, if it takes no more than `seconds` of this process's processor time; the process ends otherwise."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return task(*arguments)

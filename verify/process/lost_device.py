@@ -1,4 +1,4 @@
-"""A device that answers no more: what one kernel did to it would be blamed on all that runs in the same process afterwards."""
+"""A device that answers no more: every later kernel in the same process would be blamed for the fault of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DeviceLost(BaseException):
 
 @contextmanager
 def noticed(device: str) -> Iterator[None]:
-    """Within, an exception after which the device answers no more becomes DeviceLost. What was queued has run at the end."""
+    """Within, an exception after which the device answers no more becomes DeviceLost. Queued work has run at the end."""
     try:
         yield
         if device.startswith("cuda"):

@@ -1,4 +1,4 @@
-"""A pool of processes that may crash or hang: every task ends with a result, or with what became of it."""
+"""A pool of processes that may crash or hang: every task ends with a result or a failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _STARTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What became of a task without a result: late, dead, or ended for the memory it took.
+    """The end of a task without a result: late, dead, or killed for the memory it took.
 
     code: of the process that died of it; negative for a signal.
     """
@@ -82,7 +82,7 @@ class Workers:
         os.environ.update(self._before)
 
     def folder(self) -> Path:
-        """A new folder that is there until the processes have ended, whatever they still write into it."""
+        """A new folder that is there until the processes have ended, even if they still write into it."""
         return Path(tempfile.mkdtemp(dir=self._scratch.name))
 
     def run(
@@ -95,11 +95,11 @@ class Workers:
         tries: int = _TRIES,
         busy: float | None = None,
     ) -> Iterator[tuple[int, T | Failure]]:
-        """(index, result or failure) of every task, as they end; what has not begun at `deadline` (monotonic) is left out.
+        """(index, result or failure) of every task, as they end; a task that has not begun at `deadline` (monotonic) is left out.
 
         timeout: seconds from the start of a task, after which its process is killed. busy: instead, those in which it uses the
-        processor, or `PATIENCE` times as many on the clock. tries: deaths after which a task is given up. Whatever a task
-        raises passes through; BrokenProcessPool where processes end before they can take a task.
+        processor, or `PATIENCE` times as many on the clock. tries: deaths after which a task is given up. A task's own exception
+        passes through; BrokenProcessPool where processes end before they can take a task.
         """
         waiting = list(arguments)
         if busy is not None:
@@ -185,7 +185,8 @@ class Workers:
 
     def _stop(self) -> None:
         if self._pool is not None:
-            # Before what a process that is only starting waits for is gone, and once more, for one that was started since.
+            # Once before the pool, for which a starting process waits, is gone, and once more, for a process that was started
+            # since.
             self._kill()
             self._pool.stop()
             self._pool.join()
@@ -193,7 +194,7 @@ class Workers:
             self._pool = None
 
     def _kill(self) -> None:
-        """End the processes of the pool and what they have started; nothing that they do is wanted any more."""
+        """End the processes of the pool and those that they have started; none of their results is wanted any more."""
         for process in {*multiprocessing.active_children()} - self._others:
             number = process.pid or 0
             with suppress(ProcessLookupError):

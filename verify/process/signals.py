@@ -20,7 +20,7 @@ _struck = False
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """Within, a Ctrl-C that strikes before a run can note it raises, and is remembered: what is being imported may swallow it."""
+    """Within, a Ctrl-C that strikes before a run can note it raises, and is remembered: an import may swallow it."""
     global _struck
 
     def strike(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a property is: one statement that must hold on every case, the arithmetic it runs under, and what it catches."""
+"""The definition of a property: one statement that must hold on every case, its arithmetic, and the bugs that it catches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def everywhere(kernel: Kernel, problem: Problem) -> str | None:
 class Property:
     """One statement about a kernel.
 
-    says: the statement, one line. kind: what a failure of it is, unless the check itself can tell more.
+    says: the statement, one line. kind: the kind of its failures, unless the check itself can tell more.
     catches: the classes of bugs it is there for. check: judges one case.
     applies: why a kernel or problem is outside the statement, or None.
     needs_gradients: only kernels with a backward pass. needs_kernel: False for a statement about the oracle.
@@ -34,7 +34,7 @@ class Property:
     relatives: also judges the systems of `specs.relatives`, not only the rules.
     pairs: also judged on every pair of options, by profiles that have them.
     styles: judges the ways to make a call, which are part of its cases.
-    shapes: names of production shapes (`cases.production`) that it meets whatever is drawn.
+    shapes: names of production shapes (`cases.production`) that it always meets.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""However a call is made, it gives what the recurrence gives: whatever the layout, the gradients asked, the calls in between."""
+"""A call gives the results of the recurrence in every style: any layout, any set of gradients, any calls in between."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def check(case: Case, harness: Harness) -> Outcome:
             raise Inapplicable("its kernels run in an interpreter, which no compiler traces")
         return _judged(case, harness.with_kernel(compiled(harness.kernel)))
     if "threads" in chosen:
-        # What is kept by thread is made by the first one.
+        # State that is kept by thread is made by the first one.
         plain = _judged(replace(case, style=""), harness)
         if plain.status != "held":
             return plain
@@ -68,7 +68,7 @@ def _judged(case: Case, harness: Harness) -> Outcome:
 
 
 def _one_after_the_other(case: Case, harness: Harness) -> Outcome:
-    """What a kernel keeps of a call must not be taken for what another one needs that differs from it in one thing."""
+    """State that a kernel keeps of one call must not serve another call that differs from it in one thing."""
     for turn in (-1, 0):
         with tuning("remembered", turn) as now:
             for one in varied(case, harness.kernel):
@@ -94,7 +94,7 @@ def _derived_twice(case: Case, harness: Harness) -> Outcome:
 
 
 def _at_the_end_of_many(case: Case, harness: Harness) -> Outcome:
-    """What comes last of many tokens, and needs nothing of what was before, is as it were alone."""
+    """The last of many tokens, which do not depend on those before them, have the results that they have alone."""
     few, inputs = endless.period(case, harness.kernel)
     outputs = endless.last_of_many(harness.kernel, few, inputs)
     allowed = budget(few.problem, inputs, contract_of(harness.kernel, few))

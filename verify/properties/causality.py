@@ -75,7 +75,7 @@ def _edit(problem: Problem, inputs: Inputs, edited: np.ndarray, only: str | None
 def _changed(problem: Problem, before: np.ndarray, after: np.ndarray, kept: np.ndarray, message: str) -> Outcome | None:
     """The first kept position of o, [B, T] True, whose bits differ. Raises Unsupported where o is not finite."""
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
-        # Whatever made it so depends on the length of a block as it likes; it is for the error budgets to tell.
+        # Its cause may depend on the length of a block in any way; the error budgets judge it.
         raise Unsupported("an output that is not finite says nothing about causality")
     same = np.where(kept[..., None, None], after, before)
     return different_bits(problem, {"o": before}, {"o": same}, f"{message} changes the output elsewhere", "causality")

@@ -19,8 +19,8 @@ _POISON_BYTES = 1 << 26
 def check(case: Case, harness: Harness) -> Outcome:
     """Only compiled code can fail this: the interpreter runs one program after the other.
 
-    Of a GPU that is not there, every launch gives the same bits whatever the order of warps and programs is, and whether
-    asynchronous work is done at once or late.
+    Of a GPU that is not there, every launch gives the same bits in any order of warps and programs, whether asynchronous work is
+    done at once or late.
     """
     inputs, wanted = generate(case.problem), harness.kernel.differentiable
     if harness.simulated:

@@ -40,7 +40,7 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 
 def _other_forms(case: Case, harness: Harness) -> str:
-    """Roots and logarithms that the kernel takes of what the recurrence does not take them of.
+    """Roots and logarithms that the kernel takes of other values than the recurrence does.
 
     Two forms of one function, log(1 + exp(x)) and x + log(1 + exp(-x)) say, are not equal here, so that a difference says
     nothing. Ours are written in the form of the recurrence, and are held to it.

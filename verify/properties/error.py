@@ -1,4 +1,4 @@
-"""Every row of every output and gradient is within its error budget: what rounding costs on this very input."""
+"""Every row of every output and gradient is within its error budget: the cost of rounding on this very input."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def check(case: Case, harness: Harness) -> Outcome:
 def _rounded(
     case: Case, harness: Harness, parts: tuple[Case, Case], at: tuple[np.ndarray, np.ndarray], what: str
 ) -> Outcome:
-    """Compiled code rounds, elsewhere where chunks begin elsewhere: what is handed on must keep the budget of the whole."""
+    """Compiled code rounds in other places when chunks begin elsewhere: the two parts must keep the budget of the whole."""
     (first, second), inputs = parts, generate(case.problem)
     before, after = (take_tokens(inputs, where) for where in at)
     wanted = harness.kernel.differentiable

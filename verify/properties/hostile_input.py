@@ -35,7 +35,7 @@ def applies(kernel: Kernel, problem: Problem) -> str | None:
 
 
 def _complaint(kernel: Kernel, bad_call: BadCall, arguments: dict[str, Any]) -> str | None:
-    """What is wrong with how the kernel answers, None if nothing is."""
+    """The fault in the kernel's answer to a bad call, or None."""
     names = " or ".join(bad_call.names)
     try:
         kernel.run(**arguments)

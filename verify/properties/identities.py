@@ -159,7 +159,7 @@ def _total(x: Any) -> Any:
 
 
 def _next(problem: Problem, dg: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """dg of the following token; after the last of a sequence, what its final state says."""
+    """dg of the following token; after the last of a sequence, the value given by its final state."""
     following = np.zeros_like(dg)
     for index, (row, start, length) in enumerate(problem.sequences):
         if length:

@@ -15,7 +15,7 @@ def check(case: Case, harness: Harness) -> Outcome:
     """One forward and backward pass with every address checked, in red-zoned and poisoned buffers.
 
     On a device addresses are not checked: inputs lie between red zones and allocations hold NaN. Stores beside an output, or
-    beside what the kernel allocates, are not seen there.
+    beside the kernel's own allocations, are not seen there.
     """
     run = harness.bounds(case, generate(case.problem))
     if run.faults:
@@ -36,7 +36,7 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 
 def _of_empty_sequences(problem: Problem, name: str, count: int) -> str:
-    """What is left of a state where no token was, if that is what is missing."""
+    """The end of the message where exactly the final states of empty sequences are missing, else ""."""
     empty = sum(length == 0 for _, _, length in problem.sequences)
     states = empty * problem.HV * problem.K * problem.V
     if name != "ht" or count != states:

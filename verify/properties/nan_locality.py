@@ -1,4 +1,4 @@
-"""A NaN or inf in a token stays in its chunk and what follows, in its sequence and heads, and is not hidden there."""
+"""A NaN or inf in a token stays in its chunk and those that follow, in its sequence and heads, and is not hidden there."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def shrunken(problem: Problem) -> Problem:
 def _off_contract(
     problem: Problem, inputs: Inputs, truth: dict[str, np.ndarray], found: dict[str, np.ndarray], tau: float
 ) -> Outcome | None:
-    """Few digits may be right where the input is ill-conditioned: the error must be what fp64 rounding explains."""
+    """Few digits may be right where the input is ill-conditioned: fp64 rounding must explain the error."""
     rounded = {name: midpoints(x).astype(np.float64) for name, x in truth.items()}
     rows = ratios(found, rounded, budget(problem, inputs, _CONTRACT).sigma, _CONTRACT)
     for name, ratio in rows.items():

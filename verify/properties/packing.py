@@ -1,4 +1,4 @@
-"""A packed batch, empty sequences included, gives what its sequences give one by one."""
+"""A packed batch, empty sequences included, gives the results that its sequences give one by one."""
 
 from __future__ import annotations
 

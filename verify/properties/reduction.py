@@ -50,7 +50,7 @@ def expand(problem: Problem, inputs: Inputs) -> Inputs:
 
 
 def collect(problem: Problem, general: dict[str, FieldArray]) -> dict[str, FieldArray]:
-    """Sum the general gradients over what the rule ties."""
+    """Sum the general gradients over the channels that the rule ties."""
     rule, tied = problem.rule, dict(general)
     if "dw" not in general:
         return tied

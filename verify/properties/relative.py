@@ -1,8 +1,8 @@
 """A system built around the kernel agrees with that system's own published recurrence.
 
-In plain torch the whole runs in fp64 and must keep 12 digits, forward and backward; where the input is too
-ill-conditioned for that, what fp64 rounding explains. Kernels run in the problem's dtype, within a budget. Either way
-prefill and decode together must give what one call gives.
+In plain torch the whole runs in fp64 and must keep 12 digits, forward and backward; where the input is too ill-conditioned for
+that, fp64 rounding must explain the error. Kernels run in the problem's dtype, within a budget. Either way prefill and decode
+together must give the results of one call.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A GPU that is not there: Triton compiles for it and launches on it, and a function of ours gets every launch.
 
-Tensors lie on the CPU. All that Triton does before a launch it does as ever, in whatever version it is: specialisation, tensor
+Tensors lie on the CPU. Before a launch, Triton does everything that it always does, in any version: specialisation, tensor
 descriptors, autotuning. An autotuner takes its first configuration, since nothing here has a speed.
 """
 
@@ -41,7 +41,7 @@ Handler = Callable[[DeviceLaunch], None]
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a GPU of an architecture says of itself. shared: bytes that a program may have."""
+    """The properties that a GPU of an architecture reports. shared: bytes that a program may have."""
 
     name: str
     shared: int
@@ -56,7 +56,7 @@ _FACTS = {
 
 
 class _Tools:
-    """What Triton asks of a driver's library."""
+    """The functions of a driver's library that Triton calls."""
 
     def __init__(self, arch: int) -> None:
         self.arch = arch
@@ -172,7 +172,8 @@ def _properties(arch: int) -> SimpleNamespace:
     )  # fmt: skip
 
 
-# What code asks of its GPU before it launches. Tensors stay on the CPU, and `torch.cuda.is_available()` keeps saying no.
+# The functions by which code queries its GPU before a launch. Tensors stay on the CPU, and `torch.cuda.is_available()` keeps
+# saying no.
 _ANSWERS: dict[str, Callable[[int], Any]] = {
     "get_device_name": lambda arch: lambda *_: _FACTS[arch].name,
     "get_device_capability": lambda arch: lambda *_: divmod(arch, 10),

@@ -1,4 +1,4 @@
-"""What names a program by its text."""
+"""The digest of a program's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with the text of a program before it runs."""
+"""Errors in the text of a program, raised before it runs."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class Unsupported(PtxError):
 
 
 class NoCompiler(RuntimeError):
-    """No C compiler builds the engine here. One line that says what was looked for."""
+    """No C compiler builds the engine here. One line that names the compilers that were tried."""

@@ -1,4 +1,4 @@
-"""What was found in a compiled program."""
+"""A finding in a compiled program."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .rules import RULES, Rule
 class Finding:
     """A rule that a program breaks.
 
-    rule: its code. kernel: name. source, instruction: where; other_source, other_instruction: what it clashes with.
-    warps: the warp, and the other one where there is one. address: first byte, in shared memory or in `memory`; count: how
-    often. program: number in the launch. schedule: under which one it was seen first, or "static". detail: in words.
+    rule: its code. kernel: name. source, instruction: where; other_source, other_instruction: the access that it clashes with.
+    warps: the warp, and the other one where there is one. address: first byte, in shared memory or in `memory`; count: how often.
+    program: number in the launch. schedule: under which one it was seen first, or "static". detail: in words.
     """
 
     rule: str

@@ -29,11 +29,11 @@ from .verdict import Verdict, judge, merged
 
 
 def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = QUICK) -> Verdict:
-    """Compile a recorded launch and run it on its own tensors, which must lie on the CPU and hold what it is to read.
+    """Compile a recorded launch and run it on its own tensors, which must lie on the CPU and hold its inputs.
 
     Tensors are written as the first schedule leaves them. An instruction that the engine does not know is the finding
-    `unsupported`. Raises what Triton raises when the architecture refuses the kernel, NoCompiler, MemoryError, and
-    ValueError for tensors that lie elsewhere.
+    `unsupported`. Raises Triton's own error when the architecture refuses the kernel, NoCompiler, MemoryError, and ValueError for
+    tensors that lie elsewhere.
     """
 
     def call() -> None:
@@ -50,7 +50,7 @@ def judge_call(
 ) -> list[Verdict]:  # fmt: skip
     """Verdicts of all the launches that a call makes on CPU tensors, in order; `each` is called after every one of them.
 
-    The call goes on with what the first schedule computed. Raises what `run_launch` raises, and what the call raises.
+    The call goes on with the results of the first schedule. Raises the errors of `run_launch` and those of the call.
     """
     with judging(arch, schedules, each) as verdicts:
         call()
@@ -91,7 +91,7 @@ def _assembled(ptx: str, shared: int) -> Program:
 
 @lru_cache(maxsize=256)
 def _static(ptx: str) -> tuple[tuple[Finding, ...], str]:
-    """What the text shows, and its digest."""
+    """The findings that the text alone shows, and its digest."""
     return tuple(lint(ptx)), program_digest(ptx)
 
 

@@ -48,7 +48,7 @@ def address_of(pointer: Pointer) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """What one run found and counted. executed: times that a warp executed each statement. traffic: see `_TRAFFIC`."""
+    """The findings and counts of one run. executed: times that a warp executed each statement. traffic: see `_TRAFFIC`."""
 
     findings: list[Finding]
     stopped: str
@@ -154,7 +154,7 @@ def _variables(program: Program) -> list[Memory]:
 def _with_arrays(
     program: Program, arguments: Sequence[Argument], memories: list[Memory]
 ) -> tuple[list[Memory], dict[str, int]]:
-    """Memories, those of parameters that are arrays added; and the addresses of what has a name."""
+    """The memories, with one added for each parameter that is an array; and the address of each by its name."""
     found = list(memories)
     kernel = program.kernel
     if len(arguments) != len(kernel.parameters):
@@ -173,7 +173,7 @@ def _initial(
     program: Program, arguments: Sequence[Argument], memories: Sequence[Memory], addresses: dict[str, int],
     grid: tuple[int, int, int], schedule: Schedule,
 ) -> np.ndarray:  # fmt: skip
-    """What each register holds before the program starts."""
+    """The value of each register before the program starts."""
     filled = int.from_bytes(bytes([schedule.fill]) * 8, "little")
     initial = np.array([filled & ((1 << int(width)) - 1) for width in program.widths], np.uint64)
     for register, value in program.constants.items():

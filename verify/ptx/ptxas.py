@@ -29,7 +29,7 @@ class Assembled:
 
 
 def assemble(ptx: str) -> Assembled:
-    """What the assembler makes of a text. Raises PtxError, with its first words, for what it refuses."""
+    """The machine code of a text. Raises PtxError, with the first words of the assembler, for a text that it refuses."""
     target, entry = _TARGET.search(ptx), _ENTRY.search(ptx)
     if target is None or entry is None:
         raise PtxError("it names no .target or has no .entry")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule. code: its name in findings. sentence: what is wrong. note: worth knowing, and no fault by itself.
+    """One rule. code: its name in findings. sentence: the fault in words. note: worth knowing, and no fault by itself.
 
     report: the public report of a fault of this kind.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One order of a program's warps and of what is asynchronous.
+    """One order of a program's warps and of its asynchronous work.
 
     policy: 0 an instruction of each warp in turn; 1 the first warp until it waits; 2 the last warp until it waits; 3 and 4
     random turns of up to 16 and 256 instructions. late: asynchronous work happens as late as its wait allows, else at once.
@@ -28,7 +28,7 @@ RANDOM = Schedule(name="random, late", policy=3, late=True, seed=7, fill=0x3C)
 FIRST_FIRST = Schedule(name="first warp first, late", policy=1, late=True, fill=0xFF)
 
 QUICK = (ROUND_ROBIN, LAST_FIRST, RANDOM)
-"""What a gate runs."""
+"""The schedules of a gate."""
 
 ALL = (*QUICK, FIRST_FIRST)
 

@@ -13,7 +13,7 @@ from .machine import Argument, Pointer, address_of
 def descriptor_arguments(
     launch: DeviceLaunch, kind: str, value: Any, place: Callable[[Any], Pointer], number: int
 ) -> list[Argument]:
-    """What a launch passes for one descriptor, as Triton's launcher does. number: among the kernel's descriptors."""
+    """The arguments that Triton's launcher passes for one descriptor. number: among the kernel's descriptors."""
     found = getattr(launch.kernel.metadata, "tensordesc_meta", None)
     shape, strides = [int(size) for size in value.shape], [int(stride) for stride in value.strides]
     pointer = place(value.base)

@@ -1,4 +1,4 @@
-"""A launch under several schedules: what was found, and whether results agree."""
+"""A launch under several schedules: the findings, and whether results agree."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the schedules found. program: digest of what ran, or empty. traffic, loops: counts of the first; warps: of
-    a program; seconds: of CPU time for all."""
+    """The findings of all schedules. program: digest of the program that ran, or empty. traffic, loops: counts of the first;
+    warps: of a program; seconds: of CPU time for all."""
 
     kernel: str
     program: str = ""
@@ -50,7 +50,7 @@ class Verdict:
 
     @property
     def unsupported(self) -> list[Finding]:
-        """What the engine cannot do, among the faults: a launch with one was not judged."""
+        """The faults that name something the engine cannot run: a launch with one was not judged."""
         return [finding for finding in self.findings if finding.rule == "unsupported"]
 
 
@@ -60,7 +60,7 @@ def judge(
 ) -> Verdict:  # fmt: skip
     """Run a launch under every schedule, each on a copy of the memories. They end up as the first schedule leaves them.
 
-    Raises what `machine.run` raises.
+    Raises the errors of `machine.run`.
     """
     import time
 

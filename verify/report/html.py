@@ -1,4 +1,4 @@
-"""A run as one self-contained page: what failed and why, the matrix of verdicts, how near to their budgets errors come."""
+"""A run as one self-contained page: failures with reasons, the matrix of verdicts, how near to their budgets errors come."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _heat(title: str, verdicts: Sequence[Verdict]) -> Heat:
 
 
 def _spent(verdicts: Sequence[Verdict]) -> list[tuple[str, float, float]]:
-    """(property, seconds, share of the longest), the longest first; what came from the store took none."""
+    """(property, seconds, share of the longest), the longest first; verdicts from the store took none."""
     seconds: dict[str, float] = {}
     for verdict in verdicts:
         if not verdict.cached:

@@ -52,7 +52,7 @@ def _with_text(result: Failure | Error, text: str) -> Failure | Error:
 
 
 def _xml(text: str) -> str:
-    """The text with what XML cannot hold, a kernel's bell characters say, written as escapes."""
+    """The text, with the characters that XML cannot hold (a kernel's bell characters, say) written as escapes."""
     return _NOT_XML.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 

@@ -1,4 +1,4 @@
-"""What a run found wrong, as Markdown to keep or to paste into an issue."""
+"""The faults that a run found, as Markdown to keep or to paste into an issue."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render(template: Path, **context: Any) -> str:
-    """The page of a template that extends `page.html.j2`. Whatever it is given is escaped."""
+    """The page of a template that extends `page.html.j2`. All values of its context are escaped."""
     folders = (template.parent, Path(__file__).parent)
     environment = Environment(
         loader=FileSystemLoader(folders),

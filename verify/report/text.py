@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BAD = ("failed", "error")
 _STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow", "inapplicable": "dim"}
 _COUNTED = ("held", "failed", "error", "unsupported")
-"""What does not apply is no part of what was covered."""
+"""A verdict that does not apply is not part of the coverage."""
 
 
 class Live:
@@ -49,7 +49,7 @@ class Live:
 
 
 def headline(verdict: Verdict) -> str:
-    """One line: what, where, which kind."""
+    """One line: status, kind, property, kernel and rule."""
     kind = f" ({verdict.kind})" if verdict.kind else ""
     return f"{verdict.status}{kind}: {verdict.property} of {verdict.kernel} on {verdict.rule}"
 
@@ -71,7 +71,7 @@ def print_report(console: Console, verdicts: Sequence[Verdict], seconds: float) 
 
 
 def alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
-    """What failed, in groups of one kernel, property and message: only the rules differ."""
+    """The failures, in groups of one kernel, property and message: only the rules differ."""
     groups: dict[tuple[object, ...], list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.status in BAD:
@@ -81,7 +81,7 @@ def alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
 
 
 def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
-    """What was covered, in one line."""
+    """The coverage in one line."""
     verdicts = [verdict for verdict in verdicts if verdict.status in _COUNTED]
     count = {status: sum(v.status == status for v in verdicts) for status in _COUNTED}
     parts = [f"{number} {status}" for status, number in count.items() if number]
@@ -161,7 +161,7 @@ def _largest(ratios: Iterable[float]) -> float:
 
 
 def details(verdict: Verdict) -> list[str]:
-    """A failure in full, line by line: what, where, the story if there is one, and how to see it again."""
+    """A failure in full, line by line: its message, its place, the story if there is one, and how to see it again."""
     lines = list(verdict.notes)
     found = verdict.counterexample
     if found is None:
@@ -190,7 +190,7 @@ def _number(value: float | None) -> str:
 
 
 def notes(verdicts: Sequence[Verdict]) -> list[str]:
-    """What could not be judged, what a kernel declined, and what does not apply: once per reason, with the cells."""
+    """Cases that could not be judged, that a kernel declined, or that do not apply: once per reason, with the number of cells."""
     found: dict[tuple[str, str], int] = {}
     for verdict in verdicts:
         for note in verdict.notes if verdict.status not in BAD else ():
@@ -200,7 +200,7 @@ def notes(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def reason(verdict: Verdict, note: str) -> tuple[str, str]:
-    """(what became of cases, why) of a note that says how many."""
+    """(outcome, reason) of a note that counts cases."""
     for what in ("not judged", "declined"):
         if text := note.partition(f" {what}: ")[2]:
             return what, text

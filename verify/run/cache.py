@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parents[2]
 """The folder that holds kernels, specs and verify: the repository, or the installed package."""
 
 JUDGING = ("verify/run/judge.py", "verify/run/worker.py", "verify/properties", "verify/interpreter")
-"""What judges, as files and folders of the package; what these import counts too."""
+"""The code that judges, as files and folders of the package; their imports count too."""
 _NOT_JUDGING = tuple(f"results/{room}/" for room in ("serve", "evidence", "digests", "export"))
 """Kernels look tables up, but not when they are judged."""
 _SOURCES = ("kernels", "specs", "verify", "autotune", "results")
@@ -36,10 +36,10 @@ def default_folder(name: str = "verdicts") -> Path:
 
 
 def source_digest(*more: str) -> str:
-    """Names the sources that a verdict depends on, whatever their comments, docstrings, locals and places.
+    """Names the sources that a verdict depends on; their comments, docstrings, names of locals and places do not count.
 
-    more: other files and folders of the package whose code counts, and what they import. Reports and command lines do not
-    count, unless judging imports them. Raises TableError for a file that is not Python.
+    more: other files and folders of the package whose code counts, and their imports. Reports and command lines do not count,
+    unless judging imports them. Raises TableError for a file that is not Python.
     """
     return _digest(_bytes(), PACKAGE, more)
 

@@ -1,4 +1,4 @@
-"""Judge one cell (a kernel, a rule, a property): known edge cases, then drawn ones, then shrink what fails."""
+"""Judge one cell (a kernel, a rule, a property): known edge cases, then drawn ones, then shrink the failure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OnCase = Callable[[str], object]
 
 
 def judge_case(prop: Property, case: Case, harness: Harness) -> Outcome:
-    """One property on one case. What a kernel raises is its failure; what else is raised is an error of ours."""
+    """One property on one case. An exception of the kernel is its failure; any other is an error of ours."""
     if case.problem.rule.name in RELATIVES and not prop.relatives:
         return Outcome(
             status="inapplicable", message=f"{prop.name} judges rules, not systems with recurrences of their own"
@@ -123,7 +123,7 @@ def _strategy(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> st.S
 
 
 def _examples(prop: Property, profile: Profile) -> int:
-    """Of a dear property a profile may draw none: what is known is then all."""
+    """The number of cases to draw. Of a dear property a profile may draw none: only the known cases are then judged."""
     return int(profile.examples / prop.calls + 0.5)
 
 
@@ -173,7 +173,7 @@ def _localised(verdict: Verdict, prop: Property, harness: Harness, record: CellR
 
 @contextmanager
 def _covering(harness: Harness) -> Iterator[set[str]]:
-    """What launches run meanwhile, in the interpreter."""
+    """The coverage of launches that run meanwhile in the interpreter; empty elsewhere."""
     if harness.device != "cpu":
         yield set()
         return

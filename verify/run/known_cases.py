@@ -1,4 +1,4 @@
-"""The cases that every cell of a profile meets before any are drawn: what broke kernels before, and pairs of options."""
+"""The cases that every cell of a profile meets before any are drawn: problems that broke kernels before, and pairs of options."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def known_cases(cell: Cell, prop: Property, kernel: Any, profile: Profile, seed:
         start = cell.seed(seed) % max(1, len(able))
         return (able[start:] + able[:start])[:count]
 
-    # Regressions are what broke kernels of this family before: a package meets all of it.
+    # Regressions are problems that broke kernels of this family before: a package meets all of them.
     known = regressions.problems(rule)
     chosen = share(known.values(), len(known) if is_package(cell.target) else profile.regressions)
     chosen += share(pairwise.problems(rule), profile.pairs if prop.pairs else 0)
@@ -108,7 +108,7 @@ def _tiles(config: LaunchConfig) -> int:
 
 
 def unsupported_reasons(prop: Property, kernel: Any, rule: Rule) -> list[str]:
-    """Why known problems lie outside what a kernel does, one reason for each of them."""
+    """Why a kernel does not take known problems, one reason for each problem that it declines."""
     if kernel is None:
         return []
     known = [*regressions.problems(rule).values(), *(pairwise.problems(rule) if prop.pairs else ())]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a person asked for. Every name in it exists. named: the rules were asked for by name, not taken because there are no
+    """A person's selection. Every name in it exists. named: the rules were asked for by name, not taken because there are no
     others.
     """
 
@@ -73,7 +73,7 @@ def plan(selection: Selection, kernels: Mapping[str, Kernel]) -> tuple[list[Cell
             cells += [
                 Cell(target=selection.target, kernel=name, rule=rule, property=prop.name, among=among) for rule in taken
             ]
-    # What costs minutes to compile is judged by the oracles of its own rules.
+    # A kernel that takes minutes to compile is judged by the oracles of its own rules.
     rules = {cell.rule for cell in cells} if compiled and cells else set(selection.rules)
     oracle = [
         Cell(target=selection.target, kernel=ORACLE_KERNEL, rule=rule, property="oracle")

@@ -31,7 +31,7 @@ OnVerdict = Callable[[Verdict], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How cells are judged. fresh: judge again what the store knows. jobs: child processes."""
+    """How cells are judged. fresh: judge again the cells that the store knows. jobs: child processes."""
 
     profile: str
     device: str
@@ -133,7 +133,7 @@ def _judge(
 
 
 _OWN_DEATHS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-"""Signals of which a process dies by what it does; of any other it dies by somebody's hand."""
+"""Signals by which a process dies of its own fault; any other is sent by somebody."""
 
 
 def _by_itself(failure: Failure) -> bool:

@@ -1,4 +1,4 @@
-"""Draw cases with Hypothesis until one fails, then shrink it, and keep what they have shown."""
+"""Draw cases with Hypothesis until one fails, then shrink it, and keep a record of all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..verdicts.outcome import Outcome
 
 @dataclass(slots=True, kw_only=True)
 class CellRecord:
-    """What the cases of a cell have shown so far."""
+    """The record of the cases of a cell so far."""
 
     judged: int = 0
     ratio: float | None = None
     unsupported: dict[str, int] = field(default_factory=dict)
     covered: set[str] = field(default_factory=set)
     declined: dict[str, int] = field(default_factory=dict)
-    """Why there was nothing to judge: what a kernel declares that it does not do, above all."""
+    """Why there was nothing to judge, above all because a kernel declares that it does not take a case."""
     smallest: tuple[Case, Outcome] | None = None
     seen: dict[Case, Outcome] = field(default_factory=dict)
     others: dict[tuple[str | None, ...], tuple[Case, Outcome]] = field(default_factory=dict)
@@ -83,7 +83,7 @@ def search(
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
-        # Hypothesis tries the simplest case first, whatever the seed: it comes on top of the drawn ones.
+        # Hypothesis tries the simplest case first, with any seed: it comes on top of the drawn ones.
         max_examples=examples + 1,
         database=None,
         deadline=None,

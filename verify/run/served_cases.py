@@ -86,7 +86,7 @@ def served_configs(device: str) -> dict[tuple[str, str], dict[int, tuple[LaunchC
 
 
 def served_digest(device: str) -> str:
-    """Names what `served_configs` finds: verdicts on it depend on nothing else of the tables."""
+    """The digest of the result of `served_configs`: verdicts on it depend on nothing else of the tables."""
     return hashlib.sha256(repr(sorted(served_configs(device).items())).encode()).hexdigest()[:16]
 
 

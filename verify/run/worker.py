@@ -1,4 +1,4 @@
-"""What runs in the child processes: one cell at a time, the case at hand on disk in case the process dies of it."""
+"""The work of child processes: one cell at a time, the case at hand on disk in case the process dies of it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(task: CellTask) -> Verdict:
     try:
         return _judged(task)
     except DeviceLost:
-        # At once, as destructors may hang; what the cell died of is said by the case on disk.
+        # At once, as destructors may hang; the case on disk says which one ended the cell.
         os._exit(EXIT_CODE)
     except (Exception, SystemExit) as error:
         return not_judged(task.cell, told(error), "error")

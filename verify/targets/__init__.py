@@ -1,6 +1,6 @@
-"""Whose kernels are judged. A `Target` is a named set of kernels: ours, a package's, or what a module offers.
+"""The kernels that are judged. A `Target` is a named set of kernels: ours, a package's, or a module's.
 
-How a target is named is in `FORMS`; `load` finds it. Whatever a target declares that it does not do is reported as
+`FORMS` lists the forms of a target's name; `load` finds it. A case that a target declares it does not take is reported as
 unsupported, with the reason, and is never counted as checked.
 """
 
@@ -31,10 +31,10 @@ class Target:
     """A name and its kernels by id. Kernels have the fields of `deltaproof.kernels.Kernel`, wherever they come from.
 
     storable: verdicts may be kept, since the store's key covers all sources that the kernels are made of.
-    version: what was judged, for reports: distribution and version where there is one.
+    version: the distribution and version that were judged, for reports, where there is one.
     ambiguous: why `--rule` is needed, where a signature does not tell the rule; None where it does.
     not_offered: options of the field, and the functions of the package that do not have them, which is no fault.
-    known_good: True, or the reason why a kernel is not known to be right on a problem; calibration keeps to what is.
+    known_good: True, or the reason why a kernel is not known to be right on a problem; calibration keeps to those that are.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Target:
 
 def load(name: str, device: str = "") -> Target:
     """Import a target. TRITON_INTERPRET must be set, or not, before. device: an architecture, "sm_90", if kernels are to be
-    compiled for it without a GPU. Raises ValueError that says what is accepted.
+    compiled for it without a GPU. Raises ValueError that lists the accepted names.
     """
     from .declared import resolved, split
 
@@ -79,7 +79,7 @@ def load(name: str, device: str = "") -> Target:
 
 
 def found(name: str) -> Any:
-    """What "module:name" names, a module of the folder where the command is typed included. Raises ValueError in one line."""
+    """The object of "module:name", also of a module in the folder where the command is typed. Raises ValueError in one line."""
     if not _is_path(name):
         raise ValueError(f"unknown target {name!r}; accepted: module:function")
     module, _, attribute = name.partition(":")
@@ -103,12 +103,12 @@ def _imported(name: str, find: Callable[[], Any]) -> Any:
         return find()
     except (ImportError, AttributeError) as error:
         raise ValueError(f"target {name!r} cannot be imported: {error}") from None
-    except (Exception, SystemExit) as error:  # whatever a module of somebody else raises
+    except (Exception, SystemExit) as error:  # any error of somebody else's module
         raise ValueError(f"target {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
-    """A target from what its name leads to; words: what is declared of a function. Raises ValueError for what is none."""
+    """A target from the object that its name leads to; words: declarations of a function. Raises ValueError."""
     if words and (isinstance(found, Target | Mapping) or not callable(found)):
         raise ValueError(f"target {name!r} is not a function; only functions take declarations in brackets")
     if isinstance(found, Target):
@@ -127,7 +127,7 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
 
 
 def _check(name: str, kernels: Any) -> None:
-    """Raises ValueError for what is no mapping of names to kernels."""
+    """Raises ValueError for anything but a mapping of names to kernels."""
     from ...kernels.registry import Kernel
 
     if not isinstance(kernels, Mapping) or not kernels:

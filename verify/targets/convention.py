@@ -1,7 +1,7 @@
-"""How somebody else's function wants to be called: what it takes, under which names, and what it does not do.
+"""How somebody else's function wants to be called: its arguments, their names, and the problems that it does not take.
 
-A `Convention` turns a call of ours (that of `deltaproof.kernels.gated_delta_rule`) into one of theirs, and says of a
-problem whether it lies in what the function declares. `adapt` makes a kernel of both, ready to be judged.
+A `Convention` turns a call of ours (that of `deltaproof.kernels.gated_delta_rule`) into one of theirs, and says of a problem
+whether the function declares that it takes it. `adapt` makes a kernel of both, ready to be judged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BETA_MARGIN, _GATE_MARGIN = 1e-6, 1e-8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
-    """What a function takes and how.
+    """The arguments and problems that a function takes.
 
     rules: it computes these. names: our argument -> theirs, where they differ.
     options: the options that it can compute; problems with any other option are declined.
@@ -96,11 +96,11 @@ class Convention:
         return tuple(LaunchConfig(chunk_size=size) for size in self.chunk_sizes(problem))
 
     def arguments(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        """Their keyword arguments for our call. Gradients flow through whatever is rewritten here."""
+        """Their keyword arguments for our call. Gradients flow through all that is rewritten here."""
         tensors = {name: call.get(name) for name in ("q", "k", "v", "g", "b", "w")}
         theirs: dict[str, Any] = dict(self.fixed)
         if self.beta_range is not None:
-            # In fp64, and then fp32 whatever the dtype: a rounded logit would be another gate.
+            # In fp64, and then fp32 for any dtype: a rounded logit would be another gate.
             tensors["b"] = (_given(tensors["b"]).double() / self.beta_range).logit().float()
         if self.lower_bound is not None:
             tensors["g"], rate, bias = _bounded(_given(tensors["g"]), self.lower_bound)

@@ -1,4 +1,4 @@
-"""What somebody says of a function that its signature does not: `module:function[forward_only,dtypes=bf16+fp16]`.
+"""Declarations about a function that its signature cannot make: `module:function[forward_only,dtypes=bf16+fp16]`.
 
 A table of the pyproject.toml where a command is typed says the same under a name of its own:
 
@@ -7,7 +7,7 @@ A table of the pyproject.toml where a command is typed says the same under a nam
     forward_only = true
     dtypes = ["bf16", "fp16"]
 
-What is declared is not asked for, or is asked for in another way, and is told with the verdicts as declined.
+A problem that a declaration excludes is not judged, or is posed in another way, and is reported with the verdicts as declined.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ...specs.rule import RULES
 from .convention import Adapted
 
 Words = tuple[tuple[str, str], ...]
-"""What is declared, as it is written: (word, value)."""
+"""Declarations as they are written: (word, value)."""
 
 FLAGS: dict[str, str] = {
     "forward_only": "it has no backward pass",
@@ -42,7 +42,7 @@ LISTS: dict[str, tuple[str, ...]] = {
     "rules": tuple(RULES), "dtypes": ("fp32", "bf16", "fp16"), "chunk_sizes": ("16", "32", "64", "128", "256"),
 }  # fmt: skip
 NUMBERS = ("min_channels", "max_channels")
-"""Words that may be declared: what is so or is not ("=no"), lists ("=bf16+fp16"), and numbers."""
+"""Words that may be declared: flags (true, or false with "=no"), lists ("=bf16+fp16"), and numbers."""
 
 _TABLES = ("tool", "deltaproof", "targets")
 """The way to the targets of a pyproject.toml."""
@@ -82,7 +82,7 @@ def resolved(name: str, folder: Path | None = None) -> str:
 
 
 def split(name: str) -> tuple[str, Words]:
-    """A target's name without what is declared, and that. Raises ValueError for a word that is none."""
+    """A target's name without its declarations, and these. Raises ValueError for a word that cannot be declared."""
     match = _FORM.fullmatch(name)
     if match is None:
         raise ValueError(f"unknown target {name!r}; put declarations in brackets at its end, as in a:b[recurrent]")
@@ -137,7 +137,7 @@ def _written(value: Any) -> str:
 
 
 def _wrong(word: str, value: str) -> str | None:
-    """What is wrong with a word and its value, or None."""
+    """The fault of a word or its value, or None."""
     if word in FLAGS:
         return None if value in ("", "yes", "no") else f"{word} is {value!r}; accepted: yes, no"
     if word in LISTS:

@@ -1,4 +1,4 @@
-"""The released package flash-linear-attention (fla-core): which of its functions are judged, and what they declare.
+"""The released package flash-linear-attention (fla-core): the functions that are judged, and their declarations.
 
 Every option that changes how a function is called has a kernel of its own, named `<function>/<option>`:
 
@@ -8,9 +8,9 @@ Every option that changes how a function is called has a kernel of its own, name
     allow_neg_eigval the erase gate is passed as the logit that gives it, over [0, 2]
 
 `use_qk_l2norm_in_kernel`, `use_gate_in_kernel` and grouped value heads are options of the problem.
-What the table says follows the functions' documentation in 0.6.0. An option that a function of the installed version
-does not take is reported as not offered; an erase gate of up to 2 is then passed as it is. How the package is made to
-run without a GPU is in `interpreted`.
+The table follows the functions' documentation in 0.6.0. An option that a function of the installed version does not take is
+reported as not offered; an erase gate of up to 2 is then passed as it is. How the package is made to run without a GPU is in
+`interpreted`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from ...results.files.checkout import off_path
 from ...results.files.one_line import told
 from ...specs.inputs.make import generate
 from ...specs.problem import DType, Problem
@@ -35,7 +36,7 @@ WEAKEST_KNOWN_GOOD = -5.0
 """The package's default path is known to be right for a log decay between this and 0 per token."""
 
 _BF16X3 = Rounding(unit=2.0**-17, quantum=FP32.quantum)
-"""fp32 as a sum of two bf16, which is what the products of the safe-gate kernels take since 0.6.0."""
+"""fp32 as a sum of two bf16, as the products of the safe-gate kernels take it since 0.6.0."""
 
 _BASIC: frozenset[Option] = frozenset(("scale", "initial_state", "output_final_state", "cu_seqlens"))
 _L2NORM: frozenset[Option] = frozenset(("l2norm",))
@@ -91,7 +92,8 @@ def load() -> Target:
     """The target of the installed package. Raises ValueError if there is none, or it does not import."""
     try:
         version = metadata.version("fla-core")
-        modules = {name: import_module(f"fla.ops.{name}") for name, _ in FUNCTIONS}
+        with off_path():
+            modules = {name: import_module(f"fla.ops.{name}") for name, _ in FUNCTIONS}
     except metadata.PackageNotFoundError:
         raise ValueError("target 'fla' needs fla-core, and it is not installed: pip install fla-core") from None
     except Exception as error:

@@ -1,4 +1,4 @@
-"""`--target module:function`: a convention read off a signature, and a try that shows what the signature does not."""
+"""`--target module:function`: a convention read off a signature, and a trial call that shows the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .declared import Words, declaring
 
 _TENSORS: dict[str, tuple[str, ...]] = {"q": ("q", "query"), "k": ("k", "key"), "v": ("v", "value")}
 _NAMES: dict[str, tuple[str, ...]] = {"g": ("g", "gk"), "b": ("b", "beta"), "w": ("w",)}
-"""Our gates, and what they are called in the signatures that are understood."""
+"""Our gates, and their names in the signatures that are understood."""
 _ARGUMENTS: dict[Option, tuple[str, ...]] = {
     "scale": ("scale",),
     "initial_state": ("initial_state",),
@@ -43,7 +43,7 @@ _HINTS = {"gdn2": "gdn2", "kda": "kda", "gated_delta_rule": "gdn", "gdn": "gdn",
 
 @lru_cache(maxsize=16)
 def of_function(name: str, function: Callable[..., Any], simulated: str = "", words: Words = ()) -> Target:
-    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU; words: what is declared of it.
+    """A target of one kernel; simulated: the architecture that it is compiled for, without a GPU; words: declarations about it.
 
     Raises ValueError for a signature that is neither FLA's nor ours.
     """
@@ -73,7 +73,7 @@ def of_function(name: str, function: Callable[..., Any], simulated: str = "", wo
 
 
 def read(name: str, function: Callable[..., Any]) -> Convention:
-    """The convention of a signature; what it does not take is declared as not supported. Raises ValueError."""
+    """The convention of a signature; an option that it does not take is declared as not supported. Raises ValueError."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -142,14 +142,14 @@ def _fits(rule: Rule, names: Mapping[str, str], required: list[str]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """What a try showed. launches: it runs Triton kernels."""
+    """The findings of a trial call. launches: it runs Triton kernels."""
 
     differentiable: bool
     launches: bool
 
 
 def _try(kernel: Adapted, simulated: str) -> _Seen:
-    """Call the kernel once, on a small problem. One that raises is taken to do all: judging it will show what it does."""
+    """Call the kernel once, on a small problem. One that raises is taken to do everything: judging it will show its fault."""
     problem = _small(kernel.convention)
     interpreted = os.environ.get("TRITON_INTERPRET") == "1"
     place = None if interpreted or simulated else lambda tensor: tensor.to("cuda")
@@ -193,7 +193,7 @@ def _has_backward(o: Any, leaves: Mapping[str, torch.Tensor]) -> bool:
     except NotImplementedError:
         return False
     except Exception:
-        pass  # judging it will show what is wrong with it
+        pass  # judging it will show its fault
     return True
 
 
@@ -202,7 +202,7 @@ _SIZES = (16, 32, 64, 128)
 
 
 def _tried(function: Callable[..., Any], convention: Convention, simulated: str) -> dict[str, Any]:
-    """What a function answers to that its signature does not tell: more value heads than key heads, and which chunk sizes.
+    """Options that a function takes and its signature does not tell: more value heads than key heads, and chunk sizes.
 
     A function that raises, or leaves part of its answer out, does not take them.
     """
@@ -232,7 +232,7 @@ def _small(convention: Convention) -> Problem:
 
 
 def _answers(function: Callable[..., Any], convention: Convention, problem: Problem, chunk_size: int = 64) -> bool:
-    """Whether a call gives a whole answer of the right shape. What nothing has written is NaN here."""
+    """Whether a call gives a whole answer of the right shape. An element that nothing has written is NaN here."""
     from ..interpreter import session
 
     kernel = adapt(function, convention)

@@ -67,7 +67,7 @@ def installed_version(name: str) -> str:
 
 
 def summary(verdicts: Sequence[Verdict], seconds: float) -> dict[str, float]:
-    """Counts by status. An error counts as failed, and is also counted alone; what does not apply is not counted."""
+    """Counts by status. An error counts as failed, and is also counted alone; a verdict that does not apply is not counted."""
     count = {status: sum(v.status == status for v in verdicts) for status in get_args(Status)}
     return {
         "held": count["held"],
@@ -96,7 +96,7 @@ def _commit() -> str:
 
 
 def read_document(path: Path) -> Document:
-    """A document. Raises ValueError that says what is wrong with the file."""
+    """A document. Raises ValueError that names the fault of the file."""
     content = parse(read_text(path, piped=True), str(path))
     if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
         found = content.get("schema") if isinstance(content, Mapping) else None

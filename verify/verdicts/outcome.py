@@ -1,4 +1,4 @@
-"""What one property says about one case, and where in an output an error shows."""
+"""The outcome of one property on one case, and the place of an error in an output."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _STATES = {"ht", "dh0", "h0", "dht"}
 
 
 class Unsupported(Exception):
-    """The case lies outside what this arithmetic can judge; the text says why."""
+    """This arithmetic cannot judge the case; the text says why."""
 
 
 class Inapplicable(Exception):
-    """There is no such thing to judge in the case; the text says why. It is no gap in what was judged."""
+    """There is no such thing to judge in the case; the text says why. It leaves no gap in the verification."""
 
 
 class KernelRaised(Exception):
@@ -50,7 +50,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a property says. ratio: error over budget, for properties that measure one; ratios: by tensor.
+    """The outcome of a property. ratio: error over budget, for properties that measure one; ratios: by tensor.
 
     cause: short words that tell one failure of a kind from another; a failure is never shrunk into one of another cause.
     """

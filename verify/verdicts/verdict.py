@@ -1,4 +1,4 @@
-"""A `Verdict` is what verification says about one kernel, one rule and one property. It travels as JSON."""
+"""A `Verdict` is the outcome of verification for one kernel, one rule and one property. It travels as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Status = Literal["held", "failed", "unsupported", "error", "inapplicable"]
 """unsupported: it applies, but no case got an answer. error: judging broke. inapplicable: there is no such thing to judge."""
 Kind = Literal["structure", "memory", "instability", "precision", "causality", "nondeterminism", "launch", "contract"]
 Arithmetic = Literal["exact", "faithful", "bounds", "device", "none", "sm_80", "sm_86", "sm_89", "sm_90"]
-"""In what a kernel computed. An architecture: as compiled for it, on the CPU."""
+"""The arithmetic in which a kernel ran. An architecture: as compiled for it, on the CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +49,13 @@ class Counterexample:
 class Verdict:
     """One kernel judged by one property on one rule.
 
-    kind: what sort of failure, for `failed` only. worst_ratio: the largest error over its budget, where there is one.
+    kind: the sort of failure, for `failed` only. worst_ratio: the largest error over its budget, where there is one.
     problems, configs: cases that were judged, and the launch configurations that they ran with.
-    seconds: what judging took. cached: read from the store, not run.
+    seconds: time spent on judging. cached: read from the store, not run.
     notes: why nothing, or not everything, could be judged; the text of an error.
     ratios: (regime, tensor, largest error over its budget), where errors are measured tensor by tensor.
     worst: replay token of the case with worst_ratio.
-    covered: what its cases covered (`cases.coverage`).
+    covered: the coverage of its cases (`cases.coverage`).
 
     Raises ValueError for a status or kind that does not exist, and for a failure without kind or counterexample.
     """

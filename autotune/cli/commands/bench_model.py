@@ -37,7 +37,7 @@ def bench_model(
     from ...compile.cache import Cache, default_folder
     from ...fla.published.judge import bench_published, print_published
 
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         if landscape is None and published is None:
             raise TableError("bench-model: nothing to judge by; name --landscape FILE or --published FILE")
         if plot is not None and published is None:

@@ -64,7 +64,7 @@ def defaults(
     store = CompiledStore(
         folder=default_folder("launches"), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
     )
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         found = judge_defaults(families_of(rules, dtypes, dims), archs, store, jobs=jobs, progress=hooks.progress)
         if out is not None and not found.left:
             write_defaults(out, found.to_json())

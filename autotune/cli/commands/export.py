@@ -36,8 +36,8 @@ def export(
         Format,
         typer.Option(
             "--to",
-            help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder. triton: Triton's cache of tuning "
-            "results, for --target alone.",
+            help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder. For --target module:function alone, "
+            "triton: Triton's cache of tuning results; megatron: Megatron-LM's tuning table, added to what is in it.",
         ),
     ],
     gpu: GpuOption,
@@ -58,8 +58,8 @@ def export(
     writable(out)
     if kernels not in list(Target):
         _export_target(kernels, target, to, source, out)
-    if to is Format.triton:
-        usage("--to triton is for --target module:function: our own kernels look their configurations up")
+    if to in (Format.triton, Format.megatron):
+        usage(f"--to {to} is for --target module:function: our own kernels look their configurations up")
     if kernels == Target.fla and to is not Format.fla:
         usage(f"--target fla --to {to}: configurations of FLA's kernels have one format, --to fla")
     if to is Format.fla:
@@ -74,7 +74,7 @@ def export(
         ledger = ledger_of(target, source)
         needs_table(ledger)
         written = ledger.written()
-        # What was made for other kernel sources is never looked up, so it is not handed on either.
+        # An entry that was made for other kernel sources is never looked up, so it is not exported either.
         entries = tuple(entry for entry in written.entries if entry.kernel == kernel_digest(entry.key, entry.config))
         if stale := len(written.entries) - len(entries):
             verb = "was" if stale == 1 else "were"
@@ -99,7 +99,7 @@ def export(
 
 
 def _served(entries: Sequence[TableEntry]) -> str:
-    """What a module serves, since its user will not see the table."""
+    """The entries that a module serves, in words, since its user will not see the table."""
     from ....results.export.python import passed
     from ....verify.verdicts.plural import counted
 
@@ -131,13 +131,19 @@ def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, o
     from ....results.export.target import to_fla_folder, to_python, to_t4
     from ....verify.verdicts.plural import counted
     from ...records.ledger import default_out
-    from ...targets import triton_cache
+    from ...targets import megatron, triton_cache
     from ...targets.tune import read_target_table
 
     with errors():
-        table = read_target_table(source or default_out(), target, kernels)
+        table, hint = read_target_table(source or default_out(), target, kernels), ""
         if to is Format.triton:
             count = len(triton_cache.write(table, target, out))
+            hint = f": TRITON_CACHE_DIR={out} TRITON_CACHE_AUTOTUNING=1"
+        elif to is Format.megatron:
+            path, text, modules = megatron.exported(table, target, out)
+            write(path, text)
+            count, scope = 1, f"--triton-autotune-modules {' '.join(modules)}"
+            hint = f": --triton-autotune-mode pinned --triton-autotune-table-path {out} {scope}"
         else:
             module = f"{target.slug.replace('-', '_')}.py"
             files = (
@@ -148,6 +154,5 @@ def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, o
             for name, text in files.items():
                 write(out / name, text)
             count = len(files)
-    hint = f": TRITON_CACHE_DIR={out} TRITON_CACHE_AUTOTUNING=1" if to is Format.triton else ""
     stdout.print(f"{counted(count, 'file')} in {out}{hint}", soft_wrap=True, markup=False)
     raise typer.Exit(0)

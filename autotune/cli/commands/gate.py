@@ -24,7 +24,7 @@ def gate(
     from ...gate_table import gate_table
 
     target = gpu_of(gpu)
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         ledger = ledger_of(target, out)
         needs_table(ledger)
         writable(ledger.table_path.parent)

@@ -1,4 +1,4 @@
-"""`autotune gpus`: the GPUs that are known, where each comes from, and what to write for another."""
+"""`autotune gpus`: the GPUs that are known, where each comes from, and the entry to write for another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ clock_mhz = 2490"""
 
 
 def gpus() -> None:
-    """List the GPUs that are known and where each comes from, check your own file of GPUs, and show what an entry looks like."""
+    """List the GPUs that are known and where each comes from, check your own file of GPUs, and show an example of an entry."""
     from ....results.files.user_folder import gpus_file, user_folder
     from ....results.schema.gpus import identify, known_gpus
     from ...reports.grid import grid

@@ -18,7 +18,7 @@ def rekey(
     from ...rekey import rekey as carry_over
 
     target = gpu_of(gpu)
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         ledger = ledger_of(target, out)
         needs_table(ledger)
         writable(ledger.table_path.parent)

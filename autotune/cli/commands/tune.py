@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from ....specs.gpus import Gpu, shipped
-from ....verify.cli.options import CORES, FAILED, JobsOption, JsonOption, VersionOption, stderr, stdout
+from ....verify.cli.options import CORES, FAILED, JobsOption, JsonOption, VersionOption, stdout
 from ..options import (
     BudgetOption,
     DimOption,
@@ -95,9 +95,7 @@ def tune_all(
         out=writable(out or default_out()), cache=default_folder(), budget=seconds, device=device, storage=storage,
         trials=trials or tune.TRIALS,
     )  # fmt: skip
-    how = f"measuring on {device.name}" if device else "nothing is timed, and every entry says so (tier C)"
-    stderr.print(f"{target.slug}: compiling and ranking; {how}", soft_wrap=True, markup=False)
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         report = tune.tune(request, hooks)
     from ...reports.summary import document, print_summary
 
@@ -115,7 +113,7 @@ def _tune_fla(
     from ...fla import summary
     from ...fla.tune import tune_fla
 
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         outcome = tune_fla(
             target, rules, dtypes, dims, jobs=jobs, out=out, cache=default_folder(), budget=budget,
             hooks=hooks,
@@ -138,8 +136,7 @@ def _tune_target(
 
     _, _, dtypes, dims = selection(None, rule, dtype, dim)
     seconds, folder = None if budget is None else seconds_of(budget), writable(out or default_out())
-    stderr.print(f"{target.slug}: compiling and ranking {kernels}; nothing is timed", soft_wrap=True, markup=False)
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         outcome = tune_target(
             kernels, target, rule or [], dtypes, dims, jobs=jobs, out=folder, cache=default_folder(), budget=seconds,  # pyright: ignore[reportArgumentType]
             hooks=hooks,

@@ -23,7 +23,7 @@ def worker(
 
     if out is not None:
         writable(out)
-    with errors(), progress() as hooks:
+    with errors(goes_on=True), progress() as hooks:
         reports = join(storage, device_of=device_of, jobs=jobs, out=out, budget=seconds, hooks=hooks)
     for report in reports:
         print_summary(stdout, report)

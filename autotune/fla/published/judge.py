@@ -1,8 +1,8 @@
 """The cost model against published times of flash-linear-attention's gated delta rule: a call's time as the sum of its launches.
 
 The kernels are those of the installed release, compiled here for the GPU that was timed; of each, the fastest by the model among
-some of the configurations that the release would try. What a launch does per step is counted from the equations; keys and queries
-come normalised, sequences are packed, K = V = 128, bf16. Nothing in the model was set on these times.
+some of the configurations that the release would try. The work of a launch per step is counted from the equations; keys and
+queries come normalised, sequences are packed, K = V = 128, bf16. Nothing in the model was set on these times.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _unrolled(one: Compiled) -> Instructions | None:
 
 
 def print_published(console: Console, result: Mapping[str, Any]) -> None:
-    """A row per GPU, and what the columns are."""
+    """A row per GPU, and the meaning of the columns."""
     table = Table(
         "GPU", "calls", "ratio", "rank per head", "rank", "worst 10th", "fit's", header_style="bold", box=SIMPLE_HEAD
     )

@@ -23,7 +23,7 @@ from ..calls import OPS
 from .work import DIM, WORK
 
 CONFIGURATIONS = 3
-"""Of each kernel, at most, evenly drawn from what the release offers."""
+"""The most of each kernel, evenly drawn from those that the release offers."""
 LEFT_OUT = ("l2norm_fwd_kernel",)
 
 
@@ -67,7 +67,7 @@ def compile_call(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progres
 
 
 def list_launches() -> list[tuple[str, dict[str, int], int, str]]:
-    """(kernel, constants, depth, all that its binary depends on) of what is to be compiled. For a process that pretends."""
+    """(kernel, constants, depth, all that its binary depends on) of each program to compile. For a process that pretends."""
     import triton
 
     return [

@@ -1,4 +1,4 @@
-"""What each kernel of flash-linear-attention's forward pass does per step, counted from the equations: K = V = 128, bf16."""
+"""The work per step of each kernel of flash-linear-attention's forward pass, counted from the equations: K = V = 128, bf16."""
 
 from __future__ import annotations
 
@@ -61,4 +61,4 @@ WORK: dict[str, Callable[[Published, Mapping[str, int]], OpCounts]] = {
     "chunk_gated_delta_rule_fwd_kernel_h_blockdim64": _walk,
     "chunk_fwd_kernel_o": _output,
 }
-"""What each kernel of a forward pass does."""
+"""The work of each kernel of a forward pass."""

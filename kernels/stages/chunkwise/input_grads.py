@@ -1,11 +1,10 @@
 """Backward stage 3: gradients of queries, keys, decays and erase gates, chunk by chunk.
 
-A query, erase key or key meets the state (through Qbar, Ebar, Kt) and its chunk-mates (through the scores), GDN-2
-Appendix B. The gradient of a decay g_t is the sum, over every pair of a source before row t and a sink at t or later, of
-what that pair contributes. The usual reverse sum of q dq + e de - k dk adds each pair once and takes it away again, and
-loses every digit under strong decay; here each pair is added only where it counts. At level h of the dyadic split
-those are sums over the sinks of an upper half and the sources of a lower half (`crossing`), and at level C over what
-meets the state.
+A query, erase key or key meets the state (through Qbar, Ebar, Kt) and its chunk-mates (through the scores), GDN-2 Appendix B. The
+gradient of a decay g_t is the sum of the contributions of all pairs of a source before row t and a sink at t or later. The usual
+reverse sum of q dq + e de - k dk adds each pair once and takes it away again, and loses every digit under strong decay; here each
+pair is added only where it counts. At level h of the dyadic split those are sums over the sinks of an upper half and the sources
+of a lower half (`crossing`), and at level C over the rows that meet the state.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Stage 2: what the walks over the chunks multiply, made for all chunks at once.
+"""Stage 2: the operands of the walks over the chunks, made for all chunks at once.
 
     Qbar = gamma q,   -Ebar = -gamma e,   Kt = (gamma_C / gamma) k,   gamma_C
 

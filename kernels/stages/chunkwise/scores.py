@@ -2,9 +2,8 @@
 
     Aqk = scale * tril(q_i . k_j exp(G_i - G_j))        T = stril(e_i . k_j exp(G_i - G_j))        A = (I + T)^-1
 
-(GDN-2 Eq. 36-40). The inverse doubles its blocks: with A the inverse of the diagonal blocks of h rows, and T_h the part
-of T that joins two neighbours, A - A T_h A is the inverse of the blocks of 2h rows. Erase keys are negated here, so that -T
-is what is summed.
+(GDN-2 Eq. 36-40). The inverse doubles its blocks: with A the inverse of the diagonal blocks of h rows, and T_h the part of T that
+joins two neighbours, A - A T_h A is the inverse of the blocks of 2h rows. Erase keys are negated here, so that the sum is -T.
 """
 
 import torch

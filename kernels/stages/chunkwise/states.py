@@ -65,7 +65,7 @@ def states_kernel(
     first = tl.load(cu_seqlens + i_n)
     end = tl.load(cu_seqlens + i_n + 1)
     chunk = tl.load(first_chunk + i_n)
-    # What no product is made of is not prefetched by the compiler: it is loaded a chunk ahead.
+    # The compiler prefetches only the operands of products: the other inputs are loaded a chunk ahead.
     value, gate = load_writes(v, w, b, first, end - first, i_hv, row, column, HV, B, V, ERASE, WRITE)
     for i in tl.range(0, tl.cdiv(end - first, C).to(tl.int32)):
         start = first + i * C

@@ -1,7 +1,7 @@
 """Device functions for one chunk of one value head: its scores, and its step of the state.
 
 `chunk_scores` gives Aqk and -T, `advance` takes the state from before the chunk to behind it and gives the outputs
-(`stages/__init__.py` has the notation, GDN-2 Eq. 36-44). Kernels differ in where they keep what passes between the two.
+(`stages/__init__.py` has the notation, GDN-2 Eq. 36-44). Kernels differ in where they keep the values that pass between the two.
 """
 
 import triton
@@ -112,7 +112,7 @@ def load_state(h0, at, column, K: tl.constexpr, V: tl.constexpr, KP: tl.constexp
                BV: tl.constexpr, INITIAL: tl.constexpr):  # fmt: skip
     """The state [KP, BV] that starts at offset `at` of h0, in blocks of KB rows; 0 without `INITIAL`.
 
-    In blocks, so that what a chunk multiplies it by need not be there for all of K at once.
+    In blocks, so that the factors by which a chunk multiplies it need not be loaded for all of K at once.
     """
     state = ()
     for first in tl.static_range(0, KP, KB):

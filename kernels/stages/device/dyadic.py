@@ -1,8 +1,8 @@
 """Device functions for the scores of a chunk under a decay per channel, by the dyadic split of `decay`, in factors.
 
-The rows of a chunk are a tuple of 16 (`sixteen`): the compiler knows which half of a segment a row is in, and within 16 rows
-no product is made that is masked afterwards. Queries, erase keys and keys carry their factors with them from level to level,
-so that what is left after the last one is Qbar, Ebar and Kt.
+The rows of a chunk are a tuple of 16 (`sixteen`): the compiler knows which half of a segment a row is in, and within 16 rows no
+product is made that is masked afterwards. Queries, erase keys and keys carry their factors with them from level to level, so that
+they are Qbar, Ebar and Kt after the last one.
 """
 
 import triton
@@ -77,7 +77,7 @@ def merged(totals, level: tl.constexpr):
 @triton.jit
 def dyadic_scores(diagonal, near, far_qk, far_kk, q, e, k, decay, row,
                   LEVELS: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
-    """Scores with what these channels add where rows meet, and the decayed rows: Qbar, Ebar, Kt, and the chunk's decay.
+    """Scores plus the contributions of these channels where rows meet, the decayed rows Qbar, Ebar, Kt, and the chunk's decay.
 
     diagonal: its diagonal is that of the scores of queries [C / 16, 16, 16]. near: of rows that meet in the same 16, a tuple of
     one tensor a level, 8 rows of queries and 8 of erase keys by 8 of keys [C / 16, 16, 8]; far: of the others [C, C]. Unscaled.
@@ -125,7 +125,7 @@ def dyadic_scores(diagonal, near, far_qk, far_kk, q, e, k, decay, row,
 
 @triton.jit
 def near_scores(diagonal, near):
-    """Scores [C / 16, 16, 16] of queries, and of erase keys, of what `dyadic_scores` leaves of rows in the same 16."""
+    """Scores [C / 16, 16, 16] of queries, and of erase keys, from the results of `dyadic_scores` for rows in the same 16."""
     S: tl.constexpr = diagonal.shape[0]
     place = tl.arange(0, 16)
     qk = tl.where((place[:, None] == place[None, :])[None, :, :], diagonal, 0.0)

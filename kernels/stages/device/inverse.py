@@ -45,7 +45,7 @@ def product(a, a_rest, b, b_rest, SOLVER: tl.constexpr):
 
 @triton.jit
 def joined(a, joint, SOLVER: tl.constexpr):
-    """a + a joint a: the inverse of twice as long blocks, from that of the blocks and what joins them, negated."""
+    """a + a joint a: the inverse of twice as long blocks, from that of the blocks and the negated part that joins them."""
     high, low = split(a, SOLVER)
     joint_high, joint_low = split(joint, SOLVER)
     through_high, through_low = split(product(high, low, joint_high, joint_low, SOLVER), SOLVER)

@@ -1,8 +1,8 @@
-"""Device functions for the gradients of what the rows of a chunk score with each other, under a decay per channel.
+"""Device functions for the gradients of the scores between the rows of a chunk, under a decay per channel.
 
-At a level of the dyadic split (`dyadic`) an upper row i meets a lower row j with the factors up_i and down_j. Its gradient of
-q_i is up_i times a product of score gradients and decayed keys, of k_j down_j times one of score gradients and decayed
-queries and erase keys. A decay g_t gets what every pair contributes of a source before row t and a sink at t or later.
+At a level of the dyadic split (`dyadic`) an upper row i meets a lower row j with the factors up_i and down_j. Its gradient of q_i
+is up_i times a product of score gradients and decayed keys, of k_j down_j times one of score gradients and decayed queries and
+erase keys. A decay g_t gets the contribution of every pair of a source before row t and a sink at t or later.
 """
 
 import triton
@@ -97,7 +97,7 @@ def crossing_near(grads, moved, level: tl.constexpr):
 @triton.jit
 def near_grads(q_grad, e_grad, k_grad, decay_grad, q, e, k, up, down, weights_of_keys, weights_of_sinks,
                level: tl.constexpr, ERASE: tl.constexpr, DTYPE: tl.constexpr):  # fmt: skip
-    """The four gradients, with what pairs of rows in the same 16 add at a level. Tuples of 16, [S, BK] fp32."""
+    """The four gradients, plus the contributions of pairs of rows in the same 16 at a level. Tuples of 16, [S, BK] fp32."""
     S: tl.constexpr = q[0].shape[0]
     BK: tl.constexpr = q[0].shape[1]
     key = tl.permute(tl.reshape(stack(scaled(k, down)).to(DTYPE), (S, 16, BK)), (0, 2, 1))

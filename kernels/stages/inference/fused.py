@@ -63,7 +63,7 @@ def fused_kernel(
     column = tl.program_id(1) * BV + tl.arange(0, BV)
     state = load_state(h0, i_nh * K * V, column, K, V, KP, KB, BV, INITIAL)
     first, end = sequence(cu_seqlens, i_n, length, PACKED)
-    # Without hoisting: what is the same in every chunk is cheaper computed again than kept in registers.
+    # Without hoisting: values that are the same in every chunk are cheaper computed again than kept in registers.
     for start in tl.range(first, end, C, disable_licm=True):
         rows = tl.minimum(end - start, C)
         aqk, near, far = chunk_scores(

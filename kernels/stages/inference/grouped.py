@@ -1,9 +1,9 @@
 """Sequences split into groups of chunks that are walked at once, where heads are too few to fill a GPU.
 
-What a run of chunks does to a state is affine, in each column of it: S' = M S + B. So the groups of a sequence need not wait for
-each other: B is what a walk makes of no state, M what it makes of the identity where there is nothing to write. Both are one
-walk, over [B | M] with V + K columns; a short serial launch takes S from group to group; then every group is walked from
-its own state by the kernels of `packed`, as if it were a sequence. Nothing is left out, however little a group keeps.
+The effect of a run of chunks on a state is affine, in each column of it: S' = M S + B. So the groups of a sequence need not wait
+for each other: B is the result of a walk from no state, M its result from the identity where there is nothing to write. Both are
+one walk, over [B | M] with V + K columns; a short serial launch takes S from group to group; then every group is walked from its
+own state by the kernels of `packed`, as if it were a sequence. Nothing is left out, however little a group keeps.
 
 Where nothing is erased, M is diagonal: one column that starts with ones has its diagonal.
 
@@ -108,7 +108,8 @@ def group_maps_kernel(
         value, gate, kept = load_ahead(
             v, w, total, start + C, end, cell + HV, i_hv, row, column, channel, HV, K, V, DECAY, WRITE
         )
-        # The state may be as large as M is small: in fp16, that has few exponents, M must not lose what meets a large state.
+        # The state may be as large as M is small: in fp16, that has few exponents, M must not lose the elements that meet a large
+        # state.
         scaled: tl.constexpr = ERASE != NONE and v.dtype.element_ty == tl.float16
         if scaled:
             power = tl.where(column < V, 1.0, towards_one(tl.max(tl.abs(state), 0)))[None, :]
@@ -171,7 +172,7 @@ def group_starts_kernel(
     group = first // L + i_n if PACKED else i_n * groups
     numbers = (end // L + i_n + 1 - group).to(tl.int32) if PACKED else groups
     inside = (channel[:, None] < K) & (column[None, :] < V)
-    # What follows the last group is asked for only as the final state.
+    # The state after the last group is needed only as the final state.
     steps = groups if FINAL else tl.maximum(groups - 1, 0)
     for i in tl.range(0, steps):
         cell = (group + i) * HV + i_hv

@@ -1,4 +1,4 @@
-"""The forward pass in two kernels: all chunks at once make what the walk multiplies, then a walk is products and nothing else.
+"""The forward pass in two kernels: all chunks at once make the operands of the walk, then the walk is products and nothing else.
 
 With X = z - Ebar S0 and the inverse A of I + T, a chunk's outputs and its state are (GDN-2 Eq. 41-44)
 
@@ -9,8 +9,8 @@ walk is four products, of which two wait for the other two. Every factor is at m
 
 A scalar erase gate that is the write gate as well, X = b (v - Kbar S0), goes to the columns of A: Ebar is Kbar, and z is v.
 
-What passes between the kernels lies chunk by chunk, each in a slot of C rows, zeros behind its last token: the walk finds
-its slots by arithmetic and reads them whole. Chunk i of sequence n has slot cu_seqlens[n] // C + n + i, which no other has.
+The tensors that pass between the kernels lie chunk by chunk, each in a slot of C rows, zeros behind its last token: the walk
+finds its slots by arithmetic and reads them whole. Chunk i of sequence n has slot cu_seqlens[n] // C + n + i, which no other has.
 """
 
 from dataclasses import dataclass
@@ -244,7 +244,7 @@ def packed_walk_kernel(
     slot = first // C + i_n if PACKED else i_n * tl.cdiv(length, C)
     chunks = tl.cdiv(end - first, C).to(tl.int32)
     cell = slot * HV + i_hv
-    # Triton prefetches what products are made of. The rest is loaded a chunk ahead here, or every step would wait for memory.
+    # Triton prefetches the operands of products. The rest is loaded a chunk ahead here, or every step would wait for memory.
     value, gate, kept = load_ahead(v, w, total, first, end, cell, i_hv, row, column, channel, HV, K, V, DECAY, WRITE)
     for i in tl.range(0, chunks):
         start = first + i * C
@@ -312,7 +312,7 @@ def load_operand(x, cell, row, column, WIDTH: tl.constexpr):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walked:
-    """What the walk multiplies, by its names in the kernels. erasers, total: None for a rule without."""
+    """The operands of the walk, by their names in the kernels. erasers, total: None for a rule without."""
 
     queries: torch.Tensor
     erasers: torch.Tensor | None
@@ -331,7 +331,7 @@ def infer_packed(call: Call, *, final: bool) -> tuple[torch.Tensor, torch.Tensor
 
 
 def packed_scores(call: Call) -> Walked:
-    """What the walk over the chunks of a call multiplies."""
+    """The operands of the walk over the chunks of a call."""
     shapes, config = call.shapes, call.config
     packed = call.cu_seqlens is not None
     C = config.chunk_size

@@ -1,5 +1,5 @@
-"""`verify bytes`: how many bytes kernels move, counted in the interpreter, beside the least that they must; or what their
-programs do as compiled."""
+"""`verify bytes`: how many bytes kernels move, counted in the interpreter, beside the least that they must; or counts of their
+compiled programs."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def count_bytes(
 ) -> None:
     """Count the bytes that a call reads and writes: distinct bytes per launch, and all bytes that its programs request.
 
-    With --device sm_90, count what the compiled programs do: sectors of global memory and their use, wavefronts of shared memory
-    against the ideal, products, and trips of loops.
+    With --device sm_90, count the work of the compiled programs: sectors of global memory and their use, wavefronts of shared
+    memory against the ideal, products, and trips of loops.
     """
     if device is Device.cuda:
         usage("--device cuda: bytes are counted on the CPU alone; accepted: interpreter, sm_80, sm_86, sm_89, sm_90")

@@ -1,4 +1,4 @@
-"""`verify claims`: what the papers claim, as experiments."""
+"""`verify claims`: the claims of the papers as experiments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def claims(
     json_path: JsonOption = None,
     html: HtmlOption = None,
 ) -> None:
-    """Run each claim of the papers as an experiment; print the claim, its source, what was measured, and the verdict.
+    """Run each claim of the papers as an experiment; print the claim, its source, the measurement, and the verdict.
 
     Ends with exit code 1 if a verdict differs from the one recorded with the claim. Negative controls must not hold.
     """

@@ -1,4 +1,4 @@
-"""`verify compile`: what may be launched compiles for its GPU and fits it, with none present."""
+"""`verify compile`: every kernel that may be launched compiles for its GPU and fits it, with none present."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def compile_all(
 
 def _gpus(names: str) -> list[Gpu]:
     try:
-        found = [*gpus().values()] if names == "all" else [find_gpu(name) for name in names.split(",")]
+        found = [gpu for name in names.split(",") for gpu in (gpus().values() if name == "all" else [find_gpu(name)])]
     except ValueError as error:
         usage(str(error))
     return list({known.slug: known for known in found}.values())

@@ -80,7 +80,7 @@ def launch(
         raised = f"{what}: {error or 'not enough memory'}"
     except typer.Exit:
         raise
-    except (Exception, SystemExit) as error:  # whatever somebody else's code raises, or Triton on its account
+    except (Exception, SystemExit) as error:  # any error of somebody else's code, or of Triton on its account
         raised = f"{what} raised {_in_words(error)}"
     if not verdicts:
         usage(raised or f"{what} launched no kernel")
@@ -178,14 +178,14 @@ def _found(what: str) -> Callable[[], object]:
     """The function that `module:call` or `script.py:call` names. Ends with one line where there is none."""
     module_name, _, name = what.rpartition(":")
     if not module_name or not name.isidentifier():
-        usage(f"{what!r}; accepted: module:call, script.py:call, or a file of PTX")
+        usage(f"{what!r} names no call; accepted: module:call, script.py:call, or a file of PTX")
     try:
         if module_name.endswith(".py"):
             module = _script(Path(module_name))
         else:
             sys.path.insert(0, os.getcwd())
             module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever a module of somebody else raises
+    except (Exception, SystemExit) as error:  # any error of somebody else's module
         usage(f"cannot import {module_name}: {error if isinstance(error, ImportError) else _in_words(error)}")
     found = getattr(module, name, None)
     if not callable(found):

@@ -1,4 +1,4 @@
-"""`verify list`: what there is to judge, and to judge it by."""
+"""`verify list`: the kernels and rules that can be judged, and the properties and regimes that judge them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..options import Device, TargetOption, kernels_of, prepare, stdout
 
 
 def list_everything(target: TargetOption = OWN) -> None:
-    """List kernels, rules, systems, properties and input regimes, and what is out of scope."""
+    """List kernels, rules, systems, properties and input regimes, and the systems that are out of scope."""
     prepare(Device.interpreter)
 
     from ....specs.inputs.regimes import REGIMES

@@ -1,4 +1,4 @@
-"""`verify mutants`: faults planted in kernels, and what finds them."""
+"""`verify mutants`: faults planted in kernels, and the properties that find them."""
 
 from __future__ import annotations
 

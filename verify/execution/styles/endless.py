@@ -33,7 +33,7 @@ _SECONDS, _BYTES = 60.0, 2**30
 
 
 def period(case: Case, kernel: Kernel) -> tuple[Case, Inputs]:
-    """The few tokens, which need nothing of what was before them. Raises Inapplicable for what cannot be asked so."""
+    """The few tokens, which do not depend on those before them. Raises Inapplicable for a case that cannot be judged so."""
     problem = Problem(
         rule=case.problem.rule, T=_PERIOD, K=8, V=8, initial_state=False, final_state=case.problem.final_state
     )
@@ -75,7 +75,7 @@ def _run(kernel: Kernel, case: Case, inputs: Inputs, times: int) -> dict[str, np
 
 @contextlib.contextmanager
 def _little_memory() -> Iterator[None]:
-    """Allocations beyond what the process has and a little more fail."""
+    """Allocations fail once the process has a little more memory than now."""
     with open("/proc/self/statm", encoding="ascii") as file:
         now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -1,4 +1,4 @@
-"""Gradients of gradients: what a function gives for them, beside what torch makes of the token recurrence in fp64."""
+"""Gradients of gradients of a function, compared with torch's for the token recurrence in fp64."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...verdicts.outcome import Inapplicable
 from ..execute import GRADIENTS, Tensors, arguments, tensors
 
 _STRUCTURE = 1e-3
-"""Of a gradient's norm: far above what fp32 loses on a few tokens, and far below a term that is missing."""
+"""Of a gradient's norm: far above the error of fp32 on a few tokens, and far below a term that is missing."""
 
 
 def small(problem: Problem) -> Problem:
@@ -64,7 +64,7 @@ def _second(run: Callable[[Tensors], Any], made: Tensors) -> Tensors:
 
 
 class _Differentiable:
-    """fp64 in torch, so that what is computed can be derived."""
+    """fp64 in torch, so that the results can be differentiated."""
 
     def array(self, values: torch.Tensor) -> torch.Tensor:
         return values

@@ -30,7 +30,7 @@ _GATES = ("b", "w")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Outputs of one call by name, as tensors; what they are is said for messages."""
+    """Outputs of one call by name, as tensors; `said` names them in messages."""
 
     outputs: Tensors
     said: str = ""
@@ -143,7 +143,7 @@ def _forward(kernel: Kernel, case: Case, leaves: Tensors, chosen: Sequence[str])
         raise raised(kernel, "forward", error) from error
     outputs = {"o": o} | ({} if ht is None else {"ht": ht})
     if "ht" in outputs and REFUSABLE & set(chosen):
-        # What torch computes in another type is a state of that type.
+        # torch returns a state in the type in which it computes.
         outputs["ht"] = outputs["ht"].float()
     check_forward(kernel, case.problem, leaves, outputs)
     return outputs

@@ -1,4 +1,4 @@
-"""What may stand around a call and is none of its arguments: a thread, autocast, another default dtype, torch's compiler."""
+"""The surroundings of a call, which are none of its arguments: a thread, autocast, another default dtype, torch's compiler."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def surrounded(chosen: Sequence[str]) -> Iterator[None]:
 
 
 def compiled(kernel: Kernel) -> Kernel:
-    """The kernel, traced by torch's compiler when it is called; what is traced runs as it would without."""
+    """The kernel, traced by torch's compiler when it is called; the traced code runs as it would without."""
     return replace(kernel, run=torch.compile(kernel.run, backend="eager", dynamic=False))
 
 
 def in_a_thread(call: Callable[[], T], chosen: Sequence[str]) -> T:
-    """What `call` gives, in a thread of its own where that is among the words: in the same session, and nothing else the same."""
+    """The result of `call`, run in a thread of its own if "threads" is chosen: in the same session, and nothing else the same."""
     if "threads" not in chosen:
         return call()
     # Of a thread: torch's modes and whether it keeps graphs. Kernels know the session by a context.

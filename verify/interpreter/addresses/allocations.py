@@ -1,4 +1,4 @@
-"""Tensors in red-zoned, poisoned memory: what a kernel leaves unwritten, or writes where it must not, shows bit by bit.
+"""Tensors in red-zoned, poisoned memory, which shows every bit that a kernel leaves unwritten or writes where it must not.
 
 A tensor is placed in a buffer of its own, with `RED_ZONE` bytes on both sides; everything in the buffer that is no
 element of the tensor, gaps of strided views included, holds the poison pattern and must keep it.
@@ -34,7 +34,7 @@ class Placed:
     before: torch.Tensor | None
 
     def damage(self) -> str | None:
-        """What was overwritten, or None."""
+        """A message that counts the elements that were overwritten, or None."""
         written = int((patterns(self.buffer)[self.around] != poison_of(self.buffer)).sum())
         if written:
             return f"{self.name}: {written} elements around it were overwritten"
@@ -94,7 +94,7 @@ def unwritten(tensor: torch.Tensor) -> int:
 
 
 class PlacedAllocations(TorchDispatchMode):
-    """While active, every tensor that torch allocates is placed; what `torch.empty` and its like give is poisoned."""
+    """While active, every tensor that torch allocates is placed; a tensor of `torch.empty` and its like is poisoned."""
 
     def __init__(self, allocations: Allocations) -> None:
         super().__init__()

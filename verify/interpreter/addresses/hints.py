@@ -1,6 +1,6 @@
-"""What a kernel tells the compiler about numbers, `tl.multiple_of` and its like, which nothing else checks.
+"""A kernel's hints to the compiler about numbers, `tl.multiple_of` and its like, which nothing else checks.
 
-A false one is no error to the compiler: it loads in one access what it was told lies side by side.
+The compiler does not notice a false one: it loads elements in one access because the hint says that they lie side by side.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import triton.language as tl
 
 _WIDEST = 16
-"""Elements of the widest access that a compiler makes of a hint: 16 bytes. What is said of more matters no more."""
+"""Elements of the widest access that a compiler makes of a hint: 16 bytes. A hint about more elements has no further effect."""
 
 
 def not_multiples(x: np.ndarray, values: Sequence[int]) -> int:

@@ -1,9 +1,9 @@
 """Which memory a kernel may touch: exactly the elements of the tensors it was launched with.
 
-An access is checked against the tensors, as views, of the running launch: neither the padding inside a storage, nor
-the gaps of a strided view, nor another live tensor is fair game. What is out of bounds is recorded and masked off, so
-that even an address far away does not end the process. What nothing has written may not be read, and no two programs
-may race on an element.
+An access is checked against the tensors, as views, of the running launch: neither the padding inside a storage, nor the gaps of a
+strided view, nor another live tensor is fair game. An access out of bounds is recorded and masked off, so that even an address
+far away does not end the process. An element that nothing has written may not be read, and no two programs may race on an
+element.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Fault = Literal["out of bounds", "never written", "race", "no barrier", "false h
 class MemoryFault:
     """Accesses of one sort by one source line of one kernel that it must not make.
 
-    fault: "out of bounds"; "never written", a load of an element that still holds what its allocation held; "race",
-    an element that another program of the launch writes, or reads before it is changed here; "no barrier", an element
-    that another thread of the same program has stored and that no barrier orders; or "false hint", what the kernel tells the
-    compiler of numbers and is not so.
+    fault: "out of bounds"; "never written", a load of an element that still has the contents of its allocation; "race", an
+    element that another program of the launch writes, or reads before it is changed here; "no barrier", an element that another
+    thread of the same program has stored and that no barrier orders; or "false hint", a statement about numbers that the kernel
+    makes to the compiler and that is not true.
     file, line: of the load or store. program: of the first fault. count: elements, over all programs.
     distance: of the farthest one, in bytes from the nearest tensor of the launch (0 in a gap of a strided view).
     """
@@ -115,8 +115,8 @@ class Region:
 class Memory:
     """The memory check of a session.
 
-    races: look for elements that several programs, or threads of one, touch, too. contents: look at what tensors hold, which an
-    address alone does not need.
+    races: look for elements that several programs, or threads of one, touch, too. contents: look at the contents of tensors, too;
+    addresses alone do not need them.
     """
 
     def __init__(self, *, races: bool = False, contents: bool = True) -> None:
@@ -176,7 +176,7 @@ class Memory:
 
     @contextlib.contextmanager
     def storing(self, addresses: np.ndarray, mask: np.ndarray, dtype: tl.dtype) -> Iterator[None]:
-        """Around a store whose `mask` was admitted: take note of who writes what, and of what it changes."""
+        """Around a store whose `mask` was admitted: note which program writes each element, and which elements change."""
         if not self._races:
             yield
             return
@@ -218,7 +218,7 @@ class Memory:
     ) -> None:  # fmt: skip
         """A load or store, where `on`, of elements that other threads of the program have stored since the last barrier?
 
-        changed: the elements of which a store changes the bits; others have what they had, whoever was first.
+        changed: the elements of which a store changes the bits; the others keep their bits in any order.
         """
         if self._turns.warps == 1:
             return  # threads of a warp are as far as one another
@@ -250,7 +250,7 @@ class Memory:
         return (addresses.astype(np.int64) - region.start) // item
 
     def undefined(self, shape: tuple[int, ...], dtype: tl.dtype) -> np.ndarray:
-        """What a masked load without `other` gives where the mask is off: nothing in particular, so poison."""
+        """The value of a masked load without `other` where the mask is off: it is undefined, so poison."""
         held = triton_interpreter._get_np_dtype(dtype)
         if held.kind == "b":
             return np.ones(shape, dtype=bool)

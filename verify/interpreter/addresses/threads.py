@@ -1,8 +1,8 @@
-"""What one program stores and takes up again, where the order of its threads would show.
+"""Elements that one program stores and loads again, where the order of its threads would show.
 
 Threads of a program meet at `tl.debug_barrier()`; nothing else in a kernel's text promises that they do. A place of a tile (its
-shape, and the number of an element in it) stands for the thread that has it: what the same place of a tile of the same shape
-takes up again is its own, what another place does is another's, who may not be as far.
+shape, and the number of an element in it) stands for the thread that has it: the same place of a tile of the same shape loads its
+own element, and another place loads that of another thread, which may not be as far.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Which bytes every launch touches: what it asks for, and how many different ones it reads and writes.
+"""The bytes that every launch touches: how many it requests, and how many different ones it reads and writes.
 
-Different bytes are what must come from and go to a GPU's memory at least once; what is asked for again is served by its
-caches, as far as they reach. Between kernels, torch moves bytes too: each of its operations counts as a launch that reads
-its arguments and writes its result.
+Each different byte must be read from or written to a GPU's memory at least once; repeated requests are served by its caches, as
+far as they reach. Between kernels, torch moves bytes too: each of its operations counts as a launch that reads its arguments and
+writes its result.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Counting(Memory):
                     storage.touched[way][here + byte] = True
 
     def _close(self) -> None:
-        """Turn what the last launch touched into its numbers."""
+        """Count the bytes that the last launch touched."""
         for storage in self._storages:
             self._launches[-1].read += int(storage.touched["load"].sum())
             self._launches[-1].written += int(storage.touched["store"].sum())
@@ -96,7 +96,7 @@ class Counting(Memory):
 
 
 class TorchTraffic(TorchDispatchMode):
-    """Counts what torch does between kernels. Views, and memory that is only set aside, cost nothing."""
+    """Counts the operations of torch between kernels. Views, and memory that is only set aside, cost nothing."""
 
     def __init__(self, counting: Counting) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """Exact arithmetic: float32 values are elements of F_p x Z_q (see `specs.arithmetic.field`), held as their uint32 payloads.
 
-Registers of every floating-point type are held so, which makes all of them as wide as float32: a value that is cast
-to a narrower type goes on unharmed, and the cast is recorded. What the algebra cannot answer (comparisons, max, bit
-tricks, unknown functions) is recorded and gives OUTSIDE, which absorbs everything it touches.
+Registers of every floating-point type are held so, which makes all of them as wide as float32: a value that is cast to a narrower
+type goes on unharmed, and the cast is recorded. An operation outside the algebra (comparisons, max, bit tricks, unknown
+functions) is recorded and gives OUTSIDE, which absorbs everything it touches.
 """
 
 from __future__ import annotations

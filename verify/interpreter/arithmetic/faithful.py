@@ -1,4 +1,4 @@
-"""IEEE arithmetic as a GPU does it: what Triton's interpreter has wrong for bfloat16 and TF32, put right.
+"""IEEE arithmetic as a GPU does it, which corrects Triton's interpreter for bfloat16 and TF32.
 
 float16 and bfloat16 values are widened, computed in float32 and rounded once (which rounds +, -, *, / correctly);
 their sums are trees that round at every node, as a GPU's are. A dot multiplies exact (or TF32) operands and

@@ -21,7 +21,7 @@ def payload_tensor(values: FieldArray, dtype: torch.dtype = torch.float32) -> to
 
 
 def field_array(tensor: torch.Tensor) -> FieldArray:
-    """What a tensor from an exact session stands for; what is no payload is OUTSIDE."""
+    """The field elements for which a tensor of an exact session stands; a value that is not a payload is OUTSIDE."""
     if tensor.dtype not in CARRIERS:
         raise TypeError(f"payloads live in float32 and float64 tensors, not in {tensor.dtype}")
     if tensor.dtype == torch.float64:

@@ -1,9 +1,8 @@
-"""What floating-point values mean: the contract between Triton's interpreter and what can stand in for its arithmetic.
+"""The meaning of floating-point values: the contract between Triton's interpreter and any replacement of its arithmetic.
 
-A `Handle` is Triton's `TensorHandle`: a numpy array `data` and a scalar Triton type `dtype`. An `Arithmetic` decides
-how floating-point values are held in `data` and what every operation on them does; integers, booleans and pointers
-never reach it. Operations that are numpy functions are named by these functions (`np.add`, `np.exp2`, `np.less`,
-...), the rest by a method.
+A `Handle` is Triton's `TensorHandle`: a numpy array `data` and a scalar Triton type `dtype`. An `Arithmetic` decides how
+floating-point values are held in `data` and the effect of every operation on them; integers, booleans and pointers never reach
+it. Operations that are numpy functions are named by these functions (`np.add`, `np.exp2`, `np.less`, ...), the rest by a method.
 """
 
 from __future__ import annotations

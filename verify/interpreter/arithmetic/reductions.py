@@ -48,7 +48,7 @@ def scanner(arithmetic: Arithmetic) -> Callable[..., Any]:
             return [self.to_tensor(arithmetic.running_total(input.handle, self.axis), input.dtype)]
 
         def cumprod(self, input: Any) -> Any:
-            # multiplied pair by pair, in whatever arithmetic
+            # multiplied pair by pair, in any arithmetic
             return self.generic_scan((input,)) if is_float(input.dtype) else super().cumprod(input)
 
     def scan(input: Any, axis: int, combine_fn: Any, reverse: bool = False, **_: Any) -> Any:

@@ -18,7 +18,7 @@ class Shadow:
         self._payloads.update(zip(addresses.ravel().tolist(), bits.ravel().tolist(), strict=True))
 
     def load(self, addresses: np.ndarray) -> tuple[np.ndarray, bool]:
-        """(payloads as uint32, whether all of them were there); OUTSIDE stands for what was not."""
+        """(payloads as uint32, whether all of them were there); OUTSIDE stands for the missing ones."""
         missing = int(OUTSIDE)
         found = [self._payloads.get(address, -1) for address in addresses.ravel().tolist()]
         bits = np.array([missing if payload < 0 else payload for payload in found], dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""What an operator is."""
+"""The definition of an operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .site import Site
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """A kind of fault. edits: for a node, what may stand there instead, in a fixed order; nothing for most nodes."""
+    """A kind of fault. edits: for a node, its replacements, in a fixed order; none for most nodes."""
 
     name: str
     about: str

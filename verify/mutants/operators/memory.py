@@ -1,4 +1,4 @@
-"""Faults in what is read and written: masks, addresses, offsets of sequences, layouts, stores."""
+"""Faults in loads and stores: masks, addresses, offsets of sequences, layouts, stores."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def widths(site: Site) -> Iterator[ast.AST]:
         return
     names = {x.id for x in _nodes(node) if isinstance(x, ast.Name)}
     large = names & SIZES or any(name == "at" or name.endswith("_at") for name in names)
-    large = large and not names <= SIZES  # what is only sizes is known before the kernel runs
+    large = large and not names <= SIZES  # an expression of sizes alone is known before the kernel runs
     whole = site.ancestors[-2]
     if isinstance(outer.left, ast.Name) and large and (memory_call(whole) or isinstance(whole, ast.Assign)):
         yield parsed("x.to(tl.int8)", x=node)

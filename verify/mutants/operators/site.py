@@ -1,4 +1,4 @@
-"""A node of a device function with what surrounds it, and questions that operators ask about it."""
+"""A node of a device function with its surroundings, and questions that operators ask about it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES = frozenset({"H", "HV", "G", "B", "K", "V", "C", "W"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """node: where the fault may go. ancestors: from the function's definition down. names: what the function has bound before."""
+    """node: where the fault may go. ancestors: from the function's definition down. names: bound by the function before."""
 
     node: Any
     ancestors: tuple[ast.AST, ...]
@@ -27,12 +27,12 @@ class Site:
 
     @property
     def statement(self) -> ast.stmt:
-        """The innermost statement; of an `if` or `for` only what heads it counts as its own."""
+        """The innermost statement; of an `if` or `for` only its head counts as its own."""
         return next(node for node in (self.node, *reversed(self.ancestors)) if isinstance(node, ast.stmt))
 
     @property
     def in_address(self) -> bool:
-        """Whether the node is part of what a load or store points to, or of an offset kept in a variable for it."""
+        """Whether the node is part of the address of a load or store, or of an offset kept in a variable for it."""
         chain: tuple[Any, ...] = (*self.ancestors, self.node)
         for outer, inner in pairwise(chain):
             if memory_call(outer) is not None and inner is outer.args[0]:
@@ -69,7 +69,7 @@ class Site:
 
 
 def is_a(node: Any, kinds: Any) -> bool:
-    """isinstance, without what a type checker concludes from it: nodes of every kind pass through the same lines."""
+    """isinstance, from which a type checker concludes nothing: nodes of every kind pass through the same lines."""
     return isinstance(node, kinds)
 
 

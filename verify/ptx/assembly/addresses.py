@@ -1,4 +1,4 @@
-"""What can be said of addresses without running a program: values that depend on the thread's number alone."""
+"""Addresses that are known without running a program: values that depend on the thread's number alone."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Values:
         return found
 
     def of(self, word: str) -> np.ndarray | None:
-        """[threads] uint64, or None for what is not known."""
+        """[threads] uint64, or None where the value is not known."""
         word = word.strip()
         if re.fullmatch(r"-?(?:0x[0-9a-fA-F]+|\d+)U?", word):
             return np.full(self.threads, int(word.rstrip("U"), 0) & ((1 << 64) - 1), np.uint64)
@@ -160,7 +160,7 @@ def descriptor_bytes(descriptor: int, rows: int, depth: int, size: int, transpos
 
 
 def operand_bytes(values: Values, statement: Statement) -> tuple[set[int], bool]:
-    """What a wgmma reads of shared memory, in units of 16 bytes, and whether that is all of it."""
+    """The units of 16 bytes of shared memory that a wgmma reads, and whether they are all known."""
     words = [word for word in statement.parts[2:] if word not in ("sync", "aligned")]
     shape = re.match(r"m64n(\d+)k(\d+)$", words[0])
     if shape is None:

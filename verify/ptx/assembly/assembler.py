@@ -15,7 +15,7 @@ from .text import Kernel, Statement, parse
 
 Encoder = Callable[["Assembler", Statement], None]
 ENCODERS: dict[str, Encoder] = {}
-"""What encodes an instruction, by the first word of its name."""
+"""The encoder of an instruction, by the first word of its name."""
 
 _NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)U?$")
 _REAL = re.compile(r"0[fF][0-9a-fA-F]{8}$|0[dD][0-9a-fA-F]{16}$|-?\d+\.\d*(?:[eE][-+]?\d+)?$")
@@ -36,7 +36,7 @@ def encodes(*roots: str) -> Callable[[Encoder], Encoder]:
 def assemble(ptx: str | Kernel, shared: int) -> Program:
     """The program of a kernel that is launched with `shared` bytes of dynamic shared memory.
 
-    Raises PtxError for what is no program, Unsupported for an instruction that the engine does not know.
+    Raises PtxError for text that is not a program, Unsupported for an instruction that the engine does not know.
     """
     from . import encode_memory, encode_order, encode_values  # noqa: F401
 

@@ -12,7 +12,7 @@ LOCAL_BASE, SHARED_BASE = 0x600000000000, 0x500000000000
 """Where the windows of local and shared memory lie among generic addresses; native/memory.h has the same."""
 
 _SPACES = ("global", "shared", "local", "param", "const")
-# What caches, and who else sees it, changes nothing that is simulated; `nc` promises that nobody writes.
+# Caching hints and scopes change nothing that is simulated; `nc` promises that nobody writes.
 _HINTS = re.compile(
     r"L[12]::.*|ca|cg|cs|lu|cv|wb|wt|nc|weak|volatile|relaxed|acquire|release|acq_rel|cta|cluster|gpu|sys|noinc|v[1248]"
 )

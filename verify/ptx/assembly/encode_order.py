@@ -1,4 +1,4 @@
-"""Instructions that order what warps do, the products of tensor cores, and branches."""
+"""Instructions that order the accesses of warps, the products of tensor cores, and branches."""
 
 from __future__ import annotations
 

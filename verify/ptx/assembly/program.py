@@ -1,4 +1,4 @@
-"""A program in the form that the engine runs: instructions and operands as arrays, and what registers hold at first."""
+"""A program in the form that the engine runs: instructions and operands as arrays, and the initial values of registers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def reason(kernel: Kernel, index: int, after: Statement, grid: Grid) -> str:
 
 
 def _wait(kernel: Kernel, index: int) -> str:
-    """Nothing is in flight there, or all is waited for again before anything touches what a product reads or writes."""
+    """Nothing is in flight there, or all is waited for again before anything touches the operands or results of a product."""
     statements = kernel.statements
     allowed = int(statements[index].operands[0])
 
@@ -92,7 +92,7 @@ def _proxy(kernel: Kernel, index: int) -> str:
         opcode = statements[at].opcode
         return opcode.startswith(_WRITES_SHARED) or (dirty and not opcode.startswith("fence.proxy.async"))
 
-    # Warps that meet at a barrier come from the same statement before it, so what holds there for one holds for all.
+    # Warps that meet at a barrier come from the same statement before it, so a fact that holds there for one holds for all.
     if not before(kernel, False, step, lambda a, b: a or b)[index]:
         return "nothing was written to shared memory since the last fence"
 
@@ -170,7 +170,7 @@ def _never_equal(kernel: Kernel, comparison: Statement, grid: Grid) -> bool:
 
 
 def _unused(kernel: Kernel, index: int, after: Statement) -> str:
-    """What the statement computes is overwritten or dropped before anything reads it."""
+    """The statement's result is overwritten or dropped before anything reads it."""
     was = kernel.statements[index]
     if was.opcode.startswith(("st", "wgmma", "cp.", "bar", "atom", "red", "bra")):
         return ""

@@ -26,8 +26,8 @@ def successors(kernel: Kernel, index: int) -> tuple[int, ...]:
 def before(
     kernel: Kernel, start: State, step: Callable[[int, State], State], join: Callable[[State, State], State]
 ) -> list[State | None]:
-    """What may hold before each statement: `start` at the entry, `step` past a statement, `join` of two ways. None where no way
-    leads. `join` must only ever grow, to an end."""
+    """The state before each statement: `start` at the entry, `step` past a statement, `join` where two paths meet. None where no
+    path leads. `join` may only ever grow, up to a limit."""
     found: list[State | None] = [None] * len(kernel.statements)
     found[0] = start
     waiting = [0]

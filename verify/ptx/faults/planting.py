@@ -1,4 +1,4 @@
-"""Faults planted in compiled programs: what the rules and the numbers must catch."""
+"""Faults planted in compiled programs, which the rules or the numbers must catch."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """One planted fault and what became of it.
+    """One planted fault and its outcome.
 
     rules: those that fired and do not without the fault, under the first schedule that shows any. numbers: whether results differ
     in any bit under any schedule before that one. shown: why it is no fault at all, where that is known.
@@ -171,7 +171,7 @@ class Planted:
 
 
 def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subject]:
-    """The launches that a call makes on CPU tensors, with what their memories hold before each."""
+    """The launches that a call makes on CPU tensors, each with the contents of its memories before it."""
     found: list[Subject] = []
 
     def keep(launch: DeviceLaunch) -> None:
@@ -259,8 +259,8 @@ ORDERS = ("bar.sync", "wgmma.wait_group", "fence.proxy.async", "wgmma.fence", "c
 def shown(kind: str, subject: Subject, index: int, seed: int) -> str:
     """Why a fault that nothing showed is none; "" where that is not known.
 
-    Either the program shows it, for every path and input; or the statement orders accesses, and in what runs there are none that
-    it orders, equal bits being no excuse; or what is swapped is equal in every thread, whenever it is swapped.
+    Either the program shows it, for every path and input; or the statement orders accesses, and these launches have none that
+    need the order (equal bits are no excuse); or the two swapped registers are equal in every thread, whenever they are swapped.
     """
     kernel = subject.program.kernel
     after = KINDS[kind](kernel.statements[index], random.Random(seed))

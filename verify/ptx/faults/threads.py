@@ -1,4 +1,4 @@
-"""Values that the numbers of a thread and of its program, and constants, decide alone, whatever a kernel is given."""
+"""Values that depend only on constants and on the numbers of a thread and its program, for any arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Grid = tuple[int, int, int]
 
 
 def values(kernel: Kernel, operand: str, grid: Grid, depth: int = 0) -> np.ndarray | None:
-    """What a 32-bit operand holds in each thread of a launch; None where something else may decide it, or an operation is not
+    """The value of a 32-bit operand in each thread of a launch; None where it may depend on anything else, or an operation is not
     among the few that are known. uint32 [programs along z, y and x, threads], any of them 1 where it does not matter."""
     x, y, z = kernel.threads
     if operand == "%tid.x" and (y, z) == (1, 1):
@@ -60,7 +60,7 @@ _COMPARED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def always(kernel: Kernel, predicate: str, grid: Grid) -> bool:
-    """Whether a predicate, "%p1" or "!%p1", is true in every thread of a launch, by what `values` knows."""
+    """Whether a predicate, "%p1" or "!%p1", is known to be true in every thread of a launch."""
     writers = [statement for statement in kernel.statements if _writes(statement, predicate.removeprefix("!"))]
     if len(writers) != 1 or writers[0].predicate:
         return False

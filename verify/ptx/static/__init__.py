@@ -1,1 +1,1 @@
-"""What compiled code shows without being run: its text, and its machine code."""
+"""Checks of compiled code that need no run: of its text, and of its machine code."""

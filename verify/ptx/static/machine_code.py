@@ -1,8 +1,8 @@
 """A lint of machine code: registers that are computed with, and that nothing has written.
 
 PTX that keeps every rule can still be assembled wrongly. ptxas 12.8.93, which comes with Triton 3.6 and 3.7, drops the definition
-of a product's descriptor in some kernels and goes on with whatever the register holds: an access out of bounds where that is
-far off, wrong results where it is near. No run of the PTX can show it; the machine code does.
+of a product's descriptor in some kernels and goes on with the old value of the register: an access out of bounds if that is far
+off, wrong results if it is near. No run of the PTX can show it; the machine code does.
 
 Only integer additions and multiplications count, of which addresses are made. That code packs bits, moves or spills values
 which it never looks at is common and harmless.
@@ -38,12 +38,12 @@ _UNIFORM = 256
 
 @lru_cache(maxsize=256)
 def unwritten_registers(code: bytes, kernel: str) -> tuple[Finding, ...]:
-    """Findings of a cubin. Raises RuntimeError for what is no cubin."""
+    """Findings of a cubin. Raises RuntimeError for bytes that are not a cubin."""
     return tuple(unwritten(disassemble(code), kernel))
 
 
 def misassembled(code: bytes, kernel: str) -> str:
-    """The first finding of a cubin in one line, "" where there is none. Raises RuntimeError for what is no cubin."""
+    """The first finding of a cubin in one line, "" where there is none. Raises RuntimeError for bytes that are not a cubin."""
     found = unwritten_registers(code, kernel)
     return f"{found[0].instruction} reads {found[0].detail}, which nothing has written" if found else ""
 

@@ -1,8 +1,8 @@
-"""Rules that need no run: what the text of a compiled program shows, in milliseconds.
+"""Rules that need no run, only the text of a compiled program, and take milliseconds.
 
 A finding is certain: it names instructions that follow one another on a path and touch the same bytes, as far as the thread's
-number and constants decide addresses. Where they do not, as in buffers that a loop takes in turn, running it decides, and what
-might be is a note.
+number and constants decide addresses. Where they do not, as in buffers that a loop takes in turn, running it decides, and a
+possible fault is a note.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MOVES = ("mov", "cvt", "selp")
 
 
 def lint(ptx: str | Kernel) -> list[Finding]:
-    """Findings of the static rules. Raises PtxError for what is no program; unknown instructions do not matter here."""
+    """Findings of the static rules. Raises PtxError for text that is not a program; unknown instructions do not matter here."""
     kernel = parse(ptx) if isinstance(ptx, str) else ptx
     products = [i for i, s in enumerate(kernel.statements) if s.opcode.startswith("wgmma.mma_async")]
     if not products:
@@ -69,7 +69,7 @@ def _covered(values: Values, statement: Statement) -> set[int] | None:
 
 
 def _waits(kernel: Kernel, values: Values, first: int, last: int) -> Iterator[Finding]:
-    """Turns of a loop one after another: what is in flight when shared memory is written."""
+    """Turns of a loop one after another: products that are in flight when the shared memory they read is written."""
     body = kernel.statements[first : last + 1]
     if not any(s.opcode.startswith("wgmma.wait_group") and s.operands[0] != "0" for s in body):
         return
@@ -103,7 +103,7 @@ def _waits(kernel: Kernel, values: Values, first: int, last: int) -> Iterator[Fi
 
 
 def _proxy_fences(kernel: Kernel, values: Values, first: int, last: int) -> Iterator[Finding]:
-    """A loop that fills shared memory and multiplies what it holds, with no fence of the asynchronous proxy in it."""
+    """A loop that fills shared memory and multiplies its contents, with no fence of the asynchronous proxy in it."""
     body = kernel.statements[first : last + 1]
     if any(s.opcode.startswith("fence.proxy.async") for s in body):
         return
