@@ -344,6 +344,7 @@ def sites_of(operator: str, text: str) -> list[str]:
         ("limit", "row = tl.program_id(0) * B + tl.arange(0, B)", ["tl.minimum(tl.program_id(0) * B + tl.arange(0, B), 65535)"]),
         ("limit", "column = tl.program_id(0) * B + tl.arange(0, B)", []),
         ("limit", "i = n.to(tl.int64)", ["i = n\n"]),
+        ("limit", "i = tl.load(x).to(tl.int64)", []),
         ("limit", "for i in range(n):\n  f(i)", ["range(0, n if n < 0 + 1024 * 1 else 0 + 1024 * 1, 1)"]),
         ("limit", "for i in range(0, K, B):\n  f(i)", []),
         ("stale", "i = tl.program_id(0)", [f"({x} := first('kernel {x}', {x}))" for x in ("K", "B", "length", "C")]),

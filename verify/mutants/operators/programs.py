@@ -56,8 +56,8 @@ def trips(site: Site) -> Iterator[ast.AST]:
 def limits(site: Site) -> Iterator[ast.AST]:
     """An offset is left in 32 bits; a place ends at 65,535; a loop has room for 1,024 trips."""
     node = site.node
-    if called(node) == "to" and ast.unparse(node.args[0]) == "tl.int64":
-        yield node.func.value
+    if called(node) == "to" and ast.unparse(node.args[0]) == "tl.int64" and called(node.func.value) != "load":
+        yield node.func.value  # what is loaded has the width of its tensor
     if (
         is_a(node, ast.BinOp)
         and is_a(node.op, ast.Add)
