@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -40,7 +42,7 @@ def found(
     kernel: Kernel,
     problem: Problem,
     transform: Callable[..., Any] | None = None,
-    seconds: float = 0.0,
+    calls: int = 0,
     config: LaunchConfig = NARROW,
 ) -> Localised:
     case = Case(problem=problem, config=config)
@@ -51,7 +53,7 @@ def found(
 
     outcome = check(case)
     assert outcome.status == "failed"
-    return localise(check, case, outcome, harness, seconds=seconds)
+    return localise(check, case, outcome, harness, calls=calls)
 
 
 class Edit(ast.NodeTransformer):
@@ -175,7 +177,7 @@ def test_a_stage_is_named_under_a_relative_of_the_rules():
 
 def test_a_shared_device_function_is_suspected():
     short = edit("load_operand", "channel[None, :] < WIDTH", "channel[None, :] < WIDTH - 1")
-    located = found("equality", STAGED, GDN2, short, seconds=20.0)
+    located = found("equality", STAGED, GDN2, short, calls=24)
     assert located.stage == "states"
     assert "state_grads" in located.story
     assert "load_operand" in located.story
@@ -215,7 +217,7 @@ def test_what_is_passed_on_wrongly_is_told():
 
 def test_the_pattern_and_the_need_of_a_failure_are_told():
     doubled = spoil(STAGED, on_output(lambda o, _: at_token(o, 16, 2.0)))
-    located = found("equality", doubled, replace(GDN2, T=18, initial_state=False), seconds=20.0)
+    located = found("equality", doubled, replace(GDN2, T=18, initial_state=False), calls=24)
     assert "only token 16 (where chunk 1 begins)" in located.story
     assert "It needs a second chunk" in located.story
     assert "initial state" not in located.story
@@ -231,7 +233,7 @@ def test_one_wrong_gradient_is_told_apart():
     [
         (lambda problem: problem.K & (problem.K - 1), ["a K that is no power of two"]),
         (lambda problem: problem.K > 16, ["K above 16"]),
-        (lambda problem: problem.T > 16 and problem.strided, ["inputs that are not contiguous", "a second chunk"]),
+        (lambda problem: problem.T > 16 and problem.strided, ["a second chunk", "inputs that are not contiguous"]),
         (lambda problem: problem.T > 18, ["at least 19 tokens"]),
         (lambda problem: problem.HV > problem.H, ["more value heads than key heads"]),
         (lambda problem: True, []),
@@ -240,15 +242,40 @@ def test_one_wrong_gradient_is_told_apart():
 def test_needs_are_what_a_failure_is_gone_without(fails: Callable[[Problem], Any], says: list[str]):
     problem = replace(GDN2, T=19, K=20, HV=2, strided=True, regime="reset_inf", scale=1.0)
     case = Case(problem=problem, config=NARROW)
-    assert needs(case, lambda other: bool(fails(other.problem)), 10.0) == says
-    assert needs(case, lambda other: bool(fails(other.problem)), 0.0) == []
+    assert needs(case, lambda other: bool(fails(other.problem)), 24) == says
+    assert needs(case, lambda other: bool(fails(other.problem)), 0) == []
+
+
+@pytest.mark.parametrize(
+    ("T", "fails", "says"),
+    [(2060, 2000, "more than 1024 tokens"), (2049, 2048, "more than 2048 tokens"), (2001, 2000, "at least 2001 tokens"),
+     (1500, 1100, "more than 1024 tokens"), (1500, 300, "more than 256 tokens"), (2000, 16, "a second chunk")],
+)  # fmt: skip
+def test_the_tokens_that_a_failure_needs_are_told(T: int, fails: int, says: str):
+    case = Case(problem=replace(GDN2, T=T), config=NARROW)
+    assert needs(case, lambda other: fails < other.problem.T, 24) == [says]
+
+
+@given(calls=st.integers(0, 30), fails=st.booleans())
+def test_no_more_cases_are_asked_than_calls_allow_and_sizes_are_first(calls: int, fails: bool):
+    case = Case(problem=replace(GDN2, T=300, K=20, V=33, H=2, HV=4, B=2, strided=True, dtype="bf16"), config=NARROW)
+    asked: list[Problem] = []
+
+    def check(other: Case) -> bool:
+        asked.append(other.problem)
+        return fails
+
+    needs(case, check, calls)
+    assert len(asked) <= calls
+    sizes = [(problem.T, problem.K, problem.V) != (300, 20, 33) for problem in asked]
+    assert sizes == sorted(sizes, reverse=True)
 
 
 TOY = Problem(rule=RULES["linear"], T=6, K=4, V=17, H=2, HV=2, initial_state=False, final_state=False)
 
 
 def test_a_kernel_of_others_is_described_by_its_pattern():
-    located = found("equality", toy(last=16), TOY, seconds=20.0)
+    located = found("equality", toy(last=16), TOY, calls=24)
     assert located.stage == "toy_attention"
     assert "only channels from 16 on" in located.story
     assert "It needs V above 16" in located.story

@@ -8,6 +8,7 @@ import inspect
 import json
 import pickle
 import pkgutil
+import time
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,11 +26,11 @@ from deltaproof.specs.rule import RULES
 from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
-from deltaproof.verify.mutants import campaign, detectable, equivalent, judge, peers, pool, prove, report
+from deltaproof.verify.mutants import campaign, detectable, equivalent, functions, judge, peers, pool, prove, report
 from deltaproof.verify.mutants.draw import draw
 from deltaproof.verify.mutants.operators import OPERATORS
 from deltaproof.verify.mutants.sites import Mutant, Source, enumerate_mutants, plant
-from deltaproof.verify.mutants.sources import Usage
+from deltaproof.verify.mutants.sources import Usage, usage
 from deltaproof.verify.mutants.suite import SuiteCase, relevant
 
 TAU = 24.0
@@ -231,7 +232,7 @@ def test_the_score_leaves_out_what_is_equivalent_or_only_crashes():
         2,
     )
     assert about["score"] == 0.75
-    content = report.document(results, {}, {}, {}, {})
+    content = report.document(results, {}, {}, {}, {}, {})
     assert {entry["status"] for entry in content["mutants"]} == {"killed", "survived", "equivalent"}
     assert len(content["excluded"]) == 2
     assert report.summary([], {})["score"] is None
@@ -302,3 +303,108 @@ def test_operators_say_what_they_are():
     for operator in OPERATORS.values():
         assert operator.about
         assert inspect.getdoc(operator.edits)
+
+
+def fills_the_memory(task: judge.MutantTask) -> judge.MutantResult:
+    held = bytearray(700 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    time.sleep(3)
+    raise AssertionError(task)
+
+
+def test_a_fault_that_fills_the_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    setting = pool.CampaignSettings(
+        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="sources"
+    )  # fmt: skip
+    monkeypatch.setattr(pool, "WORKER_BYTES", 600 << 20)
+    (found,) = pool.collect(
+        [KNOWN], lambda mutant: task(mutant, tmp_path), fills_the_memory, pool._crashed, setting, judge.MutantResult,
+        lambda _: None,
+    )  # fmt: skip
+    assert (found.status, found.crashes) == ("excluded", 1)
+
+
+def sites_of(operator: str, text: str) -> list[str]:
+    """What an operator makes of a kernel: the code with one fault each."""
+    tree = ast.parse(text)
+    source = Source(name="somewhere:kernel", tree=tree)
+    return [ast.unparse(plant(m, tree)) for m in enumerate_mutants([source]) if m.operator == operator]
+
+
+@pytest.mark.parametrize(
+    ("operator", "line", "planted"),
+    [
+        ("axis", "i = tl.program_id(0) + tl.program_id(1)",
+         ["tl.program_id(1) + tl.program_id(1)", "tl.program_id(0) + tl.program_id(0)"]),
+        ("axis", "i = tl.program_id(1)", []),
+        ("block", "i = tl.program_id(1)", ["tl.minimum(tl.program_id(1), tl.maximum(tl.num_programs(1), 2) - 2)"]),
+        ("block", "n = tl.cdiv(length, C)", ["n = length // C"]),
+        ("trip", "for i in range(0, n, B):\n  f(i)", ["range(0, n if n < 0 + B else 0 + B, B)", "range(0, n, 2 * B)"]),
+        ("loop", "for i in tl.static_range(4):\n  f(i)", ["static_range(0, 4 - 1)", "static_range(0 + 1, 4)"]),
+        ("limit", "row = tl.program_id(0) * B + tl.arange(0, B)", ["tl.minimum(tl.program_id(0) * B + tl.arange(0, B), 65535)"]),
+        ("limit", "column = tl.program_id(0) * B + tl.arange(0, B)", []),
+        ("limit", "i = n.to(tl.int64)", ["i = n\n"]),
+        ("limit", "i = tl.load(x).to(tl.int64)", []),
+        ("limit", "for i in range(n):\n  f(i)", ["range(0, n if n < 0 + 1024 * 1 else 0 + 1024 * 1, 1)"]),
+        ("limit", "for i in range(0, K, B):\n  f(i)", []),
+        ("stale", "i = tl.program_id(0)", [f"({x} := first('kernel {x}', {x}))" for x in ("K", "B", "length", "C")]),
+        ("stale", "i = K", []),
+    ],
+)  # fmt: skip
+def test_faults_in_how_work_is_shared_are_what_they_say(operator: str, line: str, planted: list[str]):
+    indented = line.replace("\n", "\n    ")
+    made = [f"{code}\n" for code in sites_of(operator, f"def kernel(x, K, B, n, length, C):\n    {indented}")]
+    assert len(made) == len(planted)
+    assert all(text in code for code, text in zip(made, planted, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("operator", "words", "prop", "changes"),
+    [
+        ("axis", "tl.program_id(0) -> tl.program_id(1)", "equality", {}),
+        ("block", "tl.program_id(0) -> tl.minimum", "equality", {}),
+        ("trip", "2 * 1", "equality", {}),
+        ("trip", "else tl.load", "equality", {}),
+        ("limit", "1024 *", "offsets", {"H": 1, "HV": 1, "seed": 4}),
+        ("stale", "kernel scale", "call_styles", {}),
+        ("stale", "kernel HV", "call_styles", {}),
+    ],
+)  # fmt: skip
+def test_faults_in_how_work_is_shared_are_found(suite: Path, operator: str, words: str, prop: str, changes: Any):
+    mutant = next(
+        m
+        for m in MUTANTS
+        if (m.function, m.operator) == (TOKENS_KERNEL, operator) and words in f"{m.before} -> {m.after}"
+    )
+    case = replace(CASE, problem=replace(PROBLEM, **changes), style="varied" if prop == "call_styles" else "")
+    suite.write_bytes(pickle.dumps([SuiteCase(prop=prop, kernel=TOKENS.name, case=case)]))
+    judge._suite.cache_clear()
+    found = judge.run(task(mutant, suite, tests=(0,)))
+    assert (found.status, found.by) == ("killed", prop), found
+
+
+def test_what_a_question_made_a_kernel_keep_answers_no_other(suite: Path):
+    stale = next(m for m in MUTANTS if m.function == TOKENS_KERNEL and "kernel scale" in m.after)
+    other = replace(CASE, problem=replace(PROBLEM, scale=0.25))
+    suite.write_bytes(pickle.dumps([replace(SUITE[0], case=case) for case in (CASE, other)]))
+    judge._suite.cache_clear()
+    assert judge.run(task(stale, suite, tests=(0, 1))).status == "survived"
+
+
+def test_functions_that_no_fault_is_found_in_are_named_with_the_reason():
+    empty = Source(name="m:empty", tree=ast.parse("def empty(x):\n    pass"))
+    sources = {TOKENS_KERNEL: SOURCES[TOKENS_KERNEL], empty.name: empty}
+    own = [mutant for mutant in MUTANTS if mutant.function == TOKENS_KERNEL]
+    results = [result("excluded", id=mutant.id) for mutant in own]
+    found = functions.out_of_reach(sources, results, ["m:asleep"])
+    assert list(found.values()) == [["m:asleep"], [empty.name], [TOKENS_KERNEL]]
+    for judged in (results[1:], [result("survived", id=own[0].id), *results[1:]]):
+        assert not list(functions.out_of_reach(sources, judged).values())[2]
+    assert functions.sentence(found, 3).startswith("3 of 3 functions have no fault that could be killed: asleep (")
+
+
+def test_faults_are_drawn_from_functions_that_only_fp16_runs():
+    one = KERNELS["chunk_fwd/grouped"]
+    found = usage({one.name: one})
+    assert any(name.endswith(":towards_one") for name in found.sources)
+    assert set(functions.own_functions()) == set(SOURCES)

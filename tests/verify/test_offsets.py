@@ -66,7 +66,7 @@ def test_a_fault_in_offsets_is_localised_without_copies():
     harness = Harness(kernel=SPLIT, transform=narrow)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     found = localise(
-        lambda one: judge_case(OFFSETS, one, harness), case, judge_case(OFFSETS, case, harness), harness, seconds=5
+        lambda one: judge_case(OFFSETS, one, harness), case, judge_case(OFFSETS, case, harness), harness, calls=5
     )
     assert found.stage == "l2norm"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from .commands.alarms import alarms
 from .commands.all import judge_all
 from .commands.bytes import EXAMPLES as BYTES_EXAMPLES
 from .commands.bytes import count_bytes
@@ -57,6 +58,7 @@ app.command("list", short_help="List kernels, rules, properties and input regime
 app.command("replay", short_help="Run one case again, or a report's counterexamples.")(replay)
 app.command("report", short_help="Show a JSON report again, in any format.")(report)
 app.command("calibrate", short_help="Set or check the threshold of error budgets.")(calibrate)
+app.command("alarms", short_help="Count how often right kernels are failed.")(alarms)
 app.command("mutants", short_help="Plant faults, and count how many are caught.")(mutants)
 app.command("explain", short_help="Show where a problem's error budget comes from.")(explain)
 app.command("bytes", short_help="Count what kernels read and write.", epilog=BYTES_EXAMPLES)(count_bytes)

@@ -1,14 +1,13 @@
-"""The origin of a failure, in words: the first stage that is wrong for its own inputs, the wrong outputs, and the conditions.
+"""Where a failure comes from: the first stage that is wrong for its own inputs, what is wrong, and what it takes, in words.
 
-The failing case runs again with every launch observed. A launch whose kernel has an oracle is judged alone, on the tensors that
-it was given, so that an error which only passes through is not blamed. Exact arithmetic comes first, since it knows no tolerance;
-then the property's own arithmetic, then the plain call as a GPU rounds. A kernel that shows no stages is described by the pattern
-of its wrong outputs, and by the last kernel that wrote the first of them.
+The failing case runs again with every launch observed. A launch whose kernel has an oracle is judged alone, on the tensors
+that it was given, so that an error which only passes through is not blamed. Exact arithmetic comes first, since it knows no
+tolerance; then whatever the property itself runs, then the plain call as a GPU rounds. A kernel that shows no stages is
+described by the pattern of its wrong outputs, and by the last kernel that wrote the first of them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
 Check = Callable[[Case], Outcome]
 HOST = "host"
 """Stands for a stage where every launch is right and the answer is not: the code between and around the launches."""
-SECONDS = 20.0
-"""The time that localising one failure may take, about."""
+CALLS = 24
+"""Simpler cases that are asked for what one failure needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,17 +42,17 @@ class Localised:
     ran: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def localise(check: Check, case: Case, outcome: Outcome, harness: Harness, *, seconds: float = SECONDS) -> Localised:
-    """Localise the failure of `check` (a property on this harness) on a case. Costs a few runs of the case."""
-    deadline = time.monotonic() + seconds
-    found = _Found() if harness.device != "cpu" else _by_stages(check, case, harness, deadline)
+def localise(check: Check, case: Case, outcome: Outcome, harness: Harness, *, calls: int = CALLS) -> Localised:
+    """Localise the failure of `check` (a property on this harness) on a case. Costs a few runs of the case, and of so many
+    simpler ones."""
+    found = _Found() if harness.device != "cpu" else _by_stages(check, case, harness)
     sentences = list(found.sentences)
     chunk = None if case.config is None else case.config.chunk_size
     if pattern := describe(case.problem, found.masks, chunk):
         sentences.append(pattern)
     elif outcome.place is not None:
         sentences.append(f"It shows in {outcome.place}.")
-    required = needs(case, lambda other: _fails(check, other, outcome, harness), deadline - time.monotonic())
+    required = needs(case, lambda other: _fails(check, other, outcome, harness), calls)
     if required:
         sentences.append(f"It needs {_and(required)}.")
     return Localised(stage=found.stage, story=" ".join(sentences), ran=found.ran)
@@ -61,7 +60,7 @@ def localise(check: Check, case: Case, outcome: Outcome, harness: Harness, *, se
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """stage, and sentences about it; masks: where outputs are wrong; ran: as in `Localised`."""
+    """stage, and what there is to say about it; masks: where outputs are wrong; ran: as in `Localised`."""
 
     stage: str | None = None
     sentences: Sequence[str] = ()
@@ -69,13 +68,13 @@ class _Found:
     ran: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-def _by_stages(check: Check, case: Case, harness: Harness, deadline: float) -> _Found:
+def _by_stages(check: Check, case: Case, harness: Harness) -> _Found:
     """Run the case in one way after the other until one shows something."""
     from .trace import broken_link, exact, faithful, of_property, writer_of
 
-    runs: list[Callable[[], Trace]] = [lambda: of_property(check, case, harness, deadline)]
+    runs: list[Callable[[], Trace]] = [lambda: of_property(check, case, harness)]
     if case.problem.rule.name not in RELATIVES:  # whose call is not that of a rule
-        runs = [lambda: exact(case, harness, deadline), *runs, lambda: faithful(case, harness, deadline)]
+        runs = [lambda: exact(case, harness), *runs, lambda: faithful(case, harness)]
     masks: Masks = {}
     traces: list[Trace] = []
     for run in runs:

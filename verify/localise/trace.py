@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,9 @@ from ..execution.harness import ExactRun, Harness, field_inputs
 from ..interpreter.watching import Seen, watching
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from .stages import LaunchVerdict, functions_of, judge_launch
+
+FURTHER = 32
+"""Launches that are judged after the first that is wrong, for what they share with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,33 +62,34 @@ class Trace:
         return sorted(name.rpartition(":")[2] for name in suspects if not name.startswith("triton."))
 
 
-def exact(case: Case, harness: Harness, deadline: float) -> Trace:
+def exact(case: Case, harness: Harness) -> Trace:
     """The plain call and its gradients in exact arithmetic, in fp32."""
     in_fp32 = replace(case, problem=replace(case.problem, dtype="fp32"))
-    return _trace(lambda: harness.exact(in_fp32, field_inputs(in_fp32.problem)), harness.tau, deadline)
+    return _trace(lambda: harness.exact(in_fp32, field_inputs(in_fp32.problem)), harness.tau)
 
 
-def faithful(case: Case, harness: Harness, deadline: float) -> Trace:
+def faithful(case: Case, harness: Harness) -> Trace:
     """The plain call and its gradients as a GPU rounds."""
     gradients = harness.kernel.differentiable
-    return _trace(lambda: harness.faithful(case, generate(case.problem), gradients=gradients), harness.tau, deadline)
+    return _trace(lambda: harness.faithful(case, generate(case.problem), gradients=gradients), harness.tau)
 
 
-def of_property(check: Callable[[Case], object], case: Case, harness: Harness, deadline: float) -> Trace:
+def of_property(check: Callable[[Case], object], case: Case, harness: Harness) -> Trace:
     """All that a property runs to judge the case."""
-    return _trace(lambda: check(case), harness.tau, deadline)
+    return _trace(lambda: check(case), harness.tau)
 
 
-def _trace(run: Callable[[], object], tau: float, deadline: float) -> Trace:
+def _trace(run: Callable[[], object], tau: float) -> Trace:
     launches: list[Seen] = []
     answer: Any = None
     with watching(launches.append), contextlib.suppress(KernelRaised, Unsupported, Inapplicable):
         answer = run()
     verdicts: list[LaunchVerdict] = []
     for seen in launches:
-        if time.monotonic() > deadline and any(verdict.status == "wrong" for verdict in verdicts):
-            break
         verdicts.append(judge_launch(seen, tau))
+        first = next((place for place, verdict in enumerate(verdicts) if verdict.status == "wrong"), len(verdicts))
+        if len(verdicts) > first + FURTHER:
+            break
     in_exact = isinstance(answer, ExactRun)
     outputs = answer.outputs if in_exact else answer if isinstance(answer, dict) else None
     return Trace(launches=launches, verdicts=verdicts, outputs=outputs, exact=in_exact)

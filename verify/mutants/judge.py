@@ -15,6 +15,7 @@ from ..execution.harness import Harness
 from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
+from .kept import forget
 from .sites import Mutant, transform_of
 from .suite import SuiteCase
 
@@ -84,6 +85,7 @@ def run(task: MutantTask) -> MutantResult:
         test = suite[index]
         harness = Harness(kernel=kernels[test.kernel], kernels=kernels, tau=task.tau)
         count += 1
+        forget()
         outcome = judge_case(load(test.prop), test.case, replace(harness, transform=transform))
         if outcome.status == "error" or (outcome.status == "failed" and " raised in its " in outcome.message):
             crashes, last = crashes + 1, re.sub(r"\S*/(?=deltaproof/)", "", outcome.message)

@@ -18,6 +18,7 @@ from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
 from .judge import MutantResult
+from .kept import forget
 from .pool import CampaignSettings
 from .sites import Mutant, transform_of
 
@@ -61,9 +62,10 @@ def run(task: LocateTask) -> Located:
     harness = Harness(kernel=kernels[wanted.kernel], kernels=kernels, tau=task.tau, transform=transform_of(mutant))
 
     def check(case: Any) -> Any:
+        forget()
         return judge_case(load(wanted.prop), case, harness)
 
-    found = localise(check, wanted.case, check(wanted.case), harness, seconds=0.0)
+    found = localise(check, wanted.case, check(wanted.case), harness, calls=0)
     running = [stage for stage, functions in found.ran.items() if mutant.function in functions]
     choices = len(found.ran)
     return Located(
@@ -126,7 +128,7 @@ def _run(tasks: Sequence[LocateTask], jobs: int) -> Iterator[Located]:
 
 
 def _nothing_named(mutant: Mutant) -> Located:
-    """It died or hung, which is wrong."""
+    """It died, hung, or took too much memory, which is wrong."""
     function = mutant.function.rpartition(":")[2]
     return Located(id=mutant.id, stage=mutant.stage, function=function, operator=mutant.operator,
                    named=None, right=False, chance=0.0, choices=0)  # fmt: skip

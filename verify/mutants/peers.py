@@ -23,6 +23,7 @@ from ..cases.replay import Case
 from ..execution import execute
 from ..targets import load as load_target
 from ..verdicts.outcome import KernelRaised
+from .kept import forget
 from .sites import Mutant, Transform, transform_of
 
 GATES = ("dg", "db", "dw", "dA_log", "ddt_bias")
@@ -201,6 +202,7 @@ def _outputs(kernel: Kernel, problem: Problem, transform: Transform | None) -> d
 
     case = Case(problem=problem, config=kernel.configs(problem)[0])
     made = execute.tensors(problem, usual_inputs(problem))
+    forget()
     try:
         with session(memory=True, transform=transform):
             outputs = execute.run(kernel, case, made, gradients=kernel.differentiable)

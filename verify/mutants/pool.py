@@ -158,8 +158,8 @@ def _hash(*words: str) -> str:
 
 
 def _crashed(mutant: Mutant) -> MutantResult:
-    """Nobody needs a verifier to see that a kernel takes its process down or never ends."""
+    """Nobody needs a verifier to see that a kernel takes its process down, fills the memory or never ends."""
     return MutantResult(
         id=mutant.id, operator=mutant.operator, stage=mutant.stage, where=mutant.where, status="excluded",
-        seconds=0.0, asked=0, crashes=1, reason="the process died or hung",
+        seconds=0.0, asked=0, crashes=1, reason="the process died, hung, or took too much memory",
     )  # fmt: skip

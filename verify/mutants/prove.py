@@ -24,6 +24,7 @@ from ..interpreter.watching import Seen, watching
 from ..process.signals import check_interrupt
 from ..properties import load
 from ..verdicts.outcome import KernelRaised, Unsupported
+from .kept import forget
 from .sites import Mutant, Source, transform_of
 from .suite import SuiteCase
 
@@ -86,6 +87,7 @@ def _launches(kernel: Kernel, case: Case, arithmetic: str) -> list[Seen]:
 
 def _differs(launches: Sequence[Seen], transform: Any, arithmetic: str) -> str | None:
     """Where repeating a launch with the fault leaves other bits; None if it does not."""
+    forget()
     starts = [{name: x.clone() for name, x in launch.before.items()} for launch in launches]
     try:
         with session(arithmetic=arithmetic, transform=transform):  # pyright: ignore[reportArgumentType]

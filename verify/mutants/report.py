@@ -94,8 +94,9 @@ def document(
     setting: Mapping[str, Any],
     peers: Mapping[str, Any],
     detectable: Mapping[str, Any],
+    functions: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The report for machines. detectable: the smallest errors seen.
+    """The report for machines. detectable: the smallest errors seen. functions: how many there are, and which are out of reach.
 
     setting: profile, seed, count, target, tau, and how much there was to draw from.
     """
@@ -106,6 +107,7 @@ def document(
         "setting": dict(setting),
         "summary": summary(results, peers),
         "detectable": dict(detectable),
+        "functions": dict(functions),
         "mutants": [result.to_json() for result in ordered if result.status != "excluded"],
         "excluded": [result.to_json() for result in ordered if result.status == "excluded"],
     }

@@ -7,7 +7,7 @@ import contextlib
 import copy
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
@@ -53,7 +53,10 @@ def usage(kernels: Mapping[str, Kernel]) -> Usage:
 
 
 def _functions(kernel: Kernel, rule: Rule, options: bool) -> dict[str, Source]:
-    """The device functions of a call, forward and backward, by name; none where the kernel does not take such a call."""
+    """The device functions of a call, forward and backward, by name; none where the kernel does not take such a call.
+
+    In fp32 in two configurations, and without options in fp16, which some functions are for.
+    """
     from ..interpreter import session
 
     gate = options and rule.decay != "none"
@@ -68,8 +71,13 @@ def _functions(kernel: Kernel, rule: Rule, options: bool) -> dict[str, Source]:
             found.setdefault(name, Source(name=name, tree=copy.deepcopy(tree)))
         return tree
 
-    made = execute.tensors(problem, generate(problem))
-    for config in kernel.configs(problem)[:2]:
+    half = replace(problem, dtype="fp16")
+    cases = [Case(problem=problem, config=config) for config in kernel.configs(problem)[:2]]
+    cases += (
+        [Case(problem=half, config=kernel.configs(half)[0])] if not options and kernel.accepts(half) is True else []
+    )
+    for case in cases:
+        made = execute.tensors(case.problem, generate(case.problem))
         with session(transform=note), contextlib.suppress(KernelRaised):
-            execute.run(kernel, Case(problem=problem, config=config), made, gradients=kernel.differentiable)
+            execute.run(kernel, case, made, gradients=kernel.differentiable)
     return found

@@ -79,7 +79,7 @@ def mutants(
     place = prepare(Device.interpreter)
 
     from ....results.files.calibration import tau
-    from ...mutants import campaign, detectable, locating, pool, report
+    from ...mutants import campaign, detectable, functions, locating, pool, report
     from ...mutants.judge import MutantResult
     from ...mutants.peers import PeerResult
     from ...mutants.peers import score as score_of
@@ -128,14 +128,19 @@ def mutants(
         "profile": profile.value, "seed": seed, "count": count, "target": target, "tau": threshold,
         "points": len(drawn.points), "operators": len({mutant.operator for mutant in drawn.points}),
     }  # fmt: skip
+    written = functions.own_functions() if target == OWN else ()
+    unreached = functions.out_of_reach(drawn.usage.sources, results, written)
+    count_of = len({*written, *drawn.usage.sources})
     document = report.document(
         results,
         environment(place),
         about,
         score_of(compared) if compared else {},
         detectable.record(threshold) if peers else {},
+        {"all": count_of, "out_of_reach": unreached},
     )
     report.print_report(stdout, results, document["summary"])
+    stdout.print(functions.sentence(unreached, count_of), soft_wrap=True, markup=False)
     if json_path is not None:
         write(json_path, document)
     if interrupted:

@@ -30,7 +30,7 @@ def boundaries(site: Site) -> Iterator[ast.AST]:
 def loops(site: Site) -> Iterator[ast.AST]:
     """A loop leaves out its first or its last step: truncated series, dropped blocks."""
     node = site.node
-    if called(node) != "range":
+    if called(node) not in ("range", "static_range"):
         return
     first, last = (node.args[0], node.args[1]) if len(node.args) > 1 else (ast.Constant(0), node.args[0])
     step = node.args[2] if len(node.args) > 2 else ast.Constant(1)
