@@ -18,7 +18,7 @@ from deltaproof.verify.calibration.alarms import Judged, counts, document, rate_
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.cli.commands import alarms as command
 from deltaproof.verify.run.cache import VerdictStore
-from deltaproof.verify.verdicts.verdict import Counterexample, Status, Verdict
+from deltaproof.verify.verdicts.judgement import Counterexample, Status, Verdict
 
 SMALL = ["alarms", "--seeds", "3-4", "--rule", "gdn", "--property", "oracle", "--profile", "quick", "-j", "1"]
 

@@ -314,7 +314,7 @@ def fills_the_memory(task: judge.MutantTask) -> judge.MutantResult:
 
 def test_a_fault_that_fills_the_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     setting = pool.CampaignSettings(
-        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, patience=1.0, profile="quick", digest="sources"
+        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, timeout=1.0, profile="quick", digest="sources"
     )  # fmt: skip
     monkeypatch.setattr(pool, "WORKER_BYTES", 600 << 20)
     (found,) = pool.collect(

@@ -11,7 +11,7 @@ from ...kernels.registry import Kernel
 from ..run import runner
 from ..run.cache import VerdictStore
 from ..run.plan import Selection, plan
-from ..verdicts.verdict import Verdict
+from ..verdicts.judgement import Verdict
 
 SCHEMA = 1
 _CONFIDENCE = 0.95
