@@ -68,6 +68,9 @@ class Checker:
         __tracebackhide__ = True
         from .subprocess_run import failures, judge
 
+        if allow_unsupported not in (None, True, False):
+            pytest.fail(f"allow_unsupported={allow_unsupported!a:.60}; accepted: True, False or None", pytrace=False)
+        allowed = _allows(self._config) if allow_unsupported is None else allow_unsupported
         name: Any = target
         if not isinstance(target, str) and hasattr(target, "__qualname__"):
             name = f"{target.__module__}:{target.__qualname__}"
@@ -82,7 +85,6 @@ class Checker:
         )
         if isinstance(document, str):
             pytest.fail(document, pytrace=False)
-        allowed = _allows(self._config) if allow_unsupported is None else allow_unsupported
         if text := failures(document, allow_unsupported=allowed):
             pytest.fail(text, pytrace=False)
         return document

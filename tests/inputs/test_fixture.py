@@ -21,6 +21,7 @@ TAKEN = {
     "properties": (),
     "device": (),
     "seed": (),
+    "allow_unsupported": (None, True, False),
 }
 """What names a target or a pattern of kernels, as far as one can tell before modules are imported."""
 

@@ -84,7 +84,7 @@ SHAPES: dict[str, Shape] = {
             name="long",
             about="more than two thousand tokens, with small heads",
             fields={"T": 2060, "K": 4, "V": 4, "seed": 26},
-            plain={"T": 300},
+            plain={"T": 520},
         ),
         Shape(
             name="rounded",
