@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.progress import TaskID
 
+from ...verify.cli.bar import bar
 from ...verify.process.progress import Progress
 from ..tune import Hooks
 
@@ -20,13 +21,9 @@ EVERY = 30.0
 @contextmanager
 def shown(console: Console) -> Iterator[Hooks]:
     """Hooks that write to `console`."""
-    bar = Bar(
-        TextColumn("{task.fields[title]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(compact=True), TextColumn("{task.description}"),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
-    state = _State(bar, console)
-    with bar:
+    live = bar(console)
+    state = _State(live, console)
+    with live:
         yield Hooks(
             say=lambda line: console.print(line, soft_wrap=True, markup=False),
             warn=lambda line: console.print(f"warning: {line}", soft_wrap=True, markup=False),

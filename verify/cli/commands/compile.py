@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from ....specs.gpus import Gpu, gpus, shipped
 from ....specs.gpus import gpu as find_gpu
@@ -17,6 +15,7 @@ from ....specs.problem import DTYPES
 from ....specs.rule import RULES
 from ...process.signals import interruptible
 from ...run.cache import default_folder
+from ..bar import bar
 from ..options import (
     CORES,
     FAILED,
@@ -135,18 +134,13 @@ def _shown() -> Iterator[Progress]:
     """A bar with the time that is left, on a terminal."""
     from ...process.progress import Progress
 
-    bar = Bar(
-        TextColumn("{task.fields[phase]}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(compact=True), TextColumn("{task.description}"),
-        console=stderr, transient=True, disable=not stderr.is_terminal,
-    )  # fmt: skip
-    with bar:
+    with bar(stderr) as shown:
 
         def begin(phase: str, total: int) -> None:
-            for task in bar.task_ids:
-                bar.remove_task(task)
-            bar.add_task("", total=total, phase=phase)
+            for task in shown.task_ids:
+                shown.remove_task(task)
+            shown.add_task("", total=total, title=phase)
 
         yield Progress(
-            begin=begin, step=lambda text: bar.update(bar.task_ids[-1], advance=1, description=text)
+            begin=begin, step=lambda text: shown.update(shown.task_ids[-1], advance=1, description=text)
         )  # fmt: skip
