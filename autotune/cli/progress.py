@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import TaskID
 
-from ...verify.cli.bar import bar
 from ...verify.process.progress import Progress
+from ...verify.report.bar import bar
 from ..tune import Hooks
 
 EVERY = 30.0

@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from deltaproof.verify.cli.bar import bar
+from deltaproof.verify.report.bar import bar
 
 
 @pytest.mark.parametrize("width", [80, 120])

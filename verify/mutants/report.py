@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from ..report.bar import bar
 from .judge import MutantResult
 
 SCHEMA = 1
@@ -23,11 +23,8 @@ class CampaignProgress:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("planting", total=total)
+        self._bar = bar(console)
+        self._task = self._bar.add_task("", total=total, title="planting")
         self._survived = 0
 
     def __enter__(self) -> CampaignProgress:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from ...specs.rule import NAMED
 from ..verdicts.judgement import Counterexample, Verdict, replay_line
 from ..verdicts.plural import counted
+from .bar import bar
 
 if TYPE_CHECKING:
     from ..calibration.explain import OutputShare
@@ -28,11 +28,8 @@ class Live:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
-        )  # fmt: skip
-        self._task = self._bar.add_task("judging", total=total)
+        self._bar = bar(console)
+        self._task = self._bar.add_task("", total=total, title="judging")
 
     def __enter__(self) -> Live:
         self._bar.start()

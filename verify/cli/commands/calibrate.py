@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ...cases.target_names import OWN
 from ...process.signals import interruptible
+from ...report.bar import bar
 from ...run.cache import default_folder, source_digest
 from ...verdicts.document import environment
 from ..options import (
@@ -68,14 +68,10 @@ def calibrate(
         usage(str(error))
     wanted = shares(target, names, profile.value, problems, 2 * seed + (ANEW if check else 0))
     log = Log(folder=default_folder("calibration"), digest=source_digest("verify/calibration/calibrate.py"))
-    bar = Progress(
-        TextColumn("measuring"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(), console=stderr, transient=True, disable=not stderr.is_terminal,
-    )  # fmt: skip
-    with interruptible(), bar:
-        task = bar.add_task("measuring", total=len(wanted))
+    with interruptible(), bar(stderr) as live:
+        task = live.add_task("", total=len(wanted), title="measuring")
         try:
-            measured = measure_shares(wanted, jobs, log, lambda share: bar.advance(task))
+            measured = measure_shares(wanted, jobs, log, lambda share: live.advance(task))
         except KeyboardInterrupt:
             stderr.print("interrupted: what was measured is kept, and the same command goes on from here")
             raise typer.Exit(INTERRUPTED) from None

@@ -6,9 +6,9 @@ import time
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...process.signals import check_interrupt, interruptible
+from ...report.bar import bar
 from ...verdicts.document import environment
 from ..options import INTERRUPTED, Device, HtmlOption, JsonOption, chosen, prepare, stderr, stdout, write, write_text
 
@@ -35,16 +35,16 @@ def claims(
     wanted = chosen("claim", name, CLAIMS)
     torch.set_num_threads(1)
     results: list[ClaimResult] = []
-    with _bar() as bar, interruptible():
-        task = bar.add_task("claims", total=len(wanted))
+    with bar(stderr) as live, interruptible():
+        task = live.add_task("", total=len(wanted), title="claims")
         try:
             for one in wanted:
                 check_interrupt()
-                bar.update(task, description=one)
+                live.update(task, description=one)
                 begun = time.monotonic()
                 finding = CLAIMS[one].run()
                 results.append(ClaimResult(claim=CLAIMS[one], finding=finding, seconds=time.monotonic() - begun))
-                bar.advance(task)
+                live.advance(task)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
     seconds = time.monotonic() - started
@@ -55,10 +55,3 @@ def claims(
     if html is not None:
         write_text(html, page(results, GROUPS, about, seconds))
     raise typer.Exit(0 if all(result.as_expected for result in results) else 1)
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=stderr, transient=True, disable=not stderr.is_terminal,
-    )  # fmt: skip

@@ -14,8 +14,8 @@ from ....specs.gpus import gpu as find_gpu
 from ....specs.problem import DTYPES
 from ....specs.rule import RULES
 from ...process.signals import interruptible
+from ...report.bar import bar
 from ...run.cache import default_folder
-from ..bar import bar
 from ..options import (
     CORES,
     FAILED,
