@@ -6,12 +6,12 @@ import re
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from ....specs.rule import NAMED
 from ...cases.target_names import OWN
 from ...process.signals import interruptible
 from ...properties import NAMES as PROPERTIES
+from ...report.bar import bar
 from ...run.cache import VerdictStore, default_folder
 from ...verdicts.document import environment
 from ..options import (
@@ -79,16 +79,12 @@ def alarms(
     )
     judged: list[Judged] = []
     interrupted = False
-    bar = Progress(
-        "{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=stderr, transient=True,
-        disable=not stderr.is_terminal,
-    )  # fmt: skip
-    with interruptible(), bar:
-        doing = bar.add_task("seeds", total=len(wanted))
+    with interruptible(), bar(stderr) as live:
+        doing = live.add_task("", total=len(wanted), title="seeds")
 
         def take(one: Judged) -> None:
             judged.append(one)
-            bar.update(doing, completed=one.seed - wanted.start)
+            live.update(doing, completed=one.seed - wanted.start)
             if one.alarm:
                 verdict = one.verdict
                 stderr.print(f"seed {one.seed}: {verdict.kernel} {verdict.rule} {verdict.property} is {verdict.status}")
