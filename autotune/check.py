@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..specs.gpus import Gpu
-from .compile.toolchain import triton_version
+from ..verify.compile.programs import triton_version
 from .records.ledger import Ledger
 from .rekey import stale_entries
 from .timing.canaries import canaries, compile_here, recompile, retime

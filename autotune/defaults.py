@@ -16,10 +16,11 @@ from ..results.digests.kernels import kernel_digest
 from ..results.schema.default import default_config
 from ..specs.gpus import Gpu, shipped
 from ..verify.compile import run as compiling
+from ..verify.compile.compilation import Cache
 from ..verify.compile.diagnostics import Diagnostic
 from ..verify.compile.plan import FIRST_STAGE, Piece, Subject
+from ..verify.compile.programs import triton_version
 from ..verify.process.progress import Progress
-from .compile.toolchain import triton_version
 from .gates.running import RunAnswer, RunQuestion, ask_run
 from .space.points import Family
 
@@ -73,7 +74,7 @@ class DefaultsRun:
 
 
 def judge_defaults(
-    families: Iterable[Family], archs: Sequence[int], store: compiling.CompiledStore, *, jobs: int, progress: Progress
+    families: Iterable[Family], archs: Sequence[int], store: Cache, *, jobs: int, progress: Progress
 ) -> DefaultsRun:
     """Compile and search the defaults of these families, and run those of the main size. Raises OSError, RuntimeError."""
     some = list(families)

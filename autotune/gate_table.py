@@ -15,13 +15,12 @@ from ..results.schema.record import Estimated, Gated, Ranking, Record
 from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
+from ..verify.compile.compilation import Cache, Compilation, compiled_folder
+from ..verify.compile.programs import triton_version
 from ..verify.process.pool import Workers
 from ..verify.process.progress import Progress
 from ..verify.ptx.architectures import architecture
-from .compile.binary import Compilation
-from .compile.cache import Cache, default_folder
 from .compile.stage import compile_points
-from .compile.toolchain import triton_version
 from .gates.running import RunQuestion, ask_run, can_run, engine
 from .records import findings
 from .records.ledger import Ledger
@@ -82,7 +81,7 @@ def gate_table(ledger: Ledger, gpu: Gpu, *, jobs: int, progress: Progress) -> Ga
     served = ranked_by(ledger.records)
     points = list(dict.fromkeys(point for family, config in served for point in points_of(family, config)))
     with Workers(jobs, process.start) as workers:
-        found = compile_points(points, gpu.arch, workers, Cache(folder=default_folder()), progress=progress).found
+        found = compile_points(points, gpu.arch, workers, Cache(folder=compiled_folder()), progress=progress).found
     # The resources of another Triton's programs are of no use to a ranking that it did not make.
     if triton_version() in {record.triton for record in ledger.records if isinstance(record, Estimated)}:
         ledger.add(findings.compiled(point, binary) for point, binary in found.items() if binary.outcome == "compiled")

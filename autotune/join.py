@@ -10,7 +10,7 @@ from pathlib import Path
 from ..results.schema.strict import TableError
 from ..specs.gpus import Gpu
 from ..specs.gpus import gpu as find_gpu
-from .compile.cache import default_folder
+from ..verify.compile.compilation import compiled_folder
 from .records.ledger import default_out
 from .storage.database import is_missing_file, open_storage
 from .storage.jobs import jobs as read_jobs
@@ -52,7 +52,7 @@ def join(
             hooks.say(f"joining: {job['gpu']}, {', '.join(job['ops'])} of {', '.join(job['rules'])}")
             request = Request(
                 gpu=find_gpu(job["gpu"]), ops=job["ops"], rules=job["rules"], dtypes=job["dtypes"], dims=job["dims"],
-                jobs=jobs, out=out or default_out(), cache=default_folder(), budget=None if math.isinf(left) else left,
+                jobs=jobs, out=out or default_out(), cache=compiled_folder(), budget=None if math.isinf(left) else left,
                 device=device, storage=url, trials=job["trials"],
             )  # fmt: skip
             reports.append(tune(request, hooks))

@@ -18,13 +18,11 @@ from ..results.schema.table import Table
 from ..results.schema.token import head_of
 from ..specs.gpus import Gpu
 from ..verify.compile import process
-from ..verify.compile.tasks import ptxas_version
+from ..verify.compile.compilation import Cache, Compilation
+from ..verify.compile.programs import ptxas_version, triton_version
 from ..verify.process.pool import Workers
 from ..verify.process.progress import Progress
-from .compile.binary import Compilation
-from .compile.cache import Cache
 from .compile.stage import compile_points
-from .compile.toolchain import triton_version
 from .gate_table import ranked_by
 from .records.ledger import Ledger
 from .space.points import Family, Point, family_of, point_of, points_of

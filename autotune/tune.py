@@ -15,12 +15,11 @@ from ..results.schema import gpus as limits
 from ..results.schema.table import Table
 from ..specs.gpus import Gpu
 from ..verify.compile import process
+from ..verify.compile.compilation import Cache, Compilation
 from ..verify.compile.process import COMPILE_SECONDS
 from ..verify.process.pool import Workers
 from ..verify.process.progress import Progress
 from ..verify.verdicts.plural import counted
-from .compile.binary import Compilation
-from .compile.cache import Cache
 from .compile.prune import Pruned, prune
 from .compile.stage import CompiledPoints, compile_points
 from .gate_table import judged

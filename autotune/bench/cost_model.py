@@ -18,9 +18,8 @@ from ...results.schema.strict import TableError
 from ...results.serve.expected_loss import expected
 from ...specs.gpus import Gpu
 from ...specs.gpus import gpu as find_gpu
+from ...verify.compile.compilation import Cache, Compilation
 from ...verify.process.progress import Progress
-from ..compile.binary import Compilation
-from ..compile.cache import Cache
 from ..model.cost import milliseconds
 from .gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
 from .landscape import Recording, read_landscape

@@ -12,12 +12,11 @@ import numpy as np
 
 from ...results.schema.strict import TableError
 from ...specs.gpus import Architecture
-from ...verify.compile.process import COMPILE_SECONDS, CompileTarget, start
-from ...verify.process.pool import Failure, Workers
+from ...verify.compile.compilation import Cache, Compilation
+from ...verify.compile.process import CompileTarget, start
+from ...verify.compile.programs import compile_each, triton_version
+from ...verify.process.pool import Workers
 from ...verify.process.progress import Progress
-from ..compile.binary import Compilation
-from ..compile.cache import Cache
-from ..compile.toolchain import triton_version
 from ..model.op_counts import OpCounts
 
 BAND = 8
@@ -112,15 +111,15 @@ def compile_programs(
     """The outcome of compiling every program, from the cache where it is known. Raises TableError where a process dies of one."""
     names = {program: program.name(arch.target) for program in programs}
     found = {program: known for program, name in names.items() if (known := cache.get(name))}
-    left = sorted(names.keys() - found.keys())
+    left = {names[program]: program for program in sorted(names.keys() - found.keys())}
     progress.begin("compiling", len(left))
     with Workers(jobs, start) as workers:
-        for index, result in workers.run(compile_program, [(one, arch.target) for one in left], COMPILE_SECONDS):
-            if isinstance(result, Failure):
-                raise TableError(f"compiling {left[index]} did not finish: {result.outcome}")
-            cache.put(names[left[index]], result)
-            found[left[index]] = result
-            progress.step(str(left[index].config))
+        arguments = {name: (program, arch.target) for name, program in left.items()}
+        for name, outcome in compile_each(compile_program, arguments, workers, cache):
+            if not outcome.final:
+                raise TableError(f"compiling {left[name]} did not finish: {outcome.outcome}")
+            found[left[name]] = outcome
+            progress.step(str(left[name].config))
     return found
 
 
@@ -129,7 +128,7 @@ def compile_program(program: GemmProgram, target: CompileTarget) -> Compilation:
     import torch
 
     from ...kernels.launches.compile import Launch
-    from ..compile.compiler import compiled
+    from ...verify.compile.programs import compiled
     from .template import matmul_kernel
 
     BM, BN, BK, stages, warps = program.config
@@ -139,7 +138,7 @@ def compile_program(program: GemmProgram, target: CompileTarget) -> Compilation:
     arguments |= dict(zip(("stride_am", "stride_ak", "stride_bk", "stride_bn"), strides, strict=True))
     arguments |= {"BM": BM, "BN": BN, "BK": BK, "BAND": BAND}
     options = {"num_warps": warps, "num_stages": stages}
-    return compiled(Launch(kernel=matmul_kernel, arguments=arguments, grid=(1,), options=options), target, warps)
+    return compiled(Launch(kernel=matmul_kernel, arguments=arguments, grid=(1,), options=options), target)
 
 
 def work(problem: GemmProblem, config: GemmConfig) -> OpCounts:

@@ -8,84 +8,32 @@ Kernels are imported inside the functions: a process must first be told that it 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from ...kernels.launches.instructions import read as read_instructions
-from ...verify.compile.overlaps import products_in_flight
-from ...verify.compile.process import CompileTarget, compile_clean, since
-from ...verify.compile.tasks import ptxas_version
-from ...verify.ptx.digest import program_digest
-from ...verify.ptx.static.machine_code import misassembled
-from .binary import Compilation
+from ...verify.compile.compilation import Compilation
+from ...verify.compile.process import CompileTarget
+from ...verify.compile.programs import cache_key, compiled, program_name
 
 if TYPE_CHECKING:
     from ...kernels.configs.launch_config import LaunchConfig
     from ...kernels.launches.compile import Launch
     from ..space.points import Family, Point
 
-OUT_OF_MEMORY = 75
-"""Exit code of a process that ran out of memory, or whose assembler was killed, as the kernel does when it runs out."""
-_KILLED = re.compile(r"error code (-9|137)\b")
-
 _recorded: dict[tuple[Family, str], dict[str, list[Launch]]] = {}
 
 
 def name_points(points: Sequence[Point], target: CompileTarget) -> list[list[str]]:
-    """The cache keys of every point's programs, that of the call with states first: Triton's version, the specialised kernel
-    with all it calls, its options, the target."""
-    import triton
-
-    def name(launch: Launch) -> str:
-        words = (triton.__version__, launch.source().hash(), repr(sorted(launch.options.items())), repr(target))
-        return hashlib.sha256("\0".join(words).encode()).hexdigest()
-
-    return [[name(launch) for launch in _launches(point)] for point in points]
+    """The cache keys of every point's programs, that of the call with states first."""
+    return [[cache_key(program_name(launch), target) for launch in _launches(point)] for point in points]
 
 
 def compile_point(point: Point, target: CompileTarget, index: int) -> Compilation:
     """Compile one program of a point, by its place among the names, as `compiled` does."""
-    return compiled(_launches(point)[index], target, point.tile.num_warps)
-
-
-def compiled(launch: Launch, target: CompileTarget, num_warps: int) -> Compilation:
-    """Compile a launch. A refusal of the compiler is an outcome; a full disk or a missing tool raises OSError.
-
-    Where memory ends, the process does: that says something of this machine, nothing of the launch.
-    """
-    started, used = time.monotonic(), _cpu()
-    try:
-        binary = compile_clean(launch, target)
-    except OSError:
-        raise
-    except Exception as error:
-        if isinstance(error, MemoryError) or _KILLED.search(str(error)):
-            os._exit(OUT_OF_MEMORY)
-        detail = f"{type(error).__name__}: {error}"[-500:]
-        return Compilation(outcome="compile", seconds=since(started), cpu=round(_cpu() - used, 3), detail=detail)
-    return Compilation(
-        outcome="compiled",
-        seconds=since(started),
-        cpu=round(_cpu() - used, 3),
-        shared=binary.shared,
-        registers=binary.registers,
-        stack=binary.stack,
-        threads=num_warps * target[2],
-        tensor_core=binary.tensor_core,
-        code=hashlib.sha256(binary.code).hexdigest()[:32],
-        program=program_digest(binary.assembly),
-        assembler=ptxas_version(target) or "",
-        hazard=products_in_flight(binary.assembly) if target[0] == "cuda" else "",
-        misassembled=misassembled(binary.code, launch.name) if target[0] == "cuda" else "",
-        instructions=read_instructions(binary.code) if target[0] == "cuda" else None,
-    )
+    return compiled(_launches(point)[index], target)
 
 
 def _launches(point: Point) -> list[Launch]:
@@ -124,9 +72,3 @@ def _by_stage(family: Family, config: LaunchConfig) -> dict[str, list[Launch]]:
         for launch in launches:
             found[launch.name.removesuffix("_kernel")].setdefault(launch.source().hash(), launch)
     return {stage: list(programs.values()) for stage, programs in found.items()}
-
-
-def _cpu() -> float:
-    """Processor time of this process and of those that it has waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system

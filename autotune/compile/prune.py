@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ...results.schema.gpus import Resources, over_limit
 from ...results.schema.record import Reason
 from ...specs.gpus import Architecture
+from ...verify.compile.compilation import Compilation
 from ...verify.compile.diagnostics import HEAVY_SPILL
 from ..space.points import Family, Point, breadth_first
-from .binary import Compilation
 
 _Group = tuple[Family, str, int]
 """family, stage, chunk size: points that can stand in for each other"""

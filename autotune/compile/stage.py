@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 from ...results.schema.strict import TableError
 from ...specs.gpus import Architecture
+from ...verify.compile.compilation import Cache, Compilation
 from ...verify.compile.process import COMPILE_SECONDS
+from ...verify.compile.programs import compile_each
 from ...verify.process.pool import Failure, Workers
 from ...verify.process.progress import Progress
 from ..space.points import Family, Point, breadth_first
 from . import compiler
-from .binary import Compilation
-from .cache import Cache
 
 PLAN_SECONDS = 600.0
 
@@ -79,13 +79,10 @@ def compile_points(
     order = sorted(tasks.keys() - programs.keys(), key=lambda name: (place[tasks[name][0]], tasks[name][1]))
     progress.begin("compiling", len(order))
     started, busy, cpu, ran = time.monotonic(), 0.0, 0.0, 0
-    arguments = [(point, arch.target, index) for point, index in map(tasks.__getitem__, order)]
-    for index, result in workers.run(compiler.compile_point, arguments, timeout, deadline):
-        name = order[index]
-        outcome = failed(result, timeout) if isinstance(result, Failure) else result
-        # A crash or a timeout may be this machine's fault: the next run tries again.
-        if outcome.outcome in ("compiled", "compile"):
-            cache.put(name, outcome)
+    arguments = {name: (point, arch.target, index) for name in order for point, index in [tasks[name]]}
+    for name, outcome in compile_each(
+        compiler.compile_point, arguments, workers, cache, timeout=timeout, deadline=deadline
+    ):
         programs[name] = outcome
         take(waiting[name])
         progress.step(str(tasks[name][0]))
@@ -124,10 +121,3 @@ def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progres
         names.update(zip(groups[index], result, strict=True))
         progress.step(str(groups[index][0].family))
     return names
-
-
-def failed(failure: Failure, timeout: float) -> Compilation:
-    """The outcome of a compiling process that gave no result."""
-    if failure.outcome == "timeout":
-        return Compilation(outcome="timeout", seconds=timeout, detail=f"no end after {timeout:g} s")
-    return Compilation(outcome="crash", seconds=0.0, detail="the compiling process died, twice")

@@ -18,11 +18,11 @@ from ...results.files.atomic import replace
 from ...results.files.packaged import packaged
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
+from ...verify.compile.compilation import Cache
+from ...verify.compile.programs import triton_version
 from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
-from ..compile.cache import Cache
 from ..compile.stage import PLAN_SECONDS
-from ..compile.toolchain import triton_version
 from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups
 from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
@@ -77,14 +77,14 @@ def tune_fla(
     """Compile, reject, choose and write `fla/<gpu>.json`. Raises TableError where FLA is not there, or not for this GPU."""
     deadline = math.inf if budget is None else time.monotonic() + budget
     _require(gpu, rules)
-    store, arch = Cache(folder=cache, warn=hooks.warn), gpu.arch.name
+    store = Cache(folder=cache, warn=hooks.warn)
     some = calls(rules, dtypes, sizes)
     with Workers(jobs, partial(installed.pretend, facts(gpu), "", _site())) as workers:
         hooks.progress.begin("recording launches", len(some))
         tasks: list[CompileTask] = []
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         record = partial(tasks_of, sites=sites, siblings=siblings)
-        for index, result in workers.run(record, [(call, arch) for call in some], PLAN_SECONDS):
+        for index, result in workers.run(record, [(call, gpu.arch.target) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
             tasks += result[0]

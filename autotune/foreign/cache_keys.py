@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...specs.gpus import Gpu
-from ..compile.binary import Compilation
+from ...verify.compile.compilation import Compilation
 from ..compile.prune import HEAVY_SPILL, too_large
 from ..model.cost import occupancy, parameters
 from .compile import CompileTask

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ...verify.compile.compilation import Compilation
 from ...verify.compile.process import CompileTarget
-from ..compile.binary import Compilation
-from ..compile.compiler import compiled
+from ...verify.compile.programs import cache_key, compiled, program_name
 from .launches import LaunchChoice, TunedKernel
 
 
@@ -34,27 +33,26 @@ Keys = list[tuple[str, int, list[tuple[Any, ...]]]]
 
 
 def tasks_of(
-    call: Any, arch: str, sites: Callable[[Any], Iterable[TunedKernel]], siblings: Callable[[Any], Iterable[Any]]
+    call: Any,
+    target: CompileTarget,
+    sites: Callable[[Any], Iterable[TunedKernel]],
+    siblings: Callable[[Any], Iterable[Any]],
 ) -> tuple[list[CompileTask], Keys]:
     """The programs to compile for a call, and the keys under which the choices will be filed.
 
     sites: notes the launches of a call. siblings: the calls that differ from one in size alone.
     """
-    import triton
-
     found, keys = [], {}
     for site in sites(call):
         keys[site.kernel, site.order] = [site.key]
         for place, (choice, launch) in enumerate(site.launches.items()):
-            words = (triton.__version__, launch.source().hash(), repr(sorted(launch.options.items())), arch)
             programs = 1
             for size in launch.grid:
                 programs *= size
-            name = hashlib.sha256("\0".join(words).encode()).hexdigest()
             found.append(
                 CompileTask(
-                    call=call, kernel=site.kernel, order=site.order, place=place, choice=choice, name=name,
-                    programs=programs,
+                    call=call, kernel=site.kernel, order=site.order, place=place, choice=choice,
+                    name=cache_key(program_name(launch), target), programs=programs,
                 )
             )  # fmt: skip
     for sibling in siblings(call):
@@ -66,6 +64,6 @@ def tasks_of(
 
 
 def compile_of(task: CompileTask, target: CompileTarget, sites: Callable[[Any], Iterable[TunedKernel]]) -> Compilation:
-    """Compile it, as `compiler.compiled` does."""
+    """Compile it, as `compiled` does."""
     site = next(site for site in sites(task.call) if (site.kernel, site.order) == (task.kernel, task.order))
-    return compiled(list(site.launches.values())[task.place], target, task.choice.num_warps)
+    return compiled(list(site.launches.values())[task.place], target)

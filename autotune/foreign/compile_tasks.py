@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...specs.gpus import Gpu
-from ...verify.compile.process import COMPILE_SECONDS, CompileTarget
-from ...verify.process.pool import Failure, Workers
-from ..compile.binary import Compilation
-from ..compile.cache import Cache
-from ..compile.stage import failed
+from ...verify.compile.compilation import Cache, Compilation
+from ...verify.compile.process import CompileTarget
+from ...verify.compile.programs import compile_each
+from ...verify.process.pool import Workers
 from ..tune import Hooks
 from .compile import CompileTask
 
@@ -28,14 +27,10 @@ def compile_tasks(
             found[task.name] = known
         else:
             waiting.setdefault(task.name, task)
-    cached, order = len(found), list(waiting.values())
-    hooks.progress.begin("compiling", len(order))
-    for index, result in workers.run(
-        compile_one, [(task, gpu.arch.target) for task in order], COMPILE_SECONDS, deadline
-    ):
-        if isinstance(result, Failure):
-            result = failed(result, COMPILE_SECONDS)
-        store.put(order[index].name, result)
-        found[order[index].name] = result
-        hooks.progress.step(f"{order[index].call} {order[index].kernel}")
+    cached = len(found)
+    hooks.progress.begin("compiling", len(waiting))
+    arguments = {name: (task, gpu.arch.target) for name, task in waiting.items()}
+    for name, outcome in compile_each(compile_one, arguments, workers, store, deadline=deadline):
+        found[name] = outcome
+        hooks.progress.step(f"{waiting[name].call} {waiting[name].kernel}")
     return found, cached

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...specs.gpus import Architecture, Gpu
-from ..compile.binary import Compilation
+from ...verify.compile.compilation import Compilation
 from ..space.points import Point
 from .issue import Issue, issue, step
 from .op_counts import OpCounts, op_counts

@@ -13,7 +13,7 @@ from ...kernels.configs.launch_config import LaunchConfig, Variant
 from ...kernels.configs.space import op_stages, tuned_groups
 from ...results.schema.gpus import Resources
 from ...specs.gpus import Gpu
-from ..compile.binary import Compilation
+from ...verify.compile.compilation import Compilation
 from ..space.points import Family, Point, config_of, points_of
 from .cost import estimate
 

@@ -12,9 +12,9 @@ from ...results.digests.kernels import kernel_digest, stage_digests
 from ...results.schema.gpus import Resources
 from ...results.schema.key import Key
 from ...results.schema.record import Compiled, Estimated, Gated, Ranking, Record, Rejected, Unexplored, record_digest
-from ..compile.binary import Compilation
+from ...verify.compile.compilation import Compilation
+from ...verify.compile.programs import triton_version
 from ..compile.prune import Pruned
-from ..compile.toolchain import triton_version
 from ..gates.interpreter import GateAnswer, GateQuestion
 from ..gates.running import SCHEDULES, RunAnswer, RunQuestion
 from ..model.ranking import Ranked

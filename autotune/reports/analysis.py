@@ -18,7 +18,7 @@ from ...results.schema.record import Compiled, Measured
 from ...results.serve.query import REFERENCE
 from ...specs.gpus import Gpu
 from ...specs.rule import RULES
-from ..compile.binary import Compilation
+from ...verify.compile.compilation import Compilation
 from ..model.cost import estimate
 from ..model.op_counts import FP32, op_counts
 from ..model.ranking import RUNS

@@ -12,8 +12,8 @@ from rich.console import Console
 from ...kernels.configs.space import CONSTRAINTS
 from ...results.export.t4 import T4Result
 from ...results.schema.entry import TableEntry
+from ...verify.compile.programs import triton_version
 from ...verify.verdicts.plural import counted
-from ..compile.toolchain import triton_version
 from ..space.points import Family, StageCount, family_of
 from ..tune import Report
 from .grid import grid

@@ -17,14 +17,14 @@ from ...results.schema.target_table import Offer, TargetEntry, TargetTable, dump
 from ...results.schema.text_files import read_text
 from ...specs.gpus import Gpu
 from ...specs.problem import DType
+from ...verify.compile.compilation import Cache, Compilation
+from ...verify.compile.process import CompileTarget
+from ...verify.compile.programs import triton_version
 from ...verify.process.pool import Failure, Workers, one_thread
 from ...verify.ptx.architectures import architecture
 from ...verify.verdicts.plural import counted
-from ..compile.binary import Compilation
-from ..compile.cache import Cache
 from ..compile.prune import too_large
 from ..compile.stage import PLAN_SECONDS
-from ..compile.toolchain import triton_version
 from ..foreign import fake_device
 from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups, score
 from ..foreign.compile import CompileTask, compile_of, tasks_of
@@ -85,7 +85,7 @@ def tune_target(
         keys: dict[Place, list[tuple[Any, ...]]] = {}
         sources: dict[str, str] = {}
         unnoted: dict[TargetCall, str] = {}
-        for index, result in workers.run(recorded, [(call, gpu.arch.name) for call in some], PLAN_SECONDS):
+        for index, result in workers.run(recorded, [(call, gpu.arch.target) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
                 raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
             if isinstance(result, str):
@@ -146,10 +146,10 @@ def described(
         return folded(error)
 
 
-def recorded(call: TargetCall, arch: str) -> tuple[list[CompileTask], Any, dict[str, str]] | str:
+def recorded(call: TargetCall, target: CompileTarget) -> tuple[list[CompileTask], Any, dict[str, str]] | str:
     """The programs to compile, keys, and digests of the kernels' sources; or why the launches cannot be noted."""
     try:
-        tasks, keys = tasks_of(call, arch, sites, siblings)
+        tasks, keys = tasks_of(call, target, sites, siblings)
         sources = {
             site.kernel: next(iter(site.launches.values())).kernel.cache_key for site in sites(call)
         }  # fmt: skip

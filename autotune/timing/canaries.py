@@ -20,9 +20,8 @@ from ...results.schema.record import Compiled, Measured, Record, record_digest
 from ...results.schema.table import Table
 from ...specs.gpus import Architecture, Gpu
 from ...verify.compile import process
+from ...verify.compile.compilation import Cache, Compilation
 from ...verify.process.pool import Workers
-from ..compile.binary import Compilation
-from ..compile.cache import Cache
 from ..compile.prune import too_large
 from ..compile.stage import compile_points
 from ..space.points import Point, family_of, point_of, points_of

@@ -27,10 +27,10 @@ from ...results.schema.gpus import identify
 from ...results.schema.key import Key
 from ...results.schema.record import Measured, Record
 from ...specs.gpus import Gpu
+from ...verify.compile.compilation import Compilation
 from ...verify.process import pool
 from ...verify.process.pool import Workers
 from ...verify.process.signals import check_interrupt
-from ..compile.binary import Compilation
 from ..gates.interpreter import GateAnswer, GateQuestion, Subject
 from ..model.ranking import Ranked, compiled, sizes
 from ..space.points import Family, Point

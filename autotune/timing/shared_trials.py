@@ -15,7 +15,7 @@ from ...results.schema.gpus import Resources
 from ...results.schema.record import Gated, Measured, Record, Rejected, record_to_line
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
-from ..compile.toolchain import triton_version
+from ...verify.compile.programs import triton_version
 from ..gates.interpreter import GateAnswer, GateQuestion, asked_of
 from ..search.propose import BudgetExhausted, Trials
 from ..search.study import Config, Timing

@@ -19,7 +19,7 @@ from ...results.schema.gpus import Resources
 from ...results.schema.key import Key
 from ...results.schema.record import Measured, Record, record_to_line
 from ...specs.gpus import Gpu
-from ..compile.binary import Compilation
+from ...verify.compile.compilation import Compilation
 from ..gates.interpreter import Subject, asked_of
 from ..model.cost import estimate
 from ..model.ranking import compiled, resources, whole

@@ -21,11 +21,10 @@ from deltaproof.autotune.bench.cost_model import bench_model
 from deltaproof.autotune.bench.gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
 from deltaproof.autotune.bench.landscape import read_landscape
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.model.cost import depth, milliseconds, occupancy, parameters
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Cache, Compilation
 from deltaproof.verify.process.progress import Progress
 from tests.helpers.pipelines import played
 from tests.helpers.synthetic import compilation
@@ -167,7 +166,7 @@ def test_the_template_compiles_and_is_compiled_once(tmp_path: Path):
 
 
 def test_the_command_prints_a_table_and_writes_json(sample: Path, cache: Cache, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("deltaproof.autotune.compile.cache.default_folder", lambda: cache.folder)
+    monkeypatch.setattr("deltaproof.verify.compile.compilation.compiled_folder", lambda: cache.folder)
     out = tmp_path / "scores.json"
     result = CliRunner().invoke(app, ["bench-model", "--landscape", str(sample), "-j", "1", "--json", str(out)])
     assert result.exit_code == 0, result.output

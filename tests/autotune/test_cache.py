@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.results.schema.instructions import Instructions
+from deltaproof.verify.compile.compilation import Cache, Compilation
 from tests.helpers.synthetic import compilation
 
 KEY = "ab" * 32
@@ -21,7 +20,7 @@ KEY = "ab" * 32
     [
         compilation("any", stack=8),
         replace(compilation("any"), instructions=Instructions(straight={"fp32": 3, "async copy": 1})),
-        Compilation(outcome="timeout", seconds=3.0, detail="no end"),
+        Compilation(outcome="compile", seconds=3.0, detail="no such layout"),
     ],
 )
 def test_what_is_put_is_got(tmp_path: Path, kept: Compilation):

@@ -12,7 +12,6 @@ import pytest
 
 from deltaproof.autotune import check as checking
 from deltaproof.autotune import tune
-from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import GateAnswer
 from deltaproof.autotune.records.ledger import Ledger
@@ -24,6 +23,7 @@ from deltaproof.results.schema.entry import TableEntry
 from deltaproof.results.schema.gpus import Resources, resolve
 from deltaproof.results.schema.record import Gated, Measured
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.programs import triton_version
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all, compile_one
 
 H100 = gpu("h100")

@@ -9,15 +9,15 @@ import pytest
 
 from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import tune
-from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates import running
 from deltaproof.autotune.records import findings, ledger
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Compilation
 from deltaproof.verify.compile.overlaps import products_in_flight
+from deltaproof.verify.compile.programs import triton_version
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 H100 = gpu("h100")

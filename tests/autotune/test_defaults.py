@@ -15,16 +15,17 @@ from deltaproof.autotune import defaults
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.defaults_report import write_defaults
 from deltaproof.results.schema.default import default_config
+from deltaproof.verify.compile.compilation import Compilation
 from deltaproof.verify.compile.diagnostics import judge
 from deltaproof.verify.compile.hazards import Toolchain
 from deltaproof.verify.compile.run import CompileRun
-from deltaproof.verify.compile.tasks import CompiledLaunch, Named
+from deltaproof.verify.compile.tasks import Named
 
 LAUNCH = Named(
-    kernel="state_grads_kernel", index=0, source="0" * 64, num_warps=8, num_stages=1, constants={}, traits=(), dots=6,
+    kernel="state_grads_kernel", index=0, program="0" * 64, num_warps=8, num_stages=1, constants={}, traits=(), dots=6,
     grid=(1, 1),
 )  # fmt: skip
-RIGHT = CompiledLaunch(outcome="compiled", seconds=1.0, shared=1024, registers=64, code="c0de")
+RIGHT = Compilation(outcome="compiled", seconds=1.0, shared=1024, registers=64, threads=256, code="c0de")
 WRONG = replace(RIGHT, misassembled="IADD3.X R12, R12 reads R12, which nothing has written")
 
 

@@ -18,15 +18,14 @@ from types import SimpleNamespace
 import pytest
 from pebble.pool.base_pool import PoolStatus
 
-from deltaproof.autotune.compile import compiler
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import compile_points
 from deltaproof.autotune.space.points import Family, Point
 from deltaproof.kernels.configs.launch_config import Tile
 from deltaproof.results.evidence.journal import read_journal
 from deltaproof.results.schema.record import record_digest
 from deltaproof.specs.gpus import gpu
-from deltaproof.verify.compile import process
+from deltaproof.verify.compile import process, programs
+from deltaproof.verify.compile.compilation import Cache
 from deltaproof.verify.compile.process import COMPILE_SECONDS
 from deltaproof.verify.process.pool import Failure, Workers
 
@@ -155,10 +154,10 @@ def compile_badly() -> None:
         return SimpleNamespace(shared=0, registers=warps, stack=0, tensor_core={}, code=b"", assembly="")
 
     process.start()
-    compiler.compile_clean = badly
+    programs.compile_clean = badly
     # There is no machine code.
-    compiler.misassembled = lambda *_: ""
-    compiler.read_instructions = lambda *_: None
+    programs.misassembled = lambda *_: ""
+    programs.read_instructions = lambda *_: None
 
 
 def test_a_compiler_that_hangs_or_takes_all_memory_costs_its_point(tmp_path: Path):
@@ -177,8 +176,7 @@ def test_a_compiler_that_hangs_or_takes_all_memory_costs_its_point(tmp_path: Pat
 WRITER = """
 import sys, time
 from pathlib import Path
-from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.cache import Cache
+from deltaproof.verify.compile.compilation import Cache, Compilation
 from deltaproof.results.schema.gpus import Resources
 from deltaproof.results.evidence.journal import append, read_journal
 from deltaproof.results.schema.key import Key
@@ -234,7 +232,7 @@ def test_kill_at_random_moments_loses_nothing_that_was_written(tmp_path: Path):
 COMPILER = """
 import json, sys
 from pathlib import Path
-from deltaproof.autotune.compile.cache import Cache
+from deltaproof.verify.compile.compilation import Cache
 from deltaproof.autotune.compile.stage import compile_points
 from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.specs.gpus import gpu

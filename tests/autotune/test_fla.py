@@ -12,8 +12,6 @@ import pytest
 from typer.testing import CliRunner
 
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.compile.binary import Compilation
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.fla import installed, summary
 from deltaproof.autotune.fla import tune as target
 from deltaproof.autotune.fla.calls import FlaCall
@@ -27,6 +25,7 @@ from deltaproof.autotune.foreign.select import Selection, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Cache, Compilation
 from deltaproof.verify.process.progress import Progress
 
 H100 = gpu("h100")

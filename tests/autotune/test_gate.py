@@ -12,13 +12,14 @@ import pytest
 from deltaproof import kernels
 from deltaproof.autotune import tune
 from deltaproof.autotune.compile import compiler
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import compile_points
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion, judge, questions
 from deltaproof.autotune.space.points import Family, enumerate_points
 from deltaproof.kernels.configs.launch_config import LaunchConfig
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile import programs
+from deltaproof.verify.compile.compilation import Cache
 from deltaproof.verify.process.pool import Failure, Workers
 from tests.helpers.synthetic import ask_none, compilation, compile_all
 
@@ -138,20 +139,18 @@ def test_a_compilation_that_hung_or_crashed_is_tried_again(tmp_path: Path, failu
 
 
 def starve(error: Exception) -> None:
-    from deltaproof.autotune.compile import compiler
-
     def compile_clean(*_):
         raise error
 
-    compiler.compile_clean = compile_clean
-    compiler.compiled(None, ("cuda", 90, 32), 4)  # pyright: ignore[reportArgumentType]
+    programs.compile_clean = compile_clean
+    programs.compiled(None, ("cuda", 90, 32))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("`ptxas` failed with error code -9")])
 def test_without_memory_the_process_fails_and_not_the_launch(error: Exception):
     with Workers(1, nothing) as workers:
         ((_, ended),) = workers.run(starve, [(error,)], timeout=60)
-    assert ended == Failure(outcome="crash", code=compiler.OUT_OF_MEMORY)
+    assert ended == Failure(outcome="crash", code=programs.OUT_OF_MEMORY)
 
 
 def slow(seconds: float) -> float:

@@ -10,7 +10,6 @@ from itertools import groupby
 
 import pytest
 
-from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion, Subject, asked_of
 from deltaproof.autotune.model.ranking import rank, whole
@@ -34,6 +33,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.key import Key
 from deltaproof.results.schema.record import Gated, Measured, Record, Rejected
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Compilation
 from tests.helpers.synthetic import FAMILY, compile_one
 
 H100 = gpu("h100")

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from deltaproof.autotune.compile import compiler
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.prune import prune
 from deltaproof.autotune.compile.stage import compile_points
 from deltaproof.autotune.space.points import Family, Point, enumerate_points
 from deltaproof.specs.gpus import gpu
-from deltaproof.verify.compile import process
+from deltaproof.verify.compile import process, programs
+from deltaproof.verify.compile.compilation import Cache
 from deltaproof.verify.process.pool import Failure, Workers
 from tests.helpers.synthetic import compilation
 
@@ -48,9 +48,9 @@ def compile_as_if() -> None:
         )  # fmt: skip
 
     process.start()
-    compiler.compile_clean = compile_clean
-    compiler.read_instructions = lambda code: None
-    compiler.misassembled = lambda code, name: "a descriptor is lost" if code.endswith(b"True") else ""
+    programs.compile_clean = compile_clean
+    programs.read_instructions = lambda code: None
+    programs.misassembled = lambda code, name: "a descriptor is lost" if code.endswith(b"True") else ""
 
 
 def test_what_is_wrong_without_states_alone_costs_the_point(tmp_path: Path):

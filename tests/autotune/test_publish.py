@@ -15,12 +15,12 @@ from typer.testing import CliRunner, Result
 
 from deltaproof.autotune import tune
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger, default_out
 from deltaproof.results.evidence.archive import compress, decompress, shipped_records
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Estimated, Gated, Measured, Ranking
+from deltaproof.verify.compile.programs import triton_version
 from tests.helpers.synthetic import ask_none, compile_all
 
 H100 = resolve("h100")

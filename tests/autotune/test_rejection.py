@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.prune import HEAVY_SPILL, prune, too_large
 from deltaproof.autotune.space.points import Point, enumerate_points
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Compilation
 from tests.helpers.synthetic import FAMILY, compilation, compile_one
 
 ARCH = gpu("h100").arch

@@ -14,7 +14,6 @@ from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import rekey, tune
 from deltaproof.autotune.check import check_table
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger
 from deltaproof.autotune.rekey import stale_entries
@@ -24,6 +23,7 @@ from deltaproof.results.schema.record import Compiled, Gated
 from deltaproof.results.schema.table import read_table
 from deltaproof.results.schema.token import variant_of
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Cache
 from deltaproof.verify.process.progress import Progress
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 

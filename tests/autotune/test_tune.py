@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 
 from deltaproof.autotune import tune
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.stage import CompiledPoints
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records import findings
@@ -25,6 +24,7 @@ from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.table import read_table
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Compilation
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all, compile_one
 
 

@@ -17,9 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from deltaproof.autotune import tune
-from deltaproof.autotune.compile.cache import Cache
 from deltaproof.autotune.compile.stage import CompiledPoints
-from deltaproof.autotune.compile.toolchain import triton_version
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import GateAnswer
 from deltaproof.autotune.model.cost import parameters
@@ -30,6 +28,8 @@ from deltaproof.autotune.timing.shared_trials import Bench
 from deltaproof.results.digests.kernels import stage_digests
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile.compilation import Cache
+from deltaproof.verify.compile.programs import triton_version
 from deltaproof.verify.run.cache import source_digest
 from tests.helpers.synthetic import FAMILY, compile_one
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from deltaproof.autotune.compile.binary import Compilation
 from deltaproof.autotune.compile.stage import CompiledPoints
 from deltaproof.autotune.gates.interpreter import GateAnswer, GateQuestion
 from deltaproof.autotune.space.points import Family, Point, breadth_first
+from deltaproof.verify.compile.compilation import Compilation
 
 FAMILY = Family(op="chunk_fwd", rule="gdn", dtype="fp32", K=64, V=64)
 

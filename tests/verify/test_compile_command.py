@@ -21,7 +21,8 @@ from deltaproof.specs.gpus import gpu
 from deltaproof.specs.rule import RULES
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.cli.commands import compile as command
-from deltaproof.verify.compile import traits
+from deltaproof.verify.compile import compilation, traits
+from deltaproof.verify.compile.compilation import Cache, Compilation
 from deltaproof.verify.compile.diagnostics import Diagnostic, judge
 from deltaproof.verify.compile.hazards import Pattern, Toolchain, hazards
 from deltaproof.verify.compile.launches import launches_of
@@ -36,9 +37,10 @@ from deltaproof.verify.compile.plan import (
     subjects,
     table_pieces,
 )
+from deltaproof.verify.compile.programs import compile_each
 from deltaproof.verify.compile.report import print_run
-from deltaproof.verify.compile.run import CompiledStore, CompileRun, Job, _compiled
-from deltaproof.verify.compile.tasks import CompiledLaunch, Named
+from deltaproof.verify.compile.run import CompileRun
+from deltaproof.verify.compile.tasks import Named, compile_one
 from deltaproof.verify.process.pool import Failure
 
 H100, A100, MI300X = gpu("H100"), gpu("A100"), gpu("MI300X")
@@ -49,7 +51,7 @@ TOOLS = {gpu.arch.name: Toolchain(triton="3.7.1", ptxas="12.8") for gpu in (H100
 LAUNCH = Named(
     kernel="scores_kernel",
     index=0,
-    source="0" * 64,
+    program="0" * 64,
     num_warps=8,
     num_stages=1,
     constants={"C": 64, "BK": 32},
@@ -57,12 +59,19 @@ LAUNCH = Named(
     dots=6,
     grid=(1000, 64),
 )
-BINARY = CompiledLaunch(
-    outcome="compiled", seconds=1.0, shared=28672, registers=128, stack=0, tensor_core={"wgmma": 8}, code="c0de"
+BINARY = Compilation(
+    outcome="compiled",
+    seconds=1.0,
+    shared=28672,
+    registers=128,
+    stack=0,
+    threads=256,
+    tensor_core={"wgmma": 8},
+    code="c0de" * 4,
 )
 
 
-def found(launch: Named = LAUNCH, binary: CompiledLaunch = BINARY, piece: Piece = DEFAULT) -> Diagnostic:
+def found(launch: Named = LAUNCH, binary: Compilation = BINARY, piece: Piece = DEFAULT) -> Diagnostic:
     """The diagnostic of one launch beside that of the default."""
     return judge(H100, [(DEFAULT, LAUNCH, BINARY), (piece, launch, binary)], TOOLS)[1]
 
@@ -80,11 +89,11 @@ def test_what_fits_has_no_problems():
         (replace(LAUNCH, num_warps=64), BINARY, "2048 threads"),
         (replace(LAUNCH, grid=(10, 65536)), BINARY, "65536 programs along axis 1"),
         (replace(LAUNCH, grid=(2**31,)), BINARY, "along axis 0"),
-        (LAUNCH, CompiledLaunch(outcome="refused", seconds=1.0, detail="no such layout"), "refused: no such layout"),
-        (LAUNCH, CompiledLaunch(outcome="crash", seconds=0.0, detail="died"), "crash"),
+        (LAUNCH, Compilation(outcome="compile", seconds=1.0, detail="no such layout"), "refused: no such layout"),
+        (LAUNCH, Compilation(outcome="crash", seconds=0.0, detail="died"), "crash"),
     ],
 )
-def test_what_cannot_be_launched_is_a_problem(launch: Named, binary: CompiledLaunch, says: str):
+def test_what_cannot_be_launched_is_a_problem(launch: Named, binary: Compilation, says: str):
     assert any(says in problem for problem in found(launch, binary).problems)
 
 
@@ -105,7 +114,7 @@ def test_wrong_machine_code_fails_a_launch_that_fits_and_is_told_in_one_line():
     assert all(part in line for part in ("sm_90", str(DEFAULT), LAUNCH.kernel))
     document = diagnostic.to_json()
     assert document["misassembled"] == wrong
-    assert CompiledLaunch.from_json(diagnostic.binary.to_json()) == diagnostic.binary
+    assert Compilation.from_json(diagnostic.binary.to_json()) == diagnostic.binary
 
 
 def test_losing_the_instructions_that_the_default_has_is_warned_of():
@@ -255,26 +264,14 @@ def test_the_launches_of_every_triton_kernel_are_known(name: str):
         launches_of(replace(piece, subject=replace(SUBJECT, kernel="chunk_fwd/nobody's")))
 
 
-def test_what_is_stored_is_read_back_and_damage_is_told(tmp_path: Path):
-    told: list[str] = []
-    store = CompiledStore(folder=tmp_path, warn=told.append)
-    store.put("abc", BINARY)
-    assert store.get("abc") == BINARY
-    assert store.get("abd") is None
-    (tmp_path / "ab" / "abc.json").write_text('{"schema": 2, "key": "abc", "compiled": {"outcome": "compiled"}}')
-    assert store.get("abc") is None
-    assert len(told) == 1
-
-
 def test_a_crash_or_a_hang_is_told_and_not_kept(tmp_path: Path):
     ended = [Failure(outcome="crash", code=-9), Failure(outcome="timeout")]
-    workers: Any = SimpleNamespace(run=lambda task, tasks, seconds: enumerate(ended))
-    store, job = CompiledStore(folder=tmp_path), Job(piece=DEFAULT, launch=LAUNCH, target=H100.arch.target)
-    found = dict(_compiled(workers, {"abc": job, "abd": job}, store, lambda text: None))
-    assert found["abc"] == CompiledLaunch(
+    workers: Any = SimpleNamespace(run=lambda task, tasks, *_: enumerate(ended))
+    found = dict(compile_each(compile_one, {"abc": (), "abd": ()}, workers, Cache(folder=tmp_path)))
+    assert found["abc"] == Compilation(
         outcome="crash", seconds=0.0, detail="the compiling process died with code -9, twice"
     )
-    assert found["abd"] == CompiledLaunch(outcome="timeout", seconds=300.0, detail="no end after 300 s")
+    assert found["abd"] == Compilation(outcome="timeout", seconds=300.0, detail="no end after 300 s")
     assert not list(tmp_path.iterdir())
 
 
@@ -301,7 +298,7 @@ def test_bad_usage_is_one_line(arguments: tuple[str, ...], says: str):
 
 
 def test_a_small_run_compiles_once_and_says_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(command, "default_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(compilation, "compiled_folder", lambda: tmp_path / "compiled")
     kernels = ("--kernel", "recurrent/tokens", "--kernel", "first_stage")
     small = (*kernels, "--rule", "linear", "--dtype", "bf16", "--dim", "16", "--jobs", "1")
     report = tmp_path / "report.json"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...specs.gpus import REGISTERS_PER_THREAD, Architecture, Gpu
+from .compilation import Compilation
 from .hazards import Hazard, Pattern, Toolchain, hazards
 from .plan import Piece, Subject
-from .tasks import CompiledLaunch, Named
+from .tasks import Named
 
 HEAVY_SPILL = 128
 """Bytes of stack per thread, spills included, that are too many: 32 registers that go to memory and back."""
@@ -28,7 +29,7 @@ class Diagnostic:
     gpu: Gpu
     piece: Piece
     launch: Named
-    binary: CompiledLaunch
+    binary: Compilation
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     hazards: tuple[Hazard, ...]
@@ -36,6 +37,10 @@ class Diagnostic:
     @property
     def misassembled(self) -> str:
         return self.binary.misassembled
+
+    @property
+    def outcome(self) -> str:
+        return _outcome(self.binary)
 
     @property
     def failed(self) -> bool:
@@ -53,7 +58,7 @@ class Diagnostic:
             "gpu": self.gpu.slug, "arch": self.gpu.arch.name, "kernel": subject.kernel, "rule": subject.rule,
             "dtype": subject.dtype, "K": subject.K, "V": subject.V, "config": self.piece.config, "why": self.piece.why,
             "launch": self.launch.kernel, "num_warps": self.launch.num_warps, "num_stages": self.launch.num_stages,
-            "grid": list(self.launch.grid), "family": self.family, **self.binary.to_json(),
+            "grid": list(self.launch.grid), "family": self.family, **self.binary.to_json(), "outcome": self.outcome,
             "traits": sorted({*self.launch.traits, *self.binary.traits}),
             "problems": list(self.problems), "warnings": list(self.warnings),
             "hazards": [hazard.id for hazard in self.hazards],
@@ -61,7 +66,7 @@ class Diagnostic:
 
 
 def judge(
-    gpu: Gpu, compiled: Iterable[tuple[Piece, Named, CompiledLaunch]], tools: Mapping[str, Toolchain]
+    gpu: Gpu, compiled: Iterable[tuple[Piece, Named, Compilation]], tools: Mapping[str, Toolchain]
 ) -> list[Diagnostic]:
     """Diagnostics of every launch for one GPU. tools: by architecture."""
     rows = list(compiled)
@@ -85,12 +90,12 @@ def judge(
     ]
 
 
-def _problems(launch: Named, binary: CompiledLaunch, arch: Architecture) -> Iterable[str]:
+def _problems(launch: Named, binary: Compilation, arch: Architecture) -> Iterable[str]:
     for axis, (programs, most) in enumerate(zip(launch.grid, LARGEST_GRID, strict=False)):
         if programs > most:
             yield f"the largest call has {programs} programs along axis {axis}, at most {most} can be launched"
     if binary.outcome != "compiled":
-        yield f"{binary.outcome}: {binary.detail}"
+        yield f"{_outcome(binary)}: {binary.detail}"
         return
     threads = launch.num_warps * arch.warp
     if threads > 1024:
@@ -102,7 +107,12 @@ def _problems(launch: Named, binary: CompiledLaunch, arch: Architecture) -> Iter
         yield f"{registers} registers per program, {arch.name} has {arch.registers_per_block}"
 
 
-def _slow(launch: Named, binary: CompiledLaunch, arch: Architecture, usual: str) -> Iterable[str]:
+def _outcome(binary: Compilation) -> str:
+    """In the words of a report, where a record says "compile" of one that the compiler refused."""
+    return "refused" if binary.outcome == "compile" else binary.outcome
+
+
+def _slow(launch: Named, binary: Compilation, arch: Architecture, usual: str) -> Iterable[str]:
     if binary.outcome != "compiled":
         return
     ranks, name = [*arch.families, ""], arch.family(binary.tensor_core)
@@ -120,7 +130,7 @@ def _slow(launch: Named, binary: CompiledLaunch, arch: Architecture, usual: str)
         )
 
 
-def _met(launch: Named, binary: CompiledLaunch, arch: Architecture, tools: Toolchain) -> tuple[Hazard, ...]:
+def _met(launch: Named, binary: Compilation, arch: Architecture, tools: Toolchain) -> tuple[Hazard, ...]:
     if binary.outcome != "compiled":
         return ()
     pattern = Pattern(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,3 @@ def compile_clean(launch: Launch, target: CompileTarget) -> Binary:
     finally:
         for path in _scratch.iterdir():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def since(started: float) -> float:
-    """Seconds since a moment of time.monotonic(), to the millisecond."""
-    return round(time.monotonic() - started, 3)

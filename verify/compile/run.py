@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import zip_longest
 from typing import TypeVar
 
-from ...results.files.store import Store
 from ...specs.gpus import Gpu
 from ..process.pool import Failure, Workers
 from ..process.progress import Progress
 from . import process
+from .compilation import Cache, Compilation
 from .diagnostics import Diagnostic, judge
 from .hazards import Toolchain
 from .plan import Piece, Subject
 from .process import COMPILE_SECONDS, CompileTarget
-from .tasks import CompiledLaunch, Named, compile_one, name, ptxas_version
+from .programs import cache_key, compile_each, ptxas_version, triton_version
+from .tasks import Named, compile_one, name
 
 A = TypeVar("A")
 T = TypeVar("T")
-
-
-class CompiledStore(Store[CompiledLaunch]):
-    """Compilations under a folder."""
-
-    __slots__ = ()
-    kind, name, again, schema = CompiledLaunch, "compiled", "compiling again", 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +32,13 @@ class Job:
     launch: Named
     target: CompileTarget
 
-    def key(self, triton: str) -> str:
-        """Name of the result: equal for launches that are one program, whichever call makes them."""
-        return hashlib.sha256("\0".join((triton, self.launch.source, repr(self.target))).encode()).hexdigest()
+    @property
+    def key(self) -> str:
+        """Of its compilation: equal for launches that are one program, whichever call makes them."""
+        return cache_key(self.launch.program, self.target)
+
+    def __str__(self) -> str:
+        return f"{self.launch.kernel} {self.piece.subject} {self.target[1]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +57,7 @@ class CompileRun:
 
 def run(
     pieces: Mapping[Gpu, Sequence[Piece]],
-    store: CompiledStore,
+    store: Cache,
     jobs: int,
     *,
     fresh: bool,
@@ -72,7 +68,6 @@ def run(
     Raises OSError for a full disk or a missing tool, KeyboardInterrupt before anything could be compiled.
     """
     progress = progress or Progress()
-    triton = version("triton")
     with Workers(jobs, process.start) as workers:
         distinct = list(dict.fromkeys(piece for several in pieces.values() for piece in several))
         progress.begin("recording", len(distinct))
@@ -80,13 +75,13 @@ def run(
             workers, name, distinct, "recording the launches of", lambda piece: progress.step(str(piece.subject))
         )
         ptxas = _each(workers, ptxas_version, [target.arch.target for target in pieces], "asking for the assembler of")
-        tools = {target.arch.name: Toolchain(triton=triton, ptxas=ptxas[target.arch.target]) for target in pieces}
+        tools = {
+            target.arch.name: Toolchain(triton=triton_version(), ptxas=ptxas[target.arch.target]) for target in pieces
+        }
         tasks = {target: list(_jobs(target, several, launches)) for target, several in pieces.items()}
         # GPUs in turn, so that a run that is cut short has seen them all.
-        waiting = {
-            job.key(triton): job for several in zip_longest(*tasks.values()) for job in several if job is not None
-        }
-        known: dict[str, CompiledLaunch] = {}
+        waiting = {job.key: job for several in zip_longest(*tasks.values()) for job in several if job is not None}
+        known: dict[str, Compilation] = {}
         if not fresh:
             known = {key: found for key in waiting if (found := store.get(key)) is not None}
         cached = len(known)
@@ -94,13 +89,16 @@ def run(
         progress.begin("compiling", len(missing))
         # Interrupted, it reports the known programs and counts the rest as left.
         with suppress(KeyboardInterrupt):
-            known.update(_compiled(workers, missing, store, progress.step))
+            arguments = {key: (job.piece, job.launch.index, job.target) for key, job in missing.items()}
+            for key, outcome in compile_each(compile_one, arguments, workers, store):
+                known[key] = outcome
+                progress.step(str(missing[key]))
     diagnostics = [
         diagnostic
         for target, each in tasks.items()
         for diagnostic in judge(
             target,
-            [(job.piece, job.launch, known[job.key(triton)]) for job in each if job.key(triton) in known],
+            [(job.piece, job.launch, known[job.key]) for job in each if job.key in known],
             tools,
         )
     ]
@@ -118,8 +116,8 @@ def _jobs(target: Gpu, pieces: Sequence[Piece], launches: Mapping[Piece, Sequenc
     seen: set[tuple[Subject, str]] = set()
     for piece in pieces:
         for launch in launches[piece]:
-            if (piece.subject, launch.source) not in seen:
-                seen.add((piece.subject, launch.source))
+            if (piece.subject, launch.program) not in seen:
+                seen.add((piece.subject, launch.program))
                 yield Job(piece=piece, launch=launch, target=target.arch.target)
 
 
@@ -138,27 +136,3 @@ def _each(
         found[arguments[index]] = result
         on_end(arguments[index])
     return found
-
-
-def _compiled(
-    workers: Workers, jobs: Mapping[str, Job], store: CompiledStore, on_step: Callable[[str], object]
-) -> Iterator[tuple[str, CompiledLaunch]]:
-    """(key, result) of every job, as they end; each is kept before it is told."""
-    keys = list(jobs)
-    tasks = [(job.piece, job.launch.index, job.target) for job in jobs.values()]
-    for index, result in workers.run(compile_one, tasks, COMPILE_SECONDS):
-        key, job = keys[index], jobs[keys[index]]
-        # A crash or a timeout may be this machine's fault: the next run tries again.
-        if isinstance(result, Failure):
-            result = _failed(result)
-        else:
-            store.put(key, result)
-        on_step(f"{job.launch.kernel} {job.piece.subject} {job.target[1]}")
-        yield key, result
-
-
-def _failed(failure: Failure) -> CompiledLaunch:
-    if failure.outcome == "timeout":
-        return CompiledLaunch(outcome="timeout", seconds=COMPILE_SECONDS, detail=f"no end after {COMPILE_SECONDS:g} s")
-    detail = f"the compiling process died with code {failure.code}, twice"
-    return CompiledLaunch(outcome="crash", seconds=0.0, detail=detail)

@@ -32,9 +32,9 @@ def bench_model(
 ) -> None:
     """Compile recorded programs, predict their times, and show how good the model's choice would have been."""
     from ....results.schema.strict import TableError
+    from ....verify.compile.compilation import Cache, compiled_folder
     from ...bench.cost_model import bench_model, print_bench_model
     from ...bench.plots import plot_published
-    from ...compile.cache import Cache, default_folder
     from ...fla.published.judge import bench_published, print_published
 
     with errors(goes_on=True), progress() as hooks:
@@ -42,7 +42,7 @@ def bench_model(
             raise TableError("bench-model: nothing to judge by; name --landscape FILE or --published FILE")
         if plot is not None and published is None:
             raise TableError("bench-model: --plot needs --published FILE")
-        cache = Cache(folder=default_folder(), warn=hooks.warn)
+        cache = Cache(folder=compiled_folder(), warn=hooks.warn)
         found = {}
         if landscape is not None:
             found |= bench_model(landscape, cache=cache, jobs=jobs, progress=hooks.progress)

@@ -9,7 +9,6 @@ import typer
 
 from ....specs.problem import DTYPES
 from ....verify.cli.options import CORES, FAILED, INTERRUPTED, JobsOption, stderr, stdout
-from ....verify.run.cache import default_folder
 from ..options import (
     TUNED_RULES,
     DimOption,
@@ -48,7 +47,7 @@ def defaults(
     Every program is compiled, and its machine code is searched for faults of the assembler. Programs for bf16, K = 128, sm_80 and
     sm_90 are run. With another Triton on PYTHONPATH, that Triton's programs are judged.
     """
-    from ....verify.compile.run import CompiledStore
+    from ....verify.compile.compilation import Cache, compiled_folder
     from ....verify.ptx.architectures import ARCHITECTURES, architecture
     from ...defaults import families_of, judge_defaults
     from ...defaults_report import write_defaults
@@ -60,9 +59,7 @@ def defaults(
     _, rules, dtypes, dims = selection(None, rule or TUNED_RULES, dtype or sorted(DTYPES), dim)
     if out is not None:
         writable(out)
-    store = CompiledStore(
-        folder=default_folder("launches"), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
-    )
+    store = Cache(folder=compiled_folder(), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True))
     with errors(goes_on=True), progress() as hooks:
         found = judge_defaults(families_of(rules, dtypes, dims), archs, store, jobs=jobs, progress=hooks.progress)
         if out is not None and not found.left:

@@ -20,7 +20,7 @@ def gate(
     """
     from collections import Counter
 
-    from ...compile.toolchain import triton_version
+    from ....verify.compile.programs import triton_version
     from ...gate_table import gate_table
 
     target = gpu_of(gpu)

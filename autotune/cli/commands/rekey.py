@@ -14,7 +14,7 @@ def rekey(
     jobs: JobsOption = CORES,
 ) -> None:
     """After an edit of a kernel, recompile the programs of stale entries, and keep the entries whose programs are the same."""
-    from ...compile.cache import Cache, default_folder
+    from ....verify.compile.compilation import Cache, compiled_folder
     from ...rekey import rekey as carry_over
 
     target = gpu_of(gpu)
@@ -22,7 +22,7 @@ def rekey(
         ledger = ledger_of(target, out)
         needs_table(ledger)
         writable(ledger.table_path.parent)
-        cache = Cache(folder=default_folder(), warn=hooks.warn)
+        cache = Cache(folder=compiled_folder(), warn=hooks.warn)
         outcome = carry_over(ledger, target, cache, jobs=jobs, progress=hooks.progress)
     for line in outcome.left:
         stderr.print(f"autotune: {line}", soft_wrap=True, markup=False)

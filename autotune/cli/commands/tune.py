@@ -83,8 +83,8 @@ def tune_all(
     if mode is Mode.measure and device is None:
         usage(f"--mode measure: no {target.slug} found on this machine; use --mode compile")
 
+    from ....verify.compile.compilation import compiled_folder
     from ... import tune
-    from ...compile.cache import default_folder
     from ...storage.database import address_of
 
     with errors():
@@ -92,7 +92,7 @@ def tune_all(
             address_of(storage)
     request = tune.Request(
         gpu=target, ops=ops, rules=rules, dtypes=dtypes, dims=dims, jobs=jobs,
-        out=writable(out or default_out()), cache=default_folder(), budget=seconds, device=device, storage=storage,
+        out=writable(out or default_out()), cache=compiled_folder(), budget=seconds, device=device, storage=storage,
         trials=trials or tune.TRIALS,
     )  # fmt: skip
     with errors(goes_on=True), progress() as hooks:
@@ -109,13 +109,13 @@ def _tune_fla(
     target: Gpu, rules: list[str], dtypes: list[str], dims: list[int], jobs: int, out: Path,
     budget: float | None, json_path: Path | None,
 ) -> NoReturn:  # fmt: skip
-    from ...compile.cache import default_folder
+    from ....verify.compile.compilation import compiled_folder
     from ...fla import summary
     from ...fla.tune import tune_fla
 
     with errors(goes_on=True), progress() as hooks:
         outcome = tune_fla(
-            target, rules, dtypes, dims, jobs=jobs, out=out, cache=default_folder(), budget=budget,
+            target, rules, dtypes, dims, jobs=jobs, out=out, cache=compiled_folder(), budget=budget,
             hooks=hooks,
         )  # fmt: skip
     for line in summary.lines(outcome):
@@ -129,7 +129,7 @@ def _tune_target(
     kernels: str, target: Gpu, rule: list[str] | None, dtype: list[str] | None, dim: list[int] | None, jobs: int,
     out: Path | None, budget: str | None, json_path: Path | None,
 ) -> NoReturn:  # fmt: skip
-    from ...compile.cache import default_folder
+    from ....verify.compile.compilation import compiled_folder
     from ...records.ledger import default_out
     from ...targets import summary
     from ...targets.tune import tune_target
@@ -138,7 +138,7 @@ def _tune_target(
     seconds, folder = None if budget is None else seconds_of(budget), writable(out or default_out())
     with errors(goes_on=True), progress() as hooks:
         outcome = tune_target(
-            kernels, target, rule or [], dtypes, dims, jobs=jobs, out=folder, cache=default_folder(), budget=seconds,  # pyright: ignore[reportArgumentType]
+            kernels, target, rule or [], dtypes, dims, jobs=jobs, out=folder, cache=compiled_folder(), budget=seconds,  # pyright: ignore[reportArgumentType]
             hooks=hooks,
         )  # fmt: skip
     for line in summary.lines(outcome):

@@ -24,9 +24,9 @@ from ....results.schema.instructions import Instructions
 from ....results.schema.strict import TableError
 from ....specs.gpus import Gpu
 from ....specs.gpus import gpu as find_gpu
+from ....verify.compile.compilation import Cache
+from ....verify.compile.programs import triton_version
 from ....verify.process.progress import Progress
-from ...compile.cache import Cache
-from ...compile.toolchain import triton_version
 from ...model.cost import milliseconds
 from .. import installed
 from .launches import Compiled, compile_call

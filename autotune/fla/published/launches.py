@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +9,11 @@ from typing import Any
 
 from ....results.schema.strict import TableError
 from ....specs.gpus import Gpu
+from ....verify.compile.compilation import Cache, Compilation
 from ....verify.compile.process import COMPILE_SECONDS, CompileTarget
+from ....verify.compile.programs import cache_key, compile_each, compiled, program_name
 from ....verify.process.pool import Failure, Workers
 from ....verify.process.progress import Progress
-from ...compile.binary import Compilation
-from ...compile.cache import Cache
-from ...compile.compiler import compiled
 from ...foreign.fake_device import facts
 from ...foreign.launches import launches_noted
 from .. import installed
@@ -46,41 +44,35 @@ def compile_call(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progres
         if unknown := sorted({kernel for kernel, *_ in listed} - set(WORK)):
             raise TableError(f"bench-model: this release launches {', '.join(unknown)}, whose work is not known here")
         progress.begin("compiling", len(listed))
-        found: list[Compiled] = []
-        left = []
-        for place, (kernel, sizes, stages, words) in enumerate(listed):
-            key = hashlib.sha256(f"{words}\0{gpu.arch.name}".encode()).hexdigest()
-            if binary := cache.get(key):
-                found.append(Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=binary))
-                progress.step(kernel)
-            else:
-                left.append((place, key))
-        for index, binary in workers.run(compile_one, [(place, gpu.arch.target) for place, _ in left], COMPILE_SECONDS):
-            place, key = left[index]
-            kernel, sizes, stages, _ = listed[place]
-            if isinstance(binary, Failure):
-                raise TableError(f"bench-model: compiling {kernel} did not finish: {binary.outcome}")
-            cache.put(key, binary)
-            found.append(Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=binary))
+        keys = [cache_key(program, gpu.arch.target) for *_, program in listed]
+        found = {key: known for key in keys if (known := cache.get(key))}
+        for kernel in (kernel for key, (kernel, *_) in zip(keys, listed, strict=True) if key in found):
             progress.step(kernel)
-    return [one for one in found if one.binary.outcome == "compiled"]
+        left = {key: (place, gpu.arch.target) for place, key in enumerate(keys) if key not in found}
+        for key, outcome in compile_each(compile_one, left, workers, cache):
+            kernel = listed[left[key][0]][0]
+            if not outcome.final:
+                raise TableError(f"bench-model: compiling {kernel} did not finish: {outcome.outcome}")
+            found[key] = outcome
+            progress.step(kernel)
+    return [
+        Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=found[key])
+        for key, (kernel, sizes, stages, _) in zip(keys, listed, strict=True)
+        if found[key].outcome == "compiled"
+    ]
 
 
 def list_launches() -> list[tuple[str, dict[str, int], int, str]]:
-    """(kernel, constants, depth, all that its binary depends on) of each program to compile. For a process that pretends."""
-    import triton
-
+    """(kernel, constants, depth, name of the program) of each program to compile. For a process that pretends."""
     return [
-        (launch.name, _constants(launch), launch.options.get("num_stages", 1),
-         repr((triton.__version__, launch.source().hash(), sorted(launch.options.items()))))
+        (launch.name, _constants(launch), launch.options.get("num_stages", 1), program_name(launch))
         for launch in _launches()
-    ]  # fmt: skip
+    ]
 
 
 def compile_one(place: int, target: CompileTarget) -> Compilation:
     """Compile one of `list_launches`, in a process that pretends."""
-    launch = _launches()[place]
-    return compiled(launch, target, launch.options.get("num_warps", 4))
+    return compiled(_launches()[place], target)
 
 
 def _constants(launch: Any) -> dict[str, int]:

@@ -15,7 +15,6 @@ from ....specs.problem import DTYPES
 from ....specs.rule import RULES
 from ...process.signals import interruptible
 from ...report.bar import bar
-from ...run.cache import default_folder
 from ..options import (
     CORES,
     FAILED,
@@ -97,12 +96,11 @@ def compile_all(
     except (ValueError, TableError) as error:
         usage(str(error))
 
+    from ...compile.compilation import Cache, compiled_folder
     from ...compile.report import document, print_run
-    from ...compile.run import CompiledStore, run
+    from ...compile.run import run
 
-    store = CompiledStore(
-        folder=default_folder("launches"), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True)
-    )
+    store = Cache(folder=compiled_folder(), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True))
     with interruptible(), _shown() as progress:
         try:
             found = run(pieces, store, jobs, fresh=fresh, progress=progress)
