@@ -113,11 +113,11 @@ class Ran:
 
 def _run(served: Sequence[Served], assembler: str, ledger: Ledger, gpu: Gpu, jobs: int, progress: Progress) -> Ran:
     """Run configurations, except those with a known verdict; every answer is on disk before the next is awaited."""
-    arch, done = architecture(gpu.arch.name), Ran()
+    arch, judging, done = architecture(gpu.arch.name), engine(), Ran()
     names: dict[RunQuestion, str] = {}
     for family, config in served:
         question = RunQuestion(family=family, config=config, arch=arch)
-        names[question] = findings.evidence_of_run(question, engine())
+        names[question] = findings.evidence_of_run(question, judging)
     wanted = set(names.values())
     known = {one.evidence: one for one in ledger.verdicts() if one.evidence in wanted}
     done.records = [known[name] for name in names.values() if name in known]

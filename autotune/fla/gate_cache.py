@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ...results.digests.code import bytes_digest
+from ...results.files.calibration import tau
 from ...results.files.store import Store
 from ...results.schema.strict import Fields
 from ...verify.run.cache import source_digest
@@ -54,7 +55,8 @@ class AnswerCache(Store[Judged]):
     def key(self, question: CallQuestion) -> str:
         """Names a question as judged by these sources: equal names, equal answers."""
         tools = [f"{name}={installed_version(name)}" for name in (*_TOOLS, "fla-core")]
-        about = [source_digest("autotune/fla/gate.py"), _digest(self.package), *tools, repr(self.facts)]
+        package = bytes_digest(self.package, self.package.rglob("*.py"))
+        about = [source_digest("autotune/fla/gate.py"), package, *tools, repr(tau()), repr(self.facts)]
         return hashlib.sha256("\0".join([*about, repr(question)]).encode()).hexdigest()
 
     def recall(self, key: str, question: CallQuestion) -> CallAnswer | None:
@@ -69,18 +71,3 @@ class AnswerCache(Store[Judged]):
         """
         if answer.final and self.key(answer.question) == key:
             self.put(key, Judged(held=answer.held is True, detail=answer.detail))
-
-
-def _digest(folder: Path) -> str:
-    """Of every Python file in a folder."""
-    found = sorted(folder.rglob("*.py"))
-    return _digest_of(folder, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in found))
-
-
-@lru_cache(maxsize=8)
-def _digest_of(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()

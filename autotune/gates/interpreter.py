@@ -89,11 +89,13 @@ class GateAnswer:
 
 
 def sources() -> str:
-    """Digest of all that an answer depends on besides the question: sources, this file, and their interpreter."""
+    """Digest of all that an answer depends on besides the question: sources, this file, their interpreter, and the threshold."""
+    from ...results.files.calibration import tau
     from ...verify.run.cache import source_digest
     from ...verify.verdicts.document import installed_version
 
-    words = (source_digest("autotune/gates/interpreter.py"), *map(installed_version, ("triton", "numpy")))
+    tools = map(installed_version, ("triton", "numpy"))
+    words = (source_digest("autotune/gates/interpreter.py"), *tools, repr(tau()))
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 

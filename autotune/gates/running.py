@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...results.digests.code import code_digest
 from ...results.files.one_line import told
 from ...verify.process.pool import Workers, one_thread
 from ...verify.ptx.architectures import architecture
@@ -192,14 +192,12 @@ def problems(question: RunQuestion) -> tuple[Problem, ...]:
     )
 
 
-@cache
 def engine() -> str:
-    """Digest of the code that runs and judges: engine, rules, this file, the tail of a call, and the threshold of the budgets."""
+    """Digest of the code that runs and judges, and of the threshold; programs are named by their kernels, and nothing is
+    interpreted."""
     from ...results.files.calibration import tau
     from ...verify.ptx import library
+    from ...verify.run.cache import NOT_JUDGING
 
-    digest = hashlib.sha256(f"{library.digest()} {tau()!r} {TAIL}".encode())
-    judging = (path for path in Path(library.__file__).parent.rglob("*.py") if path.parent.name != "faults")
-    for path in (*sorted(judging), Path(__file__)):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    code = code_digest("autotune/gates/running.py", without=("kernels", "verify/interpreter", *NOT_JUDGING))
+    return hashlib.sha256(f"{code} {library.digest()} {tau()!r}".encode()).hexdigest()

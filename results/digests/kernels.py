@@ -10,9 +10,7 @@ that unchanged ones need not be parsed: `python -m deltaproof.results.digests.ke
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from ..schema.key import Key
 from ..schema.record import Record
 from ..schema.strict import DIGEST, Fields, TableError, parse
 from ..schema.token import setting_of, variant_of
+from .code import bytes_digest
 from .sources import Sources, digest_of
 
 SCHEMA = 2
@@ -97,7 +96,7 @@ def stage_digests() -> dict[str, str]:
         raise TableError(f"{_STORED}: field 'schema' is not {SCHEMA}")
     sources, digests = stored.text("sources", DIGEST), stored.object("digests")
     stored.end()
-    if not _SOURCES.is_dir() or sources == _bytes_digest(_kernel_files(_SOURCES)):
+    if not _SOURCES.is_dir() or sources == _bytes():
         return {stage: digests.text(stage, DIGEST) for stage in digests.names}
     return digest_kernels(_SOURCES)
 
@@ -124,19 +123,18 @@ def forget_digests() -> None:
 
 def write_stored() -> None:
     """Bring `kernels.json` up to date with the sources."""
-    content = {"schema": SCHEMA, "sources": _bytes_digest(_kernel_files(_SOURCES)), "digests": digest_kernels(_SOURCES)}
+    content = {"schema": SCHEMA, "sources": _bytes(), "digests": digest_kernels(_SOURCES)}
     replace(Path(__file__).parents[1] / _STORED, json.dumps(content, indent=1) + "\n")
     forget_digests()
 
 
+def _bytes() -> str:
+    """A shortcut that may miss, and then costs the parsing."""
+    return bytes_digest(_SOURCES, _kernel_files(_SOURCES))[:16]
+
+
 def _kernel_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
-
-
-def _bytes_digest(paths: Iterable[Path]) -> str:
-    """Of files by their contents and places: a shortcut that may miss, and then costs the parsing."""
-    each = [f"{path.relative_to(_SOURCES)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
-    return hashlib.sha256("".join(each).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

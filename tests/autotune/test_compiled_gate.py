@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from deltaproof.autotune import tune
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates import running
 from deltaproof.autotune.records import findings, ledger
+from deltaproof.results.digests import code
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile.compilation import Compilation
 from deltaproof.verify.compile.overlaps import products_in_flight
 from deltaproof.verify.compile.programs import triton_version
+from deltaproof.verify.ptx import library
 from tests.helpers.synthetic import FAMILY, ask_none, compile_all
 
 H100 = gpu("h100")
@@ -157,3 +160,36 @@ def test_what_races_when_it_is_run_is_refused_with_its_rule_and_what_does_not_pa
         clean.held is True and "2 calls under 3 schedules" in clean.detail and clean.program not in ("", races.program)
     )
     assert [running.can_run(arch) for arch in ("sm_80", "sm_90", "sm_100", "gfx942")] == [True, True, False, False]
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package, whose code stands for ours."""
+    for folder in ("kernels", "specs", "verify", "autotune", "results"):
+        shutil.copytree(code.PACKAGE / folder, tmp_path / folder, ignore=lambda _, names: [
+            name for name in names if Path(name).suffix not in ("", ".py", ".c", ".h")
+        ])  # fmt: skip
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
+    monkeypatch.setattr(library, "NATIVE", tmp_path / "verify/ptx/native")
+    return tmp_path
+
+
+def test_what_a_run_says_is_asked_again_once_the_code_that_runs_it_differs_and_not_before(copy: Path):
+    def edit(name: str, old: str, new: str) -> None:
+        path = copy / "verify/ptx" / name
+        before = path.read_text()
+        assert old in before
+        path.write_text(before.replace(old, new))
+
+    first = running.engine()
+    edit(
+        "native/schedule.h", "static void split(Warp *w) {", "/* Of its own: */ static void split(Warp *w) { // each\n"
+    )
+    edit("schedules.py", '"""Orders in which warps may run', '# A comment.\n"""In which order warps may run')
+    edit("schedules.py", "for i in range(count)", "for i in range(count)  # all")
+    assert running.engine() == first
+    edit("native/schedule.h", "s->random << 13", "s->random << 14")
+    assert running.engine() != first
+    edit("native/schedule.h", "s->random << 14", "s->random << 13")
+    edit("schedules.py", "policy=2", "policy=1")
+    assert running.engine() != first

@@ -86,8 +86,11 @@ def test_measured_shares_are_kept(tmp_path: Path):
     assert found is not None
     assert (found.largest, found.ratios["a/b"].tolist()) == ({"t": 1.5}, [1.5, 0.25])
     assert Log(folder=tmp_path, digest="other sources").get(SHARE) is None
-    next(tmp_path.iterdir()).write_bytes(b"torn")
-    assert log.get(SHARE) is None
+    path = next(tmp_path.iterdir())
+    whole = path.read_bytes()
+    for damage in (b"", b"torn", whole[:7], whole[: len(whole) // 2], whole[:-1], b"PK" + whole[:-2]):
+        path.write_bytes(damage)
+        assert log.get(SHARE) is None
 
 
 def test_an_unknown_kernel_is_one_line():

@@ -6,7 +6,6 @@ import ast
 import importlib
 import inspect
 import json
-import pickle
 import pkgutil
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from deltaproof.kernels import KERNELS, stages
 from deltaproof.specs.inputs.make import generate
 from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
-from deltaproof.verify.cases.replay import Case
+from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
 from deltaproof.verify.mutants import campaign, detectable, equivalent, functions, judge, peers, pool, prove, report
@@ -31,13 +30,13 @@ from deltaproof.verify.mutants.draw import draw
 from deltaproof.verify.mutants.operators import OPERATORS
 from deltaproof.verify.mutants.sites import Mutant, Source, enumerate_mutants, plant
 from deltaproof.verify.mutants.sources import Usage, usage
-from deltaproof.verify.mutants.suite import SuiteCase, relevant
+from deltaproof.verify.mutants.suite import relevant, write_suite
 
 TAU = 24.0
 TOKENS = KERNELS["recurrent/tokens"]
 PROBLEM = Problem(rule=RULES["gdn2"], T=5, H=1, HV=2, K=3, V=4, seed=3)
 CASE = Case(problem=PROBLEM, config=TOKENS.configs(PROBLEM)[0])
-SUITE = [SuiteCase(prop=prop, kernel=TOKENS.name, case=CASE) for prop in ("equality", "memory", "error")]
+SUITE = [Replay(prop=prop, kernel=TOKENS.name, case=CASE) for prop in ("equality", "memory", "error")]
 
 
 def sources_of_stages() -> list[Source]:
@@ -67,8 +66,7 @@ KNOWN = next(
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     path = tmp_path / "suite"
-    path.write_bytes(pickle.dumps(SUITE))
-    judge._suite.cache_clear()
+    write_suite(SUITE, path)
     return path
 
 
@@ -162,9 +160,8 @@ def test_only_tests_that_run_the_code_are_run():
 def test_tf32_products_break_the_contract_of_fp32(suite: Path):
     mutant = next(m for m in MUTANTS if m.function.endswith(":output_kernel") and m.after.endswith("'tf32')"))
     staged = KERNELS["chunk_train/staged"]
-    test = SuiteCase(prop="equality", kernel=staged.name, case=replace(CASE, config=staged.configs(PROBLEM)[0]))
-    suite.write_bytes(pickle.dumps([test]))
-    judge._suite.cache_clear()
+    test = Replay(prop="equality", kernel=staged.name, case=replace(CASE, config=staged.configs(PROBLEM)[0]))
+    write_suite([test], suite)
     result = judge.run(task(mutant, suite, tests=(0,)))
     assert (result.status, result.by, result.kind) == ("killed", "equality", "precision")
 
@@ -377,8 +374,7 @@ def test_faults_in_how_work_is_shared_are_found(suite: Path, operator: str, word
         if (m.function, m.operator) == (TOKENS_KERNEL, operator) and words in f"{m.before} -> {m.after}"
     )
     case = replace(CASE, problem=replace(PROBLEM, **changes), style="varied" if prop == "call_styles" else "")
-    suite.write_bytes(pickle.dumps([SuiteCase(prop=prop, kernel=TOKENS.name, case=case)]))
-    judge._suite.cache_clear()
+    write_suite([Replay(prop=prop, kernel=TOKENS.name, case=case)], suite)
     found = judge.run(task(mutant, suite, tests=(0,)))
     assert (found.status, found.by) == ("killed", prop), found
 
@@ -386,8 +382,7 @@ def test_faults_in_how_work_is_shared_are_found(suite: Path, operator: str, word
 def test_what_a_question_made_a_kernel_keep_answers_no_other(suite: Path):
     stale = next(m for m in MUTANTS if m.function == TOKENS_KERNEL and "kernel scale" in m.after)
     other = replace(CASE, problem=replace(PROBLEM, scale=0.25))
-    suite.write_bytes(pickle.dumps([replace(SUITE[0], case=case) for case in (CASE, other)]))
-    judge._suite.cache_clear()
+    write_suite([replace(SUITE[0], case=case) for case in (CASE, other)], suite)
     assert judge.run(task(stale, suite, tests=(0, 1))).status == "survived"
 
 

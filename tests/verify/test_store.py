@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from deltaproof.results.digests import code
 from deltaproof.verify.run import cache as store_module
 from deltaproof.verify.run.cache import VerdictStore
 from tests.helpers.verdicts import ERROR, FAILED, HELD, UNSUPPORTED
@@ -103,7 +104,7 @@ def judge(case, kernel):
 def test_what_a_verdict_depends_on_is_in_its_digest_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, old: str, new: str, same: bool
 ):
-    monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
     sources = {
         "verify/run/judge.py": JUDGE,
         "verify/run/harness.py": "from ...results.serve.choose import ONE\nfrom ...results.schema.token import DEFAULT\n\n"
@@ -139,7 +140,7 @@ def test_where_judged_files_lie_and_how_they_are_called_does_not_count(tmp_path:
             text = "\n".join([*sorted(rest[:imports]), *rest[imports:]]) + "\n"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        monkeypatch.setattr(store_module, "PACKAGE", tmp_path / folder)
+        monkeypatch.setattr(code, "PACKAGE", tmp_path / folder)
         return store_module.source_digest()
 
     assert digest("before") == digest("after", near="close", far="deep")
@@ -147,7 +148,7 @@ def test_where_judged_files_lie_and_how_they_are_called_does_not_count(tmp_path:
 
 @pytest.mark.parametrize("swapped", ["ratio", "limit"])
 def test_of_which_file_an_imported_function_is_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swapped: str):
-    monkeypatch.setattr(store_module, "PACKAGE", tmp_path)
+    monkeypatch.setattr(code, "PACKAGE", tmp_path)
     for place, text in TWINS.items():
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_text(text)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ...results.files.atomic import replace
+from ..execution.arrays import store_arrays, stored_arrays
 from .calibrate import MeasuredShare, Share
 
 
@@ -23,20 +22,16 @@ class Log:
 
     def get(self, share: Share) -> MeasuredShare | None:
         """The stored measurement of a share; None if none can be read."""
-        try:
-            with np.load(self._path(share)) as file:
-                largest = json.loads(str(file["largest"]))
-                ratios = {name.removeprefix("ratios "): file[name] for name in file.files if name != "largest"}
-        except (OSError, ValueError, KeyError):
+        arrays = stored_arrays(self._path(share))
+        if arrays is None or "largest" not in arrays:
             return None
-        return MeasuredShare(dtype=share.dtype, regime=share.regime, ratios=ratios, largest=largest)
+        largest = json.loads(str(arrays.pop("largest")))
+        return MeasuredShare(dtype=share.dtype, regime=share.regime, ratios=arrays, largest=largest)
 
     def put(self, share: Share, measured: MeasuredShare) -> None:
         """Write a share, whole or not at all."""
-        buffer = io.BytesIO()
-        named = {f"ratios {name}": x.astype(np.float32) for name, x in measured.ratios.items()}
-        np.savez_compressed(buffer, largest=np.array(json.dumps(dict(measured.largest))), **named)  # pyright: ignore
-        replace(self._path(share), buffer.getvalue())
+        ratios = {name: x.astype(np.float32) for name, x in measured.ratios.items()}
+        store_arrays(self._path(share), {"largest": np.array(json.dumps(dict(measured.largest))), **ratios})
 
     def _path(self, share: Share) -> Path:
         key = hashlib.sha256(json.dumps([self.digest, asdict(share)]).encode()).hexdigest()[:16]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from ..cases.replay import Replay
 from ..execution.harness import Harness
 from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
 from .kept import forget
 from .sites import Mutant, transform_of
-from .suite import SuiteCase
+from .suite import read_suite
 
 Status = Literal["killed", "survived", "equivalent", "excluded"]
 
@@ -73,7 +72,7 @@ class MutantTask:
 
 def run(task: MutantTask) -> MutantResult:
     """Run cases until one finds the fault that holds without it."""
-    suite: Sequence[SuiteCase] = _suite(task.suite_path)
+    suite = read_suite(task.suite_path)
     kernels = load_target(task.target).kernels
     transform = transform_of(task.mutant)
     started = time.process_time()
@@ -111,13 +110,8 @@ def _result(task: MutantTask, status: Status, seconds: float, asked: int, **more
 
 
 @lru_cache(maxsize=1024)
-def _holds(target: str, tau: float, test: SuiteCase) -> bool:
+def _holds(target: str, tau: float, test: Replay) -> bool:
     """Whether the kernel without a fault passes: a test that it fails finds nothing."""
     kernels = load_target(target).kernels
     harness = Harness(kernel=kernels[test.kernel], kernels=kernels, tau=tau)
     return judge_case(load(test.prop), test.case, harness).status == "held"
-
-
-@lru_cache(maxsize=1)
-def _suite(path: Path) -> Sequence[SuiteCase]:
-    return pickle.loads(path.read_bytes())

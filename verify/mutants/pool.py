@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...results.files.atomic import replace
+from ..cases.replay import Replay
 from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
@@ -19,7 +18,7 @@ from .judge import MutantResult
 from .peers import PeerResult
 from .sites import Mutant
 from .sources import Usage
-from .suite import SuiteCase, relevant
+from .suite import read_suite, relevant, write_suite
 
 HOPELESS = 7200.0
 """Seconds after which a fault is given up: it hangs."""
@@ -53,21 +52,21 @@ class CampaignSettings:
     @property
     def suite_path(self) -> Path:
         """Where the suite of the profile is kept."""
-        return self.folder / f"suite-{_hash(self.digest, self.target, self.profile)}.pickle"
+        return self.folder / f"suite-{_hash(self.digest, self.target, self.profile)}"
 
 
-def cached_suite(setting: CampaignSettings, make: Callable[[], list[SuiteCase]]) -> list[SuiteCase]:
+def cached_suite(setting: CampaignSettings, make: Callable[[], list[Replay]]) -> list[Replay]:
     """The result of `make`, kept beside the results: to draw all the cases of a profile takes a minute or two."""
     if setting.suite_path.exists():
-        return pickle.loads(setting.suite_path.read_bytes())
+        return read_suite(setting.suite_path)
     suite = make()
-    replace(setting.suite_path, pickle.dumps(suite))
+    write_suite(suite, setting.suite_path)
     return suite
 
 
 def run(
     mutants: Sequence[Mutant],
-    suite: Sequence[SuiteCase],
+    suite: Sequence[Replay],
     usage: Usage,
     setting: CampaignSettings,
     on_result: Callable[[MutantResult], None],

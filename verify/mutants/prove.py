@@ -17,7 +17,7 @@ import torch
 
 from ...kernels.registry import Kernel
 from ...specs.inputs.make import generate
-from ..cases.replay import Case
+from ..cases.replay import Case, Replay
 from ..execution.harness import Harness, field_inputs
 from ..interpreter import session
 from ..interpreter.watching import Seen, watching
@@ -26,7 +26,6 @@ from ..properties import load
 from ..verdicts.outcome import KernelRaised, Unsupported
 from .kept import forget
 from .sites import Mutant, Source, transform_of
-from .suite import SuiteCase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class Comparison:
 
 
 def compare(
-    mutants: Sequence[Mutant], suite: Iterable[SuiteCase], kernels: Mapping[str, Kernel], sources: Mapping[str, Source],
+    mutants: Sequence[Mutant], suite: Iterable[Replay], kernels: Mapping[str, Kernel], sources: Mapping[str, Source],
     seconds: float,
 ) -> dict[str, Comparison]:  # fmt: skip
     """Every fault on every test whose kernel runs its function; as many as `seconds` of processor time allow."""

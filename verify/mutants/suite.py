@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...results.files.atomic import replace
 from ...specs.problem import Problem
 from ...specs.rule import RULES
 from ..cases.profiles import PROFILES
-from ..cases.replay import Case, Replay
+from ..cases.replay import Replay
 from ..properties import NAMES, load
 from ..properties.reduction import GENERAL
 from ..run.judge import cases_of
@@ -31,53 +33,52 @@ _PRICE = {"equality": 0.3, "memory": 0.5, "error": 1.0, "hostile_input": 100.0}
 none last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteCase:
-    """One property on one case of one kernel."""
-
-    prop: str
-    kernel: str
-    case: Case
-
-    @property
-    def token(self) -> str:
-        return Replay(prop=self.prop, kernel=self.kernel, case=self.case).token
-
-    @property
-    def price(self) -> float:
-        """About how long it takes to ask, over how likely a fault shows on so small and so plain a problem."""
-        problem, config = self.case.problem, self.case.config
-        chunk = config.chunk_size if config is not None and not self.kernel.startswith("recurrent") else 4
-        programs = problem.HV * sum(math.ceil(length / chunk) for _, _, length in problem.sequences)
-        prop = load(self.prop)
-        calls = prop.calls * _PRICE.get(self.prop, 1.5) * (2 if prop.arithmetic == "exact" else 1)
-        size = problem.B * problem.T * problem.HV * problem.K * problem.V
-        options = (problem.H > 1, problem.HV > problem.H, problem.gate_heads == "key", problem.lengths is not None,
-                   problem.qk_l2norm, problem.gate_in_kernel, problem.initial_state, problem.final_state)  # fmt: skip
-        likely = (1 - math.exp(-(1 + problem.T * problem.K) / 100)) * (1 + sum(options))
-        return calls * (10 + programs + size / 2000) / likely
+def price(test: Replay) -> float:
+    """About how long a test takes, over how likely a fault shows on so small and so plain a problem."""
+    problem, config = test.case.problem, test.case.config
+    chunk = config.chunk_size if config is not None and not test.kernel.startswith("recurrent") else 4
+    programs = problem.HV * sum(math.ceil(length / chunk) for _, _, length in problem.sequences)
+    prop = load(test.prop)
+    calls = prop.calls * _PRICE.get(test.prop, 1.5) * (2 if prop.arithmetic == "exact" else 1)
+    size = problem.B * problem.T * problem.HV * problem.K * problem.V
+    options = (problem.H > 1, problem.HV > problem.H, problem.gate_heads == "key", problem.lengths is not None,
+               problem.qk_l2norm, problem.gate_in_kernel, problem.initial_state, problem.final_state)  # fmt: skip
+    likely = (1 - math.exp(-(1 + problem.T * problem.K) / 100)) * (1 + sum(options))
+    return calls * (10 + programs + size / 2000) / likely
 
 
-def each_case(target: str, kernels: Mapping[str, Kernel], profile: str) -> Iterator[SuiteCase]:
+def each_case(target: str, kernels: Mapping[str, Kernel], profile: str) -> Iterator[Replay]:
     """The cases of a profile for kernels of a target, at its default seed, in the order of the plan."""
     selection = Selection(target=target, rules=tuple(RULES), properties=NAMES, profile=profile)
     for cell in plan(selection, kernels)[1]:
         for case in cases_of(cell, load(cell.property), kernels[cell.kernel], PROFILES[profile]):
-            yield SuiteCase(prop=cell.property, kernel=cell.kernel, case=case)
+            yield Replay(prop=cell.property, kernel=cell.kernel, case=case)
 
 
-def suite_of(target: str, kernels: Mapping[str, Kernel], profile: str) -> list[SuiteCase]:
+def suite_of(target: str, kernels: Mapping[str, Kernel], profile: str) -> list[Replay]:
     """All of them, cheap ones first."""
     found = each_case(target, kernels, profile)
-    ranked: dict[str, list[SuiteCase]] = {}
-    for test in sorted(found, key=lambda test: test.price):
+    ranked: dict[str, list[Replay]] = {}
+    for test in sorted(found, key=price):
         ranked.setdefault(test.prop, []).append(test)
     # The tenth test of a property finds less than the first.
-    priced = [(x.price * (1 + rank / 15), x) for of in ranked.values() for rank, x in enumerate(of)]
+    priced = [(price(x) * (1 + rank / 15), x) for of in ranked.values() for rank, x in enumerate(of)]
     return [test for _, test in sorted(priced, key=lambda pair: pair[0])]
 
 
-def relevant(mutant: Mutant, suite: Sequence[SuiteCase], usage: Usage) -> list[int]:
+def write_suite(suite: Sequence[Replay], path: Path) -> None:
+    """A replay token a line."""
+    replace(path, "".join(f"{test.token}\n" for test in suite))
+    read_suite.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def read_suite(path: Path) -> list[Replay]:
+    """Read `write_suite` back, once for all the tasks of a process."""
+    return [Replay.parse(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def relevant(mutant: Mutant, suite: Sequence[Replay], usage: Usage) -> list[int]:
     """Indices of the tests whose kernel can run the mutated code at all."""
     users = usage.users[mutant.function]
     kernels = {name for name, _, _ in users}
@@ -94,7 +95,7 @@ def relevant(mutant: Mutant, suite: Sequence[SuiteCase], usage: Usage) -> list[i
     ]
 
 
-def _rules(test: SuiteCase) -> tuple[str, ...]:
+def _rules(test: Replay) -> tuple[str, ...]:
     own = test.case.problem.rule.name
     return (own, GENERAL.name) if test.prop == "reduction" else (own,)
 

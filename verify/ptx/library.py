@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from .errors import NoCompiler
 
 # No fusing of products and sums that PTX keeps apart, and no instruction set but the one that every machine has.
 FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_QUOTED_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|//[^\n]*|/\*.*?\*/""", re.DOTALL)
 
 
 @functools.cache
@@ -48,10 +50,12 @@ def compiler() -> str:
 
 
 def digest() -> str:
-    """Of the source and the flags."""
+    """Of the source without its comments, and the flags."""
     known = hashlib.sha256(repr(FLAGS).encode())
     for path in sorted(NATIVE.glob("*.[ch]")):
-        known.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        code = _QUOTED_OR_COMMENT.sub(lambda found: found[1] or " ", path.read_text(encoding="utf-8"))
+        lines = (" ".join(line.split()) for line in code.splitlines())
+        known.update("\n".join([path.name, *filter(None, lines)]).encode() + b"\0")
     return known.hexdigest()[:20]
 
 

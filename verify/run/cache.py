@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
-from ...results.digests.sources import Sources
+from ...results.digests.code import code_digest
 from ...results.files.checkout import checkout
 from ...results.files.store import Store
 from ..verdicts.document import SCHEMA, installed_version
 from ..verdicts.judgement import Verdict
 
-PACKAGE = Path(__file__).resolve().parents[2]
-"""The folder that holds kernels, specs and verify: the repository, or the installed package."""
-
 JUDGING = ("verify/run/judge.py", "verify/run/worker.py", "verify/properties", "verify/interpreter")
 """The code that judges, as files and folders of the package; their imports count too."""
-_NOT_JUDGING = tuple(f"results/{room}/" for room in ("serve", "evidence", "digests", "export"))
+NOT_JUDGING = tuple(f"results/{room}" for room in ("serve", "evidence", "digests", "export"))
 """Kernels look tables up, but not when they are judged."""
-_SOURCES = ("kernels", "specs", "verify", "autotune", "results")
 _TOOLS = ("torch", "triton", "numpy", "hypothesis")
 
 
@@ -36,46 +30,12 @@ def default_folder(name: str = "verdicts") -> Path:
 
 
 def source_digest(*more: str) -> str:
-    """Names the sources that a verdict depends on; their comments, docstrings, names of locals and places do not count.
+    """Names the sources that a verdict depends on, as `code_digest` does.
 
     more: other files and folders of the package whose code counts, and their imports. Reports and command lines do not count,
     unless judging imports them. Raises TableError for a file that is not Python.
     """
-    return _digest(_bytes(), PACKAGE, more)
-
-
-@lru_cache(maxsize=16)
-def _digest(_bytes: str, package: Path, more: tuple[str, ...]) -> str:
-    """`source_digest`, which parses a few hundred files, once for files with these bytes."""
-    places = [package / place for place in (*JUDGING, *more)]
-    roots = [
-        path
-        for place in places
-        for path in ([place] if place.suffix else sorted(place.rglob("*.py")))
-        if path.is_file()
-    ]
-    sources = Sources()
-    names = {path: path.relative_to(package.resolve()).as_posix() for path in sources.files(roots)}
-    reached = [path for path, name in names.items() if not name.startswith(_NOT_JUDGING)]
-    words = sorted(sources.module_digests(reached))
-    calibration = package / "results" / "calibration.json"
-    if calibration.is_file():
-        words.append(hashlib.sha256(calibration.read_bytes()).hexdigest())
-    return hashlib.sha256(" ".join(words).encode()).hexdigest()
-
-
-def _bytes() -> str:
-    digest = hashlib.sha256()
-    for path in _files():
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
-        digest.update(path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _files() -> Iterator[Path]:
-    yield from sorted(path for folder in _SOURCES for path in (PACKAGE / folder).rglob("*.py"))
-    if (calibration := PACKAGE / "results" / "calibration.json").is_file():
-        yield calibration
+    return code_digest(*JUDGING, *more, without=NOT_JUDGING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
