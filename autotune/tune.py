@@ -22,7 +22,6 @@ from ..verify.process.progress import Progress
 from ..verify.verdicts.plural import counted
 from .compile.prune import Pruned, prune
 from .compile.stage import CompiledPoints, compile_points
-from .gate_table import judged
 from .gates import interpreter as gate
 from .gates.running import can_run
 from .model.ranking import Ranked, rank, sizes
@@ -31,6 +30,7 @@ from .records.ledger import Ledger
 from .space.points import Family, Point, StageCount, enumerate_points, families
 from .storage import jobs
 from .storage.database import Storage, open_storage
+from .tables.gate import judged
 from .timing.device import Device, as_it_is
 from .timing.measure import TRIALS, bench_of, measure
 

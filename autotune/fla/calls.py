@@ -30,10 +30,6 @@ class FlaCall:
     batch: int = 1
     tokens: int = 8192
 
-    @property
-    def representative(self) -> FlaCall:
-        return replace(self, heads=16, batch=1, tokens=8192)
-
     def __str__(self) -> str:
         return f"{self.rule} {self.dtype} K=V={self.size}{' packed' if self.packed else ''}"
 

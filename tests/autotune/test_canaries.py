@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from deltaproof.autotune import check as checking
 from deltaproof.autotune import tune
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates.interpreter import GateAnswer
 from deltaproof.autotune.records.ledger import Ledger
+from deltaproof.autotune.tables import check as checking
 from deltaproof.autotune.timing.canaries import MOST, canaries, recompile, retime
 from deltaproof.autotune.timing.device import PROTOCOL, Device, Timed
 from deltaproof.autotune.timing.shared_trials import Bench

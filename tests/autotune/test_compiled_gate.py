@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.autotune import gate_table as compiled_gate
 from deltaproof.autotune import tune
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.gates import running
 from deltaproof.autotune.records import findings, ledger
+from deltaproof.autotune.tables import gate as compiled_gate
 from deltaproof.results.digests import code
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Gated

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.autotune import defaults
 from deltaproof.autotune.cli.app import app
-from deltaproof.autotune.defaults_report import write_defaults
+from deltaproof.autotune.tables import defaults
+from deltaproof.autotune.tables.defaults_report import write_defaults
 from deltaproof.results.schema.default import default_config
 from deltaproof.verify.compile.compilation import Compilation
 from deltaproof.verify.compile.diagnostics import judge

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deltaproof.autotune import gate_table as compiled_gate
-from deltaproof.autotune import rekey, tune
-from deltaproof.autotune.check import check_table
+from deltaproof.autotune import tune
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.gates import interpreter as gate
 from deltaproof.autotune.records.ledger import Ledger
-from deltaproof.autotune.rekey import stale_entries
+from deltaproof.autotune.tables import gate as compiled_gate
+from deltaproof.autotune.tables import rekey
+from deltaproof.autotune.tables.check import check_table
+from deltaproof.autotune.tables.rekey import stale_entries
 from deltaproof.results.digests import kernels as kernel_digest
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Compiled, Gated

@@ -20,7 +20,7 @@ def check(
 ) -> None:
     """Check that a table matches its records and the current kernels, and re-test a few entries under the installed Triton and
     driver."""
-    from ...check import check_table
+    from ...tables.check import check_table
 
     target = gpu_of(gpu)
     with errors():

@@ -49,8 +49,8 @@ def defaults(
     """
     from ....verify.compile.compilation import Cache, compiled_folder
     from ....verify.ptx.architectures import ARCHITECTURES, architecture
-    from ...defaults import families_of, judge_defaults
-    from ...defaults_report import write_defaults
+    from ...tables.defaults import families_of, judge_defaults
+    from ...tables.defaults_report import write_defaults
 
     try:
         archs = [architecture(name) for name in arch] if arch else list(ARCHITECTURES)

@@ -21,7 +21,7 @@ def gate(
     from collections import Counter
 
     from ....verify.compile.programs import triton_version
-    from ...gate_table import gate_table
+    from ...tables.gate import gate_table
 
     target = gpu_of(gpu)
     with errors(goes_on=True), progress() as hooks:

@@ -30,7 +30,7 @@ def publish(
 
             lines, published = [publish_fla(out, target, root / "results")], True
         else:
-            from ...publish import publish as publish_table
+            from ...tables.publish import publish as publish_table
 
             lines, published = publish_table(ledger_of(target, out), target, root / "results", device_of, jobs=jobs)
     for line in lines:

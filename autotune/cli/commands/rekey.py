@@ -15,7 +15,7 @@ def rekey(
 ) -> None:
     """After an edit of a kernel, recompile the programs of stale entries, and keep the entries whose programs are the same."""
     from ....verify.compile.compilation import Cache, compiled_folder
-    from ...rekey import rekey as carry_over
+    from ...tables.rekey import rekey as carry_over
 
     target = gpu_of(gpu)
     with errors(goes_on=True), progress() as hooks:

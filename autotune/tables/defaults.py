@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from ..kernels.configs.launch_config import LaunchConfig, kernel_of
-from ..results.digests.kernels import kernel_digest
-from ..results.schema.default import default_config
-from ..specs.gpus import Gpu, shipped
-from ..verify.compile import run as compiling
-from ..verify.compile.compilation import Cache
-from ..verify.compile.diagnostics import Diagnostic
-from ..verify.compile.plan import FIRST_STAGE, Piece, Subject
-from ..verify.compile.programs import triton_version
-from ..verify.process.progress import Progress
-from .gates.running import RunAnswer, RunQuestion, ask_run
-from .space.points import Family
+from ...kernels.configs.launch_config import LaunchConfig, kernel_of
+from ...results.digests.kernels import kernel_digest
+from ...results.schema.default import default_config
+from ...specs.gpus import Gpu, shipped
+from ...verify.compile import run as compiling
+from ...verify.compile.compilation import Cache
+from ...verify.compile.diagnostics import Diagnostic
+from ...verify.compile.plan import FIRST_STAGE, Piece, Subject
+from ...verify.compile.programs import triton_version
+from ...verify.process.progress import Progress
+from ..gates.running import RunAnswer, RunQuestion, ask_run
+from ..space.points import Family
 
 SCHEMA = 1
 OPS = ("chunk_fwd", "chunk_train", "recurrent")

@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..kernels.configs.launch_config import LaunchConfig
-from ..kernels.configs.space import tuned_variants
-from ..results.digests.kernels import kernel_digest, record_kernel
-from ..results.schema.entry import TableEntry
-from ..results.schema.record import Compiled, Gated, Record
-from ..results.schema.table import Table
-from ..results.schema.token import head_of
-from ..specs.gpus import Gpu
-from ..verify.compile import process
-from ..verify.compile.compilation import Cache, Compilation
-from ..verify.compile.programs import ptxas_version, triton_version
-from ..verify.process.pool import Workers
-from ..verify.process.progress import Progress
-from .compile.stage import compile_points
-from .gate_table import ranked_by
-from .records.ledger import Ledger
-from .space.points import Family, Point, family_of, point_of, points_of
+from ...kernels.configs.launch_config import LaunchConfig
+from ...kernels.configs.space import tuned_variants
+from ...results.digests.kernels import kernel_digest, record_kernel
+from ...results.schema.entry import TableEntry
+from ...results.schema.record import Compiled, Gated, Record
+from ...results.schema.table import Table
+from ...results.schema.token import head_of
+from ...specs.gpus import Gpu
+from ...verify.compile import process
+from ...verify.compile.compilation import Cache, Compilation
+from ...verify.compile.programs import ptxas_version, triton_version
+from ...verify.process.pool import Workers
+from ...verify.process.progress import Progress
+from ..compile.stage import compile_points
+from ..records.ledger import Ledger
+from ..space.points import Family, Point, family_of, point_of, points_of
+from .gate import ranked_by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..results.digests.kernels import kernel_digest
-from ..results.evidence.archive import DEVICE, SUFFIX, compress, current, decompress, is_of_device, shipped_records
-from ..results.evidence.derive import derive
-from ..results.evidence.journal import read_journals
-from ..results.evidence.portfolio import portfolio
-from ..results.files.atomic import replace
-from ..results.schema.gpus import known_gpus
-from ..results.schema.record import Record, record_to_line
-from ..results.schema.strict import TableError
-from ..results.schema.table import EVERYWHERE, Table, dumps
-from ..specs.gpus import Gpu
-from ..verify.verdicts.plural import counted
+from ...results.digests.kernels import kernel_digest
+from ...results.evidence.archive import DEVICE, SUFFIX, compress, current, decompress, is_of_device, shipped_records
+from ...results.evidence.derive import derive
+from ...results.evidence.journal import read_journals
+from ...results.evidence.portfolio import portfolio
+from ...results.files.atomic import replace
+from ...results.schema.gpus import known_gpus
+from ...results.schema.record import Record, record_to_line
+from ...results.schema.strict import TableError
+from ...results.schema.table import EVERYWHERE, Table, dumps
+from ...specs.gpus import Gpu
+from ...verify.verdicts.plural import counted
+from ..records.ledger import Ledger
+from ..timing.device import Device
 from .check import check_table
-from .records.ledger import Ledger
-from .timing.device import Device
 
 
 def publish(

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..kernels.configs.launch_config import LaunchConfig
-from ..results.digests.kernels import record_kernel
-from ..results.schema.record import Estimated, Gated, Ranking, Record
-from ..results.schema.table import Table
-from ..specs.gpus import Gpu
-from ..verify.compile import process
-from ..verify.compile.compilation import Cache, Compilation, compiled_folder
-from ..verify.compile.programs import triton_version
-from ..verify.process.pool import Workers
-from ..verify.process.progress import Progress
-from ..verify.ptx.architectures import architecture
-from .compile.stage import compile_points
-from .gates.running import RunQuestion, ask_run, can_run, engine
-from .records import findings
-from .records.ledger import Ledger
-from .space.points import Family, Point, family_of, points_of
+from ...kernels.configs.launch_config import LaunchConfig
+from ...results.digests.kernels import record_kernel
+from ...results.schema.record import Estimated, Gated, Ranking, Record
+from ...results.schema.table import Table
+from ...specs.gpus import Gpu
+from ...verify.compile import process
+from ...verify.compile.compilation import Cache, Compilation, compiled_folder
+from ...verify.compile.programs import triton_version
+from ...verify.process.pool import Workers
+from ...verify.process.progress import Progress
+from ...verify.ptx.architectures import architecture
+from ..compile.stage import compile_points
+from ..gates.running import RunQuestion, ask_run, can_run, engine
+from ..records import findings
+from ..records.ledger import Ledger
+from ..space.points import Family, Point, family_of, points_of
 
 Served = tuple[Family, LaunchConfig]
 

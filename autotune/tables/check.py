@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..specs.gpus import Gpu
-from ..verify.compile.programs import triton_version
-from .records.ledger import Ledger
+from ...specs.gpus import Gpu
+from ...verify.compile.programs import triton_version
+from ..records.ledger import Ledger
+from ..timing.canaries import canaries, compile_here, recompile, retime
+from ..timing.device import Device
+from ..timing.measure import bench_of
 from .rekey import stale_entries
-from .timing.canaries import canaries, compile_here, recompile, retime
-from .timing.device import Device
-from .timing.measure import bench_of
 
 
 def check_table(

@@ -9,7 +9,7 @@ from typing import Any
 
 from packaging.version import Version
 
-from ..results.files.atomic import replace
+from ...results.files.atomic import replace
 
 
 def write_defaults(folder: Path, document: Mapping[str, Any]) -> None:
