@@ -48,12 +48,12 @@ class Mode(StrEnum):
     compile = "compile"
 
 
-class Target(StrEnum):
+class TargetName(StrEnum):
     deltaproof = "deltaproof"
     fla = "fla"
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     fla = "fla"
     t4 = "t4"
     triton = "triton"
@@ -64,10 +64,10 @@ class Format(StrEnum):
 def whose(target: str) -> str:
     """The callback of --target: one line for a name that cannot be a target."""
     module, colon, name = target.partition(":")
-    if target not in list(Target) and not (
+    if target not in list(TargetName) and not (
         colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))
     ):
-        raise typer.BadParameter(f"{target!r}; accepted: {', '.join(Target)}, module:function")
+        raise typer.BadParameter(f"{target!r}; accepted: {', '.join(TargetName)}, module:function")
     return target
 
 

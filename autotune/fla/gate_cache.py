@@ -22,7 +22,7 @@ _TEXT = re.compile(r"(?s).*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class KeptAnswer:
     """An answer without its question, which its name stands for."""
 
     held: bool
@@ -32,7 +32,7 @@ class Judged:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, record: Any) -> Judged:
+    def from_json(cls, record: Any) -> KeptAnswer:
         """Reads `to_json` back. Raises ValueError for anything else."""
         fields = Fields(record, "not an answer")
         found = cls(held=fields.flag("held"), detail=fields.text("detail", _TEXT))
@@ -41,7 +41,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerCache(Store[Judged]):
+class AnswerCache(Store[KeptAnswer]):
     """Answers under a folder.
 
     facts: the GPU that FLA takes the judging processes for. package: FLA's folder, whose sources count.
@@ -50,7 +50,7 @@ class AnswerCache(Store[Judged]):
     facts: Facts
     package: Path
 
-    kind, name, again, schema = Judged, "answer", "judging again", 3
+    kind, name, again, schema = KeptAnswer, "answer", "judging again", 3
 
     def key(self, question: CallQuestion) -> str:
         """Names a question as judged by these sources: equal names, equal answers."""
@@ -70,4 +70,4 @@ class AnswerCache(Store[Judged]):
         Not one of a crash or a timeout, nor one during which the sources changed: nobody knows which of them it is about.
         """
         if answer.final and self.key(answer.question) == key:
-            self.put(key, Judged(held=answer.held is True, detail=answer.detail))
+            self.put(key, KeptAnswer(held=answer.held is True, detail=answer.detail))

@@ -28,7 +28,7 @@ from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
 from ..foreign.fake_device import facts
 from ..foreign.questions import CallAnswer, CallQuestion, once
-from ..foreign.select import Refusal, Selection, select
+from ..foreign.select import Refusal, SelectionOutcome, select
 from ..gates.asking import answers
 from ..records.ledger import default_out
 from ..tune import Hooks
@@ -180,7 +180,9 @@ def prove(
     return found
 
 
-def _fill(outcome: FlaOutcome, made: Sequence[CacheKeyGroup], selection: Selection, verdicts: AnswerCache) -> None:
+def _fill(
+    outcome: FlaOutcome, made: Sequence[CacheKeyGroup], selection: SelectionOutcome, verdicts: AnswerCache
+) -> None:
     """The entries of the choices, in order, and the kernels without one."""
     rows: dict[tuple[str, str], tuple[FlaEntry, tuple[str, ...]]] = {}
     for number, slot in enumerate(made):

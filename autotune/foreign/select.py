@@ -34,7 +34,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class SelectionOutcome:
     """chosen: by the place of the group. answers: the last word on each call of a chosen configuration.
 
     tried: groups and choices that were judged in order to be written.
@@ -56,7 +56,7 @@ class _Fault:
 
 def select(
     groups: Sequence[CacheKeyGroup], tasks: Sequence[CompileTask], judge: Judge, seen: Seen = lambda choice: choice
-) -> Selection:
+) -> SelectionOutcome:
     """Judge the best of every group together, call by call; where a call fails, find out whose fault it is, and go on.
 
     tasks: every configuration that is offered; a kernel that has nothing to choose from runs in one of them. An answer that
@@ -82,7 +82,7 @@ def select(
         # One call at a time: the next choice may be right for the others, too.
         failed = next((question for question in questions if answers[question].held is False), None)
         if failed is None:
-            return Selection(
+            return SelectionOutcome(
                 chosen=chosen, answers={question.call: answers[question] for question in questions},
                 tried=frozenset(tried), refused=list(refused.values()),
             )  # fmt: skip

@@ -31,7 +31,7 @@ RUN_DTYPE, RUN_DIM, RUN_ON = "bf16", 128, (80, 90)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class JudgedDefault:
     """The default of an op for calls of one kind on an architecture. ran: None where it was not run, or could not be.
 
     faults: one line each: a program that does not fit or is assembled wrongly, or a fault that running it showed.
@@ -58,7 +58,7 @@ class Cell:
 class DefaultsRun:
     """cells: in order. assemblers: by architecture. left: programs that an interruption did not reach."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[JudgedDefault]
     assemblers: dict[str, str]
     left: int
 
@@ -110,7 +110,7 @@ def families_of(rules: Sequence[str], dtypes: Sequence[str], dims: Sequence[int]
     ]
 
 
-def _cell(family: Family, arch: int, diagnostics: Sequence[Diagnostic], answer: RunAnswer | None) -> Cell:
+def _cell(family: Family, arch: int, diagnostics: Sequence[Diagnostic], answer: RunAnswer | None) -> JudgedDefault:
     faults = [
         f"{one.launch.kernel}: {fault}"
         for one in diagnostics
@@ -118,7 +118,7 @@ def _cell(family: Family, arch: int, diagnostics: Sequence[Diagnostic], answer: 
     ]
     if answer and not answer.held:
         faults.append(answer.detail)
-    return Cell(
+    return JudgedDefault(
         family=family, arch=arch, config=_config(family), programs=len(diagnostics), faults=tuple(faults),
         ran=answer.held if answer else None, detail=answer.detail if answer else "",
     )  # fmt: skip

@@ -32,7 +32,7 @@ from ..foreign.compile_tasks import compile_tasks
 from ..foreign.fake_device import facts
 from ..foreign.launches import LaunchChoice
 from ..foreign.questions import CallAnswer, CallQuestion, once
-from ..foreign.select import Refusal, Selection, select
+from ..foreign.select import Refusal, SelectionOutcome, select
 from ..gates.asking import answers
 from ..gates.running import SECONDS, can_run
 from ..tune import Hooks
@@ -174,7 +174,7 @@ def _one(workers: Workers, task: Any, arguments: tuple[Any, ...]) -> tuple[list[
 
 def _selected(
     groups: Sequence[CacheKeyGroup], tasks: Sequence[CompileTask], gpu: Gpu, jobs: int, hooks: Hooks
-) -> Selection:
+) -> SelectionOutcome:
     if not can_run(gpu.arch.name):
         return select(groups, tasks, lambda some: {q: CallAnswer(question=q, held=None, detail=UNSEEN) for q in some})
     with Workers(jobs, one_thread) as workers:
@@ -186,7 +186,7 @@ def _selected(
 
 
 def _entries(
-    groups: Sequence[CacheKeyGroup], selection: Selection, tasks: Sequence[CompileTask], found: Mapping[str, Compilation],
+    groups: Sequence[CacheKeyGroup], selection: SelectionOutcome, tasks: Sequence[CompileTask], found: Mapping[str, Compilation],
     gpu: Gpu, sources: Mapping[str, str],
 ) -> list[TargetEntry]:  # fmt: skip
     offered: dict[Place, list[CompileTask]] = {}

@@ -21,7 +21,7 @@ from deltaproof.autotune.foreign.compile import CompileTask
 from deltaproof.autotune.foreign.fake_device import facts
 from deltaproof.autotune.foreign.launches import LaunchChoice
 from deltaproof.autotune.foreign.questions import CallAnswer, CallQuestion
-from deltaproof.autotune.foreign.select import Selection, select
+from deltaproof.autotune.foreign.select import SelectionOutcome, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
@@ -111,7 +111,9 @@ class Judge:
         return CallAnswer(question=question, held=not wrong, detail="wrong" if wrong else "right")
 
 
-def selection(judge: Judge, kernels: str = "ab", some: Sequence[FlaCall] = (CALL,)) -> tuple[Selection, dict[str, int]]:
+def selection(
+    judge: Judge, kernels: str = "ab", some: Sequence[FlaCall] = (CALL,)
+) -> tuple[SelectionOutcome, dict[str, int]]:
     """With BK = 32 first among what is offered, and 64 best; kernels of several calls share their keys."""
     tasks = [task(place, kernel=kernel, call=call) for call in some for kernel in kernels for place in (0, 1)]
     made = [

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.fla import installed
 from deltaproof.autotune.fla.published.judge import judge, predict
-from deltaproof.autotune.fla.published.launches import Compiled
+from deltaproof.autotune.fla.published.launches import CompiledKernel
 from deltaproof.autotune.fla.published.read import Published, read_published
 from deltaproof.autotune.fla.published.work import WORK
 from deltaproof.results.schema.instructions import Instructions, Loop
@@ -24,7 +24,7 @@ H200 = gpu("h200")
 HEADER = "gpu,pass,model,sequences,h_qk,h_v,flash_qla_ms,flashinfer_ms,fla_ms\n"
 BODY = {"fp32": 300, "tensor core": 16, "barrier": 4}
 KERNELS = [
-    Compiled(
+    CompiledKernel(
         kernel=name,
         sizes={"BT": 64, "BK": 64, "BV": block},
         num_stages=2,

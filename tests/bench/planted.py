@@ -68,7 +68,7 @@ LAST_CHUNKS = tuple((128 + rows,) for rows in range(2, 32))
 """A comparison with the end of a sequence is one that matters at a single length."""
 
 
-def launches(size: int, lengths: Lengths, arch: int, rule: str, variant: str) -> list[planting.Subject]:
+def launches(size: int, lengths: Lengths, arch: int, rule: str, variant: str) -> list[planting.PlantedLaunch]:
     """Every launch of a call."""
     name = f"sm_{arch}/{rule}/{variant}"
     return planting.subjects_of(lambda: call(rule, size, lengths, variant, seed=sum(lengths)), arch, name)
@@ -79,10 +79,10 @@ class Again:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._known: dict[tuple, dict[str, planting.Subject]] = {}
+        self._known: dict[tuple, dict[str, planting.PlantedLaunch]] = {}
         self.clean: dict[Lengths, dict] = defaultdict(dict)
 
-    def of(self, subject: planting.Subject, lengths: Lengths) -> planting.Subject | None:
+    def of(self, subject: planting.PlantedLaunch, lengths: Lengths) -> planting.PlantedLaunch | None:
         """The launch with the same place and the same program; None where another program is launched."""
         arch, rule, variant, *_ = subject.name.split("/")
         asked = (lengths, int(arch.removeprefix("sm_")), rule, variant)
@@ -95,7 +95,13 @@ class Again:
         return found if same else None
 
     def plant(
-        self, planted: planting.Planted, kind: str, subject: planting.Subject, index: int, seed: int, lengths: Lengths
+        self,
+        planted: planting.Planted,
+        kind: str,
+        subject: planting.PlantedLaunch,
+        index: int,
+        seed: int,
+        lengths: Lengths,
     ) -> planting.Planted:
         """The same fault in another call, if it is not caught yet and that call launches the same program."""
         other = None if planted.caught else self.of(subject, lengths)

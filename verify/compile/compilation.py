@@ -17,7 +17,7 @@ from ...results.schema.instructions import Instructions, instructions_from_json,
 from ...results.schema.strict import DIGEST, NAME, Fields
 from ..run.cache import default_folder
 
-Outcome = Literal["compiled", "compile", "timeout", "crash"]
+CompileOutcome = Literal["compiled", "compile", "timeout", "crash"]
 """It compiled; the compiler refused it; it did not end in time; it took the compiling process down."""
 
 _TEXT = re.compile(r"(?s).{0,10000}")
@@ -37,7 +37,7 @@ class Compilation:
     instructions: counted in the machine code; None where they cannot be.
     """
 
-    outcome: Outcome
+    outcome: CompileOutcome
     seconds: float
     cpu: float = 0.0
     detail: str = ""
@@ -55,8 +55,8 @@ class Compilation:
     instructions: Instructions | None = None
 
     def __post_init__(self) -> None:
-        if self.outcome not in get_args(Outcome):
-            raise ValueError(f"outcome {self.outcome!r} is not one of {', '.join(get_args(Outcome))}")
+        if self.outcome not in get_args(CompileOutcome):
+            raise ValueError(f"outcome {self.outcome!r} is not one of {', '.join(get_args(CompileOutcome))}")
         if (self.outcome == "compiled") != bool(self.code):
             raise ValueError(f"outcome {self.outcome!r} with machine code {self.code!r}")
         if self.outcome == "compiled" and not self.threads:
@@ -78,7 +78,7 @@ class Compilation:
         products = fields.object("tensor_core")
         found = fields.made(
             cls,
-            outcome=fields.choice("outcome", get_args(Outcome)),
+            outcome=fields.choice("outcome", get_args(CompileOutcome)),
             seconds=fields.number("seconds"),
             cpu=fields.number("cpu"),
             detail=fields.text("detail", _TEXT, empty=True),

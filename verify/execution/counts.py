@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ...specs.inputs.make import generate
 from ...specs.problem import Problem
 from ..cases.replay import Case
-from ..ptx.loops import Loop
+from ..ptx.loops import CountedLoop
 from ..ptx.schedules import ROUND_ROBIN
-from ..ptx.verdict import Verdict
+from ..ptx.verdict import LaunchVerdict
 from . import execute
 from .compiled import launched
 
@@ -44,10 +44,10 @@ class LaunchCounts:
     loops: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, verdict: Verdict) -> LaunchCounts:
+    def of(cls, verdict: LaunchVerdict) -> LaunchCounts:
         count: Mapping[str, int] = verdict.traffic
 
-        def trips(loop: Loop) -> float:
+        def trips(loop: CountedLoop) -> float:
             return loop.trips / max(1, count["programs"] * verdict.warps)
 
         return cls(

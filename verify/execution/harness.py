@@ -21,7 +21,7 @@ from ..cases.call_styles import words
 from ..cases.replay import Case
 from ..process.lost_device import noticed
 from ..ptx.schedules import QUICK, Schedule
-from ..ptx.verdict import Verdict
+from ..ptx.verdict import LaunchVerdict
 from ..verdicts.judgement import is_compiled
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from ..verdicts.plural import counted
@@ -88,7 +88,7 @@ class Harness:
         made = execute.tensors(case.problem, inputs)
         return execute.as_numpy(self.watched(lambda: execute.run(self.kernel, case, made, gradients=gradients)))
 
-    def launches(self, case: Case, inputs: Inputs, schedules: Sequence[Schedule]) -> list[Verdict]:
+    def launches(self, case: Case, inputs: Inputs, schedules: Sequence[Schedule]) -> list[LaunchVerdict]:
         """Verdicts of all launches of one call, forward and backward, on a GPU that is not there. Raises KernelRaised."""
         made = execute.tensors(case.problem, inputs)
         wanted = self.kernel.differentiable
@@ -136,7 +136,7 @@ class Harness:
             rounded_dots=tuple(dict.fromkeys(exact.rounded_dots)),
         )
 
-    def styled(self, case: Case, inputs: Inputs, others: Inputs, *, exact: bool) -> list[styled.Answer]:
+    def styled(self, case: Case, inputs: Inputs, others: Inputs, *, exact: bool) -> list[styled.StyledOutputs]:
         """Every answer of a call in its style. Raises Unsupported if the kernel left the algebra, KernelRaised."""
         from ..interpreter import session
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from .launch import Launch
+from .launch import CheckedLaunch
 from .records import KERNEL_MARK
 
 Facts = set[str]
@@ -35,7 +35,7 @@ def covering() -> Iterator[Facts]:
         _noted.reset(token)
 
 
-def note_launch(function: Callable[..., Any], launch: Launch) -> None:
+def note_launch(function: Callable[..., Any], launch: CheckedLaunch) -> None:
     """Along which of the axes that a kernel asks for it had more than one program."""
     facts = _noted.get()
     if facts is None:

@@ -34,7 +34,7 @@ WARPS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class CheckedLaunch:
     """A launch whose arguments have been checked and bound.
 
     function: the runnable kernel. arguments: by name, as the caller gave them. constants: which of them are constexprs.
@@ -76,7 +76,7 @@ class Launch:
 
 def bind(
     kernel: InterpretedFunction, function: Callable[..., Any], grid: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Launch:
+) -> CheckedLaunch:
     """Check and bind the arguments of `kernel[grid](*args, **kwargs)`.
 
     Raises TypeError for a name that is neither an argument nor a launch option, or an argument that is missing;
@@ -89,7 +89,7 @@ def bind(
     arguments = inspect.getcallargs(kernel.fn, *args, **given)
     for hook in kernel.pre_run_hooks:
         hook(*args, **given)
-    launch = Launch(
+    launch = CheckedLaunch(
         name=kernel.__name__,
         function=function,
         grid=_grid(kernel.__name__, grid(arguments) if callable(grid) else grid),
@@ -103,7 +103,7 @@ def bind(
     return launch
 
 
-def execute(launch: Launch, programs: Iterable[Program], arithmetic: Arithmetic) -> None:
+def execute(launch: CheckedLaunch, programs: Iterable[Program], arithmetic: Arithmetic) -> None:
     """Run some programs of a launch, one after the other.
 
     Raises InterpreterError, which names kernel, program and source line, where the kernel raises.

@@ -16,7 +16,7 @@ import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
 from .addresses.memory import Memory, MemoryFault
-from .launch import Launch
+from .launch import CheckedLaunch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ def watching(observer: Observer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | None) -> Iterator[None]:
+def observed(arithmetic: str, function: Any, launch: CheckedLaunch, memory: Memory | None) -> Iterator[None]:
     """Around one launch. Costs nothing while nobody is watching."""
     observer = _observer.get()
     if observer is None:
@@ -79,7 +79,7 @@ def observed(arithmetic: str, function: Any, launch: Launch, memory: Memory | No
         observer(seen)
 
 
-def _copies(launch: Launch) -> dict[str, torch.Tensor]:
+def _copies(launch: CheckedLaunch) -> dict[str, torch.Tensor]:
     # Outside the modes of the session, which would place and poison the copies, or compute with them.
     with _disable_current_modes():
         return {

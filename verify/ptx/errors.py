@@ -7,7 +7,7 @@ class PtxError(ValueError):
     """The text is no program that this engine reads: cut, foreign, or of another instruction set. One line."""
 
 
-class Unsupported(PtxError):
+class UnknownInstruction(PtxError):
     """A correct program that has an instruction this engine does not know. `opcode` is its name.
 
     Nothing is ever skipped: a program with one unknown instruction gets no verdict.

@@ -19,16 +19,16 @@ from .assembly.program import Program
 from .assembly.text import parse
 from .device import DeviceLaunch, simulated
 from .digest import program_digest
-from .errors import PtxError, Unsupported
+from .errors import PtxError, UnknownInstruction
 from .finding import Finding
-from .machine import Argument, Memory, Pointer
+from .machine import Argument, DeviceMemory, Pointer
 from .schedules import QUICK, Schedule
 from .static.machine_code import unwritten_registers
 from .static.text import lint
-from .verdict import Verdict, judge, merged
+from .verdict import LaunchVerdict, judge, merged
 
 
-def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = QUICK) -> Verdict:
+def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = QUICK) -> LaunchVerdict:
     """Compile a recorded launch and run it on its own tensors, which must lie on the CPU and hold its inputs.
 
     Tensors are written as the first schedule leaves them. An instruction that the engine does not know is the finding
@@ -46,8 +46,8 @@ def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = Q
 
 def judge_call(
     call: Callable[[], object], arch: int = 90, schedules: Sequence[Schedule] = QUICK,
-    each: Callable[[Verdict], None] | None = None,
-) -> list[Verdict]:  # fmt: skip
+    each: Callable[[LaunchVerdict], None] | None = None,
+) -> list[LaunchVerdict]:  # fmt: skip
     """Verdicts of all the launches that a call makes on CPU tensors, in order; `each` is called after every one of them.
 
     The call goes on with the results of the first schedule. Raises the errors of `run_launch` and those of the call.
@@ -59,15 +59,15 @@ def judge_call(
 
 @contextmanager
 def judging(
-    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[Verdict], None] | None = None,
+    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[LaunchVerdict], None] | None = None,
     passed: set[str] | None = None,
-) -> Iterator[list[Verdict]]:  # fmt: skip
+) -> Iterator[list[LaunchVerdict]]:  # fmt: skip
     """Within, every launch on CPU tensors is compiled, run and judged; the list holds a verdict for each so far.
 
     passed: digests of programs that passed under these schedules, and are run under the first alone. It is added to, so that
     calls that share programs on inputs of one kind share the work.
     """
-    verdicts: list[Verdict] = []
+    verdicts: list[LaunchVerdict] = []
     known: set[str] = set() if passed is None else passed
 
     def handle(launch: DeviceLaunch) -> None:
@@ -95,25 +95,25 @@ def _static(ptx: str) -> tuple[tuple[Finding, ...], str]:
     return tuple(lint(ptx)), program_digest(ptx)
 
 
-def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> Verdict:
+def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> LaunchVerdict:
     try:
         program = _assembled(launch.ptx, launch.kernel.metadata.shared)
         arguments, memories = bind(launch, program)
-    except Unsupported as error:
+    except UnknownInstruction as error:
         finding = Finding(rule="unsupported", kernel=launch.name, instruction=error.opcode, detail=str(error))
-        return Verdict(kernel=launch.name, findings=[finding])
+        return LaunchVerdict(kernel=launch.name, findings=[finding])
     if 0 in launch.grid:
-        return Verdict(kernel=launch.name)
+        return LaunchVerdict(kernel=launch.name)
     verdict = judge(program, arguments, memories, launch.grid, schedules)
     static, name = _static(launch.ptx)
     assembled = unwritten_registers(launch.kernel.asm["cubin"], launch.name)
     return replace(verdict, findings=merged([*verdict.findings, *static, *assembled]), program=name)
 
 
-def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[Memory]]:
+def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[DeviceMemory]]:
     """Arguments and memories of a launch, as the engine takes them. Memories are the storages of its tensors themselves."""
     arguments: list[Argument] = []
-    memories: list[Memory] = []
+    memories: list[DeviceMemory] = []
     known: dict[int, int] = {}
     descriptors = itertools.count()
 
@@ -122,12 +122,12 @@ def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[M
             raise ValueError(f"{launch.name}: {name} is on {tensor.device}; accepted: CPU tensors")
         storage = tensor.detach().untyped_storage()
         if storage.nbytes() == 0:
-            memories.append(Memory(name=name, content=np.zeros(0, np.uint8)))
+            memories.append(DeviceMemory(name=name, content=np.zeros(0, np.uint8)))
             return Pointer(len(memories) - 1)
         at = storage.data_ptr()
         if at not in known:
             content = np.ctypeslib.as_array((ctypes.c_uint8 * storage.nbytes()).from_address(at))
-            memories.append(Memory(name=name, content=content))
+            memories.append(DeviceMemory(name=name, content=content))
             known[at] = len(memories) - 1
         return Pointer(known[at], tensor.data_ptr() - at)
 
@@ -159,7 +159,7 @@ def bind(launch: DeviceLaunch, program: Program) -> tuple[list[Argument], list[M
         if len(arguments) < len(program.kernel.parameters):
             size = (getattr(metadata, f"{name}_size", 0) or 0) * programs
             if size:
-                memories.append(Memory(name=name, content=np.zeros(size + 256, np.uint8), checked=False))
+                memories.append(DeviceMemory(name=name, content=np.zeros(size + 256, np.uint8), checked=False))
             arguments.append(Pointer(len(memories) - 1) if size else 0)
     if len(arguments) != len(program.kernel.parameters):
         raise PtxError(

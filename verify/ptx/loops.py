@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .assembly.text import Kernel
+from .assembly.text import PtxKernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
+class CountedLoop:
     """One loop. source: the line of its first statement that has one. trips: of all warps of all programs together."""
 
     source: str
     trips: int
 
 
-def loops(kernel: Kernel, executed: np.ndarray) -> tuple[Loop, ...]:
+def loops(kernel: PtxKernel, executed: np.ndarray) -> tuple[CountedLoop, ...]:
     """The loops of a kernel, which end with a branch back, by their first statements.
 
     executed: times that a warp executed each statement.
@@ -27,7 +27,7 @@ def loops(kernel: Kernel, executed: np.ndarray) -> tuple[Loop, ...]:
         if statement.parts[0] == "bra" and (first := kernel.labels.get(statement.operands[-1], index + 1)) <= index:
             ends[first] = index
     return tuple(
-        Loop(
+        CountedLoop(
             source=next((x.source for x in kernel.statements[first : end + 1] if x.source), ""),
             trips=int(executed[first]),
         )

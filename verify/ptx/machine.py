@@ -22,7 +22,7 @@ _STEP_LIMIT = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Memory:
+class DeviceMemory:
     """Memory on the device, such as a tensor's storage. content: contiguous uint8 array, written in place."""
 
     name: str
@@ -90,7 +90,7 @@ Copies of TMA are not among them.
 
 
 def run(
-    program: Program, arguments: Sequence[Argument], memories: Sequence[Memory], grid: tuple[int, int, int],
+    program: Program, arguments: Sequence[Argument], memories: Sequence[DeviceMemory], grid: tuple[int, int, int],
     schedule: Schedule = ROUND_ROBIN, *, check: bool = True, strict: bool = False, count_traffic: bool = False,
     step_limit: int = _STEP_LIMIT,
 ) -> Run:  # fmt: skip
@@ -141,19 +141,19 @@ def run(
     return Run(findings=found, stopped=BY_NUMBER[stopped].code if stopped else "", executed=executed, traffic=traffic)
 
 
-def _variables(program: Program) -> list[Memory]:
+def _variables(program: Program) -> list[DeviceMemory]:
     """The module's variables in global and constant memory that the kernel names."""
     named = {name for name, _ in program.symbols.values()}
     return [
-        Memory(name=name, content=np.frombuffer(variable.initial or bytes(variable.size), np.uint8).copy())
+        DeviceMemory(name=name, content=np.frombuffer(variable.initial or bytes(variable.size), np.uint8).copy())
         for name, variable in program.kernel.variables.items()
         if name in named
     ]
 
 
 def _with_arrays(
-    program: Program, arguments: Sequence[Argument], memories: list[Memory]
-) -> tuple[list[Memory], dict[str, int]]:
+    program: Program, arguments: Sequence[Argument], memories: list[DeviceMemory]
+) -> tuple[list[DeviceMemory], dict[str, int]]:
     """The memories, with one added for each parameter that is an array; and the address of each by its name."""
     found = list(memories)
     kernel = program.kernel
@@ -165,12 +165,12 @@ def _with_arrays(
         if parameter.size:
             if not isinstance(argument, bytes) or len(argument) != parameter.size:
                 raise PtxError(f"parameter {parameter.name} is an array of {parameter.size} bytes")
-            found.append(Memory(name=parameter.name, content=np.frombuffer(argument, np.uint8).copy()))
+            found.append(DeviceMemory(name=parameter.name, content=np.frombuffer(argument, np.uint8).copy()))
     return found, {memory.name: _FIRST + (i + 1) * _EACH for i, memory in enumerate(found)}
 
 
 def _initial(
-    program: Program, arguments: Sequence[Argument], memories: Sequence[Memory], addresses: dict[str, int],
+    program: Program, arguments: Sequence[Argument], memories: Sequence[DeviceMemory], addresses: dict[str, int],
     grid: tuple[int, int, int], schedule: Schedule,
 ) -> np.ndarray:  # fmt: skip
     """The value of each register before the program starts."""
@@ -200,7 +200,7 @@ def _initial(
     return initial
 
 
-def _encoded(kind: str, argument: Argument, memories: Sequence[Memory]) -> int:
+def _encoded(kind: str, argument: Argument, memories: Sequence[DeviceMemory]) -> int:
     if isinstance(argument, Pointer):
         if not 0 <= argument.memory < len(memories):
             raise PtxError(f"there is no memory {argument.memory}")
@@ -216,7 +216,7 @@ def _encoded(kind: str, argument: Argument, memories: Sequence[Memory]) -> int:
     return int(argument) & ((1 << int(kind[1:])) - 1)
 
 
-def _finding(program: Program, memories: Sequence[Memory], event: _Event, schedule: Schedule) -> Finding:
+def _finding(program: Program, memories: Sequence[DeviceMemory], event: _Event, schedule: Schedule) -> Finding:
     rule = BY_NUMBER[event.kind]
     statements = program.kernel.statements
     at = statements[event.pc] if 0 <= event.pc < len(statements) else None

@@ -9,8 +9,8 @@ import numpy as np
 
 from .assembly.program import Program
 from .finding import Finding
-from .loops import Loop, loops
-from .machine import Argument, Memory, run
+from .loops import CountedLoop, loops
+from .machine import Argument, DeviceMemory, run
 from .schedules import QUICK, Schedule
 
 
@@ -27,7 +27,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class LaunchVerdict:
     """The findings of all schedules. program: digest of the program that ran, or empty. traffic, loops: counts of the first;
     warps: of a program; seconds: of CPU time for all."""
 
@@ -36,7 +36,7 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     traffic: dict[str, int] = field(default_factory=dict)
-    loops: tuple[Loop, ...] = ()
+    loops: tuple[CountedLoop, ...] = ()
     warps: int = 0
     seconds: float = 0.0
 
@@ -55,9 +55,9 @@ class Verdict:
 
 
 def judge(
-    program: Program, arguments: Sequence[Argument], memories: Sequence[Memory], grid: tuple[int, int, int],
+    program: Program, arguments: Sequence[Argument], memories: Sequence[DeviceMemory], grid: tuple[int, int, int],
     schedules: Sequence[Schedule] = QUICK, *, step_limit: int = 50_000_000, stop_at_fault: bool = False,
-) -> Verdict:  # fmt: skip
+) -> LaunchVerdict:  # fmt: skip
     """Run a launch under every schedule, each on a copy of the memories. They end up as the first schedule leaves them.
 
     Raises the errors of `machine.run`.
@@ -85,7 +85,7 @@ def judge(
     findings = merged(found)
     if differences and not any(not finding.note for finding in findings):
         findings.append(_unexplained(program, differences, findings))
-    return Verdict(
+    return LaunchVerdict(
         kernel=program.kernel.name, findings=findings, differences=differences, traffic=first.traffic,
         loops=loops(program.kernel, first.executed), warps=program.warps, seconds=time.process_time() - started,
     )  # fmt: skip
@@ -103,7 +103,7 @@ def merged(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _differences(
-    memories: Sequence[Memory],
+    memories: Sequence[DeviceMemory],
     one: Sequence[np.ndarray],
     other: Sequence[np.ndarray],
     first: Schedule,

@@ -14,9 +14,9 @@ from ....specs.gpus import Gpu
 from ....verify.cli.options import FAILED, stderr, stdout
 from ..options import (
     ExportedOption,
-    Format,
+    ExportFormat,
     GpuOption,
-    Target,
+    TargetName,
     errors,
     gpu_of,
     ledger_of,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def export(
     to: Annotated[
-        Format,
+        ExportFormat,
         typer.Option(
             "--to",
             help="t4: Kernel Tuner's results. python: one module. fla: FLA's folder. For --target module:function alone, "
@@ -51,18 +51,18 @@ def export(
             file_okay=False,
         ),
     ] = None,
-    kernels: ExportedOption = Target.deltaproof.value,
+    kernels: ExportedOption = TargetName.deltaproof.value,
 ) -> None:
     """Write a GPU's table in the format of another program."""
     target = gpu_of(gpu)
     writable(out)
-    if kernels not in list(Target):
+    if kernels not in list(TargetName):
         _export_target(kernels, target, to, source, out)
-    if to in (Format.triton, Format.megatron):
+    if to in (ExportFormat.triton, ExportFormat.megatron):
         usage(f"--to {to} is for --target module:function: our own kernels look their configurations up")
-    if kernels == Target.fla and to is not Format.fla:
+    if kernels == TargetName.fla and to is not ExportFormat.fla:
         usage(f"--target fla --to {to}: configurations of FLA's kernels have one format, --to fla")
-    if to is Format.fla:
+    if to is ExportFormat.fla:
         _export_fla(target, source, out)
     from ....results.digests.kernels import kernel_digest
     from ....results.evidence.archive import current
@@ -84,7 +84,7 @@ def export(
             stderr.print(f"autotune: nothing to export in {ledger.table_path}", soft_wrap=True, markup=False)
             raise typer.Exit(FAILED)
         told = ""
-        if to is Format.python:
+        if to is ExportFormat.python:
             told = _served(entries)
             files = {f"{target.slug.replace('-', '_')}.py": to_python(replace(written, entries=entries))}
         else:
@@ -127,7 +127,7 @@ def _export_fla(target: Gpu, source: Path | None, out: Path) -> NoReturn:
     raise typer.Exit(0)
 
 
-def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, out: Path) -> NoReturn:
+def _export_target(kernels: str, target: Gpu, to: ExportFormat, source: Path | None, out: Path) -> NoReturn:
     from ....results.export.target import to_fla_folder, to_python, to_t4
     from ....verify.verdicts.plural import counted
     from ...records.ledger import default_out
@@ -136,10 +136,10 @@ def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, o
 
     with errors():
         table, hint = read_target_table(source or default_out(), target, kernels), ""
-        if to is Format.triton:
+        if to is ExportFormat.triton:
             count = len(triton_cache.write(table, target, out))
             hint = f": TRITON_CACHE_DIR={out} TRITON_CACHE_AUTOTUNING=1"
-        elif to is Format.megatron:
+        elif to is ExportFormat.megatron:
             path, text, modules = megatron.exported(table, target, out)
             write(path, text)
             count, scope = 1, f"--triton-autotune-modules {' '.join(modules)}"
@@ -147,8 +147,8 @@ def _export_target(kernels: str, target: Gpu, to: Format, source: Path | None, o
         else:
             module = f"{target.slug.replace('-', '_')}.py"
             files = (
-                {module: to_python(table)} if to is Format.python
-                else to_t4(table) if to is Format.t4
+                {module: to_python(table)} if to is ExportFormat.python
+                else to_t4(table) if to is ExportFormat.t4
                 else to_fla_folder(table)
             )  # fmt: skip
             for name, text in files.items():

@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from ....verify.cli.options import CORES, FAILED, JobsOption, stdout
-from ..options import GpuOption, OutOption, Target, device_of, errors, gpu_of, ledger_of, usage
+from ..options import GpuOption, OutOption, TargetName, device_of, errors, gpu_of, ledger_of, usage
 
 
 def publish(
     gpu: GpuOption,
     out: OutOption = None,
     kernels: Annotated[
-        Target, typer.Option("--target", help="fla: the configurations of FLA's own kernels.")
-    ] = Target.deltaproof,
+        TargetName, typer.Option("--target", help="fla: the configurations of FLA's own kernels.")
+    ] = TargetName.deltaproof,
     jobs: JobsOption = CORES,
 ) -> None:
     """Check a GPU's table as `autotune check` does, then move it and its records into results/ of this checkout."""
@@ -25,7 +25,7 @@ def publish(
     if (root := checkout()) is None:
         usage("publish writes into results/ of a checkout of deltaproof, but this is an installed package")
     with errors():
-        if kernels is Target.fla:
+        if kernels is TargetName.fla:
             from ...fla.tune import publish as publish_fla
 
             lines, published = [publish_fla(out, target, root / "results")], True

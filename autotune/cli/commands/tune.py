@@ -18,7 +18,7 @@ from ..options import (
     OpOption,
     OutOption,
     RuleOption,
-    Target,
+    TargetName,
     TargetOption,
     device_of,
     errors,
@@ -51,7 +51,7 @@ def tune_all(
     jobs: JobsOption = CORES,
     out: OutOption = None,
     json_path: JsonOption = None,
-    kernels: TargetOption = Target.deltaproof.value,
+    kernels: TargetOption = TargetName.deltaproof.value,
     version: VersionOption = False,
 ) -> None:
     """Make or extend the table of a GPU."""
@@ -61,7 +61,7 @@ def tune_all(
     if gpu is None:
         usage("say which GPU: --gpu NAME, with NAME one of " + ", ".join(shipped()))
     target = gpu_of(gpu)
-    if kernels not in list(Target):
+    if kernels not in list(TargetName):
         if mode is Mode.measure or op or storage or trials:
             usage(
                 f"--target {kernels} takes no --op, --storage, --trials or --mode measure: its kernels are compiled and judged "
@@ -72,7 +72,7 @@ def tune_all(
     seconds = None if budget is None else seconds_of(budget)
     from ...records.ledger import default_out
 
-    if kernels == Target.fla:
+    if kernels == TargetName.fla:
         if mode is Mode.measure or op or storage:
             usage(
                 "--target fla takes no --op, --storage or --mode measure: its kernels are compiled here, forward and backward, "

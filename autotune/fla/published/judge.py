@@ -29,7 +29,7 @@ from ....verify.compile.programs import triton_version
 from ....verify.process.progress import Progress
 from ...model.cost import milliseconds
 from .. import installed
-from .launches import Compiled, compile_call
+from .launches import CompiledKernel, compile_call
 from .read import Published, read_published
 from .work import BLOCK, DIM, WORK
 
@@ -80,7 +80,7 @@ def judge(rows: Sequence[Published], predicted: Sequence[Mapping[str, float]]) -
     }  # fmt: skip
 
 
-def predict(row: Published, kernels: Sequence[Compiled], gpu: Gpu) -> dict[str, float]:
+def predict(row: Published, kernels: Sequence[CompiledKernel], gpu: Gpu) -> dict[str, float]:
     """Milliseconds of each kernel of a call in its fastest configuration."""
     best: dict[str, float] = {}
     for one in kernels:
@@ -94,7 +94,7 @@ def predict(row: Published, kernels: Sequence[Compiled], gpu: Gpu) -> dict[str, 
     return best
 
 
-def _unrolled(one: Compiled) -> Instructions | None:
+def _unrolled(one: CompiledKernel) -> Instructions | None:
     """All that a program of a kernel that goes over no chunks issues: its loops go over tiles of a head, or row by row."""
     if one.binary.instructions is None:
         return None

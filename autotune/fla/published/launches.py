@@ -26,7 +26,7 @@ LEFT_OUT = ("l2norm_fwd_kernel",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
+class CompiledKernel:
     """One kernel of the call in one configuration. sizes: its constants by name, such as BT and BV."""
 
     kernel: str
@@ -35,7 +35,7 @@ class Compiled:
     binary: Compilation
 
 
-def compile_call(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progress) -> list[Compiled]:
+def compile_call(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progress) -> list[CompiledKernel]:
     """Every kernel of the call, in some of its configurations. site: the folder that holds `fla`. Raises TableError."""
     with Workers(jobs, partial(installed.pretend, facts(gpu), "", site)) as workers:
         ((_, listed),) = workers.run(list_launches, [()], COMPILE_SECONDS)
@@ -56,7 +56,7 @@ def compile_call(gpu: Gpu, site: str, cache: Cache, jobs: int, progress: Progres
             found[key] = outcome
             progress.step(kernel)
     return [
-        Compiled(kernel=kernel, sizes=sizes, num_stages=stages, binary=found[key])
+        CompiledKernel(kernel=kernel, sizes=sizes, num_stages=stages, binary=found[key])
         for key, (kernel, sizes, stages, _) in zip(keys, listed, strict=True)
         if found[key].outcome == "compiled"
     ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.assembly.program import Program
-from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
+from deltaproof.verify.ptx.machine import Argument, DeviceMemory, Pointer
 
 DATA = Path(__file__).with_name("data")
 
@@ -46,7 +46,7 @@ def packed_scores(name: str, shared: int, tokens: int, chunk: int, size: int = 1
         "pack": np.zeros(tokens * chunk * 2, np.uint8),
         "chunks": np.array(rows, np.int64).view(np.uint8).reshape(-1),
     }  # fmt: skip
-    memories = [Memory(name=key, content=value.copy()) for key, value in inputs.items()]
+    memories = [DeviceMemory(name=key, content=value.copy()) for key, value in inputs.items()]
     arguments: list[Argument] = [*(Pointer(i) for i in range(6)), tokens, size**-0.5, 1e-6]
     arguments += [0] * (len(program.kernel.parameters) - len(arguments))
     return program, arguments, memories, (-(-tokens // chunk), 1, 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deltaproof.verify.ptx.errors import Unsupported
+from deltaproof.verify.ptx.errors import UnknownInstruction
 from deltaproof.verify.ptx.schedules import QUICK, ROUND_ROBIN
 
 from .small import verdict
@@ -173,7 +173,7 @@ def test_shuffles_and_votes():
      "cp.async.bulk.tensor.2d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r1], [%d1, {%r2, %r3}], [%r4];"],
 )  # fmt: skip
 def test_what_is_not_known_is_named(instruction: str):
-    with pytest.raises(Unsupported) as caught:
+    with pytest.raises(UnknownInstruction) as caught:
         verdict(instruction, schedules=QUICK)
     assert caught.value.opcode == instruction.split()[0].rstrip(";")
     assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from deltaproof.verify.ptx.assembly.text import parse
 from deltaproof.verify.ptx.faults import planting
 from deltaproof.verify.ptx.faults.equivalent import reason
 from deltaproof.verify.ptx.faults.planting import KINDS
-from deltaproof.verify.ptx.machine import Memory, Pointer
+from deltaproof.verify.ptx.machine import DeviceMemory, Pointer
 
 from .small import module, rules, verdict
 from .test_rules import ADDRESS, DESCRIPTORS, FILL, MULTIPLY, OTHER, OUT, READY, RESULT, WAIT, ZERO
@@ -84,10 +84,10 @@ def test_what_is_equivalent_breaks_no_rule(kind: str, body: str, none: bool):
         assert rules(verdict(first + without)) == rules(verdict(first + marked))
 
 
-def subject(body: str) -> planting.Subject:
-    memories = [Memory(name="array", content=np.zeros(1024, np.uint8))]
+def subject(body: str) -> planting.PlantedLaunch:
+    memories = [DeviceMemory(name="array", content=np.zeros(1024, np.uint8))]
     program = assemble(module(body), 4096)
-    return planting.Subject(
+    return planting.PlantedLaunch(
         name="small", program=program, shared=4096, arguments=[Pointer(0)], memories=memories, grid=(1, 1, 1)
     )
 

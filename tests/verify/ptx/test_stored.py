@@ -7,15 +7,15 @@ import pytest
 
 from deltaproof.verify.compile.overlaps import products_in_flight
 from deltaproof.verify.ptx.assembly.assemble import assemble
-from deltaproof.verify.ptx.machine import Argument, Memory, Pointer
+from deltaproof.verify.ptx.machine import Argument, DeviceMemory, Pointer
 from deltaproof.verify.ptx.schedules import QUICK
 from deltaproof.verify.ptx.static.text import lint
-from deltaproof.verify.ptx.verdict import Verdict, judge
+from deltaproof.verify.ptx.verdict import LaunchVerdict, judge
 
 from .stored import packed_scores, read
 
 
-def judged(name: str) -> Verdict:
+def judged(name: str) -> LaunchVerdict:
     program, arguments, memories, grid = packed_scores(name, 32768, 100, 64)
     verdict = judge(program, arguments, memories, grid, QUICK)
     pack = memories[4].content.view(np.uint16).astype(np.uint32) << 16
@@ -51,7 +51,7 @@ def test_the_static_rules_miss_no_fence_that_a_loop_lacks(gone: str):
     assert found == {"lint-proxy-fence" if "proxy" in gone else "lint-register-fence"}
 
 
-def gluon(groups: int) -> Verdict:
+def gluon(groups: int) -> LaunchVerdict:
     """docs/findings/triton_11047.py, as Triton 3.7.1 compiles it for sm_90, on random tiles."""
     turns, size = 3, 64
     program = assemble(read(f"gluon_{groups}_warpgroups"), 16384 + 8192 * groups)
@@ -60,8 +60,8 @@ def gluon(groups: int) -> Verdict:
         (rng.standard_normal(count).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16).view(np.uint8)
         for count in (64 * groups * size, turns * size * size, turns * size * size)
     ]
-    memories = [Memory(name=name, content=tile) for name, tile in zip("abc", tiles, strict=True)]
-    memories.append(Memory(name="out", content=np.zeros(64 * groups * size * 4, np.uint8)))
+    memories = [DeviceMemory(name=name, content=tile) for name, tile in zip("abc", tiles, strict=True)]
+    memories.append(DeviceMemory(name="out", content=np.zeros(64 * groups * size * 4, np.uint8)))
     arguments: list[Argument] = [Pointer(i) for i in range(4)]
     arguments += [0] * (len(program.kernel.parameters) - 4)
     return judge(program, arguments, memories, (1, 1, 1), QUICK)

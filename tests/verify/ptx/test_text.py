@@ -6,7 +6,7 @@ import pytest
 
 from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.assembly.text import parse
-from deltaproof.verify.ptx.errors import PtxError, Unsupported
+from deltaproof.verify.ptx.errors import PtxError, UnknownInstruction
 
 from .small import module
 from .stored import read
@@ -38,9 +38,9 @@ def test_a_stored_program_cut_anywhere_is_refused(part: int):
 
 
 def test_calls_and_clusters_are_unsupported():
-    with pytest.raises(Unsupported, match="call"):
+    with pytest.raises(UnknownInstruction, match="call"):
         parse(module("call.uni helper, ();"))
-    with pytest.raises(Unsupported, match="cluster"):
+    with pytest.raises(UnknownInstruction, match="cluster"):
         parse(WHOLE.replace(".reqntid 128", ".reqntid 128 .reqnctapercluster 2"))
 
 

@@ -29,7 +29,7 @@ _GATES = ("b", "w")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class StyledOutputs:
     """Outputs of one call by name, as tensors; `said` names them in messages."""
 
     outputs: Tensors
@@ -74,7 +74,7 @@ def made_for(case: Case, inputs: Inputs) -> Tensors:
     return _laid_out(tensors(case.problem, inputs), words(case.style))
 
 
-def run(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
+def run(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[StyledOutputs]:
     """Every answer that a call in its style gives; those of one name must be the same. others: for a call in between.
 
     Raises KernelRaised if the kernel raises, or answers with a wrong shape or dtype.
@@ -98,7 +98,7 @@ def _with_gradients(made: Tensors) -> list[str]:
     return [name for name in GRADIENTS if name in made]
 
 
-def _each_alone(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[Answer]:
+def _each_alone(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[StyledOutputs]:
     """The answers of a call for every input: with its gradient alone, and with those of all but it."""
     names, found = _with_gradients(made), []
     for name in names:
@@ -108,7 +108,7 @@ def _each_alone(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> l
     return found
 
 
-def _once(kernel: Kernel, case: Case, made: Tensors, others: Tensors, asked: Sequence[str]) -> list[Answer]:
+def _once(kernel: Kernel, case: Case, made: Tensors, others: Tensors, asked: Sequence[str]) -> list[StyledOutputs]:
     """The answers of one call, whose gradients of `asked` are asked for."""
     chosen, leaves = words(case.style), dict(made)
     for name in asked:
@@ -116,18 +116,18 @@ def _once(kernel: Kernel, case: Case, made: Tensors, others: Tensors, asked: Seq
         leaves[name] = leaves["q"] if name == "k" and "q_is_k" in chosen else made[name].detach().requires_grad_()
     if "q_is_k" in chosen:
         leaves["k"] = leaves["q"]
-    forward = Answer(outputs=in_a_thread(lambda: _forward(kernel, case, leaves, chosen), chosen))
-    answers = [Answer(outputs={name: x.detach().clone() for name, x in forward.outputs.items()})]
+    forward = StyledOutputs(outputs=in_a_thread(lambda: _forward(kernel, case, leaves, chosen), chosen))
+    answers = [StyledOutputs(outputs={name: x.detach().clone() for name, x in forward.outputs.items()})]
     if "between" in chosen:
         _forward(kernel, case, others, ())
         kept = {name: x.detach().clone() for name, x in forward.outputs.items()}
-        answers.append(Answer(outputs=kept, said=", after another call,"))
+        answers.append(StyledOutputs(outputs=kept, said=", after another call,"))
     for turn in range((2 if "twice" in chosen else 1) if asked else 0):
         last = "twice" not in chosen or turn == 1
         found = in_a_thread(
             lambda last=last: _backward(kernel, case, made, leaves, forward.outputs, asked, last=last), chosen
         )
-        answers.append(Answer(outputs=found, said=" of a second backward pass" if turn else ""))
+        answers.append(StyledOutputs(outputs=found, said=" of a second backward pass" if turn else ""))
     return answers
 
 
@@ -181,7 +181,7 @@ def _mode(chosen: Sequence[str], gradients: bool) -> Iterator[None]:
         yield
 
 
-def _as_tuned(chosen: Sequence[str], once: Callable[[], list[Answer]]) -> list[Answer]:
+def _as_tuned(chosen: Sequence[str], once: Callable[[], list[StyledOutputs]]) -> list[StyledOutputs]:
     """The answers of a call, or of one for every configuration of the kernels that are tuned but the first."""
     if "timed" not in chosen and "chosen" not in chosen:
         return once()

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import PtxError
-from .text import Kernel, Statement
+from .text import PtxKernel, Statement
 
 _MASKS = {bits: np.uint64((1 << bits) - 1) for bits in (8, 16, 32, 64)}
 _READS_FIRST = (
@@ -56,7 +56,7 @@ class Values:
     A register that is written once, unguarded, by integer arithmetic on such values has one; all others have none.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: PtxKernel) -> None:
         self.kernel = kernel
         self.threads = int(np.prod(kernel.threads))
         self._known: dict[str, np.ndarray | None] = {}

@@ -6,10 +6,10 @@ from __future__ import annotations
 from . import encode_memory, encode_order, encode_values  # noqa: F401
 from .assembler import Assembler
 from .program import Program
-from .text import Kernel, parse
+from .text import PtxKernel, parse
 
 
-def assemble(ptx: str | Kernel, shared: int) -> Program:
+def assemble(ptx: str | PtxKernel, shared: int) -> Program:
     """The program of a kernel that is launched with `shared` bytes of dynamic shared memory.
 
     Raises PtxError for text that is not a program, Unsupported for an instruction that the engine does not know.

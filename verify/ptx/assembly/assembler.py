@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import PtxError, Unsupported
+from ..errors import PtxError, UnknownInstruction
 from .opcodes import OPERATIONS, TYPES
 from .program import SPECIAL, Instruction, Program
-from .text import Kernel, Statement
+from .text import PtxKernel, Statement
 
 Encoder = Callable[["Assembler", Statement], None]
 ENCODERS: dict[str, Encoder] = {}
@@ -36,7 +36,7 @@ def encodes(*roots: str) -> Callable[[Encoder], Encoder]:
 class Assembler:
     """Numbers registers, constants among them, and takes instructions down."""
 
-    def __init__(self, kernel: Kernel, shared: int) -> None:
+    def __init__(self, kernel: PtxKernel, shared: int) -> None:
         self.kernel = kernel
         self.registers: dict[str, int] = {}
         self.widths: list[int] = []
@@ -68,7 +68,7 @@ class Assembler:
     def encode(self, statement: Statement) -> None:
         encoder = ENCODERS.get(statement.parts[0])
         if encoder is None:
-            raise Unsupported(statement.opcode, statement.text)
+            raise UnknownInstruction(statement.opcode, statement.text)
         self.statement = statement
         instruction = self.code[self.at]
         instruction.pred = self.register(statement.predicate.lstrip("!")) if statement.predicate else -1
@@ -78,7 +78,7 @@ class Assembler:
         except (IndexError, KeyError, StopIteration, ValueError) as error:
             if isinstance(error, PtxError):
                 raise
-            raise Unsupported(statement.opcode, statement.text) from error
+            raise UnknownInstruction(statement.opcode, statement.text) from error
         self.at += 1
 
     def emit(self, operation: str, registers: list[int], kind: str = "b32", **fields: int) -> None:
@@ -90,9 +90,9 @@ class Assembler:
         for name, value in fields.items():
             setattr(instruction, name, value)
 
-    def unsupported(self) -> Unsupported:
+    def unsupported(self) -> UnknownInstruction:
         assert self.statement is not None
-        return Unsupported(self.statement.opcode, self.statement.text)
+        return UnknownInstruction(self.statement.opcode, self.statement.text)
 
     def only(self, words: list[str], *accepted: str) -> None:
         """Every modifier that is not understood makes the instruction unknown."""
@@ -112,7 +112,7 @@ class Assembler:
         elif name in SPECIAL or _LAUNCH.match(name):
             width = 32
         elif name.startswith("%") and name[1:].split(".")[0].isalpha():
-            raise Unsupported(name, self.statement.text if self.statement else "")
+            raise UnknownInstruction(name, self.statement.text if self.statement else "")
         else:
             raise PtxError(f"{name} is not declared" + (f" in `{self.statement.text[:60]}`" if self.statement else ""))
         return self._new(name, width)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .text import Kernel
+from .text import PtxKernel
 
 SPECIAL = ("%tid.x", "%tid.y", "%tid.z", "%laneid", "%warpid", "%ctaid.x", "%ctaid.y", "%ctaid.z")
 """Registers that differ from thread to thread or from program to program, in the engine's order."""
@@ -36,7 +36,7 @@ class Program:
     barriers of some warps only. products: whether it has asynchronous products.
     """
 
-    kernel: Kernel
+    kernel: PtxKernel
     code: ctypes.Array[Instruction]
     operands: np.ndarray
     registers: dict[str, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ..errors import PtxError, Unsupported
+from ..errors import PtxError, UnknownInstruction
 
 _ENTRY = re.compile(r"\.entry\s+([\w$]+)\s*(?:\((.*?)\))?", re.DOTALL)
 _PARAMETER = re.compile(
@@ -61,7 +61,7 @@ class Parameter:
 
 
 @dataclass(slots=True, kw_only=True)
-class Kernel:
+class PtxKernel:
     """The kernel of a module.
 
     widths: bits of every register, by name; threads: of a program, along x, y and z; labels: statement that each stands
@@ -78,7 +78,7 @@ class Kernel:
     variables: dict[str, Variable] = field(default_factory=dict)
 
 
-def parse(ptx: str) -> Kernel:
+def parse(ptx: str) -> PtxKernel:
     """The one kernel of a module.
 
     Raises PtxError for text that is no whole module of one kernel, Unsupported for one with functions to call.
@@ -105,8 +105,8 @@ def parse(ptx: str) -> Kernel:
     if ".reqnctapercluster" in head or ".explicitcluster" in head:
         sizes = re.search(r"\.reqnctapercluster\s+([\d,\s]+)", head)
         if sizes is None or any(int(size) != 1 for size in sizes[1].replace(",", " ").split()):
-            raise Unsupported("clusters of several programs")
-    kernel = Kernel(
+            raise UnknownInstruction("clusters of several programs")
+    kernel = PtxKernel(
         name=entry[1], target=target[1], threads=threads,
         parameters=[
             Parameter(name=name, type=kind, size=int(size or 0)) for kind, name, size in _PARAMETER.findall(entry[2] or "")
@@ -138,7 +138,7 @@ def _variable(found: re.Match[str]) -> Variable:
 class _Body:
     """Reads a kernel's body. Braces make scopes, whose registers and labels are told apart by the scope's number."""
 
-    def __init__(self, kernel: Kernel, files: dict[int, str]) -> None:
+    def __init__(self, kernel: PtxKernel, files: dict[int, str]) -> None:
         self.kernel, self.files = kernel, files
         self.scopes: list[dict[str, str]] = [{}]
         self.opened = 0
@@ -217,14 +217,14 @@ class _Body:
             return
         if text.startswith((".pragma", ".noreturn", ".param")):
             if text.startswith(".param"):
-                raise Unsupported("call")
+                raise UnknownInstruction("call")
             return
         found = _STATEMENT.match(text)
         if found is None:
             raise PtxError(f"not an instruction: {text[:80]}")
         negated, guard, opcode, operands = found.groups()
         if opcode in ("call", "call.uni"):
-            raise Unsupported("call", text[:80])
+            raise UnknownInstruction("call", text[:80])
         statement = Statement(
             predicate=negated + self._scoped(guard) if guard else "",
             opcode=opcode,

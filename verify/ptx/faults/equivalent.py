@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 
-from ..assembly.text import Kernel, Statement
+from ..assembly.text import PtxKernel, Statement
 from .flow import ahead, before
 from .threads import Grid, always, values
 
@@ -19,7 +19,7 @@ _MEETINGS = ("bar.", "barrier.", "mbarrier.")
 _MOST = 8
 
 
-def reason(kernel: Kernel, index: int, after: Statement, grid: Grid) -> str:
+def reason(kernel: PtxKernel, index: int, after: Statement, grid: Grid) -> str:
     """Why a program whose statement at `index` is `after` instead is the same, in launches of this grid.
 
     "" where no proof is known.
@@ -40,7 +40,7 @@ def reason(kernel: Kernel, index: int, after: Statement, grid: Grid) -> str:
     return _unused(kernel, index, after)
 
 
-def _wait(kernel: Kernel, index: int) -> str:
+def _wait(kernel: PtxKernel, index: int) -> str:
     """Nothing is in flight there, or all is waited for again before anything touches the operands or results of a product."""
     statements = kernel.statements
     allowed = int(statements[index].operands[0])
@@ -84,7 +84,7 @@ def _wait(kernel: Kernel, index: int) -> str:
     return "all is waited for again before a register or a byte that a product uses is touched"
 
 
-def _proxy(kernel: Kernel, index: int) -> str:
+def _proxy(kernel: PtxKernel, index: int) -> str:
     """No warp has written to shared memory since the last fence, or nothing asynchronous reads it before the next."""
     statements = kernel.statements
 
@@ -105,7 +105,7 @@ def _proxy(kernel: Kernel, index: int) -> str:
     return "nothing asynchronous reads shared memory before the next fence"
 
 
-def _fence(kernel: Kernel, index: int) -> str:
+def _fence(kernel: PtxKernel, index: int) -> str:
     """No register of a product has been touched since the last fence, or no product follows before the next."""
     statements = kernel.statements
     named = {
@@ -133,7 +133,7 @@ def _fence(kernel: Kernel, index: int) -> str:
     return "" if any(True for _ in products) else "no product follows before the next fence"
 
 
-def _barrier(kernel: Kernel, index: int) -> str:
+def _barrier(kernel: PtxKernel, index: int) -> str:
     """Between it and the barriers on one side of it no warp touches memory that others see."""
     statements = kernel.statements
     if math.prod(kernel.threads) == 32:
@@ -161,7 +161,7 @@ def _barrier(kernel: Kernel, index: int) -> str:
     return "nothing was touched since the last barrier" if clean else ""
 
 
-def _never_equal(kernel: Kernel, comparison: Statement, grid: Grid) -> bool:
+def _never_equal(kernel: PtxKernel, comparison: Statement, grid: Grid) -> bool:
     """Whether both sides are decided by the thread alone, and differ in every one."""
     if not comparison.opcode.endswith("32"):
         return False
@@ -169,7 +169,7 @@ def _never_equal(kernel: Kernel, comparison: Statement, grid: Grid) -> bool:
     return one is not None and other is not None and not (one == other).any()
 
 
-def _unused(kernel: Kernel, index: int, after: Statement) -> str:
+def _unused(kernel: PtxKernel, index: int, after: Statement) -> str:
     """The statement's result is overwritten or dropped before anything reads it."""
     was = kernel.statements[index]
     if was.opcode.startswith(("st", "wgmma", "cp.", "bar", "atom", "red", "bra")):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from ..assembly.text import Kernel
+from ..assembly.text import PtxKernel
 
 State = TypeVar("State")
 
 
-def successors(kernel: Kernel, index: int) -> tuple[int, ...]:
+def successors(kernel: PtxKernel, index: int) -> tuple[int, ...]:
     """The statements that may follow one; none behind the end."""
     statement = kernel.statements[index]
     following = (index + 1,) if index + 1 < len(kernel.statements) else ()
@@ -24,7 +24,7 @@ def successors(kernel: Kernel, index: int) -> tuple[int, ...]:
 
 
 def before(
-    kernel: Kernel, start: State, step: Callable[[int, State], State], join: Callable[[State, State], State]
+    kernel: PtxKernel, start: State, step: Callable[[int, State], State], join: Callable[[State, State], State]
 ) -> list[State | None]:
     """The state before each statement: `start` at the entry, `step` past a statement, `join` where two paths meet. None where no
     path leads. `join` may only ever grow, up to a limit."""
@@ -45,7 +45,7 @@ def before(
     return found
 
 
-def ahead(kernel: Kernel, index: int, ends: Callable[[int], bool]) -> Iterable[int]:
+def ahead(kernel: PtxKernel, index: int, ends: Callable[[int], bool]) -> Iterable[int]:
     """The statements that may run after one until `ends` says that a way is over; the one that ends it is not among them."""
     seen: set[int] = set()
     waiting = list(successors(kernel, index))

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..assembly.assemble import assemble
 from ..assembly.program import Program
-from ..assembly.text import Kernel, Statement
+from ..assembly.text import PtxKernel, Statement
 from ..device import DeviceLaunch, simulated
 from ..errors import PtxError
 from ..launch import bind
-from ..machine import Argument, Memory, run
+from ..machine import Argument, DeviceMemory, run
 from ..schedules import ALL, Schedule, random_schedules
 from .equivalent import reason
 
@@ -120,14 +120,14 @@ KINDS: dict[str, Change] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Subject:
+class PlantedLaunch:
     """A launch that faults are planted in: its program as it is, arguments and memories at the start, grid."""
 
     name: str
     program: Program
     shared: int
     arguments: Sequence[Argument]
-    memories: Sequence[Memory]
+    memories: Sequence[DeviceMemory]
     grid: tuple[int, int, int]
 
     def run(
@@ -170,9 +170,9 @@ class Planted:
         return bool(self.rules) or self.numbers
 
 
-def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subject]:
+def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[PlantedLaunch]:
     """The launches that a call makes on CPU tensors, each with the contents of its memories before it."""
-    found: list[Subject] = []
+    found: list[PlantedLaunch] = []
 
     def keep(launch: DeviceLaunch) -> None:
         shared = launch.kernel.metadata.shared
@@ -180,7 +180,7 @@ def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subjec
         arguments, memories = bind(launch, program)
         before = [replace(memory, content=memory.content.copy()) for memory in memories]
         found.append(
-            Subject(
+            PlantedLaunch(
                 name=f"{name}/{launch.name}/{len(found)}",
                 program=program,
                 shared=shared,
@@ -199,10 +199,10 @@ def subjects_of(call: Callable[[], object], arch: int, name: str) -> list[Subjec
 SCHEDULES = (*ALL, *random_schedules(2, seed=5))
 
 
-def draw(subjects: Sequence[Subject], count: int, seed: int) -> list[tuple[str, Subject, int]]:
+def draw(subjects: Sequence[PlantedLaunch], count: int, seed: int) -> list[tuple[str, PlantedLaunch, int]]:
     """Kinds in turn, and of each a random place that is executed."""
     rng = random.Random(seed)
-    places: dict[str, list[tuple[Subject, int]]] = {kind: [] for kind in KINDS}
+    places: dict[str, list[tuple[PlantedLaunch, int]]] = {kind: [] for kind in KINDS}
     for subject in subjects:
         executed = subject.run(subject.program, SCHEDULES[0], 50_000_000)[3]
         for index, statement in enumerate(subject.program.kernel.statements):
@@ -218,7 +218,7 @@ _STOPPED = {"shared-bounds", "global-bounds", "wild-address", "deadlock", "endle
 """After these there is no result to compare."""
 
 
-def plant(kind: str, subject: Subject, index: int, seed: int, clean: dict[tuple[str, str], tuple]) -> Planted:
+def plant(kind: str, subject: PlantedLaunch, index: int, seed: int, clean: dict[tuple[str, str], tuple]) -> Planted:
     """Plant one fault and run it under every schedule. clean: results without faults, filled as they are needed."""
     kernel = subject.program.kernel
     before = kernel.statements[index]
@@ -256,7 +256,7 @@ ORDERS = ("bar.sync", "wgmma.wait_group", "fence.proxy.async", "wgmma.fence", "c
 """Statements that only order others, each under rules that speak of every byte and register."""
 
 
-def shown(kind: str, subject: Subject, index: int, seed: int) -> str:
+def shown(kind: str, subject: PlantedLaunch, index: int, seed: int) -> str:
     """Why a fault that nothing showed is none; "" where that is not known.
 
     Either the program shows it, for every path and input; or the statement orders accesses, and these launches have none that
@@ -278,7 +278,7 @@ def shown(kind: str, subject: Subject, index: int, seed: int) -> str:
     return "in what runs, no byte and no register needs it"
 
 
-def _swaps_equals(subject: Subject, index: int, after: Statement) -> bool:
+def _swaps_equals(subject: PlantedLaunch, index: int, after: Statement) -> bool:
     """Asked by the program itself: it traps where the two registers differ."""
     kernel = subject.program.kernel
     before = kernel.statements[index]
@@ -309,7 +309,7 @@ def _fragments(statement: Statement) -> list[str]:
     ]
 
 
-def _with(kernel: Kernel, index: int, statement: Statement) -> Kernel:
+def _with(kernel: PtxKernel, index: int, statement: Statement) -> PtxKernel:
     statements = list(kernel.statements)
     statements[index] = statement
     return replace(kernel, statements=statements)

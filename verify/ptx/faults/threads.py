@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..assembly.text import Kernel, Statement
+from ..assembly.text import PtxKernel, Statement
 
 _TWO: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "and": np.bitwise_and,
@@ -22,7 +22,7 @@ _DEPTH = 64
 Grid = tuple[int, int, int]
 
 
-def values(kernel: Kernel, operand: str, grid: Grid, depth: int = 0) -> np.ndarray | None:
+def values(kernel: PtxKernel, operand: str, grid: Grid, depth: int = 0) -> np.ndarray | None:
     """The value of a 32-bit operand in each thread of a launch; None where it may depend on anything else, or an operation is not
     among the few that are known. uint32 [programs along z, y and x, threads], any of them 1 where it does not matter."""
     x, y, z = kernel.threads
@@ -59,7 +59,7 @@ _COMPARED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
-def always(kernel: Kernel, predicate: str, grid: Grid) -> bool:
+def always(kernel: PtxKernel, predicate: str, grid: Grid) -> bool:
     """Whether a predicate, "%p1" or "!%p1", is known to be true in every thread of a launch."""
     writers = [statement for statement in kernel.statements if _writes(statement, predicate.removeprefix("!"))]
     if len(writers) != 1 or writers[0].predicate:

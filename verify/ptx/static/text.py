@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..assembly.addresses import Values, destination, operand_bytes, sources
-from ..assembly.text import Kernel, Statement, parse
+from ..assembly.text import PtxKernel, Statement, parse
 from ..finding import Finding
 
 _MOVES = ("mov", "cvt", "selp")
 
 
-def lint(ptx: str | Kernel) -> list[Finding]:
+def lint(ptx: str | PtxKernel) -> list[Finding]:
     """Findings of the static rules. Raises PtxError for text that is not a program; unknown instructions do not matter here."""
     kernel = parse(ptx) if isinstance(ptx, str) else ptx
     products = [i for i, s in enumerate(kernel.statements) if s.opcode.startswith("wgmma.mma_async")]
@@ -35,19 +35,19 @@ def lint(ptx: str | Kernel) -> list[Finding]:
     return list(unique.values())
 
 
-def _loops(kernel: Kernel) -> Iterator[tuple[int, int]]:
+def _loops(kernel: PtxKernel) -> Iterator[tuple[int, int]]:
     """First and last statement of every loop."""
     for index, statement in enumerate(kernel.statements):
         if statement.parts[0] == "bra" and (target := kernel.labels.get(statement.operands[-1], index + 1)) <= index:
             yield target, index
 
 
-def _straight(kernel: Kernel, first: int, last: int) -> bool:
+def _straight(kernel: PtxKernel, first: int, last: int) -> bool:
     """Whether all of a loop's statements are passed in every turn: it has no branch but the last."""
     return not any(s.parts[0] in ("bra", "brx") for s in kernel.statements[first:last])
 
 
-def _finding(kernel: Kernel, rule: str, at: Statement, other: Statement | None, detail: str = "") -> Finding:
+def _finding(kernel: PtxKernel, rule: str, at: Statement, other: Statement | None, detail: str = "") -> Finding:
     return Finding(
         rule=rule, kernel=kernel.name, source=at.source, instruction=at.text, other_source=other.source if other else "",
         other_instruction=other.text if other else "", schedule="static", detail=detail,
@@ -68,7 +68,7 @@ def _covered(values: Values, statement: Statement) -> set[int] | None:
     return None if address is None else set(np.unique(address >> np.uint64(4)).tolist())
 
 
-def _waits(kernel: Kernel, values: Values, first: int, last: int) -> Iterator[Finding]:
+def _waits(kernel: PtxKernel, values: Values, first: int, last: int) -> Iterator[Finding]:
     """Turns of a loop one after another: products that are in flight when the shared memory they read is written."""
     body = kernel.statements[first : last + 1]
     if not any(s.opcode.startswith("wgmma.wait_group") and s.operands[0] != "0" for s in body):
@@ -102,7 +102,7 @@ def _waits(kernel: Kernel, values: Values, first: int, last: int) -> Iterator[Fi
                         break
 
 
-def _proxy_fences(kernel: Kernel, values: Values, first: int, last: int) -> Iterator[Finding]:
+def _proxy_fences(kernel: PtxKernel, values: Values, first: int, last: int) -> Iterator[Finding]:
     """A loop that fills shared memory and multiplies its contents, with no fence of the asynchronous proxy in it."""
     body = kernel.statements[first : last + 1]
     if any(s.opcode.startswith("fence.proxy.async") for s in body):
@@ -125,7 +125,7 @@ def _proxy_fences(kernel: Kernel, values: Values, first: int, last: int) -> Iter
                 break
 
 
-def _varies(kernel: Kernel, word: str, written: set[str], first: int, last: int) -> bool:
+def _varies(kernel: PtxKernel, word: str, written: set[str], first: int, last: int) -> bool:
     """Whether a register's value comes from one that the loop carries from turn to turn."""
     body = kernel.statements[first : last + 1]
     outside = kernel.statements[:first]
@@ -148,7 +148,7 @@ def _varies(kernel: Kernel, word: str, written: set[str], first: int, last: int)
     return False
 
 
-def _register_fences(kernel: Kernel) -> Iterator[Finding]:
+def _register_fences(kernel: PtxKernel) -> Iterator[Finding]:
     """Registers of a product that are written after its fence, within a run of instructions without a branch."""
     starts = set(kernel.labels.values())
     fenced = any(s.opcode.startswith("wgmma.fence") for s in kernel.statements)
