@@ -15,7 +15,7 @@ Kwargs = tuple[tuple[str, int], ...]
 
 
 @dataclass(slots=True, kw_only=True)
-class Pinned:
+class PinnedConfigs:
     """Which kernels have run in the configurations chosen for them."""
 
     reached: set[Site] = field(default_factory=set)
@@ -36,7 +36,7 @@ class Pinned:
 
 
 @contextmanager
-def pinned_configs(choices: Mapping[Site, Kwargs]) -> Iterator[Pinned]:
+def pinned_configs(choices: Mapping[Site, Kwargs]) -> Iterator[PinnedConfigs]:
     """Within, FLA's autotuned kernels run with these block sizes, and nothing is looked up or benchmarked.
 
     A launch for which there is no choice, or one that FLA does not offer there, raises LookupError: another configuration in its
@@ -44,7 +44,7 @@ def pinned_configs(choices: Mapping[Site, Kwargs]) -> Iterator[Pinned]:
     """
     cache = import_module("fla.ops.utils.cache")
     original = cache.CachedAutotuner.run
-    state = Pinned()
+    state = PinnedConfigs()
 
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         offered = self.configs

@@ -17,7 +17,7 @@ from .call import TargetCall, function_of, judged, kernel_of
 from .tuners import Pinned, tuners_ask
 
 if TYPE_CHECKING:
-    from ...verify.ptx.verdict import LaunchVerdict
+    from ...verify.ptx.verdict import PtxVerdict
 
 
 def lost(question: CallQuestion, ended: str) -> CallAnswer:
@@ -90,7 +90,7 @@ def _run_alone(call: TargetCall) -> None:
     function_of(call.target)()
 
 
-def _of_verdict(verdict: LaunchVerdict, question: CallQuestion, site: Site | None) -> CallAnswer | None:
+def _of_verdict(verdict: PtxVerdict, question: CallQuestion, site: Site | None) -> CallAnswer | None:
     """The answer of one launch, of this kernel, against the call; None if it says nothing against it."""
     answer = partial(CallAnswer, question=question, site=site)
     if verdict.unsupported:

@@ -8,7 +8,7 @@ from ..ptx.architectures import architecture
 from ..ptx.finding import Finding
 from ..ptx.launch import judging
 from ..ptx.schedules import LAST_FIRST, Schedule
-from ..ptx.verdict import LaunchVerdict
+from ..ptx.verdict import PtxVerdict
 from ..verdicts.judgement import Kind
 from ..verdicts.outcome import KernelRaised, Unsupported
 from .execute import Tensors
@@ -22,7 +22,7 @@ _LAUNCH = ("deadlock", "endless", "divergent-barrier", "masked-collective", "tra
 
 def launched(
     device: str, call: Callable[[], Tensors], schedules: Sequence[Schedule] = ADVERSARIAL
-) -> tuple[Tensors, list[LaunchVerdict]]:
+) -> tuple[Tensors, list[PtxVerdict]]:
     """The result of a call on CPU tensors, and the verdicts of its launches.
 
     Raises KernelRaised for the first fault, Unsupported for an instruction that the engine does not know.
@@ -38,7 +38,7 @@ def launched(
     return outputs, verdicts
 
 
-def require_clean(verdicts: Sequence[LaunchVerdict]) -> None:
+def require_clean(verdicts: Sequence[PtxVerdict]) -> None:
     """That no launch breaks a rule. Raises KernelRaised, Unsupported."""
     faults = [fault for verdict in verdicts for fault in verdict.faults]
     for fault in faults:

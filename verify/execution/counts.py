@@ -12,7 +12,7 @@ from ...specs.problem import Problem
 from ..cases.replay import Case
 from ..ptx.loops import CountedLoop
 from ..ptx.schedules import ROUND_ROBIN
-from ..ptx.verdict import LaunchVerdict
+from ..ptx.verdict import PtxVerdict
 from . import execute
 from .compiled import launched
 
@@ -44,7 +44,7 @@ class LaunchCounts:
     loops: tuple[tuple[str, float], ...]
 
     @classmethod
-    def of(cls, verdict: LaunchVerdict) -> LaunchCounts:
+    def of(cls, verdict: PtxVerdict) -> LaunchCounts:
         count: Mapping[str, int] = verdict.traffic
 
         def trips(loop: CountedLoop) -> float:

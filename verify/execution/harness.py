@@ -21,7 +21,7 @@ from ..cases.call_styles import words
 from ..cases.replay import Case
 from ..process.lost_device import noticed
 from ..ptx.schedules import QUICK, Schedule
-from ..ptx.verdict import LaunchVerdict
+from ..ptx.verdict import PtxVerdict
 from ..verdicts.judgement import is_compiled
 from ..verdicts.outcome import Inapplicable, KernelRaised, Unsupported
 from ..verdicts.plural import counted
@@ -88,7 +88,7 @@ class Harness:
         made = execute.tensors(case.problem, inputs)
         return execute.as_numpy(self.watched(lambda: execute.run(self.kernel, case, made, gradients=gradients)))
 
-    def launches(self, case: Case, inputs: Inputs, schedules: Sequence[Schedule]) -> list[LaunchVerdict]:
+    def launches(self, case: Case, inputs: Inputs, schedules: Sequence[Schedule]) -> list[PtxVerdict]:
         """Verdicts of all launches of one call, forward and backward, on a GPU that is not there. Raises KernelRaised."""
         made = execute.tensors(case.problem, inputs)
         wanted = self.kernel.differentiable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .rules import RULES, Rule
+from .rules import RULES, PtxRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,7 @@ class Finding:
     detail: str = ""
 
     @property
-    def about(self) -> Rule:
+    def about(self) -> PtxRule:
         return RULES[self.rule]
 
     @property

@@ -25,10 +25,10 @@ from .machine import Argument, DeviceMemory, Pointer
 from .schedules import QUICK, Schedule
 from .static.machine_code import unwritten_registers
 from .static.text import lint
-from .verdict import LaunchVerdict, judge, merged
+from .verdict import PtxVerdict, judge, merged
 
 
-def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = QUICK) -> LaunchVerdict:
+def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = QUICK) -> PtxVerdict:
     """Compile a recorded launch and run it on its own tensors, which must lie on the CPU and hold its inputs.
 
     Tensors are written as the first schedule leaves them. An instruction that the engine does not know is the finding
@@ -46,8 +46,8 @@ def run_launch(launch: Launch, arch: int = 90, schedules: Sequence[Schedule] = Q
 
 def judge_call(
     call: Callable[[], object], arch: int = 90, schedules: Sequence[Schedule] = QUICK,
-    each: Callable[[LaunchVerdict], None] | None = None,
-) -> list[LaunchVerdict]:  # fmt: skip
+    each: Callable[[PtxVerdict], None] | None = None,
+) -> list[PtxVerdict]:  # fmt: skip
     """Verdicts of all the launches that a call makes on CPU tensors, in order; `each` is called after every one of them.
 
     The call goes on with the results of the first schedule. Raises the errors of `run_launch` and those of the call.
@@ -59,15 +59,15 @@ def judge_call(
 
 @contextmanager
 def judging(
-    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[LaunchVerdict], None] | None = None,
+    arch: int = 90, schedules: Sequence[Schedule] = QUICK, each: Callable[[PtxVerdict], None] | None = None,
     passed: set[str] | None = None,
-) -> Iterator[list[LaunchVerdict]]:  # fmt: skip
+) -> Iterator[list[PtxVerdict]]:  # fmt: skip
     """Within, every launch on CPU tensors is compiled, run and judged; the list holds a verdict for each so far.
 
     passed: digests of programs that passed under these schedules, and are run under the first alone. It is added to, so that
     calls that share programs on inputs of one kind share the work.
     """
-    verdicts: list[LaunchVerdict] = []
+    verdicts: list[PtxVerdict] = []
     known: set[str] = set() if passed is None else passed
 
     def handle(launch: DeviceLaunch) -> None:
@@ -95,15 +95,15 @@ def _static(ptx: str) -> tuple[tuple[Finding, ...], str]:
     return tuple(lint(ptx)), program_digest(ptx)
 
 
-def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> LaunchVerdict:
+def _judged(launch: DeviceLaunch, schedules: Sequence[Schedule]) -> PtxVerdict:
     try:
         program = _assembled(launch.ptx, launch.kernel.metadata.shared)
         arguments, memories = bind(launch, program)
     except UnknownInstruction as error:
         finding = Finding(rule="unsupported", kernel=launch.name, instruction=error.opcode, detail=str(error))
-        return LaunchVerdict(kernel=launch.name, findings=[finding])
+        return PtxVerdict(kernel=launch.name, findings=[finding])
     if 0 in launch.grid:
-        return LaunchVerdict(kernel=launch.name)
+        return PtxVerdict(kernel=launch.name)
     verdict = judge(program, arguments, memories, launch.grid, schedules)
     static, name = _static(launch.ptx)
     assembled = unwritten_registers(launch.kernel.asm["cubin"], launch.name)

@@ -27,7 +27,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchVerdict:
+class PtxVerdict:
     """The findings of all schedules. program: digest of the program that ran, or empty. traffic, loops: counts of the first;
     warps: of a program; seconds: of CPU time for all."""
 
@@ -57,7 +57,7 @@ class LaunchVerdict:
 def judge(
     program: Program, arguments: Sequence[Argument], memories: Sequence[DeviceMemory], grid: tuple[int, int, int],
     schedules: Sequence[Schedule] = QUICK, *, step_limit: int = 50_000_000, stop_at_fault: bool = False,
-) -> LaunchVerdict:  # fmt: skip
+) -> PtxVerdict:  # fmt: skip
     """Run a launch under every schedule, each on a copy of the memories. They end up as the first schedule leaves them.
 
     Raises the errors of `machine.run`.
@@ -85,7 +85,7 @@ def judge(
     findings = merged(found)
     if differences and not any(not finding.note for finding in findings):
         findings.append(_unexplained(program, differences, findings))
-    return LaunchVerdict(
+    return PtxVerdict(
         kernel=program.kernel.name, findings=findings, differences=differences, traffic=first.traffic,
         loops=loops(program.kernel, first.executed), warps=program.warps, seconds=time.process_time() - started,
     )  # fmt: skip

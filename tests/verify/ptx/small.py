@@ -9,7 +9,7 @@ import numpy as np
 from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.machine import Argument, DeviceMemory, Pointer
 from deltaproof.verify.ptx.schedules import ALL, Schedule
-from deltaproof.verify.ptx.verdict import LaunchVerdict, judge
+from deltaproof.verify.ptx.verdict import PtxVerdict, judge
 
 HEAD = """.version 8.7
 .target sm_90a
@@ -42,7 +42,7 @@ def module(body: str, threads: int = 128, pointers: int = 1) -> str:
 def verdict(
     body: str, *arrays: np.ndarray, threads: int = 128, shared: int = 4096, grid: tuple[int, int, int] = (1, 1, 1),
     schedules: Sequence[Schedule] = ALL, step_limit: int = 200_000,
-) -> LaunchVerdict:  # fmt: skip
+) -> PtxVerdict:  # fmt: skip
     """Run a body on these arrays, which are written in place; on 1 KiB of zeros where there are none."""
     arrays = arrays or (np.zeros(256, np.uint32),)
     program = assemble(module(body, threads, len(arrays)), shared)
@@ -53,6 +53,6 @@ def verdict(
     return judge(program, arguments, memories, grid, schedules, step_limit=step_limit)
 
 
-def rules(found: LaunchVerdict) -> set[str]:
+def rules(found: PtxVerdict) -> set[str]:
     """Codes of what was found."""
     return {finding.rule for finding in found.findings}

@@ -10,12 +10,12 @@ from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.machine import Argument, DeviceMemory, Pointer
 from deltaproof.verify.ptx.schedules import QUICK
 from deltaproof.verify.ptx.static.text import lint
-from deltaproof.verify.ptx.verdict import LaunchVerdict, judge
+from deltaproof.verify.ptx.verdict import PtxVerdict, judge
 
 from .stored import packed_scores, read
 
 
-def judged(name: str) -> LaunchVerdict:
+def judged(name: str) -> PtxVerdict:
     program, arguments, memories, grid = packed_scores(name, 32768, 100, 64)
     verdict = judge(program, arguments, memories, grid, QUICK)
     pack = memories[4].content.view(np.uint16).astype(np.uint32) << 16
@@ -51,7 +51,7 @@ def test_the_static_rules_miss_no_fence_that_a_loop_lacks(gone: str):
     assert found == {"lint-proxy-fence" if "proxy" in gone else "lint-register-fence"}
 
 
-def gluon(groups: int) -> LaunchVerdict:
+def gluon(groups: int) -> PtxVerdict:
     """docs/findings/triton_11047.py, as Triton 3.7.1 compiles it for sm_90, on random tiles."""
     turns, size = 3, 64
     program = assemble(read(f"gluon_{groups}_warpgroups"), 16384 + 8192 * groups)

@@ -22,7 +22,7 @@ from ..options import FAILED, NOT_JUDGED, USAGE, JsonOption, stderr, stdout, usa
 from ..usage_errors import one_line
 
 if TYPE_CHECKING:
-    from ...ptx.verdict import LaunchVerdict
+    from ...ptx.verdict import PtxVerdict
 
 EXAMPLES = """
 Examples:
@@ -67,7 +67,7 @@ def launch(
     from ...ptx.launch import judge_call
     from ...ptx.library import library
 
-    verdicts: list[LaunchVerdict] = []
+    verdicts: list[PtxVerdict] = []
     raised = ""
     try:
         library()
@@ -99,7 +99,7 @@ def launch(
     raise typer.Exit(FAILED if faults else USAGE if raised else 0 if judged else NOT_JUDGED)
 
 
-def document(device: str, verdicts: list[LaunchVerdict]) -> dict[str, Any]:
+def document(device: str, verdicts: list[PtxVerdict]) -> dict[str, Any]:
     """For JSON: findings, counts of traffic, and where results differ between schedules."""
     return {
         "device": device,
@@ -120,7 +120,7 @@ def document(device: str, verdicts: list[LaunchVerdict]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _shown(verdict: LaunchVerdict, verdicts: list[LaunchVerdict], notes: bool) -> None:
+def _shown(verdict: PtxVerdict, verdicts: list[PtxVerdict], notes: bool) -> None:
     verdicts.append(verdict)
     if verdict.unsupported:
         stdout.print(Text(f"{verdict.kernel}: not judged", style="bold yellow"))
