@@ -130,11 +130,10 @@ def tune(request: Request, hooks: Hooks) -> Report:
     ledger.add(findings.rejected(pruned, compiled.found))
     ledger.add(findings.unexplored(wanted, compiled.left, ledger.records))
     hooks.say(_describe_pruned(pruned))
-    ranked = {}
-    for family in wanted:
-        ranked[family] = rank(family, pruned.survivors, target)
-        if ranked[family] or family not in compiled.left:
-            ledger.add(findings.ranking(family, ranked[family]))
+    ranked = {family: rank(family, pruned.survivors, target) for family in wanted}
+    for family, few in ranked.items():
+        if few or family not in compiled.left:
+            ledger.add(findings.ranking(family, few))
     ledger.add(
         judged([(family, one.config) for family, few in ranked.items() for one in few], compiled.found, request.gpu)
     )

@@ -48,7 +48,7 @@ def to_fla(entries: Iterable[FlaEntry], triton: str) -> dict[str, str]:
 
 
 def fla_hash(autotune_key: tuple[Any, ...]) -> str:
-    """What FLA files an entry under."""
+    """The key under which FLA files an entry."""
     text = json.dumps(autotune_key, separators=(",", ":"), sort_keys=True)
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 

@@ -18,7 +18,7 @@ Kernels = dict[str, dict[str, dict[str, Any]]]
 
 
 def megatron_key(keys: Iterable[str], arguments: Mapping[str, Any]) -> str:
-    """What Megatron-LM looks a call up by. keys: of the autotuner. arguments: of the call, by name, in their order."""
+    """The key by which Megatron-LM looks a call up. keys: of the autotuner. arguments: of the call, by name, in their order."""
     named = [f"{name}={arguments[name]}" for name in keys if name in arguments]
     return "|".join([*named, *(str(value.dtype) for value in arguments.values() if hasattr(value, "dtype"))])
 

@@ -50,7 +50,7 @@ class T4Result:
 
 
 def token_parameters(config: str) -> dict[str, str | int]:
-    """What a token spells out; of "c64,states=32x4x2": chunk_size, states_block, states_warps and states_depth.
+    """The settings that a token spells out; of "c64,states=32x4x2": chunk_size, states_block, states_warps and states_depth.
 
     What a token leaves at its default is not there; pass `to_t4` a function that fills it in.
     """

@@ -1,4 +1,4 @@
-"""What is launched where nothing better is known."""
+"""The configuration that is launched where nothing better is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stale kernel keeps: the first value that each of its arguments had. Used by code with such a fault in it."""
+"""The memory of a stale kernel: the first value that each of its arguments had. Used by code with such a fault in it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Document:
 
     @property
     def covered(self) -> list[str]:
-        """What the run covered, in words, a line each; nothing where the document does not say."""
+        """The coverage of the run in words, a line each; nothing where the document does not say."""
         return self.environment.get(COVERED, "").splitlines()
 
     def exit_code(self, *, allow_unsupported: bool = False) -> int:

@@ -10,7 +10,7 @@ from .base import Operator
 from .site import SIZES, Site, called, edited, is_a, parsed
 
 MOST_PLACES = 65535
-"""What a 16-bit place can say, and where the second and third axes of a grid end."""
+"""The largest number of 16 bits, at which the second and third axes of a grid end as well."""
 MOST_TRIPS = 1024
 """Of a loop over what has been given a fixed room."""
 

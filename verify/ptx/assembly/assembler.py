@@ -1,4 +1,4 @@
-"""What encoders write instructions with: registers, constants, operands, and who encodes which instruction."""
+"""The tools with which encoders write instructions: registers, constants, operands, and who encodes which instruction."""
 
 from __future__ import annotations
 
