@@ -18,6 +18,7 @@ from ...results.files.atomic import replace
 from ...results.files.packaged import packaged
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
+from ...verify.compile.fake_device import facts
 from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
 from ..compile.cache import Cache
@@ -26,7 +27,6 @@ from ..compile.toolchain import triton_version
 from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups
 from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
-from ..foreign.fake_device import facts
 from ..foreign.questions import CallAnswer, CallQuestion, once
 from ..foreign.select import Refusal, Selection, select
 from ..gates.asking import answers

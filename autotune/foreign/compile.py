@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...verify.compile.process import CompileTarget
+from ...verify.targets.tuners import LaunchChoice
 from ..compile.binary import Compilation
 from ..compile.compiler import compiled
-from .launches import LaunchChoice, TunedKernel
+from .launches import TunedKernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

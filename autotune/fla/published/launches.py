@@ -10,14 +10,14 @@ from typing import Any
 
 from ....results.schema.strict import TableError
 from ....specs.gpus import Gpu
+from ....verify.compile.fake_device import facts
 from ....verify.compile.process import COMPILE_SECONDS, CompileTarget
 from ....verify.process.pool import Failure, Workers
 from ....verify.process.progress import Progress
+from ....verify.targets.tuners import launches_noted
 from ...compile.binary import Compilation
 from ...compile.cache import Cache
 from ...compile.compiler import compiled
-from ...foreign.fake_device import facts
-from ...foreign.launches import launches_noted
 from .. import installed
 from ..calls import OPS
 from .work import DIM, WORK
