@@ -20,7 +20,8 @@ class Named:
     """A launch as it is known before it is compiled.
 
     index: its place among the launches of its piece. source: digest of the kernel, specialised, with all that it calls,
-    and its options. grid: programs along each axis in the largest call. traits, dots: see `traits.py`.
+    and its options. grid: programs along each axis in the largest call. traits, dots: see `traits.py`. choice: of the
+    configurations that an autotuner is offered, "" where there is no choice.
     """
 
     kernel: str
@@ -32,6 +33,7 @@ class Named:
     traits: tuple[str, ...]
     dots: int
     grid: tuple[int, ...]
+    choice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +88,11 @@ def ptxas_version(target: CompileTarget) -> str | None:
 
 def name(piece: Piece) -> list[Named]:
     """The launches of a piece that are different programs, in the order in which they run."""
-    from ...kernels.launches.record import Sizes
-    from .launches import launches_of
+    from .launches import choices_of, grids_of, launches_of
     from .traits import source_traits
 
     found: dict[str, Named] = {}
-    # A million tokens in ten thousand sequences, with more heads than any model has: no axis of a grid may overflow.
-    largest = Sizes(tokens=2**20, heads=1024, sequences=10_000)
-    grids = [launch.grid for launch in launches_of(piece, largest)]
+    grids, choices = grids_of(piece), choices_of(piece)
     for index, launch in enumerate(launches_of(piece)):
         if piece.stage and launch.name != f"{piece.stage}_kernel":
             continue
@@ -112,6 +111,7 @@ def name(piece: Piece) -> list[Named]:
             traits=traits,
             dots=dots,
             grid=grids[index],
+            choice=choices[index] if choices else "",
         )
     return list(found.values())
 
