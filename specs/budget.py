@@ -105,7 +105,7 @@ def ratios(
     for name, truth in reference.items():
         output = _float64(outputs[name])
         stored = contract.at(stored_at(name)).amplitude(truth) / np.sqrt(3)
-        found[name] = _row_ratios(output, truth, np.maximum(sigma[name], stored), by_entry=truth.ndim < 4)
+        found[name] = row_ratios(output, truth, np.maximum(sigma[name], stored), by_entry=truth.ndim < 4)
     return found
 
 
@@ -115,7 +115,8 @@ def _float64(x: Any) -> np.ndarray:
     return np.asarray(x, dtype=np.float64)
 
 
-def _row_ratios(output: np.ndarray, truth: np.ndarray, sigma: np.ndarray, *, by_entry: bool) -> np.ndarray:
+def row_ratios(output: np.ndarray, truth: np.ndarray, sigma: np.ndarray, *, by_entry: bool) -> np.ndarray:
+    """rms(error) / rms(sigma) of every row along the last axis, or of every element; see `ratios`."""
     if output.shape != truth.shape:
         return np.full(truth.shape if by_entry else truth.shape[:-1], np.inf)
     finite = np.isfinite(truth)

@@ -9,7 +9,8 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from ..foreign.launches import BATCHES, HEADS, TOKENS, LaunchChoice, TunedKernel, launches_noted
+from ...verify.targets.tuners import LaunchChoice, launches_noted
+from ..foreign.launches import BATCHES, HEADS, TOKENS, TunedKernel
 
 OPS = {
     "gdn2": ("fla.ops.gdn2", "chunk_gdn2"),

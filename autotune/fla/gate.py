@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from ...verify.compile.fake_device import Facts
 from ...verify.process.pool import Workers
-from ..foreign.fake_device import Facts
 from ..foreign.questions import CallAnswer, CallQuestion
 from . import installed
 from .calls import OPS, FlaCall

@@ -12,9 +12,9 @@ from ...results.digests.code import bytes_digest
 from ...results.files.calibration import tau
 from ...results.files.store import Store
 from ...results.schema.strict import Fields
+from ...verify.compile.fake_device import Facts
 from ...verify.run.cache import source_digest
 from ...verify.verdicts.document import installed_version
-from ..foreign.fake_device import Facts
 from ..foreign.questions import CallAnswer, CallQuestion
 
 _TOOLS = ("torch", "triton", "numpy")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ...results.files.checkout import leave_path
-from ..foreign import fake_device
+from ...verify.compile import fake_device
 
 PACKAGE = "fla"
 

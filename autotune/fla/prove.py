@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..foreign.fake_device import Benchmarked
-from ..foreign.launches import launches_noted
+from ...verify.compile.fake_device import Benchmarked
+from ...verify.targets.tuners import launches_noted
 from .calls import FlaCall, make
 
 

@@ -19,6 +19,7 @@ from ...results.files.packaged import packaged
 from ...results.schema.strict import TableError, parse
 from ...specs.gpus import Gpu
 from ...verify.compile.compilation import Cache
+from ...verify.compile.fake_device import facts
 from ...verify.compile.programs import triton_version
 from ...verify.process.pool import Failure, Workers
 from ...verify.verdicts.plural import counted
@@ -26,7 +27,6 @@ from ..compile.stage import PLAN_SECONDS
 from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups
 from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
-from ..foreign.fake_device import facts
 from ..foreign.questions import CallAnswer, CallQuestion, once
 from ..foreign.select import Refusal, SelectionOutcome, select
 from ..gates.asking import answers

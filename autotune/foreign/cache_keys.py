@@ -11,10 +11,10 @@ from typing import Any
 
 from ...specs.gpus import Gpu
 from ...verify.compile.compilation import Compilation
+from ...verify.targets.tuners import LaunchChoice
 from ..compile.prune import HEAVY_SPILL, too_large
 from ..model.cost import occupancy, parameters
 from .compile import CompileTask
-from .launches import LaunchChoice
 
 Place = tuple[Any, str, int]
 """A kernel of a call (a `FlaCall`, or that of another target), by the order of its launch."""

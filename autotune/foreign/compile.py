@@ -9,7 +9,8 @@ from typing import Any
 from ...verify.compile.compilation import Compilation
 from ...verify.compile.process import CompileTarget
 from ...verify.compile.programs import cache_key, compiled, program_name
-from .launches import LaunchChoice, TunedKernel
+from ...verify.targets.tuners import LaunchChoice
+from .launches import TunedKernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...verify.targets.tuners import LaunchChoice
 from .cache_keys import CacheKeyGroup, Place
 from .compile import CompileTask
-from .launches import LaunchChoice
 from .questions import CallAnswer, CallQuestion, Judge, Site
 
 Seen = Callable[[LaunchChoice], Hashable]

@@ -10,12 +10,12 @@ from ...results.files.one_line import told
 from ...results.schema.strict import TableError
 from ...results.schema.target_table import TargetEntry, TargetTable
 from ...specs.gpus import Gpu
+from ...verify.compile import fake_device
 from ...verify.process.pool import Failure, Workers
-from ..foreign import fake_device
-from ..foreign.launches import launches_noted
-from .call import make, of_words, siblings
+from ...verify.targets.calls import make, of_words
+from ...verify.targets.tuners import Asked, choice_of, launches_noted, tuners_ask
+from .call import siblings
 from .tune import as_config
-from .tuners import Asked, choice_of, tuners_ask
 
 MINUTES = 600.0
 

@@ -10,11 +10,13 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from ...results.files.one_line import told
+from ...verify.targets.calls import TargetCall, function_of
+from ...verify.targets.tuners import tuners_ask
 from ...verify.verdicts.plural import counted
 from ..foreign.questions import CallAnswer, CallQuestion, Site
 from ..gates.running import SCHEDULES
-from .call import TargetCall, function_of, judged, kernel_of
-from .tuners import Pinned, tuners_ask
+from .call import judged, kernel_of
+from .tuners import Pinned
 
 if TYPE_CHECKING:
     from ...verify.ptx.verdict import PtxVerdict

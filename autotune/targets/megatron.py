@@ -9,9 +9,9 @@ from ...results.schema.strict import TableError
 from ...results.schema.target_table import TargetTable
 from ...results.schema.text_files import read_text
 from ...specs.gpus import Gpu
+from ...verify.targets.tuners import Asked
 from ...verify.verdicts.plural import counted
 from .again import chosen, entry_of, in_one_process, make_again
-from .tuners import Asked
 
 
 def exported(table: TargetTable, gpu: Gpu, folder: Path) -> tuple[Path, str, list[str]]:

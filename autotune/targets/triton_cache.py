@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ...results.schema.target_table import TargetTable
 from ...specs.gpus import Gpu
-from ..foreign import fake_device
+from ...verify.compile import fake_device
+from ...verify.targets.tuners import Asked
 from .again import chosen, entry_of, in_one_process, make_again
-from .tuners import Asked
 
 
 def write(table: TargetTable, gpu: Gpu, folder: Path) -> list[str]:

@@ -17,26 +17,27 @@ from ...results.schema.target_table import Offer, TargetEntry, TargetTable, dump
 from ...results.schema.text_files import read_text
 from ...specs.gpus import Gpu
 from ...specs.problem import DType
+from ...verify.compile import fake_device
 from ...verify.compile.compilation import Cache, Compilation
+from ...verify.compile.fake_device import facts
 from ...verify.compile.process import CompileTarget
 from ...verify.compile.programs import triton_version
 from ...verify.process.pool import Failure, Workers, one_thread
 from ...verify.ptx.architectures import architecture
+from ...verify.targets.calls import TargetCall, calls, function_of
+from ...verify.targets.tuners import LaunchChoice
 from ...verify.verdicts.plural import counted
 from ..compile.prune import too_large
 from ..compile.stage import PLAN_SECONDS
-from ..foreign import fake_device
 from ..foreign.cache_keys import CacheKeyGroup, Place, cache_key_groups, score
 from ..foreign.compile import CompileTask, compile_of, tasks_of
 from ..foreign.compile_tasks import compile_tasks
-from ..foreign.fake_device import facts
-from ..foreign.launches import LaunchChoice
 from ..foreign.questions import CallAnswer, CallQuestion, once
 from ..foreign.select import Refusal, SelectionOutcome, select
 from ..gates.asking import answers
 from ..gates.running import SECONDS, can_run
 from ..tune import Hooks
-from .call import TargetCall, calls, siblings
+from .call import siblings
 from .judge import judge, lost
 from .tuners import sites
 
@@ -138,7 +139,6 @@ def described(
 ) -> tuple[list[TargetCall], str] | str:
     """(calls, package and version) of a target, or why it is none: a process of its own imports it."""
     from ...verify.targets.function import package_of
-    from .call import function_of
 
     try:
         return calls(target, rules, dtypes, sizes), package_of(function_of(target)) or ""

@@ -1,89 +1,19 @@
-"""Triton's autotuner, told its choice: its own code makes the key and the launch, in any version."""
+"""The tuned kernels of a call, and a call that runs each of them in the configuration that was chosen for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..foreign.launches import LaunchChoice, TunedKernel, launches_noted
+from ...verify.targets.calls import TargetCall, make
+from ...verify.targets.tuners import Asked, Key, LaunchChoice, choice_of, launches_noted, tuners_ask
+from ..foreign.launches import TunedKernel
 from ..foreign.questions import Site
-from .call import TargetCall, make
 
 if TYPE_CHECKING:
     from ...kernels.launches.compile import Launch
-
-Key = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A call of an autotuned kernel. arguments: by name. offered: configurations. launch: one of these, which gives the key."""
-
-    tuner: Any
-    arguments: Mapping[str, Any]
-    offered: list[Any]
-    launch: Callable[[Any], Key]
-
-    @property
-    def kernel(self) -> str:
-        return self.tuner.base_fn.__name__
-
-    def key(self) -> Key:
-        """Of a launch that is not made."""
-        with launches_noted(lambda launch: None):
-            return self.launch(self.offered[0])
-
-
-Run = Callable[[Asked], Any]
-
-
-class _Chosen(dict[Any, Any]):
-    """A tuner's cache in which every key has this configuration, and which knows the key that was asked for."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.config, self.key = config, ()
-
-    def __contains__(self, key: Any) -> bool:
-        self.key = key
-        return True
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.config
-
-
-@contextmanager
-def tuners_ask(run: Run) -> Iterator[None]:
-    """Within, `run` decides the launches of autotuned kernels; those with one configuration launch it."""
-    from triton.runtime.autotuner import Autotuner
-
-    original = Autotuner.run
-
-    def instead(tuner: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(tuner.configs) < 2:
-            return original(tuner, *args, **kwargs)
-        tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
-        offered = list(tuner.prune_configs(kwargs))
-
-        def launch(config: Any) -> Key:
-            before, tuner.cache = tuner.cache, _Chosen(config)
-            try:
-                original(tuner, *args, **kwargs)
-                return tuple(tuner.cache.key)
-            finally:
-                tuner.cache = before
-
-        arguments = dict(zip(tuner.arg_names, args, strict=False)) | kwargs
-        return run(Asked(tuner=tuner, arguments=arguments, offered=offered, launch=launch))
-
-    Autotuner.run = instead  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield
-    finally:
-        Autotuner.run = original
 
 
 @lru_cache(maxsize=64)
@@ -105,14 +35,6 @@ def sites(call: TargetCall) -> tuple[TunedKernel, ...]:
     with launches_noted(recorded.append), tuners_ask(run):
         make(call)
     return tuple(found.values())
-
-
-def choice_of(config: Any) -> LaunchChoice:
-    """A `triton.Config` as a value."""
-    return LaunchChoice(
-        kwargs=tuple(sorted(config.kwargs.items())), num_warps=config.num_warps, num_stages=config.num_stages,
-        num_ctas=config.num_ctas, maxnreg=config.maxnreg,
-    )  # fmt: skip
 
 
 @dataclass(slots=True, kw_only=True)

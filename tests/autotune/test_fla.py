@@ -18,15 +18,15 @@ from deltaproof.autotune.fla.calls import FlaCall
 from deltaproof.autotune.fla.gate_cache import AnswerCache
 from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup, cache_key_groups
 from deltaproof.autotune.foreign.compile import CompileTask
-from deltaproof.autotune.foreign.fake_device import facts
-from deltaproof.autotune.foreign.launches import LaunchChoice
 from deltaproof.autotune.foreign.questions import CallAnswer, CallQuestion
 from deltaproof.autotune.foreign.select import SelectionOutcome, select
 from deltaproof.autotune.tune import Hooks
 from deltaproof.results.schema.strict import TableError
 from deltaproof.specs.gpus import gpu
 from deltaproof.verify.compile.compilation import Cache, Compilation
+from deltaproof.verify.compile.fake_device import facts
 from deltaproof.verify.process.progress import Progress
+from deltaproof.verify.targets.tuners import LaunchChoice
 
 H100 = gpu("h100")
 CALL = FlaCall(rule="gdn", dtype="bf16", size=64)

@@ -16,17 +16,17 @@ from typer.testing import CliRunner
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.foreign.cache_keys import CacheKeyGroup
 from deltaproof.autotune.foreign.compile import CompileTask
-from deltaproof.autotune.foreign.launches import LaunchChoice
 from deltaproof.autotune.foreign.questions import CallAnswer, CallQuestion
 from deltaproof.autotune.foreign.select import Refusal, select
 from deltaproof.autotune.targets import summary
 from deltaproof.autotune.targets.again import in_one_process
-from deltaproof.autotune.targets.call import TargetCall, calls
 from deltaproof.autotune.targets.triton_cache import prove
 from deltaproof.autotune.targets.tune import TargetOutcome, read_target_table
 from deltaproof.results.schema.strict import TableError
 from deltaproof.results.schema.target_table import Offer, TargetEntry, TargetTable, dumps, loads
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.targets.calls import TargetCall, calls
+from deltaproof.verify.targets.tuners import LaunchChoice
 from tests.helpers.megatron_reader import choices
 
 H100 = gpu("h100")

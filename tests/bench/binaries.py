@@ -48,7 +48,7 @@ def ours(rule: str, arch: str) -> list[Row]:
 
 def peers(rule: str, arch: str) -> list[Row]:
     """The peer's kernels of the same calls. Raises ImportError where it is not installed."""
-    from deltaproof.autotune.foreign import fake_device
+    from deltaproof.verify.compile import fake_device
 
     name, count, shared = GPUS[arch]
     fake_device.install((arch, name, count, shared))
@@ -57,7 +57,7 @@ def peers(rule: str, arch: str) -> list[Row]:
     import torch
 
     from deltaproof.autotune.fla import calls
-    from deltaproof.autotune.foreign.launches import launches_noted
+    from deltaproof.verify.targets.tuners import launches_noted
 
     call = calls.FlaCall(rule=rule, dtype="bf16", size=DIM)
     calls.make = _forward  # the tuned kernels of the forward pass alone

@@ -67,7 +67,7 @@ def count(op: str, rule: str, arch: str, token: str) -> list[Row]:
 
 def peers(rule: str, arch: str, configurations: int) -> list[Row]:
     """The peer's kernels of the same call. Raises ImportError where it is not installed."""
-    from deltaproof.autotune.foreign import fake_device as pretend
+    from deltaproof.verify.compile import fake_device as pretend
 
     pretend.install((arch, "NVIDIA H100", 132, 232448))
     from deltaproof.autotune.fla import calls

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from deltaproof.autotune.foreign import fake_device
-from deltaproof.autotune.foreign.fake_device import facts
-from deltaproof.autotune.targets.call import TargetCall
 from deltaproof.autotune.targets.triton_cache import prove, write
 from deltaproof.autotune.targets.tune import as_config, recorded
 from deltaproof.results.schema.target_table import TargetEntry, TargetTable
 from deltaproof.specs.gpus import gpu
+from deltaproof.verify.compile import fake_device
+from deltaproof.verify.compile.fake_device import facts
 from deltaproof.verify.process.pool import Workers
+from deltaproof.verify.targets.calls import TargetCall
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "vllm-tables"
 H100 = gpu("h100")

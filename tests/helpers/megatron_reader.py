@@ -10,8 +10,9 @@ from unittest import mock
 import torch
 from triton.runtime.autotuner import Autotuner
 
-from deltaproof.autotune.foreign.launches import launches_noted
-from deltaproof.autotune.targets.call import make, of_words, siblings
+from deltaproof.autotune.targets.call import siblings
+from deltaproof.verify.targets.calls import make, of_words
+from deltaproof.verify.targets.tuners import launches_noted
 
 Choice = tuple[str, tuple[Any, ...] | None, dict[str, Any] | None]
 """A kernel, the key that Triton makes of its call, and the configuration that is launched; None for a miss."""

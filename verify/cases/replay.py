@@ -12,6 +12,7 @@ from .call_styles import words
 _REPLAY = re.compile(
     r"(?P<property>[\w-]+)@(?P<kernel>[^@\[\]]+)\[(?P<config>[^@\[\]]*)\]@(?P<problem>[^@]+)(@(?P<style>[\w+]+))?"
 )
+_STAGE = re.compile(r"([\w-]+)@([^@\[\]]+)@s(\d{1,10})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,26 @@ class Case:
             sum(options) + len(words(self.style)),
             problem.seed,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReplay:
+    """The meaning of the replay token of a stage (`targets.stage`): a property, a stage, and the seed of its call."""
+
+    prop: str
+    kernel: str
+    seed: int
+
+    @property
+    def token(self) -> str:
+        """`<property>@<stage>@s<seed>`; `parse` reads it back."""
+        return f"{self.prop}@{self.kernel}@s{self.seed}"
+
+    @classmethod
+    def parse(cls, token: str) -> StageReplay | None:
+        """Read a `token` back; None for a token of another form."""
+        match = _STAGE.fullmatch(token.strip())
+        return None if match is None else cls(prop=match[1], kernel=match[2], seed=int(match[3]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,13 @@ FORMS = (
     "module:KERNELS",
     "module:function",
     "module:function[declarations]",
+    "module:STAGE",
     "a name of pyproject.toml",
     f"a name registered as an entry point of {GROUP!r}",
 )
 """How a target may be named: ours, flash-linear-attention, a mapping of names to kernels, a function with FLA's or our signature,
-the same with declarations (`targets.declared`), or a name that an installed package registers."""
+the same with declarations (`targets.declared`), a kernel with its reference (`targets.stage`), or a name that a package
+registers."""
 
 
 def is_package(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...specs.gpus import REGISTERS_PER_THREAD, Architecture, Gpu
@@ -14,6 +14,8 @@ from .tasks import Named
 
 HEAVY_SPILL = 128
 """Bytes of stack per thread, spills included, that are too many: 32 registers that go to memory and back."""
+PASSED_OVER = ("OutOfResources", "CompileTimeAssertionFailure", "PTXASError")
+"""Errors after which Triton's autotuner takes another configuration."""
 LARGEST_GRID = (2**31 - 1, 65535, 65535)
 """Programs along each axis that a launch may have."""
 
@@ -23,7 +25,8 @@ class Diagnostic:
     """One launch on one GPU.
 
     problems: why it cannot be launched. misassembled: the assembler's error, "" for none; the launch would run, and compute
-    something else. warnings: why it is slow without need. hazards: known ones that it meets.
+    something else. warnings: why it is slow without need. hazards: known ones that it meets. passed_over: the autotuner that is
+    offered this configuration tries it, finds that it cannot be launched, and takes another.
     """
 
     gpu: Gpu
@@ -33,6 +36,7 @@ class Diagnostic:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     hazards: tuple[Hazard, ...]
+    passed_over: bool = False
 
     @property
     def misassembled(self) -> str:
@@ -45,7 +49,7 @@ class Diagnostic:
     @property
     def failed(self) -> bool:
         """Whether it must not be launched."""
-        return bool(self.problems or self.misassembled)
+        return bool(self.misassembled or (self.problems and not self.passed_over))
 
     @property
     def family(self) -> str:
@@ -57,10 +61,11 @@ class Diagnostic:
         return {
             "gpu": self.gpu.slug, "arch": self.gpu.arch.name, "kernel": subject.kernel, "rule": subject.rule,
             "dtype": subject.dtype, "K": subject.K, "V": subject.V, "config": self.piece.config, "why": self.piece.why,
-            "launch": self.launch.kernel, "num_warps": self.launch.num_warps, "num_stages": self.launch.num_stages,
+            "launch": self.launch.kernel, "choice": self.launch.choice,
+            "num_warps": self.launch.num_warps, "num_stages": self.launch.num_stages,
             "grid": list(self.launch.grid), "family": self.family, **self.binary.to_json(), "outcome": self.outcome,
             "traits": sorted({*self.launch.traits, *self.binary.traits}),
-            "problems": list(self.problems), "warnings": list(self.warnings),
+            "problems": list(self.problems), "passed_over": self.passed_over, "warnings": list(self.warnings),
             "hazards": [hazard.id for hazard in self.hazards],
         }  # fmt: skip
 
@@ -72,11 +77,11 @@ def judge(
     rows = list(compiled)
     usual: dict[tuple[Subject, str], str] = {}
     for piece, launch, binary in rows:
-        if piece.why == "default" and binary.outcome == "compiled":
+        if piece.why in ("default", "offered") and binary.outcome == "compiled":
             ranks = [*gpu.arch.families, ""]
             at, name = (piece.subject, launch.kernel), gpu.arch.family(binary.tensor_core)
             usual[at] = min(usual.get(at, ""), name, key=ranks.index)
-    return [
+    found = [
         Diagnostic(
             gpu=gpu,
             piece=piece,
@@ -88,6 +93,18 @@ def judge(
         )
         for piece, launch, binary in rows
     ]
+    fit = {(one.piece, one.launch.kernel) for one in found if one.launch.choice and not one.problems}
+    return [
+        replace(one, passed_over=bool(one.problems) and _skipped(one) and (one.piece, one.launch.kernel) in fit)
+        for one in found
+    ]
+
+
+def _skipped(diagnostic: Diagnostic) -> bool:
+    """Whether it is a configuration among others that fails in a way for which Triton's autotuner passes over one."""
+    words, detail = diagnostic.launch.choice, diagnostic.binary.detail
+    ended = diagnostic.binary.outcome
+    return bool(words) and (ended == "compiled" or (ended == "compile" and detail.startswith(PASSED_OVER)))
 
 
 def _problems(launch: Named, binary: Compilation, arch: Architecture) -> Iterable[str]:
@@ -117,9 +134,10 @@ def _slow(launch: Named, binary: Compilation, arch: Architecture, usual: str) ->
         return
     ranks, name = [*arch.families, ""], arch.family(binary.tensor_core)
     if ranks.index(name) > ranks.index(usual):
+        others = "those of another configuration" if launch.choice else "the default's"
         yield (
             f"with {launch.num_warps} warps and these tiles its products run on {name or 'plain multiply-adds'}, "
-            f"with the default's on {usual}"
+            f"with {others} on {usual}"
         )
     # On AMD's, accumulation registers are counted with the others, and the assembler always takes all there are.
     most = min(REGISTERS_PER_THREAD, arch.registers_per_block // (launch.num_warps * arch.warp))

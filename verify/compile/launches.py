@@ -14,8 +14,31 @@ if TYPE_CHECKING:
     from ...kernels.launches.record import Sizes
 
 
+def choices_of(piece: Piece) -> list[str]:
+    """Of each launch of somebody else's call, its configuration among those that an autotuner is offered, "" where there is no
+    choice; none of ours."""
+    if not piece.subject.foreign:
+        return []
+    from .foreign import noted
+
+    return [choice for _, choice in noted(piece)]
+
+
+def grids_of(piece: Piece) -> list[tuple[int, ...]]:
+    """The grids of the largest call: of our kernels, a million tokens in ten thousand sequences, with more heads than any model
+    has, since no axis may overflow."""
+    from ...kernels.launches.record import Sizes
+
+    largest = None if piece.subject.foreign else Sizes(tokens=2**20, heads=1024, sequences=10_000)
+    return [launch.grid for launch in launches_of(piece, largest)]
+
+
 def launches_of(piece: Piece, sizes: Sizes | None = None) -> list[Launch]:
     """The launches of a call of a kernel, recorded on tensors that hold nothing. Raises ValueError for a kernel without."""
+    if piece.subject.foreign:
+        from .foreign import noted
+
+        return [launch for launch, _ in noted(piece)]
     from ...kernels.configs.launch_config import LaunchConfig, Tile
     from ...kernels.decoding import TILE
     from ...kernels.launches.record import (

@@ -28,7 +28,10 @@ OTHERS = (("fp16", 64), ("fp32", 256))
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Subject:
-    """Calls that share their programs: kernel, rule, element type and head dimensions."""
+    """Calls that share their programs: kernel, rule, element type and head dimensions.
+
+    kernel: ours, or somebody's "module:function"; rule: "" for one without arguments, which has a call of its own.
+    """
 
     kernel: str
     rule: str
@@ -37,7 +40,11 @@ class Subject:
     V: int
 
     def __str__(self) -> str:
-        return f"{self.kernel} {self.rule} {self.dtype} K={self.K} V={self.V}"
+        return f"{self.kernel} {self.rule} {self.dtype} K={self.K} V={self.V}" if self.rule else self.kernel
+
+    @property
+    def foreign(self) -> bool:
+        return ":" in self.kernel
 
     @property
     def op(self) -> str:
@@ -49,7 +56,7 @@ class Subject:
 class Piece:
     """A call to compile: all its launches, or those of one stage.
 
-    config: a token. why: "default", "table", "named", "selectable".
+    config: a token. why: "default", "table", "named", "selectable"; of somebody else's, "offered".
     """
 
     subject: Subject
@@ -58,7 +65,7 @@ class Piece:
     why: str = "default"
 
     def __str__(self) -> str:
-        return f"{self.subject} {self.config}"
+        return f"{self.subject} {self.config}".rstrip()
 
 
 def kernel_names(patterns: Iterable[str]) -> list[str]:

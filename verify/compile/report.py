@@ -36,8 +36,12 @@ def print_run(console: Console, run: CompileRun, seconds: float) -> None:
             str(sum(bool(diagnostic.hazards) for diagnostic in rows)),
         )
     console.print(table)
-    failed = [f"{_name(diagnostic)}: {problem}" for diagnostic in run.diagnostics for problem in diagnostic.problems]
-    _lines(console, "cannot be launched", failed, "bold red")
+    for title, passed_over, style in (
+        ("cannot be launched", False, "bold red"),
+        ("cannot be launched, and the autotuner passes over it", True, "yellow"),
+    ):
+        some = [diagnostic for diagnostic in run.diagnostics if diagnostic.passed_over is passed_over]
+        _lines(console, title, [f"{_name(one)}: {problem}" for one in some for problem in one.problems], style)
     wrong = [
         f"{_name(diagnostic)}: {diagnostic.misassembled}" for diagnostic in run.diagnostics if diagnostic.misassembled
     ]
@@ -103,9 +107,10 @@ def _spills(diagnostics: Iterable[Diagnostic]) -> Iterable[str]:
     """The worst of each kernel and GPU; the JSON report has them all."""
     for group in _by_kernel(diagnostic for diagnostic in diagnostics if diagnostic.binary.stack):
         worst = max(group, key=lambda diagnostic: diagnostic.binary.stack)
+        where = f"{worst.piece} {worst.launch.choice}".rstrip()
         yield (
             f"{worst.gpu.slug} {worst.launch.kernel}: {len(group)} launches, at worst {worst.binary.stack} bytes of stack per "
-            f"thread beside {worst.binary.registers} registers, in {worst.piece}"
+            f"thread beside {worst.binary.registers} registers, in {where}"
         )
 
 
@@ -124,4 +129,5 @@ def _hazards(diagnostics: Iterable[Diagnostic]) -> list[str]:
 
 
 def _name(diagnostic: Diagnostic) -> str:
-    return f"{diagnostic.gpu.slug} ({diagnostic.gpu.arch.name}) {diagnostic.piece} {diagnostic.launch.kernel}"
+    launch = f"{diagnostic.launch.kernel} {diagnostic.launch.choice}".rstrip()
+    return f"{diagnostic.gpu.slug} ({diagnostic.gpu.arch.name}) {diagnostic.piece} {launch}"

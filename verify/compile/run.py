@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from typing import TypeVar
 
 from ...specs.gpus import Gpu
 from ..process.pool import Failure, Workers
 from ..process.progress import Progress
-from . import process
+from . import fake_device, process
 from .compilation import Cache, Compilation
 from .diagnostics import Diagnostic, judge
+from .foreign import Asked, pieces_of
 from .hazards import Toolchain
 from .plan import Piece, Subject
 from .process import COMPILE_SECONDS, CompileTarget
@@ -62,13 +64,15 @@ def run(
     *,
     fresh: bool,
     progress: Progress | None = None,
+    start: Callable[[], None] = process.start,
 ) -> CompileRun:
     """Diagnostics of every launch of these pieces. An interruption ends it early, with the compilations until then.
 
-    Raises OSError for a full disk or a missing tool, KeyboardInterrupt before anything could be compiled.
+    start: prepares a process that compiles. Raises OSError for a full disk or a missing tool, ValueError for somebody's call
+    whose launches cannot be noted, KeyboardInterrupt before anything could be compiled.
     """
     progress = progress or Progress()
-    with Workers(jobs, process.start) as workers:
+    with Workers(jobs, start) as workers:
         distinct = list(dict.fromkeys(piece for several in pieces.values() for piece in several))
         progress.begin("recording", len(distinct))
         launches = _each(
@@ -108,6 +112,37 @@ def run(
         compiled=len(known) - cached,
         cached=cached,
         left=len(waiting) - len(known),
+    )
+
+
+def run_target(
+    target: str,
+    gpus: Sequence[Gpu],
+    asked: Asked,
+    store: Cache,
+    jobs: int,
+    *,
+    fresh: bool,
+    progress: Progress | None = None,
+) -> CompileRun:
+    """The same of somebody else's function, called as a process with each GPU would.
+
+    Raises ValueError in one line for a target that is not understood, or whose call cannot be made, besides.
+    """
+    runs: list[CompileRun] = []
+    for gpu in gpus:
+        start = partial(fake_device.install, fake_device.facts(gpu))
+        with Workers(1, start) as workers:
+            (pieces,) = _each(workers, partial(pieces_of, target), [asked], "importing the target for").values()
+        runs.append(run({gpu: pieces}, store, jobs, fresh=fresh, progress=progress, start=start))
+        if runs[-1].left:
+            break
+    return CompileRun(
+        diagnostics=[diagnostic for one in runs for diagnostic in one.diagnostics],
+        tools={name: tools for one in runs for name, tools in one.tools.items()},
+        compiled=sum(one.compiled for one in runs),
+        cached=sum(one.cached for one in runs),
+        left=sum(one.left for one in runs),
     )
 
 

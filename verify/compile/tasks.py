@@ -19,7 +19,8 @@ class Named:
     """A launch as it is known before it is compiled.
 
     index: its place among the launches of its piece. program: its name, see `program_name`. grid: programs along each axis
-    in the largest call. traits, dots: see `traits.py`.
+    in the largest call. traits, dots: see `traits.py`. choice: of the configurations that an autotuner is offered, "" where
+    there is no choice.
     """
 
     kernel: str
@@ -31,18 +32,16 @@ class Named:
     traits: tuple[str, ...]
     dots: int
     grid: tuple[int, ...]
+    choice: str = ""
 
 
 def name(piece: Piece) -> list[Named]:
     """The launches of a piece that are different programs, in the order in which they run."""
-    from ...kernels.launches.record import Sizes
-    from .launches import launches_of
+    from .launches import choices_of, grids_of, launches_of
     from .traits import source_traits
 
     found: dict[str, Named] = {}
-    # A million tokens in ten thousand sequences, with more heads than any model has: no axis of a grid may overflow.
-    largest = Sizes(tokens=2**20, heads=1024, sequences=10_000)
-    grids = [launch.grid for launch in launches_of(piece, largest)]
+    grids, choices = grids_of(piece), choices_of(piece)
     for index, launch in enumerate(launches_of(piece)):
         if piece.stage and launch.name != f"{piece.stage}_kernel":
             continue
@@ -61,6 +60,7 @@ def name(piece: Piece) -> list[Named]:
             traits=traits,
             dots=dots,
             grid=grids[index],
+            choice=choices[index] if choices else "",
         )
     return list(found.values())
 

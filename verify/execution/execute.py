@@ -116,7 +116,7 @@ def run(kernel: Kernel, case: Case, made: Tensors, *, gradients: bool) -> Tensor
                     raise KernelRaised(f"{kernel.name} returns no gradient for {name}", "contract")
                 _check_like(kernel, GRADIENTS[name], gradient, made[name].shape, made[name].dtype)
                 outputs[GRADIENTS[name]] = gradient
-    before.require_unchanged(kernel, made)
+    before.require_unchanged(kernel.name, made)
     return {name: tensor.detach() for name, tensor in outputs.items()}
 
 
@@ -141,15 +141,13 @@ class Contents:
             bits={name: _bits(x).copy() for name, x in made.items()} if small else None,
         )
 
-    def require_unchanged(self, kernel: Kernel, made: Tensors) -> None:
+    def require_unchanged(self, name: str, made: Tensors) -> None:
         """That they hold the same still. Raises KernelRaised."""
         written = [name for name, version in self.versions.items() if made[name]._version != version]
         if not written and self.bits is not None:
             written = [name for name, bits in self.bits.items() if not np.array_equal(_bits(made[name]), bits)]
         if written:
-            raise KernelRaised(
-                f"{kernel.name} modifies its input {', '.join(written)}", "memory", cause="modifies an input"
-            )
+            raise KernelRaised(f"{name} modifies its input {', '.join(written)}", "memory", cause="modifies an input")
 
 
 _HELD_TWICE = 1 << 26

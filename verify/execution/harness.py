@@ -105,7 +105,7 @@ class Harness:
 
         with session(arithmetic="faithful", memory=True, transform=self.transform) as watched:
             outputs = call()
-        _require_in_bounds(self._forbidden(watched.faults))
+        require_in_bounds(self._forbidden(watched.faults))
         return outputs
 
     def exact(self, case: Case, inputs: Inputs, *, gradients: bool | None = None) -> ExactRun:
@@ -127,7 +127,7 @@ class Harness:
                 if exact.unsupported:
                     raise Unsupported(_reasons(exact.unsupported)) from error
                 raise
-        _require_in_bounds(self._forbidden(exact.faults))
+        require_in_bounds(self._forbidden(exact.faults))
         if exact.unsupported:
             raise Unsupported(_reasons(exact.unsupported))
         return ExactRun(
@@ -151,7 +151,7 @@ class Harness:
                 if watched.unsupported:
                     raise Unsupported(_reasons(watched.unsupported)) from error
                 raise
-        _require_in_bounds(self._forbidden(watched.faults))
+        require_in_bounds(self._forbidden(watched.faults))
         if watched.unsupported:
             raise Unsupported(_reasons(watched.unsupported))
         return answers
@@ -295,7 +295,7 @@ def _reasons(operations: Sequence[str]) -> str:
     return f"exact arithmetic has no {operations[0]}" + (f" (and {more} more)" if more else "")
 
 
-def _require_in_bounds(faults: Sequence[Any]) -> None:
+def require_in_bounds(faults: Sequence[Any]) -> None:
     """An access out of bounds is a memory fault under any property: the kernel read a value that is not its own and that would
     differ the next time. Raises KernelRaised."""
     if faults:

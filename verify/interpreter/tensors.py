@@ -22,7 +22,7 @@ from .arithmetic.tensor_formulas import FORMULAS, INDEXING
 from .custom_ops import body
 from .records import Records, host_place
 
-_MOVING = frozenset(
+MOVING = frozenset(
     """
     _reshape_alias _to_copy _unsafe_index _unsafe_masked_index _unsafe_view alias alias_copy as_strided cat chunk clone
     constant_pad_nd contiguous copy_ detach diagonal empty empty_like empty_permuted empty_strided expand flip gather
@@ -77,7 +77,7 @@ class ExactTensors(TorchDispatchMode):
         if name == "copy_" and _converts(args[1].dtype, args[0].dtype):
             return self._copy(args[0], self._converted(args[1], args[0].dtype))
         floats = [x for x in tree_leaves((args, kwargs)) if _is_float(x)]
-        if name in _MOVING and not _writes_number(func, args, kwargs):
+        if name in MOVING and not _writes_number(func, args, kwargs):
             return func(*args, **kwargs)
         if not floats:
             out = func(*args, **kwargs)

@@ -57,12 +57,12 @@ def install() -> None:
 
     def run(tuner: Any, *args: Any, **kwargs: Any) -> Any:
         now = _now.get() or Tuning(how="usual")
-        left = _different(_left(tuner, args, kwargs))
-        now.most = max(now.most, len(left))
+        some = _different(left(tuner, args, kwargs))
+        now.most = max(now.most, len(some))
         if now.how == "timed" and len(tuner.configs) > 1:
             with _ends_timed(tuner):
                 return original(tuner, *args, **kwargs)
-        chosen = left[0] if now.how in ("usual", "timed") else left[now.place % len(left)]
+        chosen = some[0] if now.how in ("usual", "timed") else some[now.place % len(some)]
         if now.how == "remembered":
             chosen = now.kept.setdefault((id(tuner), _key(tuner, args, kwargs)), chosen)
         # With a single configuration Triton asks no benchmark.
@@ -72,17 +72,17 @@ def install() -> None:
     Autotuner.run = run  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def left(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+    """The configurations that pruning leaves; all of them where it asks for a GPU that is not there."""
+    tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
+    return _pruned(tuner.configs, tuner.prune_configs, kwargs) if len(tuner.configs) > 1 else tuner.configs
+
+
 def _key(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """The values by which the tuner tells calls apart: arguments of its key, and types."""
     given = {**dict(zip(tuner.arg_names, args, strict=False)), **kwargs}
     known = [given[name] for name in tuner.keys if name in given]
     return *known, *(str(x.dtype) for name, x in given.items() if name in tuner.arg_names and hasattr(x, "dtype"))
-
-
-def _left(tuner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The configurations that pruning leaves; all of them where it asks for a GPU that is not there."""
-    tuner.nargs = dict(zip(tuner.arg_names, args, strict=False))
-    return _pruned(tuner.configs, tuner.prune_configs, kwargs) if len(tuner.configs) > 1 else tuner.configs
 
 
 def _pruned(configs: list[Any], prune: Callable[[Any], Any], kwargs: dict[str, Any]) -> list[Any]:

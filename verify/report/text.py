@@ -86,11 +86,12 @@ def coverage(verdicts: Sequence[Verdict], seconds: float) -> str:
     problems = sum(v.problems for v in verdicts)
     kernels = len({v.kernel for v in verdicts if v.kernel != "oracle"})
     configs = len({(v.kernel, config) for v in verdicts for config in v.configs})
+    in_configs = f" in {counted(configs, 'configuration')}" if configs else ""
     rules, properties = len({v.rule for v in verdicts}), len({v.property for v in verdicts})
     return (
         f"{', '.join(parts)}"
         f"{f' ({cached} from the store)' if cached else ''}: "
-        f"{counted(problems, 'problem')}, {counted(kernels, 'kernel')} in {counted(configs, 'configuration')}, "
+        f"{counted(problems, 'problem')}, {counted(kernels, 'kernel')}{in_configs}, "
         f"{counted(rules, 'rule')}, {counted(properties, 'property')}, {seconds:.1f} s"
     )
 

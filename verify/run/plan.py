@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...specs.rule import NAMED, RELATIVES
 from ..cases import regressions
@@ -19,6 +19,7 @@ from .served_cases import served_configs
 
 if TYPE_CHECKING:
     from ...kernels.registry import Kernel
+    from ..targets.stage import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +38,21 @@ class Selection:
     seed: int = 0
 
 
-def kernel_names(selection: Selection, kernels: Mapping[str, Kernel]) -> list[str]:
+def kernel_names(selection: Selection, kernels: Mapping[str, Any]) -> list[str]:
     """Kernels that any of the patterns selects. Raises ValueError that lists the kernels for one that selects none."""
     for pattern in selection.kernels:
         if not any(fnmatchcase(name, pattern) for name in kernels):
             raise ValueError(f"no kernel matches {pattern!r}; known: {', '.join(kernels)}")
     return [name for name in kernels if any(fnmatchcase(name, pattern) for pattern in selection.kernels)]
+
+
+def matching(selection: Selection, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Stages that any of the patterns selects. Raises ValueError for a pattern that selects none, and on a GPU."""
+    if selection.device == "cuda":
+        raise ValueError(
+            "a stage is judged in the interpreter, or as compiled with --device sm_90; not with --device cuda"
+        )
+    return {name: stages[name] for name in kernel_names(selection, stages)}
 
 
 def plan(selection: Selection, kernels: Mapping[str, Kernel]) -> tuple[list[Cell], list[Cell]]:

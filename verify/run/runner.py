@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..cases.cell import ORACLE_KERNEL, Cell
 from ..cases.profiles import PROFILES
-from ..cases.replay import Case, Replay
+from ..cases.replay import Replay, StageReplay
 from ..cases.target_names import is_package
 from ..process.limits import WORKER_BYTES
 from ..process.lost_device import EXIT_CODE
@@ -20,6 +20,7 @@ from ..verdicts.judgement import Arithmetic, Counterexample, Verdict, is_compile
 from . import worker
 from .cache import VerdictStore
 from .served_cases import served_digest
+from .stages import RULE
 from .worker import not_judged
 
 _SLOW = 5
@@ -80,14 +81,15 @@ def run(
     return verdicts
 
 
-def replay(replays: Sequence[tuple[str, Replay]], device: str, tau: float) -> Iterable[Verdict]:
+def replay(replays: Sequence[tuple[str, Replay | StageReplay]], device: str, tau: float) -> Iterable[Verdict]:
     """Verdicts on single cases of named targets, one at a time, each in a child process."""
     settings = Settings(profile="nightly", device=device, seed=0, tau=tau, jobs=1)
     with _workers(settings) as workers:
         for target, wanted in replays:
-            rule = wanted.case.problem.rule.name
+            of_stage = isinstance(wanted, StageReplay)
+            rule = RULE if of_stage else wanted.case.problem.rule.name
             cell = Cell(target=target, kernel=wanted.kernel, rule=rule, property=wanted.prop)
-            yield from (verdict for _, verdict, _ in _judge(workers, [cell], settings, wanted.case))
+            yield from (verdict for _, verdict, _ in _judge(workers, [cell], settings, wanted))
 
 
 def _workers(settings: Settings) -> Workers:
@@ -97,7 +99,7 @@ def _workers(settings: Settings) -> Workers:
 
 
 def _judge(
-    workers: Workers, cells: Sequence[Cell], settings: Settings, only: Case | None = None
+    workers: Workers, cells: Sequence[Cell], settings: Settings, only: Replay | StageReplay | None = None
 ) -> Iterator[tuple[Cell, Verdict, bool]]:
     """Cells with their verdicts, in the order in which they are reached, and whether a later run may rely on them.
 
@@ -111,7 +113,8 @@ def _judge(
     tasks = [
         worker.CellTask(
             cell=cell, profile=settings.profile, seed=settings.seed, tau=settings.tau, device=settings.device,
-            current=folder / f"{index}.case", only=only,
+            current=folder / f"{index}.case", only=only.case if isinstance(only, Replay) else None,
+            only_seed=only.seed if isinstance(only, StageReplay) else None,
         )
         for index, cell in enumerate(cells)
     ]  # fmt: skip
@@ -157,8 +160,12 @@ def _failed(task: worker.CellTask, failure: Failure, seconds: float) -> Verdict:
 
 def _crashed(task: worker.CellTask, died: str, token: str) -> Verdict:
     """A child that died of the case it was running, twice: the kernel went where it must not."""
-    case = Replay.parse(token).case
-    counterexample = Counterexample(problem=case.problem.token, config=case.config_token, message=died, replay=token)
+    if StageReplay.parse(token):
+        problem, config = token.rpartition("@")[2], "-"
+    else:
+        case = Replay.parse(token).case
+        problem, config = case.problem.token, case.config_token
+    counterexample = Counterexample(problem=problem, config=config, message=died, replay=token)
     cell, prop = task.cell, load(task.cell.property)
     return Verdict(
         kernel=cell.kernel, rule=cell.rule, target=cell.target, property=cell.property,

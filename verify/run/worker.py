@@ -16,13 +16,15 @@ from ..properties import load
 from ..targets import load as load_target
 from ..verdicts.judgement import Status, Verdict
 from .judge import judge, judge_one
+from .stages import judge_stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellTask:
     """A cell and how to judge it.
 
-    current: file that always names the case being run. only: judge the cell by this one case.
+    current: file that always names the case being run. only: judge the cell by this one case; only_seed: of a stage, by this
+    call.
     """
 
     cell: Cell
@@ -32,6 +34,7 @@ class CellTask:
     device: str
     current: Path
     only: Case | None = None
+    only_seed: int | None = None
 
 
 def run(task: CellTask) -> Verdict:
@@ -54,9 +57,13 @@ def not_judged(cell: Cell, note: str, status: Status = "unsupported") -> Verdict
 
 
 def _judged(task: CellTask) -> Verdict:
-    cell = task.cell
-    prop = load(cell.property)
-    kernels = load_target(cell.target, task.device).kernels
+    cell, target = task.cell, load_target(task.cell.target, task.device)
+    if target.stages:
+        return judge_stage(
+            cell, target.stages[cell.kernel], profile=task.profile, seed=task.seed, tau=task.tau, device=task.device,
+            on_case=task.current.write_text, only=task.only_seed,
+        )  # fmt: skip
+    prop, kernels = load(cell.property), target.kernels
     harness = Harness(
         kernel=kernels[cell.kernel] if prop.needs_kernel else None,
         kernels=kernels,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...specs.problem import Problem
 from ..cases.target_names import FLA, FORMS, GROUP, OWN
 from ..verdicts.judgement import is_compiled
+from .stage import Stage
 
 if TYPE_CHECKING:
     from ...kernels.registry import Kernel
@@ -30,6 +31,7 @@ def _always(kernel: Kernel, problem: Problem) -> bool | str:
 class Target:
     """A name and its kernels by id. Kernels have the fields of `deltaproof.kernels.Kernel`, wherever they come from.
 
+    stages: single kernels with references of their own, by name; a target has these or kernels.
     storable: verdicts may be kept, since the store's key covers all sources that the kernels are made of.
     version: the distribution and version that were judged, for reports, where there is one.
     ambiguous: why `--rule` is needed, where a signature does not tell the rule; None where it does.
@@ -39,6 +41,7 @@ class Target:
 
     name: str
     kernels: Mapping[str, Kernel]
+    stages: Mapping[str, Stage] = field(default_factory=dict)
     storable: bool = False
     version: str | None = None
     ambiguous: str | None = None
@@ -114,7 +117,11 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
     if isinstance(found, Target):
         _check(name, found.kernels)
         return found
+    if isinstance(found, Stage):
+        return Target(name=name, kernels={}, stages={name.rpartition(":")[2]: found})
     if isinstance(found, Mapping):
+        if found and all(isinstance(one, Stage) for one in found.values()):
+            return Target(name=name, kernels={}, stages={str(key): one for key, one in found.items()})
         _check(name, found)
         return Target(name=name, kernels=found)
     if callable(found):
@@ -122,7 +129,7 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
 
         return of_function(name, found, device if is_compiled(device) else "", words)
     raise ValueError(
-        f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, or a Target"
+        f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, a Stage, or a Target"
     )
 
 

@@ -22,8 +22,8 @@ def launchable(target: Target) -> tuple[str, ...]:
 
         return kernels_in(Path(stages.__path__[0]).rglob("*.py"))
     found: set[str] = set()
-    for kernel in target.kernels.values():
-        function: Any = next(iter(getattr(kernel.run, "args", ())), None)
+    functions: list[Any] = [next(iter(getattr(kernel.run, "args", ())), None) for kernel in target.kernels.values()]
+    for function in (*functions, *(stage.run for stage in target.stages.values())):
         path = inspect.getsourcefile(inspect.getmodule(function)) if inspect.isfunction(function) else None  # pyright: ignore
         found |= set(kernels_in([Path(path)])) if path else set()
     return tuple(sorted(found))

@@ -10,12 +10,12 @@ from typing import Any
 from ....results.schema.strict import TableError
 from ....specs.gpus import Gpu
 from ....verify.compile.compilation import Cache, Compilation
+from ....verify.compile.fake_device import facts
 from ....verify.compile.process import COMPILE_SECONDS, CompileTarget
 from ....verify.compile.programs import cache_key, compile_each, compiled, program_name
 from ....verify.process.pool import Failure, Workers
 from ....verify.process.progress import Progress
-from ...foreign.fake_device import facts
-from ...foreign.launches import launches_noted
+from ....verify.targets.tuners import launches_noted
 from .. import installed
 from ..calls import OPS
 from .work import DIM, WORK

@@ -69,6 +69,7 @@ def judge_all(
     from ... import targets
     from ...run import plan, runner
     from ...run.served_cases import all_served
+    from ...run.stages import cells as stage_cells
     from ...targets.declared import resolved
     from ...targets.launchable import launchable
 
@@ -91,8 +92,12 @@ def judge_all(
         judged = targets.load(target, place)
         if judged.ambiguous and not rule:
             usage(judged.ambiguous)
-        oracle, cells = plan.plan(selection, judged.kernels)
-        declined = [] if target == OWN else plan.inapplicable(selection, judged.kernels)
+        if judged.stages:
+            oracle, declined = [], []
+            cells = stage_cells(target, plan.matching(selection, judged.stages), properties, place)
+        else:
+            oracle, cells = plan.plan(selection, judged.kernels)
+            declined = [] if target == OWN else plan.inapplicable(selection, judged.kernels)
         threshold = tau()
     except ValueError as error:
         usage(str(error))
@@ -128,7 +133,7 @@ def judge_all(
     print_report(stdout, verdicts, seconds)
     for line in judged.absences():
         stdout.print(line, style="yellow", soft_wrap=True, highlight=False)
-    must = PROFILES[profile.value].must
+    must = () if judged.stages else PROFILES[profile.value].must
     if target == OWN and PROFILES[profile.value].everything:
         must += all_served(place)
     kernels = launchable(judged) if place == "interpreter" else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,7 @@ from ....specs.gpus import Gpu, gpus, shipped
 from ....specs.gpus import gpu as find_gpu
 from ....specs.problem import DTYPES
 from ....specs.rule import RULES
+from ...cases.target_names import OWN
 from ...process.signals import interruptible
 from ...report.bar import bar
 from ..options import (
@@ -46,6 +47,8 @@ Examples:
 
   verify compile --gpu all --all         every choice and GPU: hours
 
+  verify compile --gpu H100 --target module:function      every kernel that your function launches
+
 Exit codes: 0 everything compiles, fits and is assembled correctly, 1 something does not, 2 bad usage, 130 interrupted.
 """
 
@@ -64,19 +67,28 @@ def compile_all(
     jobs: JobsOption = CORES,
     fresh: Annotated[bool, typer.Option("--fresh", help="Ignore stored results and compile everything again.")] = False,
     json_path: JsonOption = None,
+    target: Annotated[
+        str, typer.Option("--target", help="Whose kernels: deltaproof or module:function.", metavar="TARGET")
+    ] = OWN,
 ) -> None:
     """Cross-compile every launchable kernel for GPUs that need not be present; check its size and its machine code.
 
     By default it compiles the safe configuration and those that tables serve: of every rule in bf16 with head dimension 128,
     and of the most general rule in fp16 with 64 and in fp32 with 256. If you name dtypes or dimensions, it compiles all
     combinations.
+
+    The kernels that somebody's function launches are compiled in every configuration that their autotuners are offered; in bf16
+    with head dimension 128 unless you name others. A function without arguments is called as it is.
     """
     from ....kernels.configs.launch_config import LaunchConfig
     from ....results.schema.strict import TableError
     from ...compile import plan
 
     started = time.monotonic()
-    targets = _gpus(gpu)
+    some = _gpus(gpu)
+    if target != OWN:
+        _own_options(kernel=kernel, config=config, all=everything)
+        some = _nvidia(some, named=gpu not in (FEW, "all"))
     rules = chosen("rule", rule, RULES)
     dtypes = chosen("dtype", dtype, DTYPES) if dtype else None
     if wrong := [size for size in dim or () if not 1 <= size <= 256]:
@@ -85,25 +97,31 @@ def compile_all(
         wanted = plan.subjects(plan.kernel_names(kernel or ("*",)), rules, dtypes, dim)
         tokens = [LaunchConfig.parse(token).token for token in config or ()]
         pieces = {
-            target: [
+            one: [
                 *plan.default_pieces(wanted),
-                *plan.table_pieces(target.slug, wanted),
+                *plan.table_pieces(one.slug, wanted),
                 *plan.named_pieces(tokens, wanted),
-                *(plan.selectable_pieces(wanted, target.arch) if everything else ()),
+                *(plan.selectable_pieces(wanted, one.arch) if everything else ()),
             ]
-            for target in targets
+            for one in some
         }
     except (ValueError, TableError) as error:
         usage(str(error))
 
     from ...compile.compilation import Cache, compiled_folder
     from ...compile.report import document, print_run
-    from ...compile.run import run
+    from ...compile.run import run, run_target
 
     store = Cache(folder=compiled_folder(), warn=lambda text: stderr.print(f"warning: {text}", soft_wrap=True))
     with interruptible(), _shown() as progress:
         try:
-            found = run(pieces, store, jobs, fresh=fresh, progress=progress)
+            if target == OWN:
+                found = run(pieces, store, jobs, fresh=fresh, progress=progress)
+            else:
+                asked: Any = (tuple(rule or ()), dtypes or (plan.MAIN_DTYPE,), tuple(dim or (plan.MAIN_DIM,)))
+                found = run_target(target, some, asked, store, jobs, fresh=fresh, progress=progress)
+        except ValueError as error:
+            usage(str(error))
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except OSError as error:
@@ -125,6 +143,21 @@ def _gpus(names: str) -> list[Gpu]:
     except ValueError as error:
         usage(str(error))
     return list({known.slug: known for known in found}.values())
+
+
+def _own_options(**given: object) -> None:
+    """End with one line where an option is given that only our own kernels have."""
+    for name, value in given.items():
+        if value:
+            usage(f"--{name} does not go with --target: a target is compiled in every configuration that it offers")
+
+
+def _nvidia(some: list[Gpu], *, named: bool) -> list[Gpu]:
+    """Those on which a process can pretend to run; where others were named, the end with one line."""
+    for one in some:
+        if one.arch.backend != "cuda" and named:
+            usage(f"--gpu {one.slug} is {one.arch.name}; with --target, NVIDIA's GPUs are accepted")
+    return [one for one in some if one.arch.backend == "cuda"]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,9 @@ from ..options import (
     write,
 )
 
+if TYPE_CHECKING:
+    from ...cases.replay import StageReplay
+
 
 def replay(
     token: Annotated[str, typer.Argument(help="A replay token, or a JSON report whose counterexamples to replay.")],
@@ -43,7 +46,7 @@ def replay(
     place = prepare(device)
 
     from ....results.files.calibration import tau
-    from ...cases.replay import Replay
+    from ...cases.replay import Replay, StageReplay
     from ...cases.workload import check_problem
     from ...properties import load
     from ...run import plan, runner
@@ -59,8 +62,11 @@ def replay(
             usage(f"there is no file {token}")
         else:
             found = [(target, token)]
-        replays = [(name, Replay.parse(text)) for name, text in found]
+        replays = [(name, StageReplay.parse(text) or Replay.parse(text)) for name, text in found]
         for name, case in replays:
+            if isinstance(case, StageReplay):
+                _known_stage(name, case, place)
+                continue
             check_problem(case.case.problem)
             known("property", [case.prop], PROPERTIES)
             known("kernel", [case.kernel], ["oracle"] if case.prop == "oracle" else kernels_of(name, place))
@@ -87,3 +93,14 @@ def replay(
     if json_path is not None:
         write(json_path, document(verdicts, place, seconds))
     raise typer.Exit(exit_code(verdicts, allow_unsupported=allow_unsupported))
+
+
+def _known_stage(target: str, wanted: StageReplay, place: str) -> None:
+    """End with one line unless the stage is there, and the property can be judged."""
+    from ...run.stages import cells
+    from ...targets import load
+
+    stages = load(target, place).stages
+    known("stage", [wanted.kernel], stages)
+    judged = cells(target, stages, PROPERTIES, place)
+    known("property of a stage", [wanted.prop], dict.fromkeys(cell.property for cell in judged))

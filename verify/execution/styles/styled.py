@@ -90,7 +90,7 @@ def run(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[Styl
         else:
             asked = wanted(case, _with_gradients(made))
             answers = _as_tuned(chosen, lambda: _once(kernel, case, made, others, asked))
-    before.require_unchanged(kernel, made)
+    before.require_unchanged(kernel.name, made)
     return answers
 
 

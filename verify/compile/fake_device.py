@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...specs.gpus import Gpu
-from ...verify.compile.process import start as start_compiling
+from .process import start as start_compiling
 
 Facts = tuple[str, str, int, int]
 """Architecture ("sm_90"), name of the device, multiprocessors, and bytes of shared memory that a program may have."""
