@@ -33,8 +33,9 @@ def decode_from(
 ) -> tuple[Tensor, Tensor | None]:
     """`decode` with the signature and the answer of `gated_delta_rule`.
 
-    The states lie in a pool of its own, in reverse order, behind one that is nobody's. A call on nobody's slots with the first
-    two tokens of every row must answer zero and leave the pool alone, or the answer here is wrong.
+    Given states lie in a pool of its own, in reverse order, behind one that is nobody's. A call on nobody's slots with the first
+    two tokens of every row must answer zero and leave the pool alone, or the answer here is wrong. Without an initial state the
+    pool has one for each sequence, and no slots are passed.
     """
     if config is not None and not isinstance(config, LaunchConfig):
         raise TypeError(f"config is a {type(config).__name__}; accepted: a LaunchConfig, or None")
@@ -45,16 +46,16 @@ def decode_from(
     if before is None:
         before = q.new_zeros(shape.N, shape.HV, shape.K, shape.V, dtype=torch.float32)
     before = before.transpose(2, 3) if state_v_first else before
-    pool = torch.cat([torch.zeros_like(before[:1]), before.flip(0)]).contiguous()
-    slots = torch.arange(shape.N, 0, -1, device=q.device)
+    slots = None if initial_state is None else torch.arange(shape.N, 0, -1, device=q.device)
+    pool = (before if slots is None else torch.cat([torch.zeros_like(before[:1]), before.flip(0)])).contiguous()
     options = {"state_v_first": state_v_first, "use_qk_l2norm_in_kernel": use_qk_l2norm_in_kernel}
     tile = TILE if config is None else config.states
     setting = {"states": pool, "scale": scale, "tile": tile, "check_values": check_values, **options, **gate}
     o = decode(q, k, v, g, b, w, slots=slots, cu_seqlens=cu_seqlens, cu_seqlens_cpu=cu_seqlens_cpu, **setting)
-    if q.shape[1]:
+    if q.shape[1] and slots is not None:
         gates = [None if x is None else x[:, :2] for x in (g, b, w)]
         idle = slots.new_full(q.shape[:1], -1)
         o[:, :2] += decode(q[:, :2], k[:, :2], v[:, :2], *gates, slots=idle, **setting)
-    after = pool[1:].flip(0)
+    after = pool if slots is None else pool[1:].flip(0)
     after = after.transpose(2, 3).contiguous() if state_v_first else after
     return o, after if output_final_state else None

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deltaproof.verify.cli.app import app
-from deltaproof.verify.cli.commands import compile as command
+from deltaproof.verify.compile import compilation
 
 THEIRS = """
 import torch
@@ -78,7 +78,7 @@ def raises(q, k, v):
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "their_ops.py").write_text(THEIRS)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "default_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(compilation, "compiled_folder", lambda: tmp_path / "compiled")
 
 
 def compiled(function: str, *words: str) -> tuple[int, str, list[dict[str, Any]]]:

@@ -11,6 +11,8 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from deltaproof.kernels import Kernel
@@ -59,6 +61,65 @@ def test_what_ran_more_than_once_is_told_from_what_ran(grid: tuple[int, int], co
     every = {"program rows_kernel x", "program rows_kernel y", "loop rows_kernel"}
     assert {fact.removeprefix("seen ") for fact in found if fact.startswith("seen ")} == every
     assert {fact.removeprefix("more ") for fact in found if fact.startswith("more ")} == more
+
+
+@triton.jit
+def inner(x, at, mask):
+    return tl.load(x + at, mask, 0.0) + tl.load(x + at, mask=at >= 0, other=0.0)
+
+
+@triton.jit
+def sided_kernel(x, y, n, DOUBLE: tl.constexpr, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = inner(x, at, at < n)
+    if DOUBLE:
+        value *= 2
+    elif n > 3:
+        value += tl.sum(value, 0) if BLOCK > 2 else 1.0
+    tl.store(y + at, value, mask=at < n)
+
+
+@settings(deadline=None, max_examples=25)
+@given(n=st.integers(0, 9), double=st.booleans(), block=st.sampled_from([2, 4]))
+def test_each_side_of_masks_branches_and_flags_is_told(n: int, double: bool, block: int):
+    x, y = torch.ones(max(1, n)), torch.zeros(max(1, n))
+    with covering() as found, session():
+        sided_kernel[(triton.cdiv(n, block),)](x, y, n, double, block)
+    sides = {fact for fact in found if fact.startswith(("on ", "off "))}
+    if not n:
+        # A launch without programs has arguments, and runs nothing.
+        assert sides == {f"{'on' if double else 'off'} flag sided_kernel DOUBLE"}
+        return
+    expected = {f"on mask {site}" for site in ("inner:2", "inner:2.2", "sided_kernel:8")}
+    expected |= {f"off mask {site}" for site in ("inner:2", "sided_kernel:8") if n % block}
+    expected |= {
+        f"{'on' if double else 'off'} {site}" for site in ("branch sided_kernel:4", "flag sided_kernel DOUBLE")
+    }
+    if not double:
+        expected.add(f"{'on' if n > 3 else 'off'} branch sided_kernel:6")
+    if not double and n > 3:
+        expected.add(f"{'on' if block > 2 else 'off'} branch sided_kernel:7")
+    assert sides == expected
+
+
+def test_what_the_language_itself_does_is_nobodys_coverage():
+    with covering() as found, session():
+        sided_kernel[(1,)](torch.ones(4), torch.zeros(4), 4, False, 4)
+    assert "on branch sided_kernel:7" in found, "it calls tl.sum"
+    assert not any(" sum:" in fact for fact in found if not fact.startswith(("seen", "more")))
+
+
+def test_a_side_that_was_never_seen_is_a_gap_unless_it_cannot_occur(monkeypatch: pytest.MonkeyPatch):
+    cells = [["on mask f:3", "on branch f:5"], ["off branch f:5", "on flag f WIDE"]]
+    found = coverage(cells, ())
+    assert (found.one_sided, found.gaps) == (("off flag f WIDE", "off mask f:3"), True)
+    assert found.sides == {"mask": (0, 1), "branch": (1, 1), "flag": (0, 1)}
+    assert "covered: both sides of 0 of 1 masks, 1 of 1 branches, 0 of 1 flags" in found.lines()
+    assert found.lines()[-1] == "not covered: flag f WIDE false; mask f:3 false"
+    monkeypatch.setattr(
+        counted, "CANNOT", {"off mask f:3": "the buffer is padded", "off flag f WIDE": "nobody clears it"}
+    )
+    assert not coverage(cells, ()).gaps
 
 
 def test_nothing_is_noted_where_nobody_asks():

@@ -34,6 +34,16 @@ def ignore(name: str) -> Callable[..., Any]:
     return lambda right, arguments: right(**{**arguments, name: None})
 
 
+def tie_beside_an_erase_gate_per_head(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    one_per_head = arguments["b"].ndim == 3
+    return right(**{**arguments, "w": None if one_per_head else arguments["w"]})
+
+
+def double_gradient_beside_one_per_head(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    bent = on_gradient("w", lambda g: g * 2)
+    return bent(right, arguments) if arguments["b"].ndim == 3 else right(**arguments)
+
+
 def leave_unwritten(right: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     o, ht = right(**arguments)
     return torch.empty_like(o), ht
@@ -216,6 +226,8 @@ WRONG: list[tuple[str, str, Kernel, Problem, str]] = [
     ("linearity", "constant added", spoil(TOKENS, on_output(lambda o, a: o + a["q"].sum())), GDN2, "structure"),
     ("permutation", "first head scaled", spoil(TOKENS, on_output(scale_value_head)), GDN2, "structure"),
     ("reduction", "tied calls differ", spoil(TOKENS, double_values_of_tied_calls), KDA, "structure"),
+    ("reduction", "write gate lost", spoil(TOKENS, tie_beside_an_erase_gate_per_head), KDA, "structure"),
+    ("reduction", "its gradient off", spoil(STAGED, double_gradient_beside_one_per_head), KDA, "structure"),
     ("packing", "states of others", spoil(TOKENS, roll_states), PACKED, "structure"),
     ("hand_off", "state ignored", spoil(TOKENS, ignore("initial_state")), GDN2, "structure"),
     ("relative", "state ignored", spoil(TOKENS, ignore("initial_state")), GDN2, "instability"),

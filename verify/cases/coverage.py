@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...specs.problem import Problem
 
@@ -34,8 +34,18 @@ SIZES: dict[str, Callable[[Problem], bool]] = {
 """Sizes of a call by name."""
 
 CANNOT: dict[str, str] = {}
-"""Second programs and trips that cannot occur in our kernels, as "program <kernel> <axis>" or "loop <function>:<line>", with its
-reason."""
+"""What cannot occur in our kernels, with its reason: a second one of "program <kernel> <axis>" or "loop <function>:<line>", and a
+side of a mask, branch or flag, as "off mask <function>:<line>" (`interpreter.covering`)."""
+
+
+SORTS = {
+    "mask": ("masks", "true", "false"),
+    "branch": ("branches", "taken", "not taken"),
+    "flag": ("flags", "true", "false"),
+}
+"""What has two sides: more than one of them, and the words for its sides."""
+_TOLD = 12
+"""Sides that a report names."""
 
 
 def of_problems(problems: Iterable[Problem]) -> set[str]:
@@ -46,9 +56,11 @@ def of_problems(problems: Iterable[Problem]) -> set[str]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """counts: cells that covered each size. ran: grid axes and loops that ran; repeated: those with a second program or trip.
+    sides: by sort (`SORTS`), masks, branches and flags of which both sides were met, and those that were met.
 
     missing: sizes that the profile demands and no cell covered. absent: axes and loops that never had a second program or trip.
-    idle: kernels that no run launched.
+    one_sided: masks, branches and flags that were never true, or never false. idle: kernels that no run launched. What cannot
+    occur is in none of these.
     """
 
     counts: dict[str, int]
@@ -56,25 +68,44 @@ class Coverage:
     repeated: int
     missing: tuple[str, ...]
     absent: tuple[str, ...]
+    sides: dict[str, tuple[int, int]] = field(default_factory=dict)
+    one_sided: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+
+    @property
+    def gaps(self) -> bool:
+        """Whether anything that could occur was not covered."""
+        return bool(self.missing or self.absent or self.one_sided or self.idle)
 
     def lines(self) -> list[str]:
         """In words, for a report."""
         sizes = ", ".join(f"{name} ({count})" for name, count in self.counts.items() if count)
-        found = [f"covered: {sizes or 'no size that is asked for'}"]
+        found = [f"covered: {sizes or 'no size that is asked for'}"] if sizes or self.missing else []
         if self.ran:
             found.append(
                 f"covered: a second program or trip of {self.repeated} of {self.ran} grid axes and loops that ran"
             )
-        if self.missing or self.absent or self.idle:
+        if self.sides:
+            words = [f"{both} of {met} {SORTS[sort][0]}" for sort, (both, met) in self.sides.items()]
+            found.append(f"covered: both sides of {', '.join(words)}")
+        if self.gaps:
             words = [*self.missing, *(f"a second {what}" for what in self.absent)]
+            words += [_side(one) for one in self.one_sided[:_TOLD]]
+            words += [f"{more} more sides" for more in [len(self.one_sided) - _TOLD] if more > 0]
             words += [f"{kernel}, which nothing launched" for kernel in self.idle]
             found.append(f"not covered: {'; '.join(words)}")
         return found
 
 
+def _side(fact: str) -> str:
+    """A side of a mask, branch or flag in words."""
+    side, _, site = fact.partition(" ")
+    return f"{site} {SORTS[site.split()[0]][1 if side == 'on' else 2]}"
+
+
 def coverage(facts: Iterable[Sequence[str]], must: Sequence[str], kernels: Sequence[str] = ()) -> Coverage:
-    """The joint coverage of cells. facts: of each, sizes by name, `ran` with a kernel, `seen` or `more` with a grid axis or loop.
+    """The joint coverage of cells. facts: of each, sizes by name, `ran` with a kernel, `seen` or `more` with a grid axis or loop,
+    `on` or `off` with a mask, branch or flag.
 
     kernels: those that the target could launch.
     """
@@ -82,12 +113,19 @@ def coverage(facts: Iterable[Sequence[str]], must: Sequence[str], kernels: Seque
     together = set().union(*every)
     seen = {fact.removeprefix("seen ") for fact in together if fact.startswith("seen ")}
     more = {fact.removeprefix("more ") for fact in together if fact.startswith("more ")}
+    sides = {fact for fact in together if fact.startswith(("on ", "off "))}
+    sites = sorted({fact.partition(" ")[2] for fact in sides})
+    absent_sides = [side for site in sites for side in (f"on {site}", f"off {site}") if side not in sides]
+    whole = {site: f"on {site}" in sides and f"off {site}" in sides for site in sites}
+    by_sort = {sort: [both for site, both in whole.items() if site.startswith(sort)] for sort in SORTS}
     counts = {name: sum(name in one for one in every) for name in dict.fromkeys((*SIZES, *must))}
     return Coverage(
         counts=counts,
         ran=len(seen),
         repeated=len(seen & more),
         missing=tuple(name for name in must if not counts[name]),
+        sides={sort: (sum(some), len(some)) for sort, some in by_sort.items() if some},
+        one_sided=tuple(side for side in absent_sides if side not in CANNOT),
         idle=tuple(kernel for kernel in kernels if f"ran {kernel}" not in together),
         absent=tuple(sorted(what for what in seen - more if what not in CANNOT)),
     )

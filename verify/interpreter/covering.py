@@ -1,4 +1,5 @@
-"""The coverage of launches: second programs along each axis of a grid, second trips of each loop.
+"""The coverage of launches: second programs along each axis of a grid, second trips of each loop, both sides of each mask, branch
+and flag.
 
 A caller notes it for a while, over all sessions that run meanwhile; nothing is copied.
 """
@@ -14,12 +15,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import triton.language as tl
+
 from .launch import CheckedLaunch
 from .records import KERNEL_MARK
 
 Facts = set[str]
 """`ran <kernel>`; `seen <what>`, it ran, and `more <what>`, more than one did; what: `program <kernel> <axis>` or
-`loop <function>:<line>`."""
+`loop <function>:<line>`. `on <which>` and `off <which>`, that it was true and that it was false, of a mask in any element; which:
+`mask <function>:<line>`, `branch <function>:<line>` (`sides`) or `flag <kernel> <name>`, a constant that is True or False."""
 
 _noted: ContextVar[Facts | None] = ContextVar("noted", default=None)
 
@@ -46,6 +50,9 @@ def note_launch(function: Callable[..., Any], launch: CheckedLaunch) -> None:
         facts.add(f"seen {what}")
         if launch.grid[axis] > 1:
             facts.add(f"more {what}")
+    for name in launch.constants:
+        if type(value := launch.arguments[name]) is bool:
+            facts.add(f"{'on' if value else 'off'} flag {launch.name} {name}")
 
 
 def note_loop(trips: int) -> None:
@@ -60,6 +67,25 @@ def note_loop(trips: int) -> None:
     facts.add(f"seen {what}")
     if trips > 1:
         facts.add(f"more {what}")
+
+
+def note_mask(mask: Any, on: str, off: str) -> Any:
+    """The mask, after whether it is true and false anywhere was noted under these names."""
+    facts = _noted.get()
+    if facts is not None and type(mask) is tl.tensor:
+        if on not in facts and mask.handle.data.any():
+            facts.add(on)
+        if off not in facts and not mask.handle.data.all():
+            facts.add(off)
+    return mask
+
+
+def note_branch(test: Any, on: str, off: str) -> bool:
+    """Whether the branch is taken, after that was noted under these names."""
+    taken = bool(test)
+    if (facts := _noted.get()) is not None:
+        facts.add(on if taken else off)
+    return taken
 
 
 @functools.cache

@@ -12,7 +12,8 @@ import triton
 KERNEL_MARK = "__deltaproof_kernel__"
 """A name in the globals of every function that a session runs as device code."""
 
-_TRITON = os.path.dirname(os.path.abspath(triton.__file__)) + os.sep
+TRITON = os.path.dirname(os.path.abspath(triton.__file__)) + os.sep
+"""The folder of the language's own functions, `tl.sum` for one."""
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 Place = tuple[str, int]
@@ -21,7 +22,7 @@ Place = tuple[str, int]
 
 def in_kernel(frame: FrameType) -> bool:
     """Whether a frame runs a user's kernel or device function, and not one of Triton's own library."""
-    return KERNEL_MARK in frame.f_globals and not frame.f_code.co_filename.startswith(_TRITON)
+    return KERNEL_MARK in frame.f_globals and not frame.f_code.co_filename.startswith(TRITON)
 
 
 def kernel_place() -> Place:
@@ -38,7 +39,7 @@ def host_place() -> Place:
     """The innermost line outside torch, Triton and this package: the host code that called an operator."""
     import torch
 
-    skip = (os.path.dirname(os.path.abspath(torch.__file__)) + os.sep, _TRITON, _OURS)
+    skip = (os.path.dirname(os.path.abspath(torch.__file__)) + os.sep, TRITON, _OURS)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if not frame.f_code.co_filename.startswith(skip):

@@ -1,9 +1,9 @@
 """From the source of a jitted function to the Python function that a session runs.
 
-The interpreter's own rewriting is kept (assignments make tensors), with three differences: file and line numbers are
+The interpreter's own rewriting is kept (assignments make tensors), with four differences: file and line numbers are
 those of the source; the function gets a copy of its module's globals, in which names that were bound to the language
-before the session (`exp = tl.exp`) and `range` are replaced, so that no module is touched; and a caller may transform
-the syntax tree.
+before the session (`exp = tl.exp`) and `range` are replaced, so that no module is touched; a caller may transform
+the syntax tree; and masks and branches are marked, so that their coverage is seen.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from weakref import WeakKeyDictionary
 from triton.runtime import interpreter as triton_interpreter
 from triton.runtime.interpreter import ASTTransformer, InterpretedFunction
 
+from .covering import note_branch, note_mask
 from .overlay import typed_range
-from .records import KERNEL_MARK
+from .records import KERNEL_MARK, TRITON
+from .sides import BRANCH, MASK, Marking
 
 Transform = Callable[[str, ast.Module], ast.Module]
 """(qualified name "module:function", syntax tree) -> syntax tree; used to plant faults."""
@@ -66,6 +68,8 @@ class Rewriter:
         tree, path = parse(fn)
         if self._transform is not None:
             tree = self._transform(f"{fn.__module__}:{fn.__qualname__}", tree)
+        if not path.startswith(TRITON):
+            tree = Marking(fn.__name__, fn.__code__.co_firstlineno).visit(tree)
         tree = ast.fix_missing_locations(ASTTransformer().visit(tree))
         code = known[fn] = compile(tree, path, "exec", dont_inherit=True)
         return code
@@ -79,7 +83,7 @@ class Rewriter:
             for name in ("interpreter_semantic", "_InterpreterComparison"):
                 if hasattr(triton_interpreter, name):
                     namespace[name] = getattr(triton_interpreter, name)
-            namespace[KERNEL_MARK] = True
+            namespace |= {KERNEL_MARK: True, MASK: note_mask, BRANCH: note_branch}
             self._namespaces[id(fn.__globals__)] = namespace
         return namespace
 

@@ -228,7 +228,19 @@ def _splitting(slow: Callable[..., Any], results: _Results) -> Callable[..., Any
     return split
 
 
-_ARRANGEMENTS = {"reshape": _reshaping, "permute": _permuting, "join": _joining, "split": _splitting}
+def _expanding(slow: Callable[..., Any], results: _Results) -> Callable[..., Any]:
+    def expand_dims(input: Any, axis: Any, **options: Any) -> Any:
+        place = _numbers((axis,))
+        if options or place is None or len(place) != 1 or not _is_block(input):
+            return slow(input, axis, **options)
+        return results(np.expand_dims(input.handle.data, place[0]), input.dtype, True)
+
+    return expand_dims
+
+
+_ARRANGEMENTS = {
+    "reshape": _reshaping, "permute": _permuting, "join": _joining, "split": _splitting, "expand_dims": _expanding,
+}  # fmt: skip
 
 
 def _is_block(value: Any) -> bool:

@@ -140,7 +140,7 @@ def judge_all(
     covered = coverage([verdict.covered for verdict in verdicts], must, kernels)
     # A selection of cells, compiled code and other people's kernels are told; our own whole profile has to have it all.
     whole = target == OWN and place == "interpreter" and not (interrupted or rule or kernel or prop)
-    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and (covered.absent or covered.idle)))
+    short = whole and bool(covered.missing or (PROFILES[profile.value].everything and covered.gaps))
     for line in covered.lines():
         stdout.print(line, soft_wrap=True, highlight=False, markup=False)
     document = Document.of(verdicts, place, seconds)

@@ -33,7 +33,10 @@ def reducer(arithmetic: Arithmetic) -> Callable[..., Any]:
             return found if len(found) > 1 else found[0]
 
     def reduce(input: Any, axis: int | None, combine_fn: Any, keep_dims: bool = False, **_: Any) -> Any:
-        return Reduce(_plain(axis), combine_fn, _plain(keep_dims)).apply(input)
+        made = Reduce(_plain(axis), combine_fn, _plain(keep_dims))
+        known = type(input) is tl.tensor and type(made.axis) is int and 0 <= made.axis < len(input.shape)
+        # The common case, without the checks of the others.
+        return made.sum(input) if known and combine_fn is tl.standard._sum_combine else made.apply(input)
 
     return reduce
 
