@@ -147,7 +147,7 @@ def fused_recurrent_gdn2(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor, w: Tensor, A_log: Tensor | None = None,
     dt_bias: Tensor | None = None, scale: float | None = None, **kwargs: Any,
 ) -> Result:  # fmt: skip
-    """As `chunk_gdn2`, with FLA's order of arguments."""
+    """The same as `chunk_gdn2`, with FLA's order of arguments."""
     return chunk_gdn2(q, k, v, g, b, w, scale, A_log=A_log, dt_bias=dt_bias, **kwargs)
 
 
@@ -166,7 +166,7 @@ def fused_recurrent_kda(
     q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, A_log: Tensor | None = None,
     dt_bias: Tensor | None = None, scale: float | None = None, **kwargs: Any,
 ) -> Result:  # fmt: skip
-    """As `chunk_kda`, with FLA's order of arguments."""
+    """The same as `chunk_kda`, with FLA's order of arguments."""
     return chunk_kda(q, k, v, g, beta, scale, A_log=A_log, dt_bias=dt_bias, **kwargs)
 
 
@@ -223,7 +223,7 @@ def fused_recurrent_gla(
     q: Tensor, k: Tensor, v: Tensor, gk: Tensor | None = None, gv: Tensor | None = None, scale: float | None = None,
     initial_state: Tensor | None = None, output_final_state: bool = False, **kwargs: Any,
 ) -> Result:  # fmt: skip
-    """As `chunk_gla`, with FLA's name for the gate."""
+    """The same as `chunk_gla`, with FLA's name for the gate."""
     check_axes(q=(q, "B T H K"), v=(v, "B T HV V"), gk=(gk, "None or B T H K or B T HV K"))
     return chunk_gla(q, k, v, gk, scale, initial_state, output_final_state, gv=gv, **kwargs)  # pyright: ignore
 

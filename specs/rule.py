@@ -22,7 +22,7 @@ Write = Literal["tied", "scalar", "channel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Which gates exist and how they are tied.
+    """The gates that exist, and how they are tied.
 
     decay: g is absent (no decay), one number per head, or one per key channel.
     erase: b is absent (nothing is erased), one number per head, or one per key channel.

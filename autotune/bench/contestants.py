@@ -32,7 +32,7 @@ FIRST, CANDIDATES, BEST = 20, 400, 0.1
 
 
 def contestants() -> dict[str, Contestant]:
-    """By name, all that can run here."""
+    """All that can run here, by name."""
     found: dict[str, Contestant] = {name: partial(_own, one) for name, one in OURS.items()}
     if find_spec("kernel_tuner"):
         found |= {f"kernel_tuner {name}": partial(_kernel_tuner, name) for name in STRATEGIES}

@@ -16,7 +16,7 @@ Kwargs = tuple[tuple[str, int], ...]
 
 @dataclass(slots=True, kw_only=True)
 class PinnedConfigs:
-    """Which kernels have run in the configurations chosen for them."""
+    """The kernels that have run in the configurations chosen for them."""
 
     reached: set[Site] = field(default_factory=set)
     _keys: dict[tuple[str, Any], int] = field(default_factory=dict)

@@ -220,7 +220,7 @@ def _text(gpu: Gpu, outcome: FlaOutcome) -> str:
 
 
 def refusal(one: Refusal) -> dict[str, Any]:
-    """As JSON values."""
+    """A refusal as JSON values."""
     reason = one.detail if one.instead is None else f"{one.detail}; right with {dict(one.instead)}"
     return {"call": str(one.call), "kernel": one.kernel, "kwargs": dict(one.choice), "reason": reason}
 

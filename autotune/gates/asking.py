@@ -14,7 +14,7 @@ A = TypeVar("A")
 def answers(
     judge: Callable[[Q], A], questions: Sequence[Q], workers: Workers, lost: Callable[[Q, str], A], timeout: float
 ) -> Iterator[A]:
-    """As they are found. judge: runs in a worker. lost: the answer where that crashed or hung, and which of these it was.
+    """Answers as they are found. judge: runs in a worker. lost: the answer where that crashed or hung, and which of these it was.
 
     timeout: seconds, after which a question counts as hanging.
     """

@@ -52,7 +52,7 @@ class GateQuestion:
 
     @property
     def token(self) -> str:
-        """Of the configuration; of variant, chunk size, group and solver alone where the question is about those."""
+        """The token of the configuration; of variant, chunk size, group and solver alone where the question is about those."""
         first = self.configs[0]
         if self.K:
             return first.token
@@ -132,12 +132,12 @@ def _lost(question: GateQuestion, ended: str) -> GateAnswer:
 
 
 def judge(question: GateQuestion) -> GateAnswer:
-    """In the interpreter, up to the first failure."""
+    """Judge in the interpreter, up to the first failure."""
     return _judge(question, "cpu", _arithmetic(question) if not question.K else _placement(question))
 
 
 def judge_on_device(question: GateQuestion) -> GateAnswer:
-    """As compiled, for the head dimensions of the question, on the GPU of this process."""
+    """Judge as compiled, for the head dimensions of the question, on the GPU of this process."""
     return _judge(question, "cuda", _compiled(question))
 
 

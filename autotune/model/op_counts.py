@@ -23,7 +23,7 @@ NEAR = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpCounts:
-    """Of one stage, per program and step unless said otherwise.
+    """The counts of one stage, per program and step unless said otherwise.
 
     programs, steps: [sizes], of the whole stage. products: flops on tensor cores; solver: of the solver's products.
     chain: products that wait for each other. exchanges: over the rows. elements: of gated tiles.
@@ -79,7 +79,7 @@ class _Sizes:
 
     @property
     def runs(self) -> np.ndarray:
-        """Of chunks that are walked at once, per head: groups, or the whole sequence."""
+        """Runs of chunks that are walked at once, per head: groups, or the whole sequence."""
         return -(-self.chunks // self.group) if self.group else np.ones_like(self.chunks)
 
     @property

@@ -13,7 +13,7 @@ from ...results.evidence.archive import shipped_records
 from ...results.evidence.derive import derive
 from ...results.evidence.journal import append, read_journals
 from ...results.evidence.portfolio import portfolio
-from ...results.schema.gpus import Gpu, known_gpus
+from ...results.schema.gpus import KnownGpu, known_gpus
 from ...results.schema.record import Gated, Measured, Ranking, Record, Unexplored, record_to_line
 from ...results.schema.strict import TableError
 from ...results.schema.table import EVERYWHERE, Table, read_table, write_table
@@ -33,7 +33,7 @@ class Ledger:
     written again. Raises TableError for records that cannot be read.
     """
 
-    def __init__(self, out: Path, gpu: Gpu) -> None:
+    def __init__(self, out: Path, gpu: KnownGpu) -> None:
         self.gpu = gpu
         self.folder = out / "records" / gpu.slug
         self.table_path = out / "tables" / f"{gpu.slug}.json"

@@ -142,7 +142,7 @@ def against_roofline(subjects: Mapping[Family, Sequence[TableEntry]], gpu: Gpu, 
 
 
 def coverage(subjects: Mapping[Family, Sequence[TableEntry]]) -> str:
-    """Which buckets have an entry, of which tier, and where a family's configuration changes: one letter for each."""
+    """Draw which buckets have an entry, of which tier, and where a family's configuration changes: one letter for each."""
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 

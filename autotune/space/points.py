@@ -49,7 +49,7 @@ class Point:
 
     @property
     def variant(self) -> Variant:
-        """Whose stage it is."""
+        """The variant that the stage is of."""
         return SPACES[self.stage].variant
 
     @property

@@ -36,7 +36,7 @@ def exported(table: TargetTable, gpu: Gpu, folder: Path) -> tuple[Path, str, lis
 
 
 def named(table: TargetTable) -> tuple[Kernels, list[str]] | str:
-    """In a process that pretends: entries by the keys that Megatron-LM makes of their calls, and the modules of the kernels."""
+    """Name entries by the keys that Megatron-LM makes of their calls, and the kernels' modules, in a process that pretends."""
     kernels: Kernels = {}
     modules: dict[str, None] = {}
 

@@ -33,7 +33,7 @@ def prove(table: TargetTable, gpu: Gpu, folder: Path) -> dict[str, list[str]]:
 
 
 def written(table: TargetTable, folder: str) -> dict[str, list[str]] | str:
-    """In a process that pretends: have Triton file every entry whose call is made."""
+    """Have Triton file every entry whose call is made, in a process that pretends."""
 
     def run(asked: Asked) -> str:
         entry = entry_of(table, asked)

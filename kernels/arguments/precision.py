@@ -12,5 +12,5 @@ def exact_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def widen(x: Tensor) -> Tensor:
-    """In at least fp32."""
+    """Widen to at least fp32."""
     return x.to(exact_dtype(x.dtype))

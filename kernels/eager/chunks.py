@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChunkPlan:
-    """Which chunks there are, in the order in which they are walked: every sequence's first, then every second one, ...
+    """The chunks that there are, in the order in which they are walked: every sequence's first, then every second one, ...
 
     lengths: tokens per sequence. size: tokens per chunk. order: [N] sequences, those with most chunks first.
     active: sequences that have a chunk at each step; one step of none if there is no chunk at all.

@@ -126,7 +126,7 @@ class Sources:
         return self._modules.setdefault(path, Module(path=path))
 
     def digest(self, path: Path, name: str) -> str:
-        """Of a function, a constant or a class of a module, with all that it reaches. Raises TableError."""
+        """Names a function, a constant or a class of a module, with all that it reaches. Raises TableError."""
         module, name = self._defining(self.module(path), name)
         known = module.path, name
         if known not in self._digests:
@@ -135,7 +135,7 @@ class Sources:
         return self._digests[known]
 
     def module_digests(self, paths: Iterable[Path]) -> list[str]:
-        """Of each of these modules as it is written, without what it reaches. Raises TableError.
+        """A name for each of these modules as it is written, without the definitions that it reaches. Raises TableError.
 
         What one imports of another is told by the text of the module that defines it, so that no file's name counts.
         """

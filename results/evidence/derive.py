@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ..schema.default import default_config
 from ..schema.entry import TableEntry
-from ..schema.gpus import Gpu, excess
+from ..schema.gpus import KnownGpu, excess
 from ..schema.key import Key
 from ..schema.record import Measured, Record, Unexplored, record_digest
 from ..schema.table import Left, Refused, Table, make_table
@@ -15,7 +15,7 @@ from .weigh import Cost, Kernels, fastest, loss, neighbours, weigh
 _Costs = dict[Key, dict[str, Cost]]
 
 
-def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
+def derive(records: Iterable[Record], gpu: KnownGpu, kernels: Kernels) -> Table:
     """The table derived from the records of a GPU, for kernels of these digests.
 
     At each key the fastest configuration that was verified on the device and timed (tier A); where there is none, the
@@ -55,7 +55,7 @@ def derive(records: Iterable[Record], gpu: Gpu, kernels: Kernels) -> Table:
     return make_table(gpu, entries, left_uncompiled(records, kernels), refused)
 
 
-def _fitting(costs: Mapping[str, Cost], gpu: Gpu) -> dict[str, Cost]:
+def _fitting(costs: Mapping[str, Cost], gpu: KnownGpu) -> dict[str, Cost]:
     return {config: cost for config, cost in costs.items() if not excess(cost.resources, gpu)}
 
 

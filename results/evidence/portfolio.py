@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ..schema.entry import TableEntry
-from ..schema.gpus import Gpu, Resources, excess, known_gpus
+from ..schema.gpus import KnownGpu, Resources, excess, known_gpus
 from ..schema.key import Key
 from ..schema.record import Record
 from ..schema.table import Table, make_table
 from .derive import left_uncompiled
 from .weigh import Cost, Evidence, Kernels, loss, weigh
 
-_Place = tuple[Gpu, Evidence, Key, dict[str, Cost]]
+_Place = tuple[KnownGpu, Evidence, Key, dict[str, Cost]]
 """A key on one GPU, and the costs of the configurations known to run there."""
 
 
@@ -86,7 +86,7 @@ def _passed(config: str, places: list[_Place]) -> tuple[tuple[str, ...], tuple[s
     return tuple(sorted(everywhere)), tuple(sorted(ran)) if everywhere else ()
 
 
-def _is_nvidia(gpu: Gpu) -> bool:
+def _is_nvidia(gpu: KnownGpu) -> bool:
     return gpu.arch.startswith("sm_")
 
 

@@ -45,7 +45,7 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class KnownGpu:
     """A GPU by slug. sm_count: multiprocessors (compute units). memory_gib: as the device reports it, roughly.
 
     shared_per_block: bytes that one program may have, opt-in included. registers_per_block: 32-bit registers likewise.
@@ -66,7 +66,7 @@ class Gpu:
 
 
 @cache
-def known_gpus() -> dict[str, Gpu]:
+def known_gpus() -> dict[str, KnownGpu]:
     """Every known GPU by slug, sorted: those that ship, and the user's own, which come before them where both have a slug.
 
     Raises TableError for data that is damaged.
@@ -84,7 +84,7 @@ def known_gpus() -> dict[str, Gpu]:
 
 
 @cache
-def shipped_gpus() -> dict[str, Gpu]:
+def shipped_gpus() -> dict[str, KnownGpu]:
     """The GPUs that this package knows by itself."""
     fields = Fields(parse(packaged("gpus.json").read_text(encoding="utf-8"), "gpus.json"), "gpus.json")
     if fields.whole("schema") != SCHEMA:
@@ -102,12 +102,12 @@ def forget_gpus() -> None:
     known_gpus.cache_clear()
 
 
-def of_architecture(arch: str) -> Gpu | None:
+def of_architecture(arch: str) -> KnownGpu | None:
     """A GPU of an architecture of which nothing else is known: it has the least values of the known ones."""
     family = [gpu for gpu in known_gpus().values() if gpu.arch == arch]
     if not family:
         return None
-    return Gpu(
+    return KnownGpu(
         slug=arch,
         arch=arch,
         sm_count=min(gpu.sm_count for gpu in family),
@@ -117,7 +117,7 @@ def of_architecture(arch: str) -> Gpu | None:
     )
 
 
-def resolve(name: str) -> Gpu:
+def resolve(name: str) -> KnownGpu:
     """The GPU of this slug or marketing name, however it is spaced and capitalised.
 
     Raises ValueError listing the known.
@@ -129,7 +129,7 @@ def resolve(name: str) -> Gpu:
     raise ValueError(f"unknown GPU {name!r}; known: {', '.join(known_gpus())}")
 
 
-def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> Gpu | None:
+def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> KnownGpu | None:
     """The GPU that a device with these properties is, or None. name: as the device reports it.
 
     Names differ by vendor and board, and a slice of a GPU has the name of the whole, so a name only decides between GPUs that
@@ -149,7 +149,7 @@ def identify(arch: str, sm_count: int, memory_gib: float, name: str) -> Gpu | No
     )
 
 
-def excess(resources: Resources, gpu: Gpu) -> str | None:
+def excess(resources: Resources, gpu: KnownGpu) -> str | None:
     """The resource of which a program needs more than `gpu` has, or None."""
     over = over_limit(resources, gpu.slug, shared=gpu.shared_per_block, registers=gpu.registers_per_block)
     return f"needs {over}" if over else None
@@ -172,8 +172,8 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.casefold())
 
 
-def _gpu(fields: Fields) -> Gpu:
-    gpu = Gpu(
+def _gpu(fields: Fields) -> KnownGpu:
+    gpu = KnownGpu(
         slug=fields.text("slug", NAME),
         arch=fields.text("arch", NAME),
         sm_count=fields.whole("sm_count", 1),
@@ -192,7 +192,7 @@ def _own(path: Path) -> list[Fields]:
     return read_own(path)
 
 
-def _of_family(fields: Fields) -> Gpu:
+def _of_family(fields: Fields) -> KnownGpu:
     """A user's GPU, with the limits of its architecture where a GPU that ships has them."""
     arch = fields.peek("arch")
     family = next((gpu for gpu in shipped_gpus().values() if gpu.arch == arch), None)

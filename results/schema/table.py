@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..files.atomic import replace
 from .entry import TableEntry, entry_from_json, entry_to_json
-from .gpus import Gpu
+from .gpus import KnownGpu
 from .key import Key, key_from_json, key_to_json
 from .strict import CONFIG, DIGEST, NAME, Fields, TableError, parse
 from .text_files import read_text
@@ -72,7 +72,7 @@ class Table:
 
 
 def make_table(
-    gpu: Gpu | None, entries: Iterable[TableEntry], left: Iterable[Left] = (), refused: Iterable[Refused] = ()
+    gpu: KnownGpu | None, entries: Iterable[TableEntry], left: Iterable[Left] = (), refused: Iterable[Refused] = ()
 ) -> Table:
     """A sorted table for a GPU, or for every GPU if that is None. Raises ValueError as `Table` does."""
     return Table(

@@ -68,7 +68,7 @@ class TargetTable:
 
     @property
     def name(self) -> str:
-        """Of its file, without a suffix."""
+        """The name of its file, without a suffix."""
         return file_name(self.target)
 
 

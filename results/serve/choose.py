@@ -9,7 +9,7 @@ from typing import Literal
 from ..digests.kernels import kernel_digest
 from ..schema.default import default_config
 from ..schema.entry import TIERS, TableEntry, Tier
-from ..schema.gpus import Gpu, excess
+from ..schema.gpus import KnownGpu, excess
 from ..schema.key import Key
 from ..schema.table import Table
 from .expected_loss import expected
@@ -67,7 +67,7 @@ class Query:
     """
 
     key: Key
-    gpu: Gpu
+    gpu: KnownGpu
     kernel: str | None
     min_tier: Tier
     min_gate: MinGate = "compiled"

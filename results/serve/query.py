@@ -8,7 +8,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from ..digests.kernels import STAGES, forget_digests
-from ..schema.gpus import Gpu, forget_gpus, known_gpus, of_architecture, resolve
+from ..schema.gpus import KnownGpu, forget_gpus, known_gpus, of_architecture, resolve
 from ..schema.key import LARGEST_BUCKET, OPTIONS, Key, bucket
 from ..schema.strict import DIGEST, TableError
 from ..schema.table import EVERYWHERE
@@ -113,7 +113,7 @@ def forget_files() -> None:
 _here = cache(installed_triton)
 
 
-def _device(name: str) -> Gpu | None:
+def _device(name: str) -> KnownGpu | None:
     """The GPU of this name, or any of the architecture of this name, or None. Raises ValueError for anything but a name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(

@@ -38,7 +38,7 @@ class SequenceBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups:
-    """Which sequences go through the rule together: members[i] are the sequences of group i, all of one length."""
+    """The sequences that go through the rule together: members[i] are the sequences of group i, all of one length."""
 
     members: tuple[tuple[int, ...], ...]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from deltaproof.autotune.records.gpu_facts import PATH, document
 from deltaproof.results import lookup
-from deltaproof.results.schema.gpus import Gpu, identify, known_gpus, resolve
+from deltaproof.results.schema.gpus import KnownGpu, identify, known_gpus, resolve
 from deltaproof.specs.gpus import gpus
 from deltaproof.verify.ptx.architectures import ARCHITECTURES
 from deltaproof.verify.ptx.device import SimulatedDriver
@@ -19,7 +19,7 @@ def test_the_limits_are_those_of_the_specification():
     assert list(known_gpus()) == list(gpus())
     for slug, ours in known_gpus().items():
         theirs = gpus()[slug]
-        assert ours == Gpu(
+        assert ours == KnownGpu(
             slug=slug,
             arch=theirs.arch.name,
             sm_count=theirs.sm_count,
@@ -42,13 +42,13 @@ NAMED = st.sampled_from([(gpu, name) for gpu in known_gpus().values() for name i
 
 
 @given(NAMED, st.floats(0.93, 1.07))
-def test_a_device_with_the_properties_and_a_name_of_a_gpu_is_that_gpu(named: tuple[Gpu, str], reported: float):
+def test_a_device_with_the_properties_and_a_name_of_a_gpu_is_that_gpu(named: tuple[KnownGpu, str], reported: float):
     gpu, name = named
     assert identify(gpu.arch, gpu.sm_count, reported * gpu.memory_gib, name) is gpu
 
 
 @given(st.sampled_from(list(known_gpus().values())), NAMED)
-def test_a_name_never_outweighs_the_properties(gpu: Gpu, named: tuple[Gpu, str]):
+def test_a_name_never_outweighs_the_properties(gpu: KnownGpu, named: tuple[KnownGpu, str]):
     found = identify(gpu.arch, gpu.sm_count, gpu.memory_gib, named[1])
     assert found is not None and (found.arch, found.sm_count) == (gpu.arch, gpu.sm_count)
     assert identify(gpu.arch, gpu.sm_count // 2, gpu.memory_gib / 2, named[1]) is None

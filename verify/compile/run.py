@@ -36,7 +36,7 @@ class Job:
 
     @property
     def key(self) -> str:
-        """Of its compilation: equal for launches that are one program, whichever call makes them."""
+        """The key of its compilation, equal for launches that are one program, whichever call makes them."""
         return cache_key(self.launch.program, self.target)
 
     def __str__(self) -> str:

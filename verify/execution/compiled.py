@@ -39,7 +39,7 @@ def launched(
 
 
 def require_clean(verdicts: Sequence[PtxVerdict]) -> None:
-    """That no launch breaks a rule. Raises KernelRaised, Unsupported."""
+    """Require that no launch breaks a rule. Raises KernelRaised, Unsupported."""
     faults = [fault for verdict in verdicts for fault in verdict.faults]
     for fault in faults:
         if fault.rule == "unsupported":

@@ -22,7 +22,7 @@ SITES = tuple(
 
 
 def contract_of(kernel: Kernel, case: Case) -> PrecisionContract:
-    """By dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none.
+    """The contract by dtype; a chunkwise kernel answers for the intermediates of its chunk size, a token-by-token one for none.
 
     Somebody else's kernel may declare `sums_decay_gradient`, an `fp32_operand` that is rounded, and the precision that its sums
     of log-decays lose (`exponent`).

@@ -81,7 +81,7 @@ class CallCounts:
     launches: tuple[LaunchCounts, ...]
 
     def document(self) -> dict[str, Any]:
-        """As JSON. Figures are those of a launch; `per_row` those of a token and value head."""
+        """The counts as JSON. Figures are those of a launch; `per_row` those of a token and value head."""
         return {
             "target": self.target,
             "kernel": self.kernel,

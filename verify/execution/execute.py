@@ -132,7 +132,7 @@ class Contents:
 
     @classmethod
     def of(cls, made: Tensors) -> Contents:
-        """Of tensors as they are now."""
+        """Take the state of tensors as they are now."""
         small = sum(x.numel() for x in made.values()) < _HELD_TWICE and all(
             x.device.type == "cpu" for x in made.values()
         )
@@ -142,7 +142,7 @@ class Contents:
         )
 
     def require_unchanged(self, name: str, made: Tensors) -> None:
-        """That they hold the same still. Raises KernelRaised."""
+        """Require that they hold the same still. Raises KernelRaised."""
         written = [name for name, version in self.versions.items() if made[name]._version != version]
         if not written and self.bits is not None:
             written = [name for name, bits in self.bits.items() if not np.array_equal(_bits(made[name]), bits)]
@@ -233,7 +233,7 @@ def check_forward(kernel: Kernel, problem: Problem, made: Tensors, outputs: Tens
 
 
 def require_apart(kernel: Kernel, made: Tensors, outputs: Tensors) -> None:
-    """That no output lies in the memory of an input, or of another output: who writes to one would change both.
+    """Require that no output lies in the memory of an input, or of another output: who writes to one would change both.
 
     Raises KernelRaised.
     """

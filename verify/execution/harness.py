@@ -245,7 +245,7 @@ class Harness:
         return reach.launches
 
     def require(self, problem: Problem) -> None:
-        """That the kernel takes a problem made of one that it takes. Raises Inapplicable with its reason."""
+        """Require that the kernel takes a problem made of one that it takes. Raises Inapplicable with its reason."""
         answer = self.kernel.accepts(problem)
         if answer is not True:
             raise Inapplicable(str(answer or "not accepted"))

@@ -57,7 +57,7 @@ class CallTraffic:
         return self.unique / self.ideal
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """The figures as JSON."""
         return {
             "target": self.target,
             "kernel": self.kernel,

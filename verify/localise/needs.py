@@ -22,7 +22,7 @@ class Without(NamedTuple):
 
 
 def needs(case: Case, fails: Callable[[Case], bool], calls: int) -> list[str]:
-    """In words, everything without which `fails` is False; one thing per part of the problem, sizes first. Asks for no more than
+    """Everything, in words, without which `fails` is False; one thing per part of the problem, sizes first. Asks for no more than
     so many cases: the same ones on every machine."""
     found: dict[str, str] = {}
     for part, thing, problems in _simpler(case.problem, None if case.config is None else case.config.chunk_size):

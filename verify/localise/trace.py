@@ -49,7 +49,7 @@ class Trace:
 
     @property
     def device_functions(self) -> dict[str, frozenset[str]]:
-        """By stage, the names ("module:function") of its kernel and of all that it calls."""
+        """The names ("module:function") of each stage's kernel and of all that it calls, by stage."""
         return {seen.name.removesuffix("_kernel"): functions_of(seen.function) for seen in self.launches}
 
     def shared(self) -> list[str]:

@@ -59,7 +59,7 @@ def accepted(mutant: Mutant, entries: Mapping[str, Equivalent], sources: Mapping
 
 
 def digest(source: Source) -> str:
-    """Of the code of a function, comments and layout left out."""
+    """Names the code of a function, comments and layout left out."""
     return hashlib.sha256(ast.unparse(source.tree).encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ _NO_FINDING = ("equivalent", "excluded")
 def out_of_reach(
     sources: Mapping[str, Source], results: Sequence[MutantResult], written: Iterable[str] = ()
 ) -> dict[str, list[str]]:
-    """By reason, the device functions ("module:name") of which no fault could be killed by any test.
+    """The device functions ("module:name"), by reason, of which no fault could be killed by any test.
 
     sources: those that run. written: those that there are. Of a function whose faults all change nothing or only crash, every
     one must have been drawn and judged.

@@ -70,7 +70,7 @@ RULES_OF_OTHERS: dict[str, Accepts] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerResult:
-    """Which of the rules reject a fault."""
+    """The rules that reject a fault."""
 
     id: str
     rejects: Mapping[str, bool]

@@ -50,7 +50,7 @@ def compiler() -> str:
 
 
 def digest() -> str:
-    """Of the source without its comments, and the flags."""
+    """Names the source without its comments, and the flags."""
     known = hashlib.sha256(repr(FLAGS).encode())
     for path in sorted(NATIVE.glob("*.[ch]")):
         code = _QUOTED_OR_COMMENT.sub(lambda found: found[1] or " ", path.read_text(encoding="utf-8"))

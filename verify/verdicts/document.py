@@ -40,7 +40,7 @@ class Document:
         return self.environment.get(COVERED, "").splitlines()
 
     def exit_code(self, *, allow_unsupported: bool = False) -> int:
-        """That of its verdicts, or 3 where all hold and the run covered less than its profile requires."""
+        """The exit code of its verdicts, or 3 where all hold and the run covered less than its profile requires."""
         code = exit_code(self.verdicts, allow_unsupported=allow_unsupported)
         return 3 if SHORT in self.environment and not code and not allow_unsupported else code
 

@@ -37,7 +37,7 @@ SCHEMA = 1
 
 
 def bench_published(path: Path, *, cache: Cache, jobs: int, progress: Progress) -> dict[str, Any]:
-    """By GPU: how predicted and published times compare. GPUs that are not known by name are counted and left out.
+    """How predicted and published times compare, by GPU. GPUs that are not known by name are counted and left out.
 
     Raises TableError for a bad file, or where flash-linear-attention is not there.
     """

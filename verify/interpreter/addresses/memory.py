@@ -102,7 +102,7 @@ class Region:
         return cls(start, end, () if dense else tuple(axes))
 
     def contains(self, addresses: np.ndarray, item: int) -> np.ndarray:
-        """Which accesses of `item` bytes at these addresses (uint64) touch elements of the tensor only."""
+        """The accesses of `item` bytes at these addresses (uint64) that touch elements of the tensor only."""
         offsets = addresses.astype(np.int64) - self.start
         inside = (offsets >= 0) & (offsets <= self.end - self.start - item)
         for stride, size in self.axes:

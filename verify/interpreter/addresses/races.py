@@ -25,7 +25,7 @@ class Touched:
         return (writer != _NOBODY) & (writer != program)
 
     def contested(self, index: np.ndarray, program: int) -> np.ndarray:
-        """Which elements of a store that is about to happen another program wrote or read."""
+        """The elements of a store about to happen that another program wrote or read."""
         reader, writer = self._reader[index], self._writer[index]
         return ((writer != _NOBODY) & (writer != program)) | ((reader != _NOBODY) & (reader != program))
 

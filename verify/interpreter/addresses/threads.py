@@ -42,18 +42,18 @@ class Turns:
 
 
 class Kept:
-    """Of every element of a tensor: the stretch in which it was stored last, and the place that did."""
+    """When and where each element of a tensor was stored last: the stretch, and the place that did."""
 
     def __init__(self, elements: int) -> None:
         self._turn = np.full(elements, _NEVER, dtype=np.int64)
         self._place = np.zeros(elements, dtype=np.int64)
 
     def recent(self, index: np.ndarray, turn: int) -> np.ndarray:
-        """Which elements were stored since the last barrier."""
+        """The elements that were stored since the last barrier."""
         return self._turn[index] == turn
 
     def foreign(self, index: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Which elements another place stored last."""
+        """The elements that another place stored last."""
         return self._place[index] != places
 
     def store(self, index: np.ndarray, turn: int, places: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import PtxError, UnknownInstruction
 from .opcodes import OPERATIONS, TYPES
-from .program import SPECIAL, Instruction, Program
+from .program import SPECIAL, EncodedInstruction, Program
 from .text import PtxKernel, Statement
 
 Encoder = Callable[["Assembler", Statement], None]
@@ -43,7 +43,7 @@ class Assembler:
         self.constants: dict[int, int] = {}
         self.symbols: dict[int, tuple[str, int]] = {}
         self.operands: list[int] = []
-        self.code = (Instruction * max(len(kernel.statements), 1))()
+        self.code = (EncodedInstruction * max(len(kernel.statements), 1))()
         self.at = 0
         self.partial = self.products = False
         self.statement: Statement | None = None

@@ -17,7 +17,7 @@ LOCAL_BASE, SHARED_BASE = 0x600000000000, 0x500000000000
 """Where the windows of local and shared memory lie among generic addresses; native/memory.h has the same."""
 
 
-class Instruction(ctypes.Structure):
+class EncodedInstruction(ctypes.Structure):
     """One instruction; native/engine.h has the same fields."""
 
     _fields_ = tuple(
@@ -37,7 +37,7 @@ class Program:
     """
 
     kernel: PtxKernel
-    code: ctypes.Array[Instruction]
+    code: ctypes.Array[EncodedInstruction]
     operands: np.ndarray
     registers: dict[str, int]
     widths: np.ndarray
