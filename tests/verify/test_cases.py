@@ -17,7 +17,7 @@ from deltaproof.verify import properties
 from deltaproof.verify.cases import regressions
 from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cases.replay import Case, Replay
-from deltaproof.verify.cases.strategies import cases, problems, regimes_of, token_counts
+from deltaproof.verify.cases.strategies import cases, filled, problems, regimes_of, token_counts
 from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.run import judge as check
 from tests.helpers.wrong_kernels import DOUBLED, TOKENS, TORCH, at_token, on_output, spoil
@@ -35,9 +35,34 @@ def test_problems_are_legal_and_within_limits(profile, data, rule):
     assert profile.tokens >= problem.T
     assert max(problem.K, problem.V) <= max(profile.channels, profile.wide)
     assert profile.rows >= problem.B * problem.HV
+    assert profile.tokens * max(1, profile.rows // 2) >= problem.B * problem.HV * problem.T
     assert Problem.parse(problem.token) == problem
     if problem.T * problem.K * problem.HV < 4000:
         generate(problem)
+
+
+@given(data=st.data(), name=st.sampled_from(["chunk_train/staged", "chunk_fwd/grouped", "chunk_train/torch"]))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_no_chunk_above_the_default_is_drawn_nearly_empty(data, name):
+    kernel = KERNELS[name]
+    drawn = cases(
+        RULES["kda"], PROFILES["merge"], dtypes=("fp32",), regimes=("ordinary",), kernel=kernel,
+        applies=lambda problem: None,
+    )  # fmt: skip
+    case = data.draw(drawn)
+    assert case.config is not None
+    longest = max((length for _, _, length in case.problem.sequences), default=0)
+    default = kernel.configs(case.problem)[0].chunk_size
+    assert case.config.chunk_size <= max(default, 4 * longest)
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 31, 32, 140])
+def test_every_configuration_that_a_call_can_fill_is_offered(tokens: int):
+    problem = Problem(rule=RULES["kda"], T=tokens)
+    configs = KERNELS["chunk_fwd/split"].configs(problem)
+    assert filled(configs, problem)[0] == configs[0]
+    sizes = {config.chunk_size for config in filled(configs, problem)}
+    assert sizes == {16, 32, 64} | ({128} if tokens >= 32 else set())
 
 
 def test_sizes_at_tile_edges_are_likely():

@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from ...kernels.configs.launch_config import LaunchConfig
 from ...specs.inputs.regimes import REGIMES
 from ...specs.problem import DType, Problem
 from ...specs.rule import Rule
@@ -43,10 +44,17 @@ def cases(
         problem = draw(problems(rule, profile, dtypes=dtypes, regimes=regimes))
         assume(kernel is None or kernel.accepts(problem) is True)
         assume(applies(problem) is None)
-        config = None if kernel is None else draw(st.sampled_from(kernel.configs(problem)))
+        config = None if kernel is None else draw(st.sampled_from(filled(kernel.configs(problem), problem)))
         return Case(problem=problem, config=config, style=draw(st.sampled_from(styles)) if len(styles) > 1 else "")
 
     return draw_case()
+
+
+def filled(configs: Sequence[LaunchConfig], problem: Problem) -> list[LaunchConfig]:
+    """Of a kernel's configurations, the default first, those whose chunks are not larger than the default's and more than three
+    quarters empty: they cost most, and say what the default says."""
+    longest = max((length for _, _, length in problem.sequences), default=0)
+    return [config for config in configs if config.chunk_size <= max(configs[0].chunk_size, 4 * longest)]
 
 
 @st.composite
@@ -58,8 +66,10 @@ def problems(
     lengths = draw(_lengths(profile)) if packed else None
     T = draw(st.sampled_from(token_counts(profile.tokens))) if lengths is None else sum(lengths)
     heads = st.sampled_from([(1, 1), (1, 2), (2, 2), (2, 4), (3, 3)])
-    H, HV = draw(heads.filter(lambda pair: pair[1] <= profile.rows))
-    B = 1 if packed else draw(st.integers(1, max(1, profile.rows // HV)))
+    # Long calls have fewer rows: half of what the longest with the most would cost.
+    rows = max(1, min(profile.rows, profile.tokens * profile.rows // (2 * max(1, T))))
+    H, HV = draw(heads.filter(lambda pair: pair[1] <= rows))
+    B = 1 if packed else draw(st.integers(1, max(1, rows // HV)))
     widths = st.sampled_from(channel_counts(profile))
     return Problem(
         rule=rule,

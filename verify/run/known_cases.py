@@ -14,7 +14,7 @@ from ..cases.call_styles import shared
 from ..cases.cell import Cell
 from ..cases.profiles import Profile
 from ..cases.replay import Case
-from ..cases.strategies import regimes_of
+from ..cases.strategies import filled, regimes_of
 from ..cases.target_names import is_package
 from ..properties.base import Property
 from .served_cases import served_at
@@ -131,7 +131,7 @@ def adapt_problem(prop: Property, kernel: Any, problem: Problem) -> Problem:
 def _config(kernel: Any, problem: Problem, index: int) -> Any:
     if kernel is None:
         return None
-    configs = kernel.configs(problem)
+    configs = filled(kernel.configs(problem), problem)
     return configs[index % len(configs)]
 
 
