@@ -81,7 +81,7 @@ def compile_cell(cell: str) -> list[str]:
             "group_maps_kernel",
         )
         assert bool(binary.tensor_core) == uses_dots, f"{launch.name} on sm_{arch}: tensor cores {binary.tensor_core}"
-        if arch == 90 and launch.name in ("fused_kernel", "packed_scores_kernel", "packed_walk_kernel"):
+        if arch == 90 and launch.name in ("fused_kernel", "packed_walk_kernel"):
             assert "wgmma" in binary.tensor_core, f"{launch.name}: {binary.tensor_core}"
         lines.append(f"{rule_name} sm_{arch} {launch.name} {binary.registers} registers, {binary.stack} B stack")
     return lines

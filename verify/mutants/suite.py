@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ...specs.problem import Problem
 from ...specs.rule import RULES
+from ..cases.call_styles import words
 from ..cases.profiles import PROFILES
 from ..cases.replay import Case, Replay
 from ..properties import NAMES, load
@@ -88,10 +89,15 @@ def relevant(mutant: Mutant, suite: Sequence[SuiteCase], usage: Usage) -> list[i
             (test.kernel, rule, option) in users
             or (test.prop == "chunk_invariance" and any(name.startswith("recurrent") for name in kernels))
             for rule in _rules(test)
-            for option in {False, test.case.problem.qk_l2norm or test.case.problem.gate_in_kernel}
+            for option in {False, _with_options(test.case)}
         )
         and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
+
+
+def _with_options(case: Case) -> bool:
+    """Whether any call of a case has options that add kernels; varied calls turn them on by themselves."""
+    return case.problem.qk_l2norm or case.problem.gate_in_kernel or "varied" in words(case.style)
 
 
 def _rules(test: SuiteCase) -> tuple[str, ...]:
