@@ -79,10 +79,10 @@ def suite_of(target: str, kernels: Mapping[str, Kernel], profile: str) -> list[S
 
 
 def relevant(mutant: Mutant, suite: Sequence[SuiteCase], usage: Usage) -> list[int]:
-    """Indices of the tests whose kernel can run the mutated code at all."""
+    """Indices of the tests whose kernel can run the mutated code at all; first those that tell what is kept, if anything is."""
     users = usage.users[mutant.function]
     kernels = {name for name, _, _ in users}
-    return [
+    found = [
         index
         for index, test in enumerate(suite)
         if any(
@@ -93,6 +93,9 @@ def relevant(mutant: Mutant, suite: Sequence[SuiteCase], usage: Usage) -> list[i
         )
         and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
+    if mutant.operator == "stale":
+        found.sort(key=lambda index: "varied" not in words(suite[index].case.style))
+    return found
 
 
 def _with_options(case: Case) -> bool:
