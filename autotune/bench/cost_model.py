@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from ...specs.gpus import gpu as find_gpu
 from ...verify.compile.compilation import Cache, Compilation
 from ...verify.process.progress import Progress
 from ..model.cost import milliseconds
+from .contestants import contestants
 from .gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
 from .landscape import Recording, read_landscape
+from .spaces import product_space
 
 SCHEMA = 1
 COLUMNS = {
@@ -44,7 +47,8 @@ Times = Mapping[GemmConfig, float]
 
 
 def bench_model(path: Path, *, cache: Cache, jobs: int, progress: Progress) -> dict[str, Any]:
-    """For every set of a landscape: the model, a random choice, and the fixed configuration that is best in hindsight.
+    """For every set of a landscape: the model, a random choice, a search without a model, and the best fixed configuration in
+    hindsight.
 
     Raises TableError for a file that is no landscape, or is of a GPU that is not known.
     """
@@ -84,6 +88,7 @@ def judge(recording: Recording, binaries: Mapping[GemmProgram, Compilation], gpu
         "losses": losses_of(problems, predictions),
         "random": _random(list(problems.values())),
         "best_fixed": _chosen(problems, lambda problem: fixed) if fixed else None,
+        "tpe": _chosen(problems, _by_tpe(problems).__getitem__),
     }
 
 
@@ -144,11 +149,21 @@ def best_fixed(problems: Sequence[Times]) -> list[GemmConfig]:
     return sorted(common, key=lambda one: (-mean[one], repr(one)))
 
 
+def _by_tpe(problems: Mapping[GemmProblem, Times]) -> dict[GemmProblem, list[GemmConfig]]:
+    """The order in which Optuna's TPE, which knows no model, tries the configurations of each problem."""
+    orders = {}
+    for seed, (problem, times) in enumerate(problems.items()):
+        configs = {astuple(config): config for config in times}
+        tried = contestants()["tpe"](product_space(times), len(times), seed)
+        orders[problem] = [configs[config] for config in tried]
+    return orders
+
+
 def print_bench_model(console: Console, result: Mapping[str, Any]) -> None:
     """One row per set and way to choose, and the meaning of the columns."""
     table = Table("set", "choice", *COLUMNS.values(), header_style="bold", box=SIMPLE_HEAD)
     for name, row in result["sets"].items():
-        for choice in ("model", "random", "best_fixed"):
+        for choice in ("model", "random", "tpe", "best_fixed"):
             if scores := row[choice]:
                 cells = (f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS)
                 table.add_row(name, choice.replace("_", " "), *cells)

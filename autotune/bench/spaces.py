@@ -45,7 +45,9 @@ def read_spaces(path: Path) -> dict[str, Recorded]:
     """The spaces of a file, by name. Raises TableError, in one line, for a file that holds none."""
     if path.name.endswith((".csv", ".csv.gz")):
         return {
-            f"{recording.name} {problem.M}x{problem.N}x{problem.K} {problem.dtype} {problem.strides}": _products(times)
+            f"{recording.name} {problem.M}x{problem.N}x{problem.K} {problem.dtype} {problem.strides}": product_space(
+                times
+            )
             for recording in read_landscape(path)
             for problem, times in recording.times.items()
         }
@@ -60,7 +62,8 @@ def read_spaces(path: Path) -> dict[str, Recorded]:
     return {path.name.removesuffix(".gz").removesuffix(".json"): Recorded(space=space, times=times, samples=samples)}
 
 
-def _products(times: Mapping[GemmConfig, float]) -> Recorded:
+def product_space(times: Mapping[GemmConfig, float]) -> Recorded:
+    """The space of one problem of a landscape."""
     rows = {astuple(config): time for config, time in times.items()}
     names = [field.name for field in fields(GemmConfig)]
     parameters = {name: tuple(sorted({row[place] for row in rows})) for place, name in enumerate(names)}

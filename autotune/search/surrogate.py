@@ -26,8 +26,8 @@ MARGIN = 0.01
 class Surrogate:
     """places [points, parameters]: where each point lies, from 0 to 1 along every parameter.
 
-    A value costs one product of the values so far with all points; lengths are chosen seldom, since that costs as much as all
-    of them. Equal values in equal order give equal proposals.
+    A value costs one product of the values so far with all points; lengths are chosen seldom, since that costs as much as many
+    values. Equal values in equal order give equal proposals.
     """
 
     def __init__(self, places: np.ndarray) -> None:
@@ -35,7 +35,7 @@ class Surrogate:
         self._points: list[int] = []
         self._milliseconds: list[float] = []
         self._fitted = 0
-        self._lengths, self._noise = np.ones(places.shape[1]), NOISES[0]
+        self._scaled, self._noise = self._places.T, NOISES[0]
         self._factor = np.zeros((0, 0))
         self._rows = np.zeros((0, len(places)), np.float32)
         self._unknown = np.ones(len(places), np.float32)
@@ -95,28 +95,29 @@ class Surrogate:
                 if (found := _likelihood(squares, values, other, noise)) > best:
                     best, lengths = found, other
         noise = max(NOISES, key=lambda one: _likelihood(squares, values, lengths, one))
-        self._lengths, self._noise, self._fitted = lengths, noise, len(values)
+        self._scaled = np.ascontiguousarray((self._places / lengths.astype(np.float32)).T)
+        self._noise, self._fitted = noise, len(values)
         self._factor, self._unknown = np.zeros((0, 0)), np.ones(len(self._places), np.float32)
 
     def _extend(self) -> None:
         """Bring the Cholesky factor of the values' covariance, and its solution for all points, up to the last value."""
         known, count = len(self._factor), len(self)
-        factor = np.eye(count)
-        factor[:known, :known] = self._factor
         if len(self._rows) < count:
             rows = np.zeros((2 * count, len(self._places)), np.float32)
             rows[:known] = self._rows[:known]
             self._rows = rows
-        scaled = self._places / self._lengths.astype(np.float32)
-        for row in range(known, count):
-            point = self._points[row]
-            before = self._rows[:row, point].copy()
-            diagonal = math.sqrt(max(1 + self._noise - float(before @ before), 1e-6))
-            factor[row, :row], factor[row, row] = before, diagonal
-            near = _matern(((scaled - scaled[point]) ** 2).sum(1))
-            self._rows[row] = (near - before @ self._rows[:row]) / diagonal
-            self._unknown -= self._rows[row] ** 2
-        self._factor = factor
+        points = self._points[known:]
+        before = self._rows[:known, points]
+        squares = np.zeros((len(points), len(self._places)), np.float32)
+        for axis in self._scaled:
+            squares += (axis - axis[points, None]) ** 2
+        near = _matern(squares)
+        between = near[:, points] - before.T @ before + self._noise * np.eye(len(points), dtype=np.float32)
+        last = np.linalg.cholesky(between.astype(np.float64))
+        new = np.linalg.inv(last).astype(np.float32) @ (near - before.T @ self._rows[:known])
+        self._rows[known:count] = new
+        self._unknown -= (new * new).sum(0)
+        self._factor = np.block([[self._factor, np.zeros((known, len(points)))], [before.T, last]])
 
 
 def _likelihood(squares: np.ndarray, values: np.ndarray, lengths: np.ndarray, noise: float) -> float:

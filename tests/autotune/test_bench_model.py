@@ -116,7 +116,7 @@ def test_the_model_chooses_well_on_the_sample(sample: Path, cache: Cache):
     assert 0.7 < model["predicted_over_measured"] < 1.4
     for loss in scores["losses"].values():
         assert loss["real"] < loss["expected"] + 0.05 and loss["within"] > 0.8
-    for other in (scores["random"], scores["best_fixed"]):
+    for other in (scores["random"], scores["tpe"], scores["best_fixed"]):
         assert other["worst_tenth"] <= other["first"] <= other["top3"] <= 1
         assert model["evaluations"] <= other["evaluations"]
     assert scores["random"]["first"] < model["first"]

@@ -14,6 +14,8 @@ import triton
 HERE = Path(__file__).parent
 KNOWN = HERE.parents[1] / "results" / "bench" / "instructions.json"
 MOST = 1.03
+SHARED_LIMIT = 99 * 1024
+"""Bytes: the least of any GPU since sm_80."""
 PROGRAM = """
 import json
 from instructions import count
@@ -34,7 +36,7 @@ def known() -> dict[tuple[str, str, str], list[float]]:
     not triton.__version__.startswith(json.loads(KNOWN.read_text())["triton"]), reason="counted under another Triton"
 )
 @pytest.mark.parametrize(("op", "prefix"), [("chunk_fwd", ""), ("chunk_train", "training ")])
-def test_the_defaults_issue_no_more_than_was_written_down(op: str, prefix: str):
+def test_the_defaults_fit_use_tensor_cores_and_issue_no_more_than_was_written_down(op: str, prefix: str):
     from deltaproof.results.schema.default import default_config
 
     token = default_config(op, "bf16", 128)
@@ -47,4 +49,6 @@ def test_the_defaults_issue_no_more_than_was_written_down(op: str, prefix: str):
     before = known()
     for row in rows:
         most = max(before["gdn2", prefix + token, row["kernel"]])
+        assert row["shared"] <= SHARED_LIMIT
+        assert ("tensor core" in row["issued"]) == (row["kernel"] != "operands_kernel"), row["kernel"]
         assert row["per_token_head"] <= MOST * most, f"{row['kernel']}: {row['per_token_head']:.0f}, was {most:.0f}"

@@ -3,6 +3,7 @@ since kernels imported for the interpreter cannot be compiled."""
 
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 
 import pytest
@@ -22,6 +23,7 @@ from deltaproof.kernels.launches.record import (
     inference_launches,
     op_launches,
 )
+from deltaproof.results.schema.default import default_config
 from deltaproof.specs.rule import RULES
 
 SHARED_LIMIT = 99 * 1024
@@ -29,19 +31,20 @@ SHARED_LIMIT = 99 * 1024
 
 
 def launches(rule_name: str, ops: tuple[str, ...]):
+    """What is launched where nothing is tuned; other variants under the same tiles."""
     rule = RULES[rule_name]
-    config = LaunchConfig(chunk_size=64)
-    found = [launch for op in ops for launch in op_launches(op, rule, "bf16", 128, 128, config)]
-    # In one kernel, the products of chunks of 64 take more tensor memory than sm_100 has.
-    of = {variant: LaunchConfig(chunk_size=32) if variant == "fused" else config for variant in VARIANTS}
+    served = {
+        op: LaunchConfig.parse(default_config(op, "bf16", 128)) for op in ("chunk_fwd", "chunk_train", "recurrent")
+    }
+    found = [launch for op in ops for launch in op_launches(op, rule, "bf16", 128, 128, served[op])]
     # With raw inputs where that is more: normalisation and gate belong to these kernels.
     found += [
         launch
         for variant in VARIANTS
-        for launch in inference_launches(variant, rule, "bf16", 128, 128, of[variant], normalise=True, raw=True)
+        for launch in inference_launches(variant, rule, "bf16", 128, 128, served["chunk_fwd"], normalise=True, raw=True)
     ]
     # In groups two stages are the same programs as without.
-    grouped = LaunchConfig(variant="packed", chunk_size=64, group=16)
+    grouped = replace(served["chunk_fwd"], group=16)
     found += [
         launch
         for launch in inference_launches("packed", rule, "bf16", 128, 128, grouped)
@@ -78,7 +81,7 @@ def compile_cell(cell: str) -> list[str]:
             "group_maps_kernel",
         )
         assert bool(binary.tensor_core) == uses_dots, f"{launch.name} on sm_{arch}: tensor cores {binary.tensor_core}"
-        if arch == 90 and launch.name in ("fused_kernel", "packed_scores_kernel", "packed_walk_kernel"):
+        if arch == 90 and launch.name in ("fused_kernel", "packed_walk_kernel"):
             assert "wgmma" in binary.tensor_core, f"{launch.name}: {binary.tensor_core}"
         lines.append(f"{rule_name} sm_{arch} {launch.name} {binary.registers} registers, {binary.stack} B stack")
     return lines

@@ -63,11 +63,11 @@ def test_gradients_are_the_same_bits():
 
 
 def test_a_traced_call_takes_them():
-    given = chunk_indices(boundaries(), T)
+    given = chunk_indices(boundaries(), T, [16])
     call = {name: x.requires_grad_() for name, x in tensors().items()}
 
     def loss(indices: Any, **call: Any) -> torch.Tensor:
-        o, _ = gated_delta_rule(**call, cu_seqlens=boundaries(), chunk_indices=indices, variant="staged")
+        o, _ = gated_delta_rule(**call, cu_seqlens=boundaries(), chunk_indices=indices, variant="staged", config=CONFIG)
         return o.square().sum()
 
     eager = torch.autograd.grad(loss(given, **call), list(call.values()))

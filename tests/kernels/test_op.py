@@ -94,7 +94,7 @@ def test_opcheck_of_the_first_stage():
 
 @pytest.mark.parametrize("variant", ["staged", "torch"])
 def test_compiles_without_graph_breaks(variant: str):
-    tensors = make(RULES["gdn2"])
+    tensors = make(RULES["gdn2"], B=1, HV=1)
 
     def loss(**call: Any) -> torch.Tensor:
         o, ht = gated_delta_rule(**call, output_final_state=True, variant=variant, config=CONFIG)

@@ -157,6 +157,17 @@ def test_only_tests_that_run_the_code_are_run():
     assert rules == {name for name, rule in RULES.items() if rule.decay == "channel"}
 
 
+def test_calls_that_turn_options_on_by_themselves_run_what_options_add():
+    mutant = next(m for m in MUTANTS if m.function.endswith(":activate_grad_kernel"))
+    cases = [replace(CASE, style=style) for style in ("", "varied")]
+    cases += [replace(CASE, problem=replace(PROBLEM, gate_in_kernel=True))]
+    known = Usage(sources=SOURCES, users={mutant.function: frozenset({(TOKENS.name, "gdn2", True)})})
+    suite = [replace(SUITE[0], case=case) for case in cases]
+    assert relevant(mutant, suite, known) == [1, 2]
+    stale = next(m for m in MUTANTS if (m.function, m.operator) == (mutant.function, "stale"))
+    assert relevant(stale, suite[::-1], known) == [1, 0]
+
+
 def test_tf32_products_break_the_contract_of_fp32(suite: Path):
     mutant = next(m for m in MUTANTS if m.function.endswith(":output_kernel") and m.after.endswith("'tf32')"))
     staged = KERNELS["chunk_train/staged"]

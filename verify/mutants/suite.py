@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ...results.files.atomic import replace
 from ...specs.problem import Problem
 from ...specs.rule import RULES
+from ..cases.call_styles import words
 from ..cases.profiles import PROFILES
 from ..cases.replay import Replay
 from ..properties import NAMES, load
@@ -79,20 +80,29 @@ def read_suite(path: Path) -> list[Replay]:
 
 
 def relevant(mutant: Mutant, suite: Sequence[Replay], usage: Usage) -> list[int]:
-    """Indices of the tests whose kernel can run the mutated code at all."""
+    """Indices of the tests whose kernel can run the mutated code at all; first those that tell what is kept, if anything is."""
     users = usage.users[mutant.function]
     kernels = {name for name, _, _ in users}
-    return [
+    found = [
         index
         for index, test in enumerate(suite)
         if any(
             (test.kernel, rule, option) in users
             or (test.prop == "chunk_invariance" and any(name.startswith("recurrent") for name in kernels))
             for rule in _rules(test)
-            for option in {False, test.case.problem.qk_l2norm or test.case.problem.gate_in_kernel}
+            for option in {False, _with_options(test)}
         )
         and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
+    if mutant.operator == "stale":
+        found.sort(key=lambda index: "varied" not in words(suite[index].case.style))
+    return found
+
+
+def _with_options(test: Replay) -> bool:
+    """Whether any call of a test has options that add kernels; varied calls turn them on by themselves."""
+    problem = test.case.problem
+    return problem.qk_l2norm or problem.gate_in_kernel or "varied" in words(test.case.style)
 
 
 def _rules(test: Replay) -> tuple[str, ...]:
