@@ -20,7 +20,7 @@ def list_everything(target: TargetOption = OWN) -> None:
     _section("kernels", {
         name: "forward and backward" if kernel.differentiable else "forward"
         for name, kernel in kernels_of(target).items()
-    })  # fmt: skip
+    } | dict.fromkeys(load_target(target).stages, "a stage, by a reference of its own"))  # fmt: skip
     for line in load_target(target).absences():
         stdout.print(f"  ({line})", soft_wrap=True, markup=False, highlight=False)
     _section(
