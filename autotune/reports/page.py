@@ -115,10 +115,16 @@ def print_records(console: Console, ledger: Ledger) -> None:
         console.print(f"left by a budget: {counted(left.count, 'point')} of {left.key}", soft_wrap=True, markup=False)
     for gate in found.gates:
         if not gate.held:
-            where = f"{gate.where}, Triton {gate.triton}" if gate.where == "compiled" else gate.where
             console.print(
-                f"failed the gate ({where}): {gate.key} {gate.config}: {gate.detail}", soft_wrap=True, markup=False
+                f"failed the gate ({_where(gate)}): {gate.key} {gate.config}: {gate.detail}",
+                soft_wrap=True,
+                markup=False,
             )
+
+
+def _where(gate: Gated) -> str:
+    """The gate, and the compiler where it judged what that made."""
+    return f"{gate.where}, Triton {gate.triton}" if gate.where == "compiled" else gate.where
 
 
 def page(ledger: Ledger) -> str:
@@ -138,6 +144,7 @@ def page(ledger: Ledger) -> str:
         gpu=ledger.gpu,
         found=found,
         examples=examples,
+        where=_where,
         counts=Counter(record.reason for record in found.rejected),
         losses=[
             (short(family), plots.losses(entries, of="default_loss"), plots.losses(entries, of="neighbour_loss"))
