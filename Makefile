@@ -163,6 +163,9 @@ peers-%: setup $(VENV)/peers/fla-core-%
 	fi; \
 	exit $$code
 
+# What is only made on the way to a report is kept.
+.PRECIOUS: $(VENV)/peers/fla-core-%
+
 $(VENV)/peers/fla-core-%: | setup
 	rm -rf $@.part
 	$(BIN)/python -m pip install --no-deps --target $@.part fla-core==$* $(EINOPS)
