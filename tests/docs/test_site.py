@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from importlib import import_module
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
@@ -27,13 +29,6 @@ SHOWN = [
 ]
 
 
-class _Loader(yaml.SafeLoader):
-    """Takes the one function that the configuration names for a name."""
-
-
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, suffix, node: suffix)
-
-
 def leaves(nav: Any) -> list[str]:
     if isinstance(nav, str):
         return [nav]
@@ -41,7 +36,7 @@ def leaves(nav: Any) -> list[str]:
 
 
 def test_the_navigation_has_every_page_once():
-    configuration = yaml.load((ROOT / "mkdocs.yml").read_text(), _Loader)
+    configuration = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert sorted(leaves(configuration["nav"])) == [str(page.relative_to(DOCS)) for page in PAGES]
 
 
@@ -160,6 +155,27 @@ def test_a_table_from_before_a_field_was_added_means_what_it_meant():
     table = loads(json.dumps(old), "the file")
     assert table.entries[0].passed_under == ()
     assert json.loads(dumps(table)) == old
+
+
+def test_every_arrow_of_the_architecture_is_an_import():
+    (drawing,) = re.findall(r"```text\n(autotune .*?)```", (DOCS / "architecture.md").read_text(), re.S)
+    graph, folder, count = grimp.build_graph("deltaproof"), "", 0
+    for line in drawing.splitlines():
+        folder = named[1] if (named := re.match(r"(\w+) {2,}", line)) else folder
+        rooms = [re.findall(r"[\w.]+", part) for part in line.split("→")]
+        for above, below in pairwise(rooms):
+            for importer, imported in product(above, below):
+                own = [f"deltaproof.{folder}.{room}" for room in (importer, imported)]
+                names = [own[0], own[1] if own[1] in graph.modules else f"deltaproof.{imported}"]
+                assert graph.direct_import_exists(importer=names[0], imported=names[1], as_packages=True), names
+                count += 1
+    assert count > 40
+
+
+def test_no_page_fetches_what_draws_it():
+    """A browser would load the program for such a drawing from somebody else's server."""
+    assert not [page for page in PAGES if "```mermaid" in page.read_text()]
+    assert "mermaid" not in (ROOT / "mkdocs.yml").read_text()
 
 
 def listing(text: str, row: str) -> set[str]:

@@ -33,8 +33,8 @@ onload = () => document.body.textContent = JSON.stringify([...document.querySele
 """
 
 
-def faults(pages: Sequence[Path], width: int, folder: Path) -> dict[str, list[str]]:
-    """What is wrong with pages in a window of so many pixels, by their names. Skips the test where there is no browser.
+def faults(pages: Sequence[Path], width: int, folder: Path) -> dict[Path, list[str]]:
+    """What is wrong with pages in a window of so many pixels. Skips the test where there is no browser.
 
     folder: where the browser may write.
     """
@@ -54,4 +54,4 @@ def faults(pages: Sequence[Path], width: int, folder: Path) -> dict[str, list[st
     )
     told = re.search(r"<body>(\[.*?)</body>", done.stdout, re.S)
     assert told, done.stderr[-2000:]
-    return {page.name: found for page, found in zip(pages, json.loads(html.unescape(told[1])), strict=True)}
+    return dict(zip(pages, json.loads(html.unescape(told[1])), strict=True))
