@@ -1,4 +1,4 @@
-"""The built site in a browser, which `make docs` looks at: without a network, at a desk and on a phone, nothing runs off a page."""
+"""The built site in a browser without a network, as `make docs` runs it: at a desk and on a phone, nothing runs off a page."""
 
 from __future__ import annotations
 
