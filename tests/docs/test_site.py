@@ -178,6 +178,25 @@ def test_no_page_fetches_what_draws_it():
     assert "mermaid" not in (ROOT / "mkdocs.yml").read_text()
 
 
+def test_what_the_readme_says_of_a_released_package_is_in_its_reports():
+    readme, peers = (ROOT / "README.md").read_text(), ROOT / "results" / "peers"
+    rows = dict.fromkeys(re.findall(r"^\| (0\.\d\.\d) \|", readme, re.M), "")
+    for release in rows:
+        rows[release] = " ".join(re.findall(rf"^\| {release} \| (.*) \|$", readme, re.M))
+    older, newer = (read_document(peers / f"fla-core-{release}.json").verdicts for release in rows)
+    found = [verdict.counterexample.message for verdict in older if verdict.counterexample]
+    (place,) = re.findall(r"`(fla/\S+:\d+)`", rows["0.5.2"])
+    (token,) = re.findall(r"only gates from token (\d+) on", rows["0.5.2"])
+    assert any(place in message for message in found)
+    assert any(f"nothing but g at tokens from {token} " in message for message in found)
+    worst = max(v.worst_ratio for v in newer if v.worst_ratio and "/" not in v.kernel)
+    assert f"up to {worst:.0f} times its error budget" in rows["0.6.0"]
+    (decay,) = re.findall(r"NaN at a log decay of (-\d+)", rows["0.6.0"])
+    assert any(
+        v.counterexample and f"strongest log decay of a token is {decay}" in v.counterexample.message for v in newer
+    )
+
+
 def listing(text: str, row: str) -> set[str]:
     """The names in backticks of what the text says of a folder; what stands in parentheses is about one of them."""
     (said,) = re.findall(row, text, re.M | re.S)
