@@ -88,7 +88,7 @@ def outdated(ledger: Ledger) -> str | None:
         return None
     count = len(ledger.written().entries) if ledger.table_path.exists() else 0
     what = counted(count, "entry") if count else counted(len(ledger.records), "record")
-    return f"{what}, all made for other kernel sources: run `autotune --gpu {ledger.gpu.slug}`"
+    return f"{what}, all made for other kernel sources: run `{ledger.command()}`"
 
 
 def print_records(console: Console, ledger: Ledger) -> None:
