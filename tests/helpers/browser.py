@@ -23,8 +23,11 @@ function faults(frame) {
   const isProse = text => text.length > LONG && text.includes(" ");
   const words = element => `${element.tagName.toLowerCase()} ${element.textContent.trim().slice(0, 60)}`;
   const boxes = [...page.querySelectorAll("body *")].map(element => [element, element.getBoundingClientRect()]);
+  const scrolls = element => element.closest(".wide, figure, pre, .md-typeset__scrollwrap, [style*=overflow-x]");
   const over = root.scrollWidth > root.clientWidth
-    ? boxes.filter(([_, box]) => box.right > root.clientWidth + 1).map(([element]) => words(element)) : [];
+    ? boxes.filter(([element, box]) => box.right > root.clientWidth + 1 && !scrolls(element)).map(([element]) => words(element))
+    : [];
+  if (root.scrollWidth > root.clientWidth && !over.length) over.push("a word");
   const narrow = boxes.filter(([element, box]) => element.tagName == "TD" && isProse(element.textContent.trim())
     && box.width < LEAST).map(([element]) => words(element));
   return [...over.map(name => `runs off the page: ${name}`), ...narrow.map(name => `is squeezed: ${name}`)];
