@@ -83,6 +83,7 @@ lint: setup
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m pytest -rs tests/docs/look_at_site.py
 
 forge: setup
 	$(BIN)/python -m pip install --quiet check-jsonschema==0.39.0 zizmor==1.32.0
@@ -162,6 +163,9 @@ peers-%: setup $(VENV)/peers/fla-core-%
 	  $(BIN)/verify report $$report.json --format md > $$report.md || true; \
 	fi; \
 	exit $$code
+
+# What is only made on the way to a report is kept.
+.PRECIOUS: $(VENV)/peers/fla-core-%
 
 $(VENV)/peers/fla-core-%: | setup
 	rm -rf $@.part

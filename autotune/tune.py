@@ -154,7 +154,7 @@ def tune(request: Request, hooks: Hooks) -> Report:
     table = ledger.write_table()
     if can_run(arch.name) and (owed := sum(entry.gate == "interpreter" for entry in table.entries)):
         hooks.say(f"{counted(owed, 'entry')} not yet run as compiled, and not served by default before: "
-                  f"autotune gate --gpu {request.gpu.slug}")  # fmt: skip
+                  + ledger.command("gate"))  # fmt: skip
     if everywhere := ledger.write_portfolio():
         hooks.say(f"portfolio: {counted(len(everywhere.entries), 'entry')} for any known GPU")
     return Report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
 from ..results.schema.token import chunk_size_of, variant_of
@@ -9,6 +11,7 @@ from .arguments.axes import check_flags
 from .arguments.checks import CallShape, check
 from .arguments.chunk_tables import ChunkIndices, check_chunk_indices
 from .arguments.contents import may_read
+from .arguments.door import Takes
 from .configs.launch_config import LaunchConfig
 from .eager import first_stage as plain
 from .eager.chunkwise import gated_delta_rule_torch
@@ -176,6 +179,16 @@ def gated_delta_rule(
         **raw,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
+
+
+OPTIONS = frozenset(
+    name
+    for name, parameter in inspect.signature(gated_delta_rule).parameters.items()
+    if parameter.kind == inspect.Parameter.KEYWORD_ONLY
+)
+"""Keywords that functions around the op hand on to it."""
+
+with_options = Takes(OPTIONS)
 
 
 def _served(op: str, shape: CallShape, q: Tensor, variant: str | None, packed: bool, options: dict[str, bool]) -> str:

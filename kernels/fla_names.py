@@ -11,7 +11,6 @@ needs care here. Nor do those that FLA does not use in the same call: `A_log`, `
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .api import gated_delta_rule
+from .api import OPTIONS, gated_delta_rule
 from .arguments.axes import check_axes, check_number
 from .arguments.checks import check_boundaries
 from .arguments.chunk_tables import ChunkIndices
@@ -37,11 +36,7 @@ _HOW = ("safe_gate", "disable_recompute", "use_graph", "max_num_seqs", "transpos
 """Keywords about FLA's own kernels. The last is its older name for `state_v_first` and is read as that."""
 _NOT_OFFERED = ("cp_context", "return_intermediate_states", "reverse", "gv")
 
-_OF_THE_OP = {
-    name for name, parameter in inspect.signature(gated_delta_rule).parameters.items()
-    if parameter.kind == inspect.Parameter.KEYWORD_ONLY
-}  # fmt: skip
-_COMMON = frozenset({*_OF_THE_OP, *_HOW, *_NOT_OFFERED, "chunk_size", "state_v_first"})
+_COMMON = frozenset({*OPTIONS, *_HOW, *_NOT_OFFERED, "chunk_size", "state_v_first"})
 _plain = Door(_COMMON)
 _bounded = Door(_COMMON | {"lower_bound"})
 _with_logits = Door(_COMMON | {"lower_bound", "use_beta_sigmoid_in_kernel", "allow_neg_eigval"})

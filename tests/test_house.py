@@ -109,7 +109,20 @@ def test_the_tables_of_the_wheel_are_checked_reported_and_exported_where_it_is_i
 
 def test_wheel_declares_its_commands(wheel: zipfile.ZipFile):
     (entries,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "verify = deltaproof.verify.cli.app:main" in wheel.read(entries).decode()
+    assert "verify = deltaproof.verify.__main__:main" in wheel.read(entries).decode()
+
+
+@pytest.mark.parametrize("command", ["verify", "autotune"])
+def test_a_command_without_what_it_needs_says_so(wheel: zipfile.ZipFile, command: str, tmp_path: Path):
+    """Where a wheel was installed without its dependencies, for look-ups."""
+    wheel.extractall(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", f"deltaproof.{command}", "--help"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"{command}: needs typer, which is not installed here; .*\n", done.stderr)
 
 
 def test_folders_import_downwards_only():

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import rankdata
 
 from ...results.schema.strict import TableError
@@ -21,6 +19,7 @@ from ...specs.gpus import Gpu
 from ...specs.gpus import gpu as find_gpu
 from ...verify.compile.compilation import Cache, Compilation
 from ...verify.process.progress import Progress
+from ...verify.report.grid import grid, show
 from ..model.cost import milliseconds
 from .contestants import contestants
 from .gemm import GemmConfig, GemmProblem, GemmProgram, compile_programs, work
@@ -161,13 +160,13 @@ def _by_tpe(problems: Mapping[GemmProblem, Times]) -> dict[GemmProblem, list[Gem
 
 def print_bench_model(console: Console, result: Mapping[str, Any]) -> None:
     """One row per set and way to choose, and the meaning of the columns."""
-    table = Table("set", "choice", *COLUMNS.values(), header_style="bold", box=SIMPLE_HEAD)
+    table = grid("set", "choice", *COLUMNS.values(), left=2)
     for name, row in result["sets"].items():
         for choice in ("model", "random", "tpe", "best_fixed"):
             if scores := row[choice]:
                 cells = (f"{scores[column]:.3f}" if column in scores else "-" for column in COLUMNS)
                 table.add_row(name, choice.replace("_", " "), *cells)
-    console.print(table)
+    show(console, table)
     for name, row in result["sets"].items():
         for whose, loss in row["losses"].items():
             console.print(

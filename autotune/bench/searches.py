@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
 from ...verify.process.progress import Progress
+from ...verify.report.grid import grid, show
 from .choice import Loss, choices
 from .contestants import contestants
 from .spaces import SUFFIXES, read_spaces
@@ -158,13 +157,11 @@ def _runs(outcomes: Sequence[tuple[list[float], float]]) -> Runs:
 def print_bench(console: Console, result: Mapping[str, Any]) -> None:
     """One row per landscape and method, the means, and how far ours is ahead."""
     at = [column for column in next(iter(result["mean"].values())) if column.isdigit()]
-    table = Table(
-        "landscape", "method", *(f"at {point}" for point in at), f"to {NEAR:.0%}", header_style="bold", box=SIMPLE_HEAD
-    )
+    table = grid("landscape", "method", *(f"at {point}" for point in at), f"to {NEAR:.0%}", left=2)
     for name, scores in [*result["landscapes"].items(), ("mean", result["mean"])]:
         for method, row in scores.items():
             table.add_row(name, method, *(f"{row[point]:.3f}" for point in at), f"{row['evaluations']:.1f}")
-    console.print(table)
+    show(console, table)
     for method, differences in result["ahead"].items():
         words = ", ".join(
             f"{mean:+.3f} [{low:+.3f}, {high:+.3f}] at {point}" for point, (mean, low, high) in differences.items()
@@ -181,10 +178,10 @@ def print_bench(console: Console, result: Mapping[str, Any]) -> None:
 def print_choice(console: Console, choice: Mapping[str, Mapping[str, Loss]]) -> None:
     """The loss of the last choice, in percent: one row per landscape with repeats."""
     ways = list(next(iter(choice.values())))
-    table = Table("choice among those tried", *ways, header_style="bold", box=SIMPLE_HEAD)
+    table = grid("choice among those tried", *ways)
     for name, losses in choice.items():
         table.add_row(name, *(f"{100 * losses[way]['mean']:.2f}%" for way in ways))
-    console.print(table)
+    show(console, table)
     console.print(
         "the time of what is chosen over that of the best tried, less 1; times are drawn from the recorded repeats"
     )

@@ -194,7 +194,7 @@ def seconds_of(text: str) -> float:
 def needs_table(ledger: Ledger) -> None:
     """End with one line where there is no table, neither written nor shipped."""
     if not ledger.has_table:
-        usage(f"no table {ledger.table_path}; run `autotune --gpu {ledger.gpu.slug}` first")
+        usage(f"no table {ledger.table_path}; run `{ledger.command()}` first")
 
 
 def writable(folder: Path) -> Path:

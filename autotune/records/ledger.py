@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Hashable, Iterable, Iterator
 from functools import cached_property
 from itertools import chain
@@ -35,6 +36,7 @@ class Ledger:
 
     def __init__(self, out: Path, gpu: KnownGpu) -> None:
         self.gpu = gpu
+        self._out = out
         self.folder = out / "records" / gpu.slug
         self.table_path = out / "tables" / f"{gpu.slug}.json"
         self._shipped = shipped_records(gpu.slug, read_record)
@@ -67,10 +69,15 @@ class Ledger:
         if os.path.lexists(self.table_path):
             table = named(slug, read_table(self.table_path), str(self.table_path))
         elif (shipped := shipped_table(slug)) is None:
-            raise TableError(f"no table {self.table_path}; run `autotune --gpu {slug}` first")
+            raise TableError(f"no table {self.table_path}; run `{self.command()}` first")
         else:
             table = shipped
         return validated(table, self.table_name)
+
+    def command(self, name: str = "") -> str:
+        """The command line of one of the commands, "" for the tuner itself, on this GPU and in this folder."""
+        own = [] if self._out == default_out() else ["--out", str(self._out)]
+        return shlex.join(["autotune", *filter(None, [name]), "--gpu", self.gpu.slug, *own])
 
     @property
     def has_table(self) -> bool:

@@ -15,12 +15,12 @@ from ...results.schema.entry import TableEntry
 from ...results.schema.record import Compiled, Gated, Measured, Record, Rejected
 from ...results.schema.table import Table
 from ...specs.gpus import gpu as find_gpu
+from ...verify.report.grid import grid, show
 from ...verify.report.page import render
 from ...verify.verdicts.plural import counted
 from ..records.ledger import Ledger
 from ..space.points import Family
 from . import analysis, plots
-from .grid import grid
 from .summary import LEGEND, WORTH, short, worth
 
 _LIST = 12
@@ -88,7 +88,7 @@ def outdated(ledger: Ledger) -> str | None:
         return None
     count = len(ledger.written().entries) if ledger.table_path.exists() else 0
     what = counted(count, "entry") if count else counted(len(ledger.records), "record")
-    return f"{what}, all made for other kernel sources: run `autotune --gpu {ledger.gpu.slug}`"
+    return f"{what}, all made for other kernel sources: run `{ledger.command()}`"
 
 
 def print_records(console: Console, ledger: Ledger) -> None:
@@ -100,14 +100,14 @@ def print_records(console: Console, ledger: Ledger) -> None:
     for stage in sorted({*stages, *found.reasons}):
         counts = found.reasons.get(stage, Counter())
         rejections.add_row(stage, str(stages[stage]), *(str(counts[name] or "") for name in names))
-    console.print(rejections)
+    show(console, rejections)
     console.print()
     coverage = grid("family", "entries", "tiers", "gates", *WORTH)
     for subject, entries in found.subjects.items():
         tiers = ", ".join(f"{count} {tier}" for tier, count in sorted(Counter(entry.tier for entry in entries).items()))
         gates = ", ".join(f"{count} {gate}" for gate, count in sorted(Counter(entry.gate for entry in entries).items()))
         coverage.add_row(short(subject), str(len(entries)), tiers, gates, *worth(entries))
-    console.print(coverage)
+    show(console, coverage)
     console.print(LEGEND, soft_wrap=True, markup=False)
     if others := len(ledger.records) - len(found.records):
         console.print(f"left out: {counted(others, 'record')} made for other kernel sources", markup=False)
@@ -115,10 +115,16 @@ def print_records(console: Console, ledger: Ledger) -> None:
         console.print(f"left by a budget: {counted(left.count, 'point')} of {left.key}", soft_wrap=True, markup=False)
     for gate in found.gates:
         if not gate.held:
-            where = f"{gate.where}, Triton {gate.triton}" if gate.where == "compiled" else gate.where
             console.print(
-                f"failed the gate ({where}): {gate.key} {gate.config}: {gate.detail}", soft_wrap=True, markup=False
+                f"failed the gate ({_where(gate)}): {gate.key} {gate.config}: {gate.detail}",
+                soft_wrap=True,
+                markup=False,
             )
+
+
+def _where(gate: Gated) -> str:
+    """The gate, and the compiler where it judged what that made."""
+    return f"{gate.where}, Triton {gate.triton}" if gate.where == "compiled" else gate.where
 
 
 def page(ledger: Ledger) -> str:
@@ -138,6 +144,7 @@ def page(ledger: Ledger) -> str:
         gpu=ledger.gpu,
         found=found,
         examples=examples,
+        where=_where,
         counts=Counter(record.reason for record in found.rejected),
         losses=[
             (short(family), plots.losses(entries, of="default_loss"), plots.losses(entries, of="neighbour_loss"))

@@ -13,10 +13,10 @@ from ...kernels.configs.space import CONSTRAINTS
 from ...results.export.t4 import T4Result
 from ...results.schema.entry import TableEntry
 from ...verify.compile.programs import triton_version
+from ...verify.report.grid import grid, show
 from ...verify.verdicts.plural import counted
 from ..space.points import Family, StageCount, family_of
 from ..tune import Report
-from .grid import grid
 
 SCHEMA = 1
 
@@ -55,7 +55,7 @@ def print_space(console: Console, counts: Sequence[StageCount]) -> None:
             removed = [str(count.removed[constraint.name] or "") for constraint in constraints]
             table.add_row(count.stage, str(count.total), *removed, str(count.left))
         console.print(str(family), style="bold", markup=False)
-        console.print(table)
+        show(console, table)
         console.print()
     for constraint in constraints:
         console.print(f"{constraint.name:10} {constraint.reason}", soft_wrap=True, markup=False)
@@ -73,7 +73,7 @@ def print_summary(console: Console, report: Report) -> None:
         entries = [entry for entry in report.table.entries if family_of(entry.key) == family]
         left = report.compiled.left.get(family, 0)
         table.add_row(short(family), *map(str, (len(found), len(codes), survivors, *worth(entries), left or "")))
-    console.print(table)
+    show(console, table)
     console.print(LEGEND, soft_wrap=True, markup=False)
     tiers = Counter(entry.tier for entry in report.table.entries)
     guessed = "compiled and ranked by the cost model, not timed; losses are predictions"

@@ -21,15 +21,15 @@ def check_table(
     stale = stale_entries(table)
     if stale:
         made = f"{len(stale)} of {len(table.entries)} entries were made for other kernel sources"
-        mend = f"run `autotune rekey --gpu {gpu.slug}`, then `autotune --gpu {gpu.slug}` for what that leaves"
+        mend = f"run `{ledger.command('rekey')}`, then `{ledger.command()}` for what that leaves"
         return [f"{made}, and are never served: {mend}"], False
     if table != derived:
-        return [f"{ledger.table_name} does not match its records: run `autotune --gpu {gpu.slug}`"], False
+        return [f"{ledger.table_name} does not match its records: run `{ledger.command()}`"], False
     if not table.entries:
-        return [f"{ledger.table_name} has no entries: run `autotune --gpu {gpu.slug}`"], False
+        return [f"{ledger.table_name} has no entries: run `{ledger.command()}`"], False
     lines = [f"{len(table.entries)} entries match their records and the current kernels"]
     if left := sum(row.count for row in table.left):
-        lines.append(f"partial: a budget left {left} points uncompiled; `autotune --gpu {gpu.slug}` goes on")
+        lines.append(f"partial: a budget left {left} points uncompiled; `{ledger.command()}` goes on")
     device = device_of(gpu)
     other = [
         entry for entry in table.entries
@@ -49,10 +49,10 @@ def check_table(
         verdict = recompile(some, ledger.records, gpu, compile_here(gpu.arch, jobs))
     lines += verdict.lines
     if verdict.dead:
-        lines.append(f"{verdict.dead} of {len(some)} re-tested entries no longer run: run `autotune --gpu {gpu.slug}`")
+        lines.append(f"{verdict.dead} of {len(some)} re-tested entries no longer run: run `{ledger.command()}`")
     elif verdict.changed:
         lines.append(
-            f"{verdict.changed} of {len(some)} re-tested entries changed: `autotune --gpu {gpu.slug}` tunes anew"
+            f"{verdict.changed} of {len(some)} re-tested entries changed: `{ledger.command()}` tunes anew"
             + ("" if device else "; what they cost now only the GPU can tell")
         )
     else:

@@ -33,7 +33,7 @@ def publish(
     Raises TableError where there is nothing to publish or something cannot be read, OSError.
     """
     if not ledger.own:
-        raise TableError(f"nothing to publish in {ledger.folder}: run `autotune --gpu {gpu.slug}` first")
+        raise TableError(f"nothing to publish in {ledger.folder}: run `{ledger.command()}` first")
     lines, holds = check_table(ledger, gpu, device_of, forced=False, jobs=jobs)
     if not holds:
         return [*lines, "nothing was published"], False

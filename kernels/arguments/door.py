@@ -1,9 +1,9 @@
-"""The door of a function under another library's name: it refuses, by that name, keywords and kinds that it does not take."""
+"""The door of a function that hands keywords on: it refuses, by its own name, keywords and kinds that it does not take."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -24,8 +24,29 @@ _TENSORS = {"initial_state", "A_log", "dt_bias", "cu_seqlens", "cu_seqlens_cpu"}
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Takes:
     """A decorator for functions that take `keywords` besides the parameters of their signatures.
+
+    Raises TypeError, in one line and in the name of the function, for other keywords.
+    """
+
+    keywords: frozenset[str]
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """The function, which then knows what it takes."""
+        taken = self.keywords.union(_named(function))
+
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            refuse_unknown(function.__name__, kwargs, taken)
+            return function(*args, **kwargs)
+
+        return call
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A decorator for functions under another library's names, which take `keywords` besides the parameters of their signatures.
 
     Arguments that are annotated as tensors are then dense tensors, flags are True or False, and a state that has values
     first has the sizes of v and k. Raises TypeError and ValueError, in one line, for others, and TypeError for keywords
@@ -38,16 +59,14 @@ class Door:
         """The function behind the door, under its own name or another."""
         called = name or function.__name__
         parameters = inspect.signature(function).parameters
-        named = [name for name, parameter in parameters.items() if parameter.kind != inspect.Parameter.VAR_KEYWORD]
+        named = _named(function)
         taken = self.keywords.union(named)
         required = {name for name in named if parameters[name].annotation == "Tensor"}
         optional = {name for name in named if parameters[name].annotation == "Tensor | None"} | _TENSORS
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            for name in kwargs:
-                if name not in taken:
-                    raise TypeError(f"{called} takes no keyword {name!a:.60}; accepted: {', '.join(sorted(taken))}")
+            refuse_unknown(called, kwargs, taken)
             given: dict[str, Any] = dict(zip(named, args, strict=False)) | kwargs
             for name, value in given.items():
                 if name in required and not dense(value):
@@ -62,6 +81,19 @@ class Door:
 
         call.__name__ = call.__qualname__ = called
         return call
+
+
+def _named(function: Callable[..., Any]) -> list[str]:
+    """The parameters of a function, but for that which holds all others."""
+    parameters = inspect.signature(function).parameters.items()
+    return [name for name, parameter in parameters if parameter.kind != inspect.Parameter.VAR_KEYWORD]
+
+
+def refuse_unknown(called: str, given: Iterable[str], taken: Iterable[str]) -> None:
+    """Raises TypeError, in one line, for a keyword that `called` does not take."""
+    for name in given:
+        if name not in taken:
+            raise TypeError(f"{called} takes no keyword {name!a:.60}; accepted: {', '.join(sorted(taken))}")
 
 
 def _check_turned(state: Tensor | None, k: Any, v: Any) -> None:

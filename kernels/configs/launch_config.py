@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal
 
-from ...results.schema.token import setting_of, variant_of
+from ...results.schema.token import (
+    CHUNK_SIZES,
+    GROUPS,
+    LARGEST,
+    SOLVERS,
+    STAGES,
+    VARIANTS,
+    fault,
+    setting_of,
+    split,
+    variant_of,
+)
 
 Solver = Literal["ieee", "tf32x3", "tf32"]
 Variant = Literal["split", "packed", "fused"]
@@ -22,19 +32,8 @@ def kernel_of(op: str, token: str) -> str:
     return _ONLY.get(op) or f"{op}/{'grouped' if setting_of(token, 'group') else variant_of(token)}"
 
 
-CHUNK_SIZES = (16, 32, 64, 128)
-_CHOICES = {
-    "variant": get_args(Variant),
-    "chunk_size": CHUNK_SIZES,
-    "group": (0, *(1 << power for power in range(11))),
-    "solver": get_args(Solver),
-}
-LARGEST = 2**20
-"""Of any number of a tile: none that a GPU could launch comes near it."""
+_CHOICES = {"variant": VARIANTS, "chunk_size": CHUNK_SIZES, "group": (0, *GROUPS), "solver": SOLVERS}
 LONGEST_TOKEN = 400
-_CHUNK = re.compile(r"c([1-9]\d{0,3})", re.ASCII)
-_TILE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,3})x([1-9]\d{0,3})", re.ASCII)
-_GROUP = re.compile(r"[1-9]\d{0,3}", re.ASCII)
 
 
 def padded(size: int) -> int:
@@ -62,10 +61,6 @@ class Tile:
     @property
     def token(self) -> str:
         return f"{self.block}x{self.num_warps}x{self.num_stages}"
-
-
-STAGES = ("scores", "maps", "states", "output", "score_grads", "state_grads", "input_grads")
-"""Stages whose tile a LaunchConfig holds, in a field of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,30 +133,16 @@ class LaunchConfig:
             )
         if len(token) > LONGEST_TOKEN:
             raise ValueError(f"not the token of a launch configuration: {token!r:.100}, of {len(token)} characters")
-        chunk, *settings = token.split(",")
-        try:
-            if not (size := _CHUNK.fullmatch(chunk)):
-                raise ValueError("it begins with the chunk size, as c64")
-            values: dict[str, object] = {"chunk_size": int(size[1])}
-            for setting in settings:
-                name, _, value = setting.partition("=")
-                if name in values:
-                    raise ValueError(f"{name} is repeated")
-                if name in ("variant", "solver"):
-                    values[name] = value
-                elif name == "group":
-                    if not _GROUP.fullmatch(value):
-                        raise ValueError(f"{setting!r} is not a number of chunks, as group=64")
-                    values[name] = int(value)
-                elif name not in STAGES:
-                    raise ValueError(f"no setting {name!r}")
-                elif tile := _TILE.fullmatch(value):
-                    block, warps, depth = map(int, tile.groups())
-                    values[name] = Tile(block=block, num_warps=warps, num_stages=depth)
-                else:
-                    raise ValueError(f"{setting!r} is not block x warps x depth, as {name}=64x4x2")
-            return cls(**values)  # pyright: ignore[reportArgumentType]
-        except ValueError as error:
+        if wrong := fault(token):
             raise ValueError(
-                f"not the token of a launch configuration: {token!r} ({error}); expected e.g. 'c64,states=64x4x2'"
-            ) from None
+                f"not the token of a launch configuration: {token!r} ({wrong}); expected e.g. 'c64,states=64x4x2'"
+            )
+        chunk, settings = split(token)
+        values: dict[str, Any] = {"chunk_size": int(chunk.removeprefix("c"))}
+        for name, value in settings.items():
+            if name in STAGES:
+                block, warps, depth = map(int, value.split("x"))
+                values[name] = Tile(block=block, num_warps=warps, num_stages=depth)
+            else:
+                values[name] = int(value) if name == "group" else value
+        return cls(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from ..arguments.axes import dense, sort_of
+from ..arguments.door import refuse_unknown
 from .config import GateActivation, MixerConfig
 from .gdn import GatedDeltaNet
 from .gdn2 import GatedDeltaNet2
@@ -45,9 +47,11 @@ def from_fla(
         raise ValueError(f"kind is {found}; accepted: {', '.join(layer.__name__ for layer in _ACTIVATIONS)}")
     if num_heads is not None and (type(num_heads) is not int or num_heads < 1):
         raise ValueError(f"num_heads is {num_heads!a:.60}; accepted: a whole number of at least 1, or None")
+    fields = MixerConfig.__dataclass_fields__
+    refuse_unknown("from_fla", options, {*fields, *inspect.signature(kind).parameters} - {"config"})
     weights = _weights(state, prefix)
     config = _read_config(kind, weights, num_heads)
-    choices = {name: options.pop(name) for name in list(options) if name in MixerConfig.__dataclass_fields__}
+    choices = {name: options.pop(name) for name in list(options) if name in fields}
     layer = kind(replace(config, **choices), **options)
     shapes = {name: x.shape for name, x in layer.state_dict().items()}
     if shapes.keys() != weights.keys():

@@ -23,10 +23,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import OPTIONS, gated_delta_rule
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
 from ..arguments.checks import check_boundaries
 from ..arguments.contents import check_contents
+from ..arguments.door import Takes
 from ..arguments.precision import exact_dtype
 
 CHUNK_SIZE = 64
@@ -47,6 +48,7 @@ class CarveCache:
     position: tuple[int, ...]
 
 
+@Takes(OPTIONS - {"initial_state", "output_final_state", "chunk_indices"})
 def carve(
     q: Tensor,  # [B, T, H, K]
     k: Tensor,  # [B, T, H, K]

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import gated_delta_rule, with_options
 from ..arguments.axes import check_axes, check_flags
 from ..arguments.contents import any_is
 from ..arguments.precision import exact_dtype
 
 
+@with_options
 def comba(
     q: Tensor,  # [B, T, H, K]
     k: Tensor,  # [B, T, H, K]

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import gated_delta_rule, with_options
 from ..arguments.axes import check_axes
 from ..arguments.checks import check_boundaries
 from .substeps import first_of, last_of, spread
 
 
+@with_options
 def gated_delta_product(
     q: Tensor,  # [B, T, H, K]
     k: Tensor,  # [B, T, n, H, K]

@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import gated_delta_rule, with_options
 from ..arguments.axes import check_axes
 from ..arguments.precision import exact_dtype
 
 
+@with_options
 def longhorn(
     q: Tensor,  # [B, T, H, K]
     k: Tensor,  # [B, T, H, K]

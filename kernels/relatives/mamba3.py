@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import OPTIONS, gated_delta_rule, with_options
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
 from ..arguments.checks import check_boundaries
+from ..arguments.door import Takes
 from ..arguments.precision import exact_dtype
 from .substeps import first_of, spread
 
@@ -35,6 +36,7 @@ class Mamba3State(NamedTuple):
     values: Tensor
 
 
+@Takes(OPTIONS | {"op"})
 def mamba3(
     q: Tensor,  # [B, T, H, K]
     k: Tensor,  # [B, T, H, K]
@@ -59,6 +61,7 @@ def mamba3(
     return o[:, :, 0], None if last is None else Mamba3State(last.state, last.keys[:, 0], last.values[:, 0])
 
 
+@with_options
 def mamba3_mimo(
     q: Tensor,  # [B, T, R, H, K]
     k: Tensor,  # [B, T, R, H, K]

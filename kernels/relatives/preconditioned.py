@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import gated_delta_rule, with_options
 from ..arguments.axes import check_axes, check_flags, check_number, check_state
 from ..arguments.precision import exact_dtype
 
@@ -28,6 +28,7 @@ class PreconditionedState(NamedTuple):
     energy: Tensor
 
 
+@with_options
 def preconditioned_delta_rule(
     q: Tensor,  # [B, T, H, K]
     k: Tensor,  # [B, T, H, K]

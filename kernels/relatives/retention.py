@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import gated_delta_rule, with_options
 from ..arguments.axes import check_axes
 from ..arguments.precision import exact_dtype
 
 
+@with_options
 def retention(
     q: Tensor, k: Tensor, v: Tensor, *, op: Callable[..., Any] = gated_delta_rule, **options: Any
 ) -> tuple[Tensor, Tensor | None]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..api import gated_delta_rule
+from ..api import gated_delta_rule, with_options
 from ..arguments.axes import check_axes
 from ..arguments.checks import check_boundaries
 from ..arguments.contents import any_is
@@ -19,6 +19,7 @@ STRONGEST = -10.0
 """Smallest log decay: RWKV-7's own w is exp(-exp(-0.5) sigmoid(.)), so never below -0.61."""
 
 
+@with_options
 def rwkv7(
     r: Tensor,  # [B, T, H, K]
     w: Tensor,  # [B, T, H, K], log decay

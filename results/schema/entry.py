@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from .gpus import Resources
 from .key import Key, key_from_json, key_to_json
 from .strict import CONFIG, DIGEST, NAME, Fields
+from .token import fault
 
 Tier = Literal["A", "B", "C", "portfolio"]
 """A: timed and verified on this GPU with this Triton. B: the same, but under another Triton or driver, or on another
@@ -23,7 +24,7 @@ interpreter alone, the device gate being still owed by both; not at all yet; or 
 class TableEntry:
     """The configuration to launch for a key.
 
-    config: a token of `kernels.LaunchConfig`. kernel: digest of the kernel sources it was made for.
+    config: a token of `kernels.LaunchConfig` that some kernel has. kernel: digest of the kernel sources it was made for.
     gate, verdict: where it was verified, and the digest of that record ("" while owed).
     measurement: digest of the record with the raw samples, "" if it was never timed; A and B have one.
     triton, driver: versions it was compiled with and timed under ("" if there was no driver).
@@ -55,6 +56,8 @@ class TableEntry:
 
     def __post_init__(self) -> None:
         key = self.key
+        if wrong := fault(self.config):
+            raise ValueError(f"config {self.config!r:.200}: {wrong}")
         everywhere = bool(key.K and key.V) and not key.tokens and not key.heads
         if not (everywhere if self.tier == "portfolio" else key.complete):
             raise ValueError(f"key {key}: an entry has head dimensions, and buckets unless its tier is portfolio")

@@ -1,14 +1,67 @@
 """The token of a launch configuration, `c64,variant=packed,states=64x4x2`, read as text.
 
-Code that keeps, digests, traces or exports tokens needs no more. `kernels.configs.launch_config.LaunchConfig` writes them, and
-reads them strictly; here a text that is not a token is the fault of the caller.
+Code that keeps, digests, traces or exports tokens needs no more; `kernels.configs.launch_config.LaunchConfig` makes objects of
+them. All but `fault` take it for granted that a text is a token.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+CHUNK_SIZES = (16, 32, 64, 128)
+VARIANTS = ("split", "packed", "fused")
+SOLVERS = ("ieee", "tf32x3", "tf32")
+GROUPS = tuple(1 << power for power in range(11))
+STAGES = ("scores", "maps", "states", "output", "score_grads", "state_grads", "input_grads")
+"""Stages whose tile a token may name."""
+LARGEST = 2**20
+"""Of any number of a tile: none that a GPU could launch comes near it."""
+
 _HEAD = ("variant", "group", "solver")
+_CHUNK = re.compile(r"c([1-9]\d{0,3})", re.ASCII)
+_GROUP = re.compile(r"[1-9]\d{0,3}", re.ASCII)
+_TILE = re.compile(r"([1-9]\d{0,5})x([1-9]\d{0,3})x([1-9]\d{0,3})", re.ASCII)
+
+
+def fault(token: str) -> str | None:
+    """Why a text is the token of no configuration that a kernel has, in a few words; None for a token."""
+    chunk, *settings = token.split(",")
+    if not (size := _CHUNK.fullmatch(chunk)):
+        return "it begins with the chunk size, as c64"
+    if int(size[1]) not in CHUNK_SIZES:
+        return f"chunk_size={size[1]}; accepted: {', '.join(map(str, CHUNK_SIZES))}"
+    values: dict[str, str] = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name in values:
+            return f"{name} is repeated"
+        if wrong := _fault_of(name, value):
+            return wrong
+        values[name] = value
+    if "group" in values and values.get("variant") != "packed":
+        return f"group={values['group']} with variant={values.get('variant', 'split')}; accepted: of packed alone"
+    return None
+
+
+def _fault_of(name: str, value: str) -> str | None:
+    if name in ("variant", "solver"):
+        accepted = VARIANTS if name == "variant" else SOLVERS
+        return None if value in accepted else f"{name}={value!a:.60}; accepted: {', '.join(accepted)}"
+    setting = f"{name}={value}"
+    if name == "group":
+        if not _GROUP.fullmatch(value):
+            return f"{setting!r} is not a number of chunks, as group=64"
+        return None if int(value) in GROUPS else f"group={value}; accepted: {', '.join(map(str, GROUPS))}"
+    if name not in STAGES:
+        return f"no setting {name!r}"
+    if not (tile := _TILE.fullmatch(value)):
+        return f"{setting!r} is not block x warps x depth, as {name}=64x4x2"
+    block, warps, _ = map(int, tile.groups())
+    for what, number, least in (("block", block, 16), ("num_warps", warps, 1)):
+        if number & (number - 1) or not least <= number <= LARGEST:
+            return f"{what}={number} in {setting!r}; accepted: a power of two, at least {least}"
+    return None
 
 
 def chunk_size_of(token: str) -> int:

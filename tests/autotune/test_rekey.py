@@ -126,8 +126,8 @@ def test_other_tritons_under_which_entries_had_passed_are_named(tuned: Path, mon
     done = CliRunner().invoke(app, ["rekey", "--gpu", "h100", "--out", str(tuned)])
     assert done.exit_code == 0, done.output
     assert (
-        "0 left; what passed under Triton 3.6.99 is to be judged again: run `autotune gate --gpu h100-sxm`"
-        in done.output
+        "0 left; what passed under Triton 3.6.99 is to be judged again: "
+        f"run `autotune gate --gpu h100-sxm --out {tuned}`" in done.output
     )
 
 
@@ -165,4 +165,4 @@ def test_a_table_without_entries_does_not_hold(tmp_path: Path):
     ledger = Ledger(tmp_path, resolve("l40s"))
     assert not ledger.write_table().entries
     lines, holds = check_table(ledger, gpu("l40s"), lambda _: None, forced=False, jobs=1)
-    assert not holds and "has no entries: run `autotune --gpu l40s`" in lines[0]
+    assert not holds and f"has no entries: run `autotune --gpu l40s --out {tmp_path}`" in lines[0]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from deltaproof.autotune import tune
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.gates import interpreter as gate
-from deltaproof.autotune.records.ledger import Ledger
+from deltaproof.autotune.records.ledger import Ledger, default_out
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Estimated, Measured
 from deltaproof.verify.cli.app import app as verify_app
@@ -76,7 +76,8 @@ def test_records_of_other_kernels_are_no_empty_report(aged: Path):
     result = invoke(app, ["report", "--gpu", "H100", "--out", str(aged), "--html", str(aged / "page.html")])
     assert result.exit_code == 1
     assert re.fullmatch(
-        r"autotune: 24 entries, all made for other kernel sources: run `autotune --gpu h100-sxm`\n", result.stderr
+        rf"autotune: 24 entries, all made for other kernel sources: run `autotune --gpu h100-sxm --out {aged}`\n",
+        result.stderr,
     )
     assert not (aged / "page.html").exists()
 
@@ -113,7 +114,7 @@ def test_where_there_is_no_table_it_says_what_makes_one(command: list[str], tmp_
     where = ["--out", str(tmp_path)] if command == ["check"] else ["--from", str(tmp_path), "--out", str(tmp_path)]
     result = invoke(app, [*command, "--gpu", "B200", *where])
     assert result.exit_code == 2
-    assert result.stderr.rstrip().endswith("run `autotune --gpu b200` first")
+    assert result.stderr.rstrip().endswith(f"run `autotune --gpu b200 --out {tmp_path}` first")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -188,3 +189,13 @@ def test_examples_keep_to_their_lines(command, more: list[str]):
     lines = [line for line in text.splitlines() if line.strip()]
     assert len(lines) >= 3
     assert all(line.strip().startswith(("verify ", "autotune ")) for line in lines)
+
+
+def test_a_command_that_is_advised_is_about_the_same_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One that has a space in its name, too; the user's own folder need not be named."""
+    assert Ledger(tmp_path / "my runs", resolve("h100")).command("gate").split("--gpu ") == [
+        "autotune gate ",
+        f"h100-sxm --out '{tmp_path}/my runs'",
+    ]
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert Ledger(default_out(), resolve("h100")).command() == "autotune --gpu h100-sxm"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from importlib import import_module
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 
@@ -27,13 +29,6 @@ SHOWN = [
 ]
 
 
-class _Loader(yaml.SafeLoader):
-    """Takes the one function that the configuration names for a name."""
-
-
-_Loader.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, suffix, node: suffix)
-
-
 def leaves(nav: Any) -> list[str]:
     if isinstance(nav, str):
         return [nav]
@@ -41,7 +36,7 @@ def leaves(nav: Any) -> list[str]:
 
 
 def test_the_navigation_has_every_page_once():
-    configuration = yaml.load((ROOT / "mkdocs.yml").read_text(), _Loader)
+    configuration = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     assert sorted(leaves(configuration["nav"])) == [str(page.relative_to(DOCS)) for page in PAGES]
 
 
@@ -160,6 +155,46 @@ def test_a_table_from_before_a_field_was_added_means_what_it_meant():
     table = loads(json.dumps(old), "the file")
     assert table.entries[0].passed_under == ()
     assert json.loads(dumps(table)) == old
+
+
+def test_every_arrow_of_the_architecture_is_an_import():
+    (drawing,) = re.findall(r"```text\n(autotune .*?)```", (DOCS / "architecture.md").read_text(), re.S)
+    graph, folder, count = grimp.build_graph("deltaproof"), "", 0
+    for line in drawing.splitlines():
+        folder = named[1] if (named := re.match(r"(\w+) {2,}", line)) else folder
+        rooms = [re.findall(r"[\w.]+", part) for part in line.split("→")]
+        for above, below in pairwise(rooms):
+            for importer, imported in product(above, below):
+                own = [f"deltaproof.{folder}.{room}" for room in (importer, imported)]
+                names = [own[0], own[1] if own[1] in graph.modules else f"deltaproof.{imported}"]
+                assert graph.direct_import_exists(importer=names[0], imported=names[1], as_packages=True), names
+                count += 1
+    assert count > 40
+
+
+def test_no_page_fetches_what_draws_it():
+    """A browser would load the program for such a drawing from somebody else's server."""
+    assert not [page for page in PAGES if "```mermaid" in page.read_text()]
+    assert "mermaid" not in (ROOT / "mkdocs.yml").read_text()
+
+
+def test_what_the_readme_says_of_a_released_package_is_in_its_reports():
+    readme, peers = (ROOT / "README.md").read_text(), ROOT / "results" / "peers"
+    rows = dict.fromkeys(re.findall(r"^\| (0\.\d\.\d) \|", readme, re.M), "")
+    for release in rows:
+        rows[release] = " ".join(re.findall(rf"^\| {release} \| (.*) \|$", readme, re.M))
+    older, newer = (read_document(peers / f"fla-core-{release}.json").verdicts for release in rows)
+    found = [verdict.counterexample.message for verdict in older if verdict.counterexample]
+    (place,) = re.findall(r"`(fla/\S+:\d+)`", rows["0.5.2"])
+    (token,) = re.findall(r"only gates from token (\d+) on", rows["0.5.2"])
+    assert any(place in message for message in found)
+    assert any(f"nothing but g at tokens from {token} " in message for message in found)
+    worst = max(v.worst_ratio for v in newer if v.worst_ratio and "/" not in v.kernel)
+    assert f"up to {worst:.0f} times its error budget" in rows["0.6.0"]
+    (decay,) = re.findall(r"NaN at a log decay of (-\d+)", rows["0.6.0"])
+    assert any(
+        v.counterexample and f"strongest log decay of a token is {decay}" in v.counterexample.message for v in newer
+    )
 
 
 def listing(text: str, row: str) -> set[str]:

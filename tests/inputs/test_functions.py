@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -165,7 +166,15 @@ def test_a_bad_argument_is_refused_by_name(name: str, monkeypatch: pytest.Monkey
     assert not faults, "\n".join(faults)
 
 
-@pytest.mark.parametrize("name", [name for name in vars(fla_names) if name.startswith(("chunk_", "fused_"))])
+HANDS_ON = [
+    name
+    for name, (function, _) in CALLS.items()
+    if any(one.kind == inspect.Parameter.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
+]
+"""Functions that hand keywords on to another."""
+
+
+@pytest.mark.parametrize("name", HANDS_ON)
 def test_an_unknown_keyword_is_refused_in_the_name_of_the_function_that_was_called(name: str):
     function, right = CALLS[name]
     with pytest.raises(TypeError, match=f"{name} takes no keyword 'no_such_thing'; accepted: ") as error:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deltaproof.kernels.configs.launch_config import STAGES, LaunchConfig, Tile, kernel_of
-from deltaproof.results.schema.token import chunk_size_of, variant_of
+from deltaproof.results.schema.token import chunk_size_of, fault, variant_of
 
 tiles = st.builds(
     Tile,
@@ -67,3 +67,14 @@ def test_bad_tokens_say_what_is_wrong(token: str, complaint: str):
         LaunchConfig.parse(token)
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@given(
+    st.from_regex(r"c(16|48|64)(,(states=(8|16|48|64)x[1-4]x1|variant=(packed|x)|group=[1-4])){0,2}", fullmatch=True)
+)
+def test_a_table_takes_the_tokens_of_configurations_and_no_others(token: str):
+    if fault(token) is None:
+        assert set(LaunchConfig.parse(token).token.split(",")) <= set(token.split(","))
+    else:
+        with pytest.raises(ValueError, match="not the token of a launch configuration"):
+            LaunchConfig.parse(token)

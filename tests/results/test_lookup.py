@@ -194,10 +194,10 @@ def test_the_search_path(make, places, ask, monkeypatch: pytest.MonkeyPatch, tmp
         (tmp_path / name).mkdir()
     monkeypatch.setenv("DELTAPROOF_TABLES", os.pathsep.join(str(tmp_path / name) for name in ("one", "two")))
     for size, folder in enumerate(reversed(folders)):
-        places(make.entry(config=f"c{16 << size % 4},solver=x{size}"), folder=folder)
-        assert ask().config.endswith(f"x{size}")
-    assert ask(tables=tmp_path / "two" / "h100-sxm.json").config.endswith("x2")
-    assert ask(tables=None).config.endswith("x3")
+        places(make.entry(config=f"c64,states=64x4x{size + 1}"), folder=folder)
+        assert ask().config.endswith(f"x{size + 1}")
+    assert ask(tables=tmp_path / "two" / "h100-sxm.json").config.endswith("x3")
+    assert ask(tables=None).config.endswith("x4")
 
 
 def test_a_tuned_entry_that_ships_is_not_hidden_by_an_untuned_one(make, places, ask):

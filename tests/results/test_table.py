@@ -42,7 +42,7 @@ def entries(draw: st.DrawFn) -> TableEntry:
     gate = draw(st.sampled_from(("device", "failed") if timed else ("device", "interpreter", "owed", "failed")))
     return TableEntry(
         key=draw(keys),
-        config=draw(st.from_regex(r"c(16|32|64|128)(,[a-z]+=[0-9]{2}x[0-9]x[0-9]){0,2}", fullmatch=True)),
+        config=draw(st.from_regex(r"c(16|32|64|128)(,states=(16|32)x[124]x[1-9])?(,solver=tf32)?", fullmatch=True)),
         tier=draw(st.sampled_from(("A", "B"))) if timed else "C",
         kernel=draw(digests),
         gate=gate,
@@ -118,6 +118,11 @@ def test_no_field_of_a_table_is_optional_or_of_another_type(text: str, name: str
     rows = {"left": "row 0:", "refused": "row 0:", "entries": "entry 0:"}.get(name, "field")
     message = refused(edited(text, (name,), value))
     assert f"field {name!r}" in message or rows in message
+
+
+@pytest.mark.parametrize("config", ["c99", "c", "c64,", "c64,walk=64x4x2", "c64,states=63x4x2", "c64,group=2", "64"])
+def test_a_configuration_that_no_kernel_has_is_refused_by_name(text: str, config: str):
+    assert f"entry 1: config {config!r}: " in refused(edited(text, ("entries", 1, "config"), config))
 
 
 ENTRY_FIELDS = [

@@ -276,6 +276,18 @@ def test_flash_linear_attention_runs_without_a_gpu(fla: targets.Target, kernel: 
     assert load_property("error").check(case, harness).status == "held"
 
 
+@pytest.mark.parametrize("scale", [None, 8.0, 0.0, -8.0])
+def test_flash_linear_attention_raises_for_no_scale_that_it_is_said_to_take(fla: targets.Target, scale: float | None):
+    for kernel in fla.kernels.values():
+        if "/" in kernel.name:
+            continue
+        problem = Problem(rule=RULES[kernel.rules[0]], T=2, K=16, V=16, regime="ordinary", scale=scale, dtype="bf16")
+        if kernel.accepts(problem) is True:
+            case = Case(problem=problem, config=kernel.configs(problem)[0])
+            outcome = judge_case(load_property("memory"), case, Harness(kernel=kernel, kernels=fla.kernels, tau=tau()))
+            assert outcome.kind != "launch", (kernel.name, outcome.message)
+
+
 def test_what_is_known_good_of_flash_linear_attention(fla: targets.Target):
     ordinary = Problem(rule=RULES["kda"], T=5)
     assert fla.known_good(fla.kernels["chunk_kda"], ordinary) is True

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from ..report.grid import grid, show
 from ..verdicts.document import environment
 from .diagnostics import Diagnostic
 from .run import CompileRun
@@ -19,9 +19,7 @@ SCHEMA = 1
 
 def print_run(console: Console, run: CompileRun, seconds: float) -> None:
     """A row per GPU; then the launches that cannot run, are assembled wrongly, are slow without need, or spill; then hazards."""
-    table = Table("gpu", "arch", "launches", "right", "spill", "products on", "hazards", header_style="bold")
-    for column in (2, 3, 4, 6):
-        table.columns[column].justify = "right"
+    table = grid("gpu", "arch", "launches", "right", "spill", "hazards", "products on", left=2)
     for gpu in dict.fromkeys(diagnostic.gpu for diagnostic in run.diagnostics):
         rows = [diagnostic for diagnostic in run.diagnostics if diagnostic.gpu is gpu]
         fit = sum(not diagnostic.failed for diagnostic in rows)
@@ -32,10 +30,10 @@ def print_run(console: Console, run: CompileRun, seconds: float) -> None:
             str(len(rows)),
             Text(str(fit), style="green" if fit == len(rows) else "bold red"),
             str(sum(diagnostic.binary.stack > 0 for diagnostic in rows)),
-            ", ".join(f"{name} {count}" for name, count in families.most_common()),
             str(sum(bool(diagnostic.hazards) for diagnostic in rows)),
+            ", ".join(f"{name} {count}" for name, count in families.most_common()),
         )
-    console.print(table)
+    show(console, table)
     for title, passed_over, style in (
         ("cannot be launched", False, "bold red"),
         ("cannot be launched, and the autotuner passes over it", True, "yellow"),

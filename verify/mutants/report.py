@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..report.bar import bar
+from ..report.grid import grid, show
 from .judge import MutantResult
 
 SCHEMA = 1
@@ -113,12 +113,10 @@ def document(
 def print_report(console: Console, results: Sequence[MutantResult], about: Mapping[str, Any]) -> None:
     """Tables by operator and stage, survivors in full, the score."""
     for name in ("operators", "stages"):
-        table = Table(name[:-1], *_STYLES, header_style="bold")
-        for column in table.columns[1:]:
-            column.justify = "right"
+        table = grid(name[:-1], *_STYLES)
         for group, counts in about[name].items():
             table.add_row(group, *(str(counts[status] or "-") for status in _STYLES))
-        console.print(table)
+        show(console, table)
     for name, said in (("properties", "killed by property"), ("arithmetics", "killed by arithmetic")):
         parts = ", ".join(f"{key} {count}" for key, count in about[name].items())
         console.print(f"{said}: {parts or 'none'}", soft_wrap=True)

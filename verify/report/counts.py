@@ -8,13 +8,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..execution.counts import CallCounts, LaunchCounts
+from .grid import grid
 
 
 def table(calls: Sequence[CallCounts], device: str, *, launches: bool) -> Table:
     """Figures per token and value head; launches: a line for each as well, with the trips of its loops."""
-    found = Table(title=f"per token and value head, forward, as compiled for {device}")
-    for heading in ("rule", "kernel", "launches", "moved", "used", "wavefronts", "of ideal", "products", "trips"):
-        found.add_column(heading, justify="left" if heading in ("rule", "kernel") else "right", no_wrap=True)
+    headings = ("rule", "kernel", "launches", "moved", "used", "wavefronts", "of ideal", "products", "trips")
+    found = grid(*headings, left=2)
+    found.title = f"per token and value head, forward, as compiled for {device}"
     for call in calls:
         rule, kernel = call.problem.rule.name, escape(f"{call.kernel} [{call.config}]")
         found.add_row(rule, kernel, str(len(call.launches)), *_figures(call.launches, call.rows), "")

@@ -19,6 +19,13 @@ from .text import BAD, alike, coverage, details, headline, notes
 _WORST, _SLOWEST = 12, 12
 """Rows of a list that would otherwise be as long as the run."""
 _GLYPHS = {"held": "✓", "failed": "✗", "error": "!", "unsupported": "?", "inapplicable": "–"}
+_MEANINGS = {
+    "held": "held",
+    "failed": "failed",
+    "error": "broke before a verdict",
+    "unsupported": "could not be judged",
+    "inapplicable": "does not apply",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,7 @@ def page(document: Document) -> str:
         failed=sum(verdict.status in BAD for verdict in verdicts),
         counts={status: sum(verdict.status == status for verdict in verdicts) for status in _GLYPHS},
         glyphs=_GLYPHS,
+        meanings=_MEANINGS,
         coverage=coverage(verdicts, document.seconds),
         covered=document.covered,
         failures=[

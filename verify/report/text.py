@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ...specs.rule import NAMED
@@ -53,10 +52,10 @@ def headline(verdict: Verdict) -> str:
 
 def print_report(console: Console, verdicts: Sequence[Verdict], seconds: float) -> None:
     """Table, failures, coverage."""
-    console.print(_table(verdicts))
+    _print_table(console, verdicts)
     for group in alike(verdicts):
         first, *others = group
-        console.print(Text(f"\n{headline(first)}", style=_STYLES[first.status]))
+        console.print(Text(f"\n{headline(first)}", style=_STYLES[first.status]), soft_wrap=True)
         for line in details(first):
             # Never wrapped or marked up: tokens must survive being copied, and hold brackets.
             console.print(Text(f"  {line}"), soft_wrap=True)
@@ -120,32 +119,39 @@ def _percentages(share: OutputShare, sites: Sequence[str]) -> list[str]:
     return [f"{share.by_site[site] ** 2 / total:.0%}" for site in sites]
 
 
-def _table(verdicts: Sequence[Verdict]) -> Table:
-    table = Table("kernel", "rule", "held", "cases", "ratio", "time", "else", header_style="bold")
-    for column in table.columns[:6]:
-        column.no_wrap = True
-    for column in table.columns[2:6]:
-        column.justify = "right"
+def _print_table(console: Console, verdicts: Sequence[Verdict]) -> None:
+    """A line for each kernel and rule; the name of a kernel, which may be long, has a line of its own above its rules."""
     kernels = list(dict.fromkeys(v.kernel for v in verdicts))
-    pairs = {(v.kernel, v.rule) for v in verdicts}
     rules = list(dict.fromkeys([*NAMED, *(v.rule for v in verdicts)]))
-    for kernel, rule in sorted(pairs, key=lambda pair: (kernels.index(pair[0]), rules.index(pair[1]))):
-        row = [v for v in verdicts if (v.kernel, v.rule) == (kernel, rule) and v.status in _COUNTED]
-        if not row:
-            continue
-        held = sum(v.status == "held" for v in row)
-        ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
-        cached = sum(v.cached for v in row)
-        table.add_row(
-            Text(kernel),
-            Text(rule),
-            Text(f"{held}/{len(row)}", style="green" if held == len(row) else "red"),
-            str(sum(v.problems for v in row)),
-            _short(_largest(ratios)) if ratios else "-",
-            "stored" if cached == len(row) else f"{sum(v.seconds for v in row if not v.cached):.1f} s",
-            Text(", ".join(f"{v.property}: {v.kind or v.status}" for v in row if v.status != "held")),
-        )
-    return table
+    width = 2 + max((len(rule) for rule in rules), default=0)
+    figures = "".join(f"{head:>9}" for head in ("held", "cases", "ratio", "time"))
+    console.print(Text(f"{'':{width}}{figures}", style="bold"), soft_wrap=True)
+    for kernel in kernels:
+        of_kernel = [v for v in verdicts if v.kernel == kernel and v.status in _COUNTED]
+        if of_kernel:
+            console.print(Text(kernel, style="bold"), soft_wrap=True)
+        for rule in rules:
+            if row := [v for v in of_kernel if v.rule == rule]:
+                console.print(_row(f"{f'  {rule}':{width}}", row), soft_wrap=True)
+
+
+def _row(name: str, row: Sequence[Verdict]) -> Text:
+    """The verdicts on one kernel and rule."""
+    held = sum(v.status == "held" for v in row)
+    ratios = [v.worst_ratio for v in row if v.worst_ratio is not None]
+    figures = (
+        str(sum(v.problems for v in row)),
+        _short(_largest(ratios)) if ratios else "-",
+        "stored" if all(v.cached for v in row) else f"{sum(v.seconds for v in row if not v.cached):.1f} s",
+    )
+    others = [(v.property, v.kind or v.status) for v in row if v.status != "held"]
+    return Text.assemble(
+        name,
+        (f"{f'{held}/{len(row)}':>9}", "green" if held == len(row) else "red"),
+        *(f"{figure:>9}" for figure in figures),
+        "  " * bool(others),
+        ", ".join(name if name == kind else f"{name}: {kind}" for name, kind in others),
+    )
 
 
 def _short(ratio: float) -> str:

@@ -135,7 +135,7 @@ def _kernels(function: Any, declared: Function, version: str) -> list[Adapted]:
         options=_BASIC | declared.options,
         grouped_heads=declared.grouped and not (declared.name == "fused_recurrent_gdn2" and version < "0.6"),
         dtypes=declared.dtypes,
-        limits=_nothing if recurrent else _even_tiles if declared.name == "chunk_simple_gla" else _whole_tiles,
+        limits=_LIMITS.get(declared.name, _nothing if recurrent else _whole_tiles),
         chunk_sizes=_gla_chunk if declared.name == "chunk_gla" else lambda problem: declared.chunk_sizes,
     )
     parameters = inspect.signature(function).parameters
@@ -188,6 +188,14 @@ def _whole_tiles(problem: Problem) -> str | None:
 def _even_tiles(problem: Problem) -> str | None:
     odd = problem.dtype != "fp32" and (problem.K % 2 or problem.V % 2)
     return "odd head dimensions in 16 bits" if odd else _whole_tiles(problem)
+
+
+def _positive_scale(problem: Problem) -> str | None:
+    return "takes no scale of 0 or less" if problem.effective_scale <= 0 else None
+
+
+_LIMITS = {"chunk_simple_gla": _even_tiles, "fused_recurrent_delta_rule": _positive_scale}
+"""Of functions with limits of their own."""
 
 
 def _gla_chunk(problem: Problem) -> tuple[int, ...]:

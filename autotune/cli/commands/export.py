@@ -79,7 +79,7 @@ def export(
         if stale := len(written.entries) - len(entries):
             verb = "was" if stale == 1 else "were"
             line = f"left out: {counted(stale, 'entry')} of {len(written.entries)} {verb} made for other kernel sources"
-            stderr.print(f"{line}; run `autotune --gpu {target.slug}`", soft_wrap=True, markup=False)
+            stderr.print(f"{line}; run `{ledger.command()}`", soft_wrap=True, markup=False)
         if not entries:
             stderr.print(f"autotune: nothing to export in {ledger.table_path}", soft_wrap=True, markup=False)
             raise typer.Exit(FAILED)

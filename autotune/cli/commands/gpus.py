@@ -27,7 +27,7 @@ def gpus() -> None:
     """List the GPUs that are known and where each comes from, check your own file of GPUs, and show an example of an entry."""
     from ....results.files.user_folder import gpus_file, user_folder
     from ....results.schema.gpus import identify, known_gpus
-    from ...reports.grid import grid
+    from ....verify.report.grid import grid, show
 
     try:
         found, path = read_gpus(), gpus_file()
@@ -41,7 +41,7 @@ def gpus() -> None:
     for slug, gpu in found.items():
         place = "deltaproof" if slug not in own else "your file, overridden" if slug in shipped() else "your file"
         table.add_row(slug, gpu.arch.name, str(gpu.sm_count), str(gpu.memory_gib), place)
-    stdout.print(table)
+    show(stdout, table)
     if path is not None:
         stdout.print(f"your file: {path}", soft_wrap=True, markup=False)
     device = device_here()

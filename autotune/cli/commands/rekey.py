@@ -29,10 +29,10 @@ def rekey(
     left = outcome.stale - outcome.carried
     stdout.print(
         f"{outcome.stale} stale: {outcome.carried} carried over, {left} left"
-        + (f"; run `autotune --gpu {target.slug}` for these" if left else "")
+        + (f"; run `{ledger.command()}` for these" if left else "")
         + (
             f"; what passed under Triton {', '.join(outcome.unjudged)} is to be judged again: "
-            f"run `autotune gate --gpu {target.slug}` under each"
+            f"run `{ledger.command('gate')}` under each"
             if outcome.unjudged
             else ""
         ),

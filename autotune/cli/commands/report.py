@@ -26,7 +26,7 @@ def report(
     with errors():
         ledger = ledger_of(gpu_of(gpu), out)
         if not ledger.records:
-            usage(f"no records in {ledger.folder}; run `autotune --gpu {gpu}` first")
+            usage(f"no records in {ledger.folder}; run `{ledger.command()}` first")
         # Proven here, since the work takes a while.
         path = html or writable(ledger.table_path.parent.parent / "reports") / f"{ledger.gpu.slug}.html"
         if line := outdated(ledger):

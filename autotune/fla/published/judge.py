@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import rankdata
 
 from ....results.schema.instructions import Instructions
@@ -27,6 +25,7 @@ from ....specs.gpus import gpu as find_gpu
 from ....verify.compile.compilation import Cache
 from ....verify.compile.programs import triton_version
 from ....verify.process.progress import Progress
+from ....verify.report.grid import grid, show
 from ...model.cost import milliseconds
 from .. import installed
 from .launches import CompiledKernel, compile_call
@@ -106,14 +105,12 @@ def _unrolled(one: CompiledKernel) -> Instructions | None:
 
 def print_published(console: Console, result: Mapping[str, Any]) -> None:
     """A row per GPU, and the meaning of the columns."""
-    table = Table(
-        "GPU", "calls", "ratio", "rank per head", "rank", "worst 10th", "fit's", header_style="bold", box=SIMPLE_HEAD
-    )
+    table = grid("GPU", "calls", "ratio", "rank per head", "rank", "worst 10th", "fit's")
     for name, row in result["gpus"].items():
         values = (row["predicted_over_measured"], row["rank_correlation_per_token_head"], row["rank_correlation"])
         errors = (row["worst_tenth"]["model"], row["worst_tenth"]["fit"])
         table.add_row(name, str(row["calls"]), *(f"{value:.3f}" for value in (*values, *errors)))
-    console.print(table)
+    show(console, table)
     console.print(
         "ratio: median of predicted over published time; rank per head: Spearman's correlation of times per token and head; "
         "worst 10th: mean of |log ratio| over the worst tenth, beside that of the power law of tokens x heads that fits best"

@@ -28,8 +28,6 @@ from ..options import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ...execution.counts import CallCounts
     from ...execution.traffic import CallTraffic
 
@@ -155,8 +153,9 @@ def count_bytes(
         )
     if compiled:
         from ...report import counts
+        from ...report.grid import show
 
-        _show(counts.table(counted, place, launches=stages))
+        show(stdout, counts.table(counted, place, launches=stages))
         stdout.print(counts.NOTE, soft_wrap=True)
     else:
         _print(found, stages, backward)
@@ -179,11 +178,11 @@ def _kernels(kernels: Any, op: str, patterns: list[str], problem: Any, backward:
 
 def _print(calls: list[CallTraffic], stages: bool, backward: bool) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(title=f"bytes per token and value head, forward{' and backward' if backward else ''}")
-    for heading in ("rule", "kernel", "launches", "read", "written", "different", "of ideal", "requested"):
-        table.add_column(heading, justify="left" if heading in ("rule", "kernel") else "right", no_wrap=True)
+    from ...report.grid import grid, show
+
+    table = grid("rule", "kernel", "launches", "read", "written", "different", "of ideal", "requested", left=2)
+    table.title = f"bytes per token and value head, forward{' and backward' if backward else ''}"
     for call in calls:
         rows = [
             (
@@ -204,16 +203,9 @@ def _print(calls: list[CallTraffic], stages: bool, backward: bool) -> None:
             ]
         for row in rows:
             table.add_row(*(f"{cell:,.0f}" if isinstance(cell, float) else str(cell) for cell in row))
-    _show(table)
+    show(stdout, table)
     ideals = dict.fromkeys((call.problem.rule.name, f"{call.ideal:,.0f}") for call in calls)
     passes = " in each pass" if backward else ""
     stdout.print(
         f"ideal, every input once in{passes} and every output once out: " + ", ".join(f"{r} {b}" for r, b in ideals)
     )
-
-
-def _show(table: Table) -> None:
-    from rich.console import Console
-
-    # As wide as it must be where nobody's window is in the way.
-    (stdout if stdout.is_terminal else Console(width=200, highlight=False)).print(table)

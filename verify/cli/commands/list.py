@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from ....specs.rule import RULES
 from ...cases.target_names import OWN
 from ...properties import NAMES as PROPERTIES
@@ -35,4 +37,7 @@ def list_everything(target: TargetOption = OWN) -> None:
 def _section(title: str, lines: dict[str, str]) -> None:
     stdout.print(f"[bold]{title}[/bold]")
     for name, text in lines.items():
-        stdout.print(f"  {name:24} {text}", soft_wrap=True, markup=False)
+        line = f"  {name:24} {text}"
+        if stdout.is_terminal:
+            line = fill(line, stdout.width, subsequent_indent=" " * 27, break_long_words=False, break_on_hyphens=False)
+        stdout.print(line, soft_wrap=True, markup=False)
