@@ -22,7 +22,7 @@ def lines(outcome: TargetOutcome) -> list[str]:
     for entry in entries:
         config = entry.config
         blocks = " ".join(f"{name}={value}" for name, value in config["kwargs"].items())
-        size = f"{config['num_warps']} warps, {config['num_stages']} stages"
+        size = f"{counted(config['num_warps'], 'warp')}, {counted(config['num_stages'], 'stage')}"
         found.append(f"  {entry.kernel}: {blocks + ', ' if blocks else ''}{size} ({counted(len(entry.keys), 'key')})")
     if entries:
         found.append(f"table: {outcome.path} (compiled and ranked by resources; nothing was timed)")

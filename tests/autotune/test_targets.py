@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -301,11 +302,12 @@ def test_configurations_that_break_one_rule_are_told_together_wherever_it_is_bro
 
 PLAIN = st.none() | st.booleans() | st.integers(-(2**31), 2**31) | st.text("abc.[]", max_size=9)
 CONFIGURATION = st.builds(
-    lambda blocks, warps, registers: {
-        "kwargs": blocks, "num_warps": warps, "num_stages": 2, "num_ctas": 1, **({"maxnreg": registers} if registers else {})
+    lambda blocks, warps, stages, registers: {
+        "kwargs": blocks, "num_warps": warps, "num_stages": stages, "num_ctas": 1,
+        **({"maxnreg": registers} if registers else {}),
     },
     st.dictionaries(st.sampled_from(["BK", "BV", "FLAG"]), st.integers(1, 256) | st.booleans()),
-    st.sampled_from([1, 2, 4, 8]), st.sampled_from([0, 64]),
+    st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 3]), st.sampled_from([0, 64]),
 )  # fmt: skip
 ENTRIES = st.builds(
     TargetEntry, kernel=st.sampled_from(["one", "two"]), source=st.just("ab" * 32), config=CONFIGURATION,
@@ -320,6 +322,14 @@ TABLES = st.builds(
     calls=st.lists(st.sampled_from(["gla bf16 64", "gla bf16 64 full", "its own"])).map(tuple),
     entries=st.lists(ENTRIES, max_size=3).map(tuple),
 )  # fmt: skip
+
+
+@given(TABLES)
+def test_one_of_a_thing_is_told_in_the_singular(table: TargetTable):
+    outcome = TargetOutcome(path=Path("it"), table=table, kernels=1, ran=1, cached=1, left=1, refused=[], without=[])
+    assert not re.findall(
+        r"\b1 (?:kernels|configurations|warps|stages|keys|entries)\b", " ".join(summary.lines(outcome))
+    )
 
 
 @given(TABLES)

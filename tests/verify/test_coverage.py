@@ -211,6 +211,7 @@ def test_a_report_says_what_was_covered(tmp_path: Path):
     assert "covered: " in done.stdout
     assert "not covered: " in done.stdout
     line = next(line for line in done.stdout.splitlines() if line.startswith("not covered: "))
+    assert "nothing launched" not in line, "nor launch every kernel"
     page = tmp_path / "page.html"
     again = CliRunner().invoke(app, ["report", str(path), "--html", str(page)])
     assert (again.exit_code, line in again.stdout) == (0, True)

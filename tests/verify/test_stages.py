@@ -200,6 +200,7 @@ def test_a_right_stage_holds_in_every_arithmetic(stage: str):
 def test_a_wrong_stage_fails_by_its_kind_and_its_replay_fails_alike(stage: str, prop: str, kind: str, says: str):
     code, told, verdicts = judged(stage, "--property", prop)
     assert code == 1, told
+    assert "configuration" not in told, "a stage has none"
     found = verdicts[prop]
     assert (found["status"], found["kind"]) == ("failed", kind), told
     counterexample = found["counterexample"]

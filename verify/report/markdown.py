@@ -48,7 +48,7 @@ def _found(failed: Sequence[Verdict]) -> Iterator[str]:
         yield from ("", f"### {verdict.kernel}, {verdict.property}: {verdict.kind or verdict.status}", "")
         if found is not None:
             yield f"- {found.message}"
-            where = f"`{found.problem}`, configuration `{found.config}`"
+            where = f"`{found.problem}`" + (f", configuration `{found.config}`" if found.config != "-" else "")
             yield f"- smallest problem: {where}" + (f"; {found.stage}" if found.stage else "")
             yield f"- `{replay_line(verdict.target, found.replay, verdict.arithmetic)}`"
         yield from (f"- {note}" for note in verdict.notes if reason(verdict, note)[1] == note)

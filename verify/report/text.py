@@ -170,7 +170,8 @@ def details(verdict: Verdict) -> list[str]:
     found = verdict.counterexample
     if found is None:
         return lines
-    lines = [found.message, f"smallest problem: {found.problem}   configuration: {found.config}"]
+    problem = f"smallest problem: {found.problem}"
+    lines = [found.message, problem if found.config == "-" else f"{problem}   configuration: {found.config}"]
     if where := _where(found):
         lines.append(where)
     if found.stage is not None:

@@ -136,10 +136,11 @@ def judge_all(
     must = () if judged.stages else PROFILES[profile.value].must
     if target == OWN and PROFILES[profile.value].everything:
         must += all_served(place)
-    kernels = launchable(judged) if place == "interpreter" else ()
+    selected = bool(rule or kernel or prop)
+    kernels = launchable(judged) if place == "interpreter" and not selected else ()
     covered = coverage([verdict.covered for verdict in verdicts], must, kernels)
     # A selection of cells, compiled code and other people's kernels are told; our own whole profile has to have it all.
-    whole = target == OWN and place == "interpreter" and not (interrupted or rule or kernel or prop)
+    whole = target == OWN and place == "interpreter" and not (interrupted or selected)
     short = whole and bool(covered.missing or (PROFILES[profile.value].everything and covered.gaps))
     for line in covered.lines():
         stdout.print(line, soft_wrap=True, highlight=False, markup=False)
