@@ -104,8 +104,9 @@ def ratios(
     found = {}
     for name, truth in reference.items():
         output = _float64(outputs[name])
-        stored = contract.at(stored_at(name)).amplitude(truth) / np.sqrt(3)
-        found[name] = row_ratios(output, truth, np.maximum(sigma[name], stored), by_entry=truth.ndim < 4)
+        stored = contract.at(stored_at(name))
+        allowed = np.maximum(sigma[name], stored.amplitude(truth) / np.sqrt(3))
+        found[name] = row_ratios(output, truth, allowed, by_entry=truth.ndim < 4, largest=stored.largest)
     return found
 
 
@@ -115,11 +116,18 @@ def _float64(x: Any) -> np.ndarray:
     return np.asarray(x, dtype=np.float64)
 
 
-def row_ratios(output: np.ndarray, truth: np.ndarray, sigma: np.ndarray, *, by_entry: bool) -> np.ndarray:
-    """rms(error) / rms(sigma) of every row along the last axis, or of every element; see `ratios`."""
+def row_ratios(
+    output: np.ndarray, truth: np.ndarray, sigma: np.ndarray, *, by_entry: bool, largest: float = np.inf
+) -> np.ndarray:
+    """rms(error) / rms(sigma) of every row along the last axis, or of every element; see `ratios`.
+
+    largest: the largest number that the output can hold. Where the truth is near or beyond it, infinity is as good.
+    """
     if output.shape != truth.shape:
         return np.full(truth.shape if by_entry else truth.shape[:-1], np.inf)
     finite = np.isfinite(truth)
+    ending = finite & (np.abs(truth) > largest / 2)
+    output, truth = (np.where(ending, np.clip(x, -largest, largest), x) for x in (output, truth))
     # NaN stands where NaN stands, and each infinity where the same infinity stands.
     alike = np.where(finite, np.isfinite(output), (output == truth) | (np.isnan(output) & np.isnan(truth)))
     usable = finite & alike

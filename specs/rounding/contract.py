@@ -15,12 +15,14 @@ from ..problem import DType
 class Rounding:
     """Rounding to nearest: the error is at most `unit` * |x|, or half a `quantum` where that is more.
 
-    unit: the unit roundoff, 2^-p for p significant bits. quantum: the distance of the numbers next to zero.
+    unit: the unit roundoff, 2^-p for p significant bits. quantum: the distance of the numbers next to zero. largest: the largest
+    number.
     apart: the decay between two tokens is the difference of sums from the beginning of the chunk, each of them rounded.
     """
 
     unit: float
     quantum: float
+    largest: float = np.inf
     apart: bool = False
 
     def amplitude(self, x: np.ndarray) -> np.ndarray:
@@ -30,9 +32,9 @@ class Rounding:
 
 EXACT = Rounding(unit=0.0, quantum=0.0)
 # Hardware may flush fp32 and bf16 subnormals: their quantum is the smallest normal number. fp16 keeps its subnormals.
-FP32 = Rounding(unit=2.0**-24, quantum=2.0**-126)
-BF16 = Rounding(unit=2.0**-8, quantum=2.0**-126)
-FP16 = Rounding(unit=2.0**-11, quantum=2.0**-24)
+FP32 = Rounding(unit=2.0**-24, quantum=2.0**-126, largest=(2 - 2.0**-23) * 2.0**127)
+BF16 = Rounding(unit=2.0**-8, quantum=2.0**-126, largest=(2 - 2.0**-7) * 2.0**127)
+FP16 = Rounding(unit=2.0**-11, quantum=2.0**-24, largest=65504.0)
 
 FP32_SUM = Rounding(unit=4 * FP32.unit, quantum=FP32.quantum)
 """An fp32 sum of a chunk's log-decays. 64 running sums of one sign, each rounded, are off by sqrt(64 / 3) = 4.6 times the error

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from deltaproof.specs.arithmetic.numbers import Float64
 from deltaproof.specs.budget import REPLICAS, Budget, budget, ratios, spread
 from deltaproof.specs.inputs.make import Inputs, generate, rounded
 from deltaproof.specs.oracle.recurrence import solve
 from deltaproof.specs.problem import Problem
-from deltaproof.specs.rounding.contract import CONTRACTS, EXACT, FP32, TOKEN_CONTRACTS
+from deltaproof.specs.rounding.contract import CONTRACTS, EXACT, FP16, FP32, TOKEN_CONTRACTS
 
 BOUND = 16
 """A ratio that no honest implementation comes near here, and every planted mistake exceeds."""
@@ -175,6 +177,20 @@ def test_infinities_must_stand_where_the_reference_has_them():
     assert (ratios(swapped, truth, sigma, contract)["o"] == np.inf).all()
     finite = {"o": np.ones((1, 1, 2, 2))}
     assert (ratios(finite, truth, sigma, contract)["o"] == np.inf).all()
+
+
+@given(truth=st.floats(-4e5, 4e5), off=st.floats(-8, 8))
+@example(truth=80448.0, off=0.0)
+@example(truth=65519.0, off=4.0)
+def test_beyond_the_end_of_the_dtype_its_infinity_is_right(truth: float, off: float):
+    """fp16 ends at 65,504: what rounds to infinity there is no fault, and infinity anywhere else is one."""
+    exact = {"o": np.full((1, 1, 1, 1), truth)}
+    sigma = {"o": np.maximum(np.abs(exact["o"]) * FP16.unit, 1e-6)}
+    with np.errstate(over="ignore"):
+        stored = (exact["o"] + off * sigma["o"]).astype(np.float16)
+    assert worst(ratios({"o": stored}, exact, sigma, CONTRACTS["fp16"])) < BOUND
+    for wrong in (np.nan, -np.copysign(np.inf, truth), *([np.copysign(np.inf, truth)] if abs(truth) < 64000 else [])):
+        assert worst(ratios({"o": np.full((1, 1, 1, 1), wrong)}, exact, sigma, CONTRACTS["fp16"])) > BOUND
 
 
 def test_outputs_must_be_there_in_their_shape(ordinary):
