@@ -292,9 +292,9 @@ def test_a_draw_that_nothing_can_be_judged_by_is_named_with_its_reason():
 
 @pytest.mark.parametrize("part", ["run", "reference", "draw"])
 def test_a_stage_of_anything_but_functions_cannot_be_made(part: str):
-    parts: dict[str, Any] = dict.fromkeys(("run", "reference", "draw"), print)
+    parts: Any = {**dict.fromkeys(("run", "reference", "draw"), print), part: 3}
     with pytest.raises(TypeError, match=f"^Stage: {part} is 3; accepted: a function$"):
-        Stage(**(parts | {part: 3}))
+        Stage(**parts)
 
 
 @pytest.mark.parametrize(
