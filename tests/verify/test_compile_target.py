@@ -13,6 +13,8 @@ from deltaproof.verify.cli.app import app
 from deltaproof.verify.compile import compilation
 
 THEIRS = """
+import os
+
 import torch
 import triton
 import triton.language as tl
@@ -71,6 +73,10 @@ def launches_nothing(q, k, v):
 
 def raises(q, k, v):
     raise RuntimeError("not today")
+
+
+def dies(q, k, v):
+    os._exit(3)
 """
 
 
@@ -124,6 +130,7 @@ def test_a_function_without_arguments_is_called_as_it_is():
     [
         ("raises", ("--rule", "linear"), "not today"),
         ("launches_nothing", ("--rule", "linear"), "launches no Triton kernel"),
+        ("dies", ("--rule", "linear"), "ended in a crash"),
         ("absent", (), "absent"),
         ("SMALL", (), "accepted: a function"),
         ("chunk_linear", ("--rule", "kda"), "kda"),

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deltaproof.verify.cli.app import app
+from deltaproof.verify.targets.stage import Stage
 
 THEIRS = """
 import torch
@@ -147,8 +148,43 @@ incomplete = of_sums(unwritten, lambda g: torch.cat([sums_in_torch(g), g[:1]]))
 with_next = lambda x: x + torch.cat([x[1:], x.new_zeros(1)])
 racing = Stage(run=in_place, reference=with_next, draw=lambda random: {"x": torch.ones(50)})
 torch_alone = of_sums(sums_in_torch)
-two = {"sums": right, "decay": decay_stage}
 broken_reference = of_sums(sums, lambda g: raises(g))
+more_than_asked = of_sums(lambda g: (sums(g), sums(g)), lambda g: (sums_in_torch(g),))
+references = {
+    "that raises": broken_reference,
+    "of nothing": of_sums(sums, lambda g: {}),
+    "of None": of_sums(sums, lambda g: None),
+    "of nothing, as its kernel": of_sums(lambda g: {}, lambda g: {}),
+}
+
+
+def half_in_place(x):
+    # Whoever runs it twice on one tensor gets another answer.
+    return x.mul_(0.5)
+
+
+def of_calls(draw, run=lambda x: sums(x), reference=lambda x: sums_in_torch(x)):
+    return Stage(run=run, reference=reference, draw=draw)
+
+
+wide_wrong = of_calls(lambda r: {"x": torch.rand(9, dtype=torch.float64)}, lambda x: sums(x, chunk=16), half_in_place)
+whole = of_calls(lambda r: {"x": torch.rand(9)}, lambda x: sums(x).sum(), lambda x: sums_in_torch(x).sum())
+flags = of_calls(
+    lambda r: {"x": torch.rand(9), "on": torch.ones(9, dtype=torch.bool), "n": torch.ones(3, dtype=torch.int8)},
+    lambda x, on, n: sums(x),
+    lambda x, on, n: sums_in_torch(x),
+)
+two = {"decay": decay_stage, "whole": whole, "flags": flags}
+draws = {
+    "raises": of_calls(raises),
+    "a list": of_calls(lambda r: [1]),
+    "a number as a name": of_calls(lambda r: {1: torch.rand(9)}),
+    "a tensor in a list": of_calls(lambda r: {"x": [torch.rand(9)]}),
+    "complex": of_calls(lambda r: {"x": torch.rand(9).to(torch.complex64)}),
+    "of 8 bits": of_calls(lambda r: {"x": torch.rand(9).to(torch.float8_e4m3fn)}),
+    "without contents": of_calls(lambda r: {"x": torch.rand(9, device="meta")}),
+    "sparse": of_calls(lambda r: {"x": torch.rand(9).to_sparse()}),
+}
 """
 
 
@@ -194,6 +230,8 @@ def test_a_right_stage_holds_in_every_arithmetic(stage: str):
         ("overwriting", "equality", "memory", "modifies its input g"),
         ("incomplete", "memory", "memory", "never written"),
         ("short", "equality", "contract", "expected"),
+        ("more_than_asked", "equality", "contract", "its reference does not return"),
+        ("wide_wrong", "error", "precision", "times its budget"),
         ("raising", "error", "contract", "not today"),
     ],
 )
@@ -222,10 +260,42 @@ def test_a_stage_without_a_kernel_has_no_memory_to_judge():
     assert (code, verdicts["memory"]["status"]) == (0, "inapplicable"), told
 
 
-def test_a_reference_that_breaks_judges_nothing():
-    code, told, verdicts = judged("broken_reference", "--property", "equality")
-    assert (code != 0, verdicts["equality"]["status"]) == (True, "error"), told
-    assert "not today" in told
+def test_a_reference_that_breaks_or_returns_nothing_judges_nothing():
+    command = [
+        "all",
+        "--target",
+        "their_stages:references",
+        "--profile",
+        "quick",
+        "--jobs",
+        "1",
+        "--json",
+        "report.json",
+    ]
+    done = CliRunner().invoke(app, [*command, "--property", "equality", "--property", "error"])
+    verdicts = json.loads(Path("report.json").read_text())["verdicts"]
+    assert (done.exit_code, len(verdicts)) == (1, 2 * 4), done.output
+    for one in verdicts:
+        says = "RuntimeError: not today" if one["kernel"] == "that raises" else "TypeError: it returned no tensor"
+        assert (one["status"], one["notes"][0].startswith(f"its reference raised {says}")) == ("error", True), (
+            done.output
+        )
+
+
+def test_a_draw_that_nothing_can_be_judged_by_is_named_with_its_reason():
+    command = ["all", "--target", "their_stages:draws", "--profile", "quick", "--jobs", "1", "--json", "report.json"]
+    done = CliRunner().invoke(app, command)
+    verdicts = json.loads(Path("report.json").read_text())["verdicts"]
+    assert (done.exit_code, len(verdicts)) == (1, 3 * 8), done.output
+    assert {one["status"] for one in verdicts} == {"error"}, done.output
+    assert all(one["notes"][0].startswith(("draw raised", "draw returned")) for one in verdicts), done.output
+
+
+@pytest.mark.parametrize("part", ["run", "reference", "draw"])
+def test_a_stage_of_anything_but_functions_cannot_be_made(part: str):
+    parts: Any = {**dict.fromkeys(("run", "reference", "draw"), print), part: 3}
+    with pytest.raises(TypeError, match=f"^Stage: {part} is 3; accepted: a function$"):
+        Stage(**parts)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def run_target(
     for gpu in gpus:
         start = partial(fake_device.install, fake_device.facts(gpu))
         with Workers(1, start) as workers:
-            (pieces,) = _each(workers, partial(pieces_of, target), [asked], "importing the target for").values()
+            (pieces,) = _each(workers, partial(pieces_of, asked=asked), [target], "importing").values()
         runs.append(run({gpu: pieces}, store, jobs, fresh=fresh, progress=progress, start=start))
         if runs[-1].left:
             break
@@ -163,11 +163,11 @@ def _each(
     doing: str,
     on_end: Callable[[A], object] = lambda argument: None,
 ) -> dict[A, T]:
-    """Results by argument. Raises RuntimeError for a process that died or hung."""
+    """Results by argument. Raises ValueError for a process that died or hung."""
     found: dict[A, T] = {}
     for index, result in workers.run(task, [(argument,) for argument in arguments], COMPILE_SECONDS):
         if isinstance(result, Failure):
-            raise RuntimeError(f"{doing} {arguments[index]} ended in a {result.outcome}")
+            raise ValueError(f"{doing} {arguments[index]} ended in a {result.outcome}")
         found[arguments[index]] = result
         on_end(arguments[index])
     return found

@@ -157,7 +157,9 @@ _HELD_TWICE = 1 << 26
 def _bits(x: torch.Tensor) -> np.ndarray:
     # Through memory: an operator would be one of the arithmetic that is in force.
     with _disable_current_modes():
-        return x.detach().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]).numpy()
+        return (
+            x.detach().view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]).numpy()
+        )
 
 
 def as_numpy(outputs: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

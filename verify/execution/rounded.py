@@ -52,7 +52,7 @@ def _wide(
     function: Callable[..., Outputs], inputs: Mapping[str, Any], operands: Rounding | None,
     draws: np.random.Generator | None = None,
 ) -> Outputs:  # fmt: skip
-    wide = {name: x.double() if _is_float(x) else _copy(x) for name, x in inputs.items()}
+    wide = {name: x.to(torch.float64, copy=True) if _is_float(x) else _copy(x) for name, x in inputs.items()}
     with torch.no_grad(), _Rounded(operands, draws):
         return function(**wide)
 
@@ -79,7 +79,7 @@ class _Rounded(TorchDispatchMode):
     def _off(self, x: Any, unit: float) -> Any:
         if not _is_float(x) or self._draws is None:
             return x
-        return x * torch.from_numpy(1 + unit * self._draws.uniform(-1, 1, tuple(x.shape)))
+        return x * torch.from_numpy(np.asarray(1 + unit * self._draws.uniform(-1, 1, tuple(x.shape))))
 
 
 def _widened(value: Any) -> Any:

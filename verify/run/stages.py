@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..cases.cell import Cell
 from ..cases.profiles import PROFILES
 from ..cases.replay import StageReplay
 from ..targets.stage import Stage
 from ..verdicts.judgement import Counterexample, Verdict, is_compiled
 from ..verdicts.outcome import KernelRaised, Outcome, Unsupported
-from .stage_checks import CHECKS, Inputs, StageJudge, is_tensor
+from .stage_calls import Inputs, drawn, is_tensor
+from .stage_checks import CHECKS, StageJudge
 
 RULE = "its reference"
 """In place of a rule in verdicts."""
@@ -48,7 +47,7 @@ def judge_stage(
     sizes: dict[int, int] = {}
     for one in seeds:
         on_case(_token(cell, one))
-        inputs = dict(stage.draw(np.random.default_rng(one)))
+        inputs = drawn(stage, one)
         sizes[one] = sum(x.numel() for x in inputs.values() if is_tensor(x))
         answers[one] = _answer(check, inputs, one, facts)
     found = {one: answer for one, answer in answers.items() if answer.status in ("held", "failed")}
@@ -87,7 +86,7 @@ def _launched(facts: set[str]) -> bool:
 
 
 def _counterexample(cell: Cell, stage: Stage, seed: int, outcome: Outcome) -> Counterexample:
-    inputs = stage.draw(np.random.default_rng(seed))
+    inputs = drawn(stage, seed)
     place = outcome.place
     return Counterexample(
         problem=", ".join(f"{name}={_words(x)}" for name, x in inputs.items()), config="-", message=outcome.message,

@@ -16,6 +16,7 @@ from ..properties import load
 from ..targets import load as load_target
 from ..verdicts.judgement import Status, Verdict
 from .judge import judge, judge_one
+from .stage_calls import BrokenStage
 from .stages import judge_stage
 
 
@@ -44,6 +45,8 @@ def run(task: CellTask) -> Verdict:
     except DeviceLost:
         # At once, as destructors may hang; the case on disk says which one ended the cell.
         os._exit(EXIT_CODE)
+    except BrokenStage as error:
+        return not_judged(task.cell, str(error), "error")
     except (Exception, SystemExit) as error:
         return not_judged(task.cell, told(error), "error")
 
