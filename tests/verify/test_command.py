@@ -80,7 +80,7 @@ def test_help_comes_fast_and_with_examples():
     # Of the processor, whoever else is at work.
     assert os.times().children_user - started.children_user < 10
     assert "verify replay" in done.stdout
-    assert "deltaproof.verify.cli.app" in done.stderr
+    assert "deltaproof.verify.cli.commands.replay" in done.stderr
     assert " torch\n" not in done.stderr
 
 

@@ -47,7 +47,7 @@ Examples:
 
   verify compile --gpu all --all         every choice and GPU: hours
 
-  verify compile --gpu H100 --target module:function      every kernel that your function launches
+  verify compile --gpu H100 --target module:function
 
 Exit codes: 0 everything compiles, fits and is assembled correctly, 1 something does not, 2 bad usage, 130 interrupted.
 """
@@ -87,6 +87,7 @@ def compile_all(
     started = time.monotonic()
     some = _gpus(gpu)
     if target != OWN:
+        _named(target)
         _own_options(kernel=kernel, config=config, all=everything)
         some = _nvidia(some, named=gpu not in (FEW, "all"))
     rules = chosen("rule", rule, RULES)
@@ -143,6 +144,13 @@ def _gpus(names: str) -> list[Gpu]:
     except ValueError as error:
         usage(str(error))
     return list({known.slug: known for known in found}.values())
+
+
+def _named(target: str) -> None:
+    """End with one line where a target has no form of a name: nothing is imported to find that out."""
+    module, _, function = target.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        usage(f"--target {ascii(target)[:60]}: accepted: {OWN} or module:function")
 
 
 def _own_options(**given: object) -> None:
