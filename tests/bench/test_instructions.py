@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import triton
 
+from tests.kernels.compile_all import SHARED_LIMIT
+
 HERE = Path(__file__).parent
 KNOWN = HERE.parents[1] / "results" / "bench" / "instructions.json"
 MOST = 1.03
-SHARED_LIMIT = 99 * 1024
-"""Bytes: the least of any GPU since sm_80."""
 PROGRAM = """
 import json
 from instructions import count

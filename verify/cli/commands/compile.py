@@ -104,7 +104,7 @@ def compile_all(
                 *plan.named_pieces(tokens, wanted),
                 *(plan.selectable_pieces(wanted, one.arch) if everything else ()),
             ]
-            for one in some
+            for one in (some if target == OWN else ())
         }
     except (ValueError, TableError) as error:
         usage(str(error))
