@@ -28,12 +28,16 @@ GRADIENTS = {name: f"d{name}" for name in ("q", "k", "v", "g", "b", "w", "h0", "
 """Input -> the output that is its gradient."""
 
 Place = Callable[[torch.Tensor], torch.Tensor]
+Carrier = Callable[[Any, torch.dtype], torch.Tensor]
 Tensors = dict[str, torch.Tensor]
 
 
-def tensors(problem: Problem, inputs: Inputs, *, place: Place | None = None) -> Tensors:
-    """Every array of `inputs` as a tensor of its dtype and layout; `place` moves each (to a device, behind guards)."""
-    made = {name: _tensor(array, _dtype(problem, name)) for name, array in inputs.arrays().items()}
+def tensors(problem: Problem, inputs: Inputs, *, place: Place | None = None, carrier: Carrier | None = None) -> Tensors:
+    """Every array of `inputs` as a tensor of its dtype and layout; `place` moves each (to a device, behind guards).
+
+    carrier: makes the tensor of an array, where it is not one of floats or of payloads in fp32."""
+    carrier = carrier or _tensor
+    made = {name: carrier(array, _dtype(problem, name)) for name, array in inputs.arrays().items()}
     if problem.strided:
         made = {name: _with_gaps(name, tensor) for name, tensor in made.items()}
     return {name: place(tensor) for name, tensor in made.items()} if place else made

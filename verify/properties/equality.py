@@ -70,4 +70,5 @@ EQUALITY = Property(
     # Equality sees no rounding.
     shapes=tuple(name for name, shape in SHAPES.items() if "dtype" not in shape.fields),
     uses_oracle=True,
+    as_compiled=True,
 )

@@ -12,18 +12,21 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from ...specs.arithmetic.field_tables import BASE, P, Q
 from .assembly.opcodes import NATIVE
 from .errors import NoCompiler
 
 # No fusing of products and sums that PTX keeps apart, and no instruction set but the one that every machine has.
 FLAGS = ("-O2", "-std=gnu11", "-fPIC", "-shared", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+_EXACT = ("-DEXACT", f"-DPRIME={P}", f"-DORDER={Q}", f"-DBASE={BASE}")
 _QUOTED_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|//[^\n]*|/\*.*?\*/""", re.DOTALL)
 
 
 @functools.cache
-def library() -> ctypes.CDLL:
-    """The engine, loaded. Raises NoCompiler where it is not built and nothing builds it."""
-    engine = ctypes.CDLL(str(_built()))
+def library(exact: bool = False) -> ctypes.CDLL:
+    """The engine, loaded; with `exact`, its floats are elements of a ring. Raises NoCompiler where it is not built and nothing
+    builds it."""
+    engine = ctypes.CDLL(str(_built(_EXACT if exact else ())))
     pointer, number, long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
     engine.machine_new.restype = pointer
     engine.machine_new.argtypes = [pointer, pointer, pointer]
@@ -59,11 +62,11 @@ def digest() -> str:
     return known.hexdigest()[:20]
 
 
-def _built() -> Path:
+def _built(defined: tuple[str, ...]) -> Path:
     from platformdirs import user_cache_path
 
     folder = user_cache_path("deltaproof") / "engine"
-    path = folder / f"ptx-{digest()}.so"
+    path = folder / f"ptx-{digest()}{''.join(defined)}.so"
     if path.exists():
         return path
     try:
@@ -75,7 +78,7 @@ def _built() -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as build:
         out = Path(build) / "engine.so"
         ran = subprocess.run(
-            [command, *FLAGS, "-o", str(out), str(NATIVE / "engine.c"), "-lm"],
+            [command, *FLAGS, *defined, "-o", str(out), str(NATIVE / "engine.c"), "-lm"],
             capture_output=True,
             text=True,
             check=False,

@@ -92,7 +92,7 @@ Copies of TMA are not among them.
 def run(
     program: Program, arguments: Sequence[Argument], memories: Sequence[DeviceMemory], grid: tuple[int, int, int],
     schedule: Schedule = ROUND_ROBIN, *, check: bool = True, strict: bool = False, count_traffic: bool = False,
-    step_limit: int = _STEP_LIMIT,
+    step_limit: int = _STEP_LIMIT, exact: bool = False,
 ) -> Run:  # fmt: skip
     """Run every program of a launch.
 
@@ -100,7 +100,7 @@ def run(
     they write the bits that are there. Raises PtxError where arguments do not
     fit the parameters, MemoryError, and NoCompiler.
     """
-    engine = library()
+    engine = library(exact)
     memories = [*memories, *_variables(program)]
     memories, addresses = _with_arrays(program, arguments, memories)
     tensors = (_Tensor * max(len(memories), 1))()

@@ -47,5 +47,5 @@ def test_a_function_of_any_module_is_judged_as_compiled():
 
 
 def test_what_cannot_be_judged_as_compiled_is_said_so():
-    done = verify("replay", f"equality{RACE}", "--device", "sm_90")
+    done = verify("replay", f"offsets{RACE}", "--device", "sm_90")
     assert done.returncode == 2 and "cannot be judged with --device sm_90" in done.stderr

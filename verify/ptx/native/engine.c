@@ -4,6 +4,9 @@
 #include "numbers.h"
 #include "arithmetic.h"
 #include "shadow.h"
+#ifdef EXACT
+#include "exact.h"
+#endif
 #include "memory.h"
 #include "matrix.h"
 #include "bulk.h"

@@ -1,0 +1,107 @@
+"""A call's launches as compiled, in exact arithmetic: words of floats hold elements of `specs.arithmetic.field`.
+
+The program is the same, but for its constants, which are embedded as the oracle embeds them. native/exact.h says how a word holds
+an element. An instruction that the ring has no answer for is the finding `unsupported`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...specs.arithmetic.field import NEG_INF, OUTSIDE, FieldArray, constant_bits, unpack
+from .assembly.assemble import assemble
+from .assembly.program import Program
+from .assembly.text import parse
+from .device import DeviceLaunch, simulated
+from .errors import UnknownInstruction
+from .finding import Finding
+from .launch import bind
+from .machine import run
+from .schedules import FIRST_FIRST
+from .verdict import PtxVerdict
+
+_NAME = re.compile(r"%\w+")
+_LITERAL = re.compile(r"\b0[fF]([0-9a-fA-F]{8})\b")
+_FLOAT_PARAMETER = re.compile(r"(\.param\s+)\.f32\b")
+_OF_FLOATS = re.compile(r"\.(?:b?f16(?:x2)?|f32)$")
+_REFUSED = re.compile(r"(?:setp|slct|testp|copysign|atom|red|cp\.reduce)\S*\.(?:b?f16(?:x2)?|f32)$|.*(?:e4m3|e5m2|f64)")
+"""Instructions that order floats or add them in memory, and formats that hold no element."""
+_OF_BITS = re.compile(r"(?:and|or|xor|not|lop3|shl|shr|bfe|bfi|add|sub|mul|mad|min|max)\.(?:\w+\.)?[bsu](?:16|32)$")
+_HALVES = ("16", "-65536", "0xFFFF0000")
+"""By which a word is shifted, or masked, into the upper half of one."""
+_NEGATIVE = {"-2147483648": "neg.f32", "-2147450880": "neg.bf16x2", "-32768": "neg.bf16"}
+"""The compiler's other way to negate: an xor with the bits of the signs."""
+
+
+@contextmanager
+def exactly(arch: int) -> Iterator[list[PtxVerdict]]:
+    """Within, every launch on CPU tensors of words is compiled and run in the ring; the list holds what was found so far."""
+    verdicts: list[PtxVerdict] = []
+
+    def handle(launch: DeviceLaunch) -> None:
+        if 0 in launch.grid:
+            return
+        try:
+            program = embedded(launch.ptx, launch.kernel.metadata.shared)
+        except UnknownInstruction as error:
+            found = [Finding(rule="unsupported", kernel=launch.name, instruction=error.opcode, detail=str(error))]
+            verdicts.append(PtxVerdict(kernel=launch.name, findings=found))
+            return
+        arguments, memories = bind(launch, program)
+        given = [int(_words(constant_bits(x))) if isinstance(x, float) else x for x in arguments]
+        # All asynchronous work is late, and what is not written is no element.
+        found = run(program, given, memories, launch.grid, FIRST_FIRST, check=False, exact=True).findings
+        verdicts.append(PtxVerdict(kernel=launch.name, findings=found))
+
+    with simulated(arch, handle):
+        yield verdicts
+
+
+@lru_cache(maxsize=64)
+def embedded(ptx: str, shared: int) -> Program:
+    """The program of a text, on elements. Raises UnknownInstruction for one that takes floats apart, or orders them."""
+
+    def embed(literal: re.Match[str]) -> str:
+        value = np.array(int(literal[1], 16), np.uint32).view(np.float32)
+        return f"0f{int(_words(constant_bits(float(value)))):08x}"
+
+    kernel = parse(_FLOAT_PARAMETER.sub(r"\1.b32", _LITERAL.sub(embed, ptx)))
+    of_floats = (s for s in kernel.statements if _OF_FLOATS.search(s.opcode))
+    floats = {x for s in of_floats for word in s.operands if word[0] != "[" for x in _NAME.findall(word)}
+    for place, s in enumerate(kernel.statements):
+        taken_apart = _OF_BITS.match(s.opcode) and s.operands[-1] not in _HALVES and not floats.isdisjoint(s.operands)
+        if taken_apart and s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE:
+            kernel.statements[place] = replace(s, opcode=_NEGATIVE[s.operands[-1]], operands=s.operands[:2])
+        elif taken_apart or _REFUSED.match(s.opcode):
+            raise UnknownInstruction(s.opcode, s.text)
+    return assemble(kernel, shared)
+
+
+def _words(bits: Any) -> np.ndarray:
+    """Payloads as words, and words as payloads."""
+    bits = np.asarray(bits, np.uint32)
+    return np.where((bits == NEG_INF) | (bits == OUTSIDE), bits, bits << np.uint32(16) | bits >> np.uint32(16))
+
+
+def tensor(values: FieldArray, dtype: torch.dtype) -> torch.Tensor:
+    """A tensor of words; one of 16 bits holds F_p parts."""
+    words = np.ascontiguousarray(_words(values.bits))
+    if dtype.itemsize == 4:
+        return torch.from_numpy(words.view(np.int32)).view(dtype)
+    return torch.from_numpy((words >> np.uint32(16)).astype(np.uint16).view(np.int16)).view(dtype)
+
+
+def elements(tensor: torch.Tensor) -> FieldArray:
+    """The elements of a tensor of words; OUTSIDE for what is none."""
+    x = tensor.detach().contiguous()
+    if x.element_size() == 4:
+        return unpack(_words(x.view(torch.int32).numpy().view(np.uint32)))
+    return unpack(x.view(torch.int16).numpy().view(np.uint16).astype(np.uint32))
