@@ -1,10 +1,11 @@
-"""In a process of its own, which compiles: a program, and the same with two registers of a product swapped, by `error` and by
-`equality`. Prints what became of each, a JSON list."""
+"""In a process of its own, which compiles: a served program, and the same with an fma that lost its addend, by `error` and by
+`equality`. Prints the four outcomes as JSON."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from random import Random
 
 from deltaproof.kernels import KERNELS
 from deltaproof.results.files.calibration import tau
@@ -14,22 +15,20 @@ from deltaproof.verify.properties import equality, error
 from deltaproof.verify.ptx import exact, launch
 from deltaproof.verify.ptx.assembly.assemble import assemble
 from deltaproof.verify.ptx.assembly.program import Program
+from deltaproof.verify.ptx.faults.planting import KINDS
 
 CASE = "equality@chunk_fwd/packed[c32,variant=packed,scores=32x1x1,states=16x4x2]@gdn:bf16:b1:t86:h1x1:k128:v128:ordinary:s0"
+WITHOUT_ADDEND = KINDS["an fma without its addend"]
 
 
 def planted(program: Program) -> Program:
-    """The first product of tensor cores gets two registers of A in the wrong order."""
+    """The first fma loses its addend: of the scores' inverse, in one thread."""
     statements = program.kernel.statements
-    place = next((i for i, s in enumerate(statements) if s.opcode.startswith("mma.")), None)
-    if place is None or program.kernel.name != "packed_scores_kernel":
-        return program
-    s = statements[place]
-    groups = list(s.operands)
-    first, second, *rest = groups[1].strip("{} ").split(",")
-    groups[1] = "{" + ",".join((second, first, *rest)) + "}"
-    changed = [*statements[:place], replace(s, operands=tuple(groups)), *statements[place + 1 :]]
-    return assemble(replace(program.kernel, statements=changed), program.shared)
+    for place, s in enumerate(statements):
+        if after := WITHOUT_ADDEND(s, Random(0)):
+            changed = [*statements[:place], after, *statements[place + 1 :]]
+            return assemble(replace(program.kernel, statements=changed), program.shared)
+    return program
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ def test_a_program_that_orders_floats_or_takes_them_apart_is_refused(opcode: str
     assert error.value.opcode == opcode
 
 
-def test_a_served_program_is_the_recurrence_and_one_with_swapped_registers_is_not_though_its_budget_holds():
+def test_a_served_program_is_the_recurrence_and_one_without_an_addend_is_not_though_within_budget():
     done = launched("-m", "tests.verify.ptx.run_exact")
     assert done.returncode == 0, done.stderr[-2000:]
     (error, _), (equality, _), (error_planted, _), (equality_planted, message) = json.loads(done.stdout)
