@@ -35,7 +35,7 @@ _OF_FLOATS = re.compile(r"\.(?:b?f16(?:x2)?|f32)$")
 _REFUSED = re.compile(r"(?:setp|slct|testp|copysign|atom|red|cp\.reduce)\S*\.(?:b?f16(?:x2)?|f32)$|.*(?:e4m3|e5m2|f64)")
 """Instructions that order floats or add them in memory, and formats that hold no element."""
 _OF_BITS = re.compile(r"(?:and|or|xor|not|lop3|shl|shr|bfe|bfi|add|sub|mul|mad|min|max)\.(?:\w+\.)?[bsu](?:16|32)$")
-_HALVES = ("16", "-65536", "0xFFFF0000")
+_HALVES = (("16",), ("-65536",), ("0xFFFF0000",))
 """By which a word is shifted, or masked, into the upper half of one."""
 _NEGATIVE = {"-2147483648": "neg.f32", "-2147450880": "neg.bf16x2", "-32768": "neg.bf16"}
 """The compiler's other way to negate: an xor with the bits of the signs."""
@@ -76,8 +76,11 @@ def embedded(ptx: str, shared: int) -> Program:
     kernel = parse(_FLOAT_PARAMETER.sub(r"\1.b32", _LITERAL.sub(embed, ptx)))
     of_floats = (s for s in kernel.statements if _OF_FLOATS.search(s.opcode))
     floats = {x for s in of_floats for word in s.operands if word[0] != "[" for x in _NAME.findall(word)}
+    # One bit as a whole word: an `and` with it is a select.
+    whole = {s.operands[0] for s in kernel.statements if s.opcode == "bfe.s32" and s.operands[3] == "1"}
     for place, s in enumerate(kernel.statements):
-        taken_apart = _OF_BITS.match(s.opcode) and s.operands[-1] not in _HALVES and not floats.isdisjoint(s.operands)
+        kept = s.operands[-1:] in _HALVES or (s.parts[0] == "and" and not whole.isdisjoint(s.operands))
+        taken_apart = _OF_BITS.match(s.opcode) and not kept and not floats.isdisjoint(s.operands)
         if taken_apart and s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE:
             kernel.statements[place] = replace(s, opcode=_NEGATIVE[s.operands[-1]], operands=s.operands[:2])
         elif taken_apart or _REFUSED.match(s.opcode):
