@@ -69,13 +69,12 @@ def exactly(arch: int) -> Iterator[list[PtxVerdict]]:
 def embedded(ptx: str, shared: int) -> Program:
     """The program of a text, on elements. Raises UnknownInstruction for one that takes floats apart, or orders them."""
 
-    def embed(literal: re.Match[str]) -> str:
-        value = np.array(int(literal[1], 16), np.uint32).view(np.float32)
-        return f"0f{int(_words(constant_bits(float(value)))):08x}"
-
-    kernel = parse(_FLOAT_PARAMETER.sub(r"\1.b32", _LITERAL.sub(embed, ptx)))
+    text = _LITERAL.sub(lambda literal: f"0f{_word_of(int(literal[1], 16)):08x}", ptx)
+    kernel = parse(_FLOAT_PARAMETER.sub(r"\1.b32", text))
     of_floats = (s for s in kernel.statements if _OF_FLOATS.search(s.opcode))
     floats = {x for s in of_floats for word in s.operands if word[0] != "[" for x in _NAME.findall(word)}
+    # The compiler writes their constants, -1 in a difference for one, as integers.
+    pairs = {x for s in kernel.statements if s.opcode.endswith(".bf16x2") for x in s.operands}
     # One bit as a whole word: an `and` with it is a select.
     whole = {s.operands[0] for s in kernel.statements if s.opcode == "bfe.s32" and s.operands[3] == "1"}
     for place, s in enumerate(kernel.statements):
@@ -83,9 +82,18 @@ def embedded(ptx: str, shared: int) -> Program:
         taken_apart = _OF_BITS.match(s.opcode) and not kept and not floats.isdisjoint(s.operands)
         if taken_apart and s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE:
             kernel.statements[place] = replace(s, opcode=_NEGATIVE[s.operands[-1]], operands=s.operands[:2])
+        elif s.opcode == "mov.b32" and s.operands[0] in pairs and re.fullmatch(r"-?\d+", s.operands[1]):
+            pair = int(s.operands[1]) & 0xFFFFFFFF
+            pair = _word_of(pair & 0xFFFF0000) & 0xFFFF0000 | _word_of(pair << 16 & 0xFFFF0000) >> 16
+            kernel.statements[place] = replace(s, operands=(s.operands[0], str(pair)))
         elif taken_apart or _REFUSED.match(s.opcode):
             raise UnknownInstruction(s.opcode, s.text)
     return assemble(kernel, shared)
+
+
+def _word_of(bits: int) -> int:
+    """The word that stands for a constant, given the bits of its float."""
+    return int(_words(constant_bits(float(np.array(bits, np.uint32).view(np.float32)))))
 
 
 def _words(bits: Any) -> np.ndarray:
