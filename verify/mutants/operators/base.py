@@ -6,13 +6,19 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ...cases.replay import Case
 from .site import Site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operator:
-    """A kind of fault. edits: for a node, its replacements, in a fixed order; none for most nodes."""
+    """A kind of fault.
+
+    edits: for a node, its replacements, in a fixed order; none for most nodes.
+    likely: whether a case is of the kind that shows such a fault; these are asked first.
+    """
 
     name: str
     about: str
     edits: Callable[[Site], Iterator[ast.AST]] = field(repr=False)
+    likely: Callable[[Case], bool] = field(default=lambda case: False, repr=False)
