@@ -22,8 +22,8 @@ from ..properties import NAMES, load
 from ..properties.reduction import GENERAL
 from ..run.judge import cases_of
 from ..run.plan import Selection, plan
-from .operators import OPERATORS
-from .sites import Mutant
+from .engines import ENGINES
+from .mutant import Mutant
 from .sources import Usage
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def relevant(mutant: Mutant, suite: Sequence[Replay], usage: Usage) -> list[int]
         )
         and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
-    likely = OPERATORS[mutant.operator].likely
-    return sorted(found, key=lambda index: not likely(suite[index].case))
+    likely = ENGINES[mutant.engine].likely
+    return sorted(found, key=lambda index: not likely(mutant, suite[index].case))
 
 
 def _with_options(test: Replay) -> bool:
