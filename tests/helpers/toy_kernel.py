@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -34,9 +36,8 @@ def linear(
     B, T, H, K = q.shape
     V = v.shape[-1]
     h0 = q.new_zeros((B, H, K, V), dtype=torch.float32) if initial_state is None else initial_state
+    q, k, v, h0 = (x.contiguous() for x in (q, k, v, h0))
     o, ht = torch.empty_like(v), torch.empty_like(h0)
-    linear_kernel[(B * H,)](
-        *(x.contiguous() for x in (q, k, v, h0)), o, ht, T, K, V, K**-0.5, H=H,
-        BK=triton.next_power_of_2(K), BV=triton.next_power_of_2(V),
-    )  # fmt: skip
+    sizes: Any = {"H": H, "BK": triton.next_power_of_2(K), "BV": triton.next_power_of_2(V)}
+    linear_kernel[(B * H,)](q, k, v, h0, o, ht, T, K, V, K**-0.5, **sizes)
     return o, ht if output_final_state else None

@@ -17,10 +17,10 @@ from typing import Any
 
 from ..mutant import Mutant, Source
 from ..operators.site import Site
-from ..sites import Naming, exchange, walk
 from .base import Engine
 from .difference import code_of, smallest
 from .names import EngineName
+from .sites import Naming, exchange, walk
 
 _PROVIDER = "core"
 """What cosmic-ray calls its own operators; packages may add others, of which a version would say nothing."""

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from ...verdicts.document import installed_version
 from ..mutant import Mutant, Source
 from ..operators import OPERATORS
-from ..sites import Naming, exchange, walk
 from .base import Engine
 from .names import EngineName
+from .sites import Naming, exchange, walk
 
 
 def mutants_of(source: Source) -> Iterator[Mutant]:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
-from .mutant import Mutant, Source
-from .operators.site import Site
+from ..mutant import Mutant, Source
+from ..operators.site import Site
 
 
 def walk(tree: ast.Module) -> Iterator[Site]:
