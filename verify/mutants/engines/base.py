@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ...cases.replay import Case
 from ..mutant import Mutant, Source
+
+if TYPE_CHECKING:
+    from ...cases.replay import Case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
