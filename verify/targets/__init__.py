@@ -129,7 +129,8 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
 
         return of_function(name, found, device if is_compiled(device) else "", words)
     raise ValueError(
-        f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, a Stage, or a Target"
+        f"target {name!r} is of type {type(found).__name__}; accepted: a mapping of names to kernels, a function, a Stage, "
+        "or a Target"
     )
 
 
@@ -144,5 +145,6 @@ def _check(name: str, kernels: Any) -> None:
             raise ValueError(f"target {name!r} names a kernel {key!r}; accepted: text")
         if not isinstance(kernel, Kernel):
             raise ValueError(
-                f"target {name!r}: {key!r} is a {type(kernel).__name__}; accepted: a Kernel, or what `adapt` makes of a function"
+                f"target {name!r}: {key!r} is of type {type(kernel).__name__}; accepted: a Kernel, or what `adapt` makes of "
+                "a function"
             )
