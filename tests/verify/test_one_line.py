@@ -130,6 +130,66 @@ def test_a_closed_standard_output_is_one_line(words: list[str]):
     assert done.stderr == f"{words[0]}: standard output is closed; accepted: a file, or /dev/null\n"
 
 
+def closed() -> int:
+    """The end to write to of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "--help"], ["verify", "--version"], ["verify", "list"], ["autotune", "gpus"],
+        ["autotune", "report", "--help"],
+        ["verify", "report", "report.json", "--html", "page.html"],
+        ["autotune", "export", "--gpu", "H100", "--to", "python", "--out", "out"],
+    ],
+)  # fmt: skip
+def test_a_reader_that_leaves_ends_nothing_and_loses_no_file(words: list[str], tmp_path: Path):
+    (tmp_path / "report.json").write_text(
+        '{"schema": 1, "environment": {}, "verdicts": [], "summary": {"seconds": 0.0}}'
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".import"), "XDG_DATA_HOME": str(tmp_path / "data")}
+    command, codes = [sys.executable, "-m", f"deltaproof.{words[0]}", *words[1:]], []
+    for out in (subprocess.DEVNULL, closed()):
+        done = subprocess.run(
+            command, cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+        codes.append((done.returncode, done.stderr))
+    assert codes[0] == codes[1]
+    assert all((tmp_path / word).exists() for word in words if word in ("page.html", "out"))
+
+
+BUSY = """
+import sys
+import typer
+from deltaproof.verify.cli.options import stderr
+from deltaproof.verify.cli.usage_errors import OneLineGroup
+from deltaproof.verify.process.signals import check_interrupt, interruptible
+app = typer.Typer(cls=OneLineGroup)
+@app.command()
+def one():
+    with interruptible():
+        while True:
+            stderr.print("busy")
+            check_interrupt()
+@app.command()
+def two():
+    while True:
+        print("busy", file=sys.stderr, flush=True)
+app(prog_name="busy")
+"""
+
+
+@pytest.mark.parametrize("word", ["one", "two", "three"])
+def test_where_nobody_reads_of_its_progress_a_command_ends(word: str, tmp_path: Path):
+    (tmp_path / "busy.py").write_text(BUSY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / ".import"), str(tmp_path)])}
+    command = [sys.executable, "-m", "busy", word]
+    assert subprocess.run(command, stderr=closed(), env=environment, timeout=60, check=False).returncode == 141
+
+
 def test_help_and_no_arguments_are_still_answered_in_full():
     assert "verify replay" in CliRunner().invoke(verify, ["--help"]).stdout
     alone = CliRunner().invoke(verify, [])

@@ -7,13 +7,14 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from ...results.files.one_line import folded
 from ..process.signals import remembered
+from .closed_pipe import readers_may_leave
 
 FAILED, INTERRUPTED = 1, 130
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -61,6 +62,10 @@ class OneLineGroup(TyperGroup):
             sys.exit(FAILED)
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        with readers_may_leave():
+            self._main(args, prog_name, **extra)
+
+    def _main(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> NoReturn:
         try:
             with remembered():
                 code = super().main(args, prog_name, standalone_mode=False, **extra)
@@ -85,7 +90,7 @@ class OneLineGroup(TyperGroup):
         _exit(code if isinstance(code, int) else 0)
 
 
-def _exit(code: int) -> None:
+def _exit(code: int) -> NoReturn:
     """Exit with this code. Where Ctrl-C struck inside a string that Python ran (a dataclass being made, on import), `python -m`
     remembers it although it was handled, and would die of SIGINT at its end; another string that runs makes it forget."""
     eval("None")
