@@ -38,6 +38,7 @@ REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
         (autotune, ["report", "--gpu", "H100", "--html", "."], ["--html"]),
         (verify, ["all", "--target", "../x:y"], ["../x:y", "module:function"]),
         (verify, ["all", "--target", "no.such.module:y"], ["no.such.module"]),
+        (verify, ["all", "--target", "mine.py:y"], ["without .py", "mine:y"]),
         (verify, ["replay", f"{REPLAY}nosuch:s0"], ["nosuch", "ordinary"]),
         (verify, ["replay", REPLAY.replace("t64", "t99999999999") + "ordinary:s0"], ["too large", "at most"]),
         (verify, ["replay", "n" * 300], ["not a replay token"]),
