@@ -215,6 +215,27 @@ def test_exit_codes_of_commands_pass_through(error: Exception | None, code: int)
     assert CliRunner().invoke(app, ["one"]).exit_code == code
 
 
+@pytest.mark.parametrize(
+    "text", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')", "def main(): raise KeyboardInterrupt"]
+)
+def test_an_interrupt_before_a_command_is_there_is_one_line(text: str, tmp_path: Path):
+    (tmp_path / "late.py").write_text(text)
+    (tmp_path / "entry.py").write_text("from deltaproof.results.files.start import start\nstart('entry', 'late')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / ".import"), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-m", "entry"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "entry: interrupted\n")
+
+
+@pytest.mark.parametrize("struck", ["make_context", "invoke"])
+def test_an_interrupt_while_words_are_read_or_a_command_runs_is_one_line(struck: str, monkeypatch: pytest.MonkeyPatch):
+    def strike(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(typer.core.TyperGroup, struck, strike)
+    done = CliRunner().invoke(verify, ["list"], prog_name="verify")
+    assert (done.exit_code, done.stderr) == (130, "verify: interrupted\n")
+
+
 def test_an_interrupt_inside_a_string_that_python_runs_ends_with_130_too(tmp_path: Path):
     (tmp_path / "entry.py").write_text(
         "import typer\n"

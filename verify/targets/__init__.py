@@ -87,7 +87,9 @@ def found(name: str) -> Any:
         raise ValueError(f"unknown target {name!r}; accepted: module:function")
     module, _, attribute = name.partition(":")
     if module.endswith(".py"):
-        raise ValueError(f"target {name!r}: a module is named without .py, here {module.removesuffix('.py')}:{attribute}")
+        raise ValueError(
+            f"target {name!r}: a module is named without .py, here {module.removesuffix('.py')}:{attribute}"
+        )
     return _imported(name, lambda: getattr(_module(module), attribute))
 
 
