@@ -90,7 +90,7 @@ def tune_target(
         unnoted: dict[TargetCall, str] = {}
         for index, result in workers.run(recorded, [(call, gpu.arch.target) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
+                raise TableError(f"recording the launches of {some[index]} did not finish: {result}")
             if isinstance(result, str):
                 unnoted[some[index]] = result
                 continue
@@ -170,7 +170,7 @@ def _one(workers: Workers, task: Any, arguments: tuple[Any, ...]) -> tuple[list[
     """The result of a single task. Raises TableError."""
     ((_, result),) = workers.run(task, [arguments], PLAN_SECONDS)
     if isinstance(result, Failure):
-        raise TableError(f"importing the target did not finish: {result.outcome}")
+        raise TableError(f"importing the target did not finish: {result}")
     if isinstance(result, str):
         raise TableError(result)
     return result

@@ -315,6 +315,24 @@ def test_a_stage_of_anything_but_functions_cannot_be_made(part: str):
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["all", "--rule", "gdn", "--profile", "quick"], "a stage has a reference of its own, and no rule"),
+        (["explain", "gdn2:bf16:b1:t2:h1x1:k1:v1:ordinary:s0"], "<property>@<stage>@s<seed>"),
+        (["replay", "memory@right[c64]@gdn2:fp32:b1:t1:h1x1:k1:v1:ordinary:s0"], "<property>@<stage>@s<seed>"),
+        (["replay", "memory@right@s"], "of a stage <property>@<stage>@s<seed>"),
+        (["mutants", "--profile", "quick"], "has stages"),
+        (["alarms"], "has stages"),
+        (["calibrate"], "has stages"),
+    ],
+)
+def test_what_asks_for_a_rule_refuses_a_stage_in_one_line(words: list[str], says: str):
+    done = CliRunner().invoke(app, [*words, "--target", "their_stages:right"])
+    assert (done.exit_code, len(done.stderr.splitlines()), done.stdout) == (2, 1, ""), done.output
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
     "token", ["equality@nobody@s0", "causality@right@s0", "determinism@right@s0", "equality@right@s", "equality@right"]
 )
 def test_a_token_that_names_no_call_of_the_stage_is_bad_usage(token: str):
