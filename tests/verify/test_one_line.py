@@ -11,6 +11,7 @@ from typing import get_type_hints
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.models import OptionInfo
 from typer.testing import CliRunner
 
@@ -231,7 +232,7 @@ def test_an_interrupt_while_words_are_read_or_a_command_runs_is_one_line(struck:
     def strike(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(typer.core.TyperGroup, struck, strike)
+    monkeypatch.setattr(TyperGroup, struck, strike)
     done = CliRunner().invoke(verify, ["list"], prog_name="verify")
     assert (done.exit_code, done.stderr) == (130, "verify: interrupted\n")
 
