@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ...cases.replay import Case
 from .site import Site
+
+if TYPE_CHECKING:
+    from ...cases.replay import Case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
