@@ -1,6 +1,6 @@
 # make verify    set everything up in .venv, then check every kernel (ARGS="--profile quick" narrows it)
 # make test      the tests of our own code
-# make test-peers  those of them that need flash-linear-attention or Kernel Tuner, which it puts into .venv
+# make test-peers  those of them that need flash-linear-attention, Kernel Tuner or cosmic-ray, which it puts into .venv
 # make lint      format, lint, types and layers
 # make docs      the site of these pages, into build/site; ends with 1 on any warning
 # make forge     check workflows, actions, issue forms and the citation by their schemas, and workflows for holes
@@ -50,7 +50,7 @@ DOCS := babel backrefs certifi charset-normalizer colorama ghp-import griffelib 
 # Tools of this repository, and what they alone need.
 NOT_ON_GPU := $(DOCS) ruff pyright nodeenv import-linter grimp build pyproject_hooks hatchling trove-classifiers tomlkit sympy networkx \
   pgserver fasteners psutil
-PEER_TESTS := tests/autotune/test_fla.py tests/kernels/test_layers_fla.py tests/results/test_exports.py tests/verify/test_targets.py
+PEER_TESTS := tests/autotune/test_fla.py tests/kernels/test_layers_fla.py tests/results/test_exports.py tests/verify/test_engines.py tests/verify/test_targets.py
 PEER_PINS := fla-core==0.6.0 einops==0.8.2 nvidia-ml-py==13.615.71
 SITE := $(CURDIR)/.deltaproof/site
 empty :=
@@ -70,8 +70,8 @@ test: setup
 
 # The import fails where a test would only be skipped. -P, since transformers would import our folder kernels.
 test-peers: setup
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt flash-linear-attention==0.6.0 kernel_tuner==1.3.1
-	TRITON_INTERPRET=1 $(BIN)/python -P -c 'import fla.layers, kernel_tuner.file_utils, jsonschema'
+	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt flash-linear-attention==0.6.0 kernel_tuner==1.3.1 cosmic-ray==8.7.0
+	TRITON_INTERPRET=1 $(BIN)/python -P -c 'import fla.layers, kernel_tuner.file_utils, jsonschema, cosmic_ray.plugins'
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PEER_TESTS) $(ARGS)
 
 lint: setup

@@ -100,7 +100,7 @@ def gated_delta_rule(
     )
     if config is not None and not isinstance(config, LaunchConfig):
         raise TypeError(
-            f"config is a {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')"
+            f"config is of type {type(config).__name__}; accepted: a LaunchConfig, e.g. LaunchConfig.parse('c64')"
         )
     shape = check(
         q,

@@ -60,7 +60,7 @@ def decode(
         ValueError, TypeError: one line that names the argument, the value found and the values accepted.
     """
     if not isinstance(tile, Tile):
-        raise TypeError(f"tile is a {type(tile).__name__}; accepted: a Tile, e.g. Tile(block=32, num_warps=4)")
+        raise TypeError(f"tile is of type {type(tile).__name__}; accepted: a Tile, e.g. Tile(block=32, num_warps=4)")
     check_flags(
         state_v_first=state_v_first,
         use_qk_l2norm_in_kernel=use_qk_l2norm_in_kernel,

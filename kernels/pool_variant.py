@@ -38,7 +38,7 @@ def decode_from(
     pool has one for each sequence, and no slots are passed.
     """
     if config is not None and not isinstance(config, LaunchConfig):
-        raise TypeError(f"config is a {type(config).__name__}; accepted: a LaunchConfig, or None")
+        raise TypeError(f"config is of type {type(config).__name__}; accepted: a LaunchConfig, or None")
     gate = {"use_gate_in_kernel": use_gate_in_kernel, "A_log": A_log, "dt_bias": dt_bias}
     packing = {"cu_seqlens": cu_seqlens, "cu_seqlens_cpu": cu_seqlens_cpu, "check_values": check_values}
     shape = check(q, k, v, g, b, w, scale=scale, initial_state=initial_state, **gate, **packing)

@@ -201,6 +201,13 @@ def test_no_file_depends_on_one_machine():
     assert not found
 
 
+def test_no_message_has_an_article_before_the_name_of_a_type():
+    """It would be the wrong one before every other name: "is a int"."""
+    sources = [path for path in tracked() if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in FOLDERS]
+    found = [str(path) for path in sources if re.search(r"\ban? \{type\(", path.read_text())]
+    assert not found
+
+
 def test_constraints_pin_every_dependency():
     def name(requirement: str) -> str:
         return re.split(r"[\[<>=;, ]", requirement)[0].lower().replace("_", "-")

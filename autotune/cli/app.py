@@ -5,11 +5,8 @@ Nothing here imports torch before the command is known to have work to do.
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
-from ...verify.cli.options import INTERRUPTED
 from ...verify.cli.usage_errors import OneLineGroup
 from .commands.bench_model import bench_model
 from .commands.bench_search import bench_search
@@ -65,7 +62,4 @@ app.command("bench-model", short_help="Compare the cost model with recorded time
 
 def main() -> None:
     """Entry point of the `autotune` script."""
-    try:
-        app(prog_name="autotune")
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+    app(prog_name="autotune")

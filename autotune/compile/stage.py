@@ -117,7 +117,7 @@ def _name(points: Sequence[Point], arch: Architecture, workers: Workers, progres
     names: dict[Point, list[str]] = {}
     for index, result in workers.run(compiler.name_points, [(group, arch.target) for group in groups], PLAN_SECONDS):
         if isinstance(result, Failure):
-            raise TableError(f"recording the launches of {groups[index][0].family} did not finish: {result.outcome}")
+            raise TableError(f"recording the launches of {groups[index][0].family} did not finish: {result}")
         names.update(zip(groups[index], result, strict=True))
         progress.step(str(groups[index][0].family))
     return names

@@ -86,7 +86,7 @@ def tune_fla(
         record = partial(tasks_of, sites=sites, siblings=siblings)
         for index, result in workers.run(record, [(call, gpu.arch.target) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
+                raise TableError(f"recording the launches of {some[index]} did not finish: {result}")
             tasks += result[0]
             keys |= {(some[index], kernel, order): listed for kernel, order, listed in result[1]}
             hooks.progress.step(str(some[index]))
@@ -174,7 +174,7 @@ def prove(
     with Workers(1, partial(installed.pretend, facts(gpu), str(folder.resolve()), _site())) as workers:
         for index, result in workers.run(prove_call, [(call,) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"{some[index]}: trying FLA's loader did not finish: {result.outcome}")
+                raise TableError(f"{some[index]}: trying FLA's loader did not finish: {result}")
             found["found"] += result[0]
             found["missing"] += [f"{some[index]}: {kernel}" for kernel in result[1]]
     return found

@@ -25,7 +25,7 @@ def in_one_process(gpu: Gpu, task: Callable[..., Any], arguments: tuple[Any, ...
     with Workers(1, partial(fake_device.install, fake_device.facts(gpu))) as workers:
         ((_, result),) = workers.run(task, [arguments], MINUTES)
     if isinstance(result, Failure):
-        raise TableError(f"calling the target did not finish: {result.outcome}")
+        raise TableError(f"calling the target did not finish: {result}")
     if isinstance(result, str):
         raise TableError(result)
     return result

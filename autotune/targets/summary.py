@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from ...results.schema.target_table import TargetEntry, TargetTable
 from ...verify.verdicts.plural import counted
 from .tune import TargetOutcome, as_config
 
@@ -19,11 +21,7 @@ def lines(outcome: TargetOutcome) -> list[str]:
         f"gate (as compiled): {ran} of {counted(len(entries), 'entry')} passed, "
         f"{counted(len(outcome.refused), 'configuration')} refused",
     ]
-    for entry in entries:
-        config = entry.config
-        blocks = " ".join(f"{name}={value}" for name, value in config["kwargs"].items())
-        size = f"{counted(config['num_warps'], 'warp')}, {counted(config['num_stages'], 'stage')}"
-        found.append(f"  {entry.kernel}: {blocks + ', ' if blocks else ''}{size} ({counted(len(entry.keys), 'key')})")
+    found += [f"  {_chosen(entry)}" for entry in entries]
     if entries:
         found.append(f"table: {outcome.path} (compiled and ranked by resources; nothing was timed)")
     if outcome.left:
@@ -38,6 +36,32 @@ def lines(outcome: TargetOutcome) -> list[str]:
     untold = dict.fromkeys(entry.detail for entry in entries if entry.gate == "none")
     found += [f"not judged: {detail}" for detail in untold]
     return found + [f"no configuration: {name}" for name in dict.fromkeys(outcome.without)]
+
+
+def of_table(table: TargetTable) -> list[str]:
+    """What a table holds, and why: each entry with its judgement, and what became of everything that its kernel offers."""
+    whose = f" of {table.package}" if table.package else ""
+    found = [
+        f"{table.target}{whose} on {table.gpu}, by Triton {table.triton}: compiled and ranked by resources; nothing was timed",
+        f"calls: {', '.join(table.calls)}",
+    ]
+    for entry in table.entries:
+        judged = "passed the gate as compiled" if entry.gate == "compiled" else "not judged as compiled"
+        offered = ", ".join(
+            f"{count} {outcome}" for outcome, count in Counter(x.outcome for x in entry.offered).items()
+        )
+        found += [
+            _chosen(entry), f"  {judged}{f': {entry.detail}' if entry.detail else ''}",
+            f"  of {counted(len(entry.offered), 'configuration')}: {offered}",
+        ]  # fmt: skip
+    return found
+
+
+def _chosen(entry: TargetEntry) -> str:
+    """A kernel and the configuration that was chosen for it."""
+    blocks = " ".join(f"{name}={value}" for name, value in entry.config["kwargs"].items())
+    size = f"{counted(entry.config['num_warps'], 'warp')}, {counted(entry.config['num_stages'], 'stage')}"
+    return f"{entry.kernel}: {blocks + ', ' if blocks else ''}{size} ({counted(len(entry.keys), 'key')})"
 
 
 def document(outcome: TargetOutcome) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from ..foreign.questions import CallAnswer, CallQuestion, once
 from ..foreign.select import Refusal, SelectionOutcome, select
 from ..gates.asking import answers
 from ..gates.running import SECONDS, can_run
+from ..records.ledger import default_out
 from ..tune import Hooks
 from .call import siblings
 from .judge import judge, lost
@@ -88,7 +90,7 @@ def tune_target(
         unnoted: dict[TargetCall, str] = {}
         for index, result in workers.run(recorded, [(call, gpu.arch.target) for call in some], PLAN_SECONDS):
             if isinstance(result, Failure):
-                raise TableError(f"recording the launches of {some[index]} did not finish: {result.outcome}")
+                raise TableError(f"recording the launches of {some[index]} did not finish: {result}")
             if isinstance(result, str):
                 unnoted[some[index]] = result
                 continue
@@ -130,7 +132,9 @@ def read_target_table(folder: Path, gpu: Gpu, target: str) -> TargetTable:
     """The table that a run wrote. Raises TableError where there is none, or it is damaged."""
     path = folder / "targets" / gpu.slug / f"{file_name(target)}.json"
     if not path.is_file():
-        raise TableError(f"no table {path}; run `autotune --gpu {gpu.slug} --target {target}` first")
+        own = [] if folder == default_out() else ["--out", str(folder)]
+        command = shlex.join(["autotune", "--gpu", gpu.slug, "--target", target, *own])
+        raise TableError(f"no table {path}; run `{command}` first")
     return loads(read_text(path), str(path))
 
 
@@ -166,7 +170,7 @@ def _one(workers: Workers, task: Any, arguments: tuple[Any, ...]) -> tuple[list[
     """The result of a single task. Raises TableError."""
     ((_, result),) = workers.run(task, [arguments], PLAN_SECONDS)
     if isinstance(result, Failure):
-        raise TableError(f"importing the target did not finish: {result.outcome}")
+        raise TableError(f"importing the target did not finish: {result}")
     if isinstance(result, str):
         raise TableError(result)
     return result

@@ -36,7 +36,7 @@ def check_axes(**arguments: tuple[Any, str]) -> None:
         if x is None and "None" in forms:
             continue
         if not isinstance(x, Tensor):
-            raise TypeError(f"{name} is a {type(x).__name__}; accepted: a tensor {_shown(forms)}")
+            raise TypeError(f"{name} is of type {type(x).__name__}; accepted: a tensor {_shown(forms)}")
         if not dense(x) or not x.dtype.is_floating_point:
             raise TypeError(f"{name} is {sort_of(x)}; accepted: dense floating-point numbers")
         device = x.device if device is None else device
@@ -61,7 +61,7 @@ def check_flags(**flags: Any) -> None:
 def check_number(name: str, value: Any, least: float, most: float = math.inf) -> None:
     """Raises TypeError for anything but a real number, ValueError for NaN, infinities and numbers outside the range."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a {type(value).__name__}; accepted: a number")
+        raise TypeError(f"{name} is of type {type(value).__name__}; accepted: a number")
     if not (math.isfinite(value) and least <= value <= most):
         raise ValueError(f"{name} is {value}; accepted: from {least:g} to {most:g}")
 
@@ -69,7 +69,7 @@ def check_number(name: str, value: Any, least: float, most: float = math.inf) ->
 def check_state(name: str, state: Any, kind: type) -> None:
     """Raises TypeError for a state that is neither None nor of the type that an earlier call returns."""
     if state is not None and not isinstance(state, kind):
-        raise TypeError(f"{name} is a {type(state).__name__}; accepted: a {kind.__name__}, or None")
+        raise TypeError(f"{name} is of type {type(state).__name__}; accepted: a {kind.__name__}, or None")
 
 
 def _fits(x: Tensor, axes: list[str], sizes: dict[str, int]) -> bool:

@@ -144,7 +144,9 @@ def _check_tensors(**tensors: Tensor | None) -> None:
     for name, x in tensors.items():
         required = name in ("q", "k", "v")
         if not isinstance(x, Tensor) and (required or x is not None):
-            raise TypeError(f"{name} is a {type(x).__name__}; accepted: a torch.Tensor{'' if required else ' or None'}")
+            raise TypeError(
+                f"{name} is of type {type(x).__name__}; accepted: a torch.Tensor{'' if required else ' or None'}"
+            )
         if x is not None and not dense(x):
             raise TypeError(f"{name} is {sort_of(x)}; accepted: dense tensors")
 
@@ -218,7 +220,7 @@ def check_boundaries(
         if name == "cu_seqlens_cpu" and x is None:
             continue
         if not isinstance(x, Tensor):
-            raise TypeError(f"{name} is a {type(x).__name__}; accepted: an int32 or int64 tensor, or None")
+            raise TypeError(f"{name} is of type {type(x).__name__}; accepted: an int32 or int64 tensor, or None")
         if x.dtype not in (torch.int32, torch.int64) or not dense(x):
             raise TypeError(f"{name} is {sort_of(x)}; accepted: a dense int32 or int64 tensor")
         if x.dim() != 1 or x.shape[0] < 2:

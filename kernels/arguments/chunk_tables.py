@@ -76,7 +76,7 @@ def check_chunk_indices(
     """
     if not isinstance(indices, ChunkIndices):
         raise TypeError(
-            f"chunk_indices is a {type(indices).__name__}; accepted: what deltaproof.kernels.chunk_indices gives, or None"
+            f"chunk_indices is of type {type(indices).__name__}; accepted: what deltaproof.kernels.chunk_indices gives, or None"
         )
     if cu_seqlens is None:
         raise ValueError("chunk_indices is given without cu_seqlens; accepted: the boundaries that it was made of")

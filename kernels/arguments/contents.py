@@ -89,6 +89,6 @@ def read(name: str, contents: Callable[[], T], check_values: bool | None) -> T |
 
 def _check_scale(scale: float) -> None:
     if isinstance(scale, bool) or not isinstance(scale, Real):
-        raise TypeError(f"scale is a {type(scale).__name__}; accepted: a number or None")
+        raise TypeError(f"scale is of type {type(scale).__name__}; accepted: a number or None")
     if not math.isfinite(scale):
         raise ValueError(f"scale is {scale}; accepted: a finite number")

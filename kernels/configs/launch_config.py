@@ -129,7 +129,7 @@ class LaunchConfig:
         """Read a `token` back. Raises ValueError for anything else."""
         if not isinstance(token, str):
             raise TypeError(
-                f"token is a {type(token).__name__}; accepted: a launch configuration, e.g. 'c64,states=64x4x2'"
+                f"token is of type {type(token).__name__}; accepted: a launch configuration, e.g. 'c64,states=64x4x2'"
             )
         if len(token) > LONGEST_TOKEN:
             raise ValueError(f"not the token of a launch configuration: {token!r:.100}, of {len(token)} characters")

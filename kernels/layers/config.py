@@ -93,5 +93,5 @@ class MixerConfig:
 def config_or(default: MixerConfig, config: MixerConfig | None) -> MixerConfig:
     """The configuration of a layer. Raises TypeError for another type."""
     if config is not None and not isinstance(config, MixerConfig):
-        raise TypeError(f"config is a {type(config).__name__}; accepted: a MixerConfig, or None")
+        raise TypeError(f"config is of type {type(config).__name__}; accepted: a MixerConfig, or None")
     return default if config is None else config

@@ -71,9 +71,9 @@ def from_fla(
 def _weights(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The weights under a prefix, by their names without it. Raises TypeError for what is no state dict."""
     if not isinstance(state, Mapping):
-        raise TypeError(f"state is a {type(state).__name__}; accepted: the state dict of a layer, or of a model")
+        raise TypeError(f"state is of type {type(state).__name__}; accepted: the state dict of a layer, or of a model")
     if not isinstance(prefix, str):
-        raise TypeError(f"prefix is a {type(prefix).__name__}; accepted: a str")
+        raise TypeError(f"prefix is of type {type(prefix).__name__}; accepted: a str")
     for name in state:
         if not isinstance(name, str):
             raise TypeError(f"state has the key {name!a:.60}; accepted: names of weights")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import json
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -137,5 +138,14 @@ def _kernel_files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
+def main() -> None:
+    """Write `kernels.json` anew, or end with one line, and exit code 2, that says why not."""
+    try:
+        write_stored()
+    except (TableError, OSError) as error:
+        print(f"results.digests.kernels: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    write_stored()
+    main()

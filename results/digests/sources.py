@@ -39,7 +39,9 @@ class Module:
     def tree(self) -> ast.Module:
         try:
             return ast.parse(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, SyntaxError) as error:
+        except SyntaxError as error:
+            raise TableError(f"{self.path}:{error.lineno or 1}: not Python: {error.msg}") from None
+        except (OSError, ValueError) as error:
             raise TableError(f"{self.path}: cannot be digested: {error}") from None
 
     @cached_property

@@ -20,6 +20,7 @@ Source = Literal["exact", "nearest", "architecture", "portfolio", "default"]
 
 BOUND = 3
 """How many steps away an entry may be from the call; a step is a bucket of tokens or heads, or an option."""
+_FAR = f"for other calls, more than {BOUND} steps away in tokens, heads or options"
 
 _Subject = tuple[str, str, str, int, int]
 
@@ -44,8 +45,8 @@ class Answer:
     tier: of the entry for this very call, so one that was timed elsewhere counts as B; "default" where there is no
     entry.
     source: the step that found it. reason: the same in a sentence. entry: None for the default.
-    expected_loss: extra time, as a fraction, against the best configuration, where that is known: as timed or, of an entry that
-    never was, as `expected_loss.expected` makes of the prediction.
+    expected_loss: extra time, as a fraction, against the best configuration: as timed or, of an entry that never was, as
+    `expected_loss.expected` makes of the prediction. None where that is not known, and where anything was left.
     left: points that a budget left uncompiled where the entry was chosen: something better may be among them.
     """
 
@@ -114,12 +115,12 @@ def choose(
             config=entry.config,
             tier=_tier(query, entry, same_gpu=True),
             source="nearest" if distance else "exact",
-            reason=(f"{asked}: nearest entry is {distance} away, {entry.key}" if distance else f"{asked}: has an entry")
+            reason=(f"{asked}: {_near(distance)}, {entry.key}" if distance else f"{asked}: has an entry")
             + _why([reason for reason in skipped if reason == _ungated(query)])
             + _partly(left),
             entry=entry,
             left=left,
-            expected_loss=None if left and not distance else _loss_at(entry, distance),
+            expected_loss=None if left else _loss_at(entry, distance),
         )
     related = list(_usable(query, relatives(), refused, skipped, same_gpu=False))
     if related:
@@ -129,7 +130,7 @@ def choose(
             config=entry.config,
             tier=_tier(query, entry, same_gpu=False),
             source="architecture",
-            reason=f"{asked}: no entry{_why(skipped)}; {slug} has the same architecture, and {entry.key}"
+            reason=f"{asked}: no entry{_why(skipped)}; {slug}, of the same architecture, has {entry.key}"
             + _partly(left),
             entry=entry,
             left=left,
@@ -139,7 +140,7 @@ def choose(
             config=entry.config,
             tier="portfolio",
             source="portfolio",
-            reason=f"{asked}: no entry{_why(skipped)}; this one fits every known GPU",
+            reason=f"{asked}: no entry{_why(skipped)}; this one is for every size, on every known GPU",
             entry=entry,
             expected_loss=_loss_at(entry, 1),
         )
@@ -177,13 +178,13 @@ def _usable(
     for slug, entry in index.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:
-            skipped.append("too far away")
+            skipped.append(_FAR)
         elif entry.kernel != _kernel(query, entry.config):
-            skipped.append("stale (made for other kernel sources)")
+            skipped.append("stale, made for other kernel sources")
         elif entry.gate == "failed" or entry.config in refused:
-            skipped.append("failed verification")
+            skipped.append("with a configuration that failed verification")
         elif entry.tier != "portfolio" and (too_much := excess(entry.resources, query.gpu)):
-            skipped.append(too_much)
+            skipped.append(f"with a program that {too_much}")
         elif not _trusted(query, entry, same_gpu=same_gpu):
             skipped.append(_below(query))
         elif _tier(query, entry, same_gpu=same_gpu) in ("C", "portfolio") and not _gated(query, entry):
@@ -221,9 +222,9 @@ def _gated(query: Query, entry: TableEntry) -> bool:
 
 def _ungated(query: Query) -> str:
     if query.min_gate == "device":
-        return "not verified on the device"
-    under = f" with Triton {query.triton}" if query.triton else ""
-    return f"not verified as compiled{under}"
+        return "never timed, and not verified on the device"
+    under = f" by Triton {query.triton}" if query.triton else ""
+    return f"never timed, and not verified as compiled{under}"
 
 
 def _loss_at(entry: TableEntry, distance: int) -> float | None:
@@ -238,25 +239,30 @@ def _timed(entry: TableEntry) -> bool:
 
 
 def _default_loss(query: Query, index: TableIndex) -> float | None:
-    """The loss of the safe default, as the nearest entry of any tier gives it."""
+    """The loss of the safe default, as the nearest entry of any tier gives it; None where tables are partial."""
     known = [
         (steps(entry.key, query.key), entry.default_loss if _timed(entry) else expected(entry.default_loss))
-        for _, entry in index.entries.get(_subject(query.key), ())
+        for slug, entry in index.entries.get(_subject(query.key), ())
         if entry.kernel == _kernel(query, entry.config) and entry.default_loss is not None
+        if not index.left.get((slug, _subject(query.key)))
     ]
     distance, found = min(known, default=(BOUND + 1, None))
     return found if distance <= BOUND else None
 
 
 def _why(skipped: list[str]) -> str:
-    """The reasons that were met, each with how often."""
-    reasons = [f"{skipped.count(reason)} {reason}" for reason in dict.fromkeys(skipped)]
-    return f" ({', '.join(reasons)})" if reasons else ""
+    """The reasons why entries were passed over, each with how many."""
+    counts = {reason: skipped.count(reason) for reason in dict.fromkeys(skipped)}
+    reasons = [f"{_counted(count, 'entry', 'entries')} {reason}" for reason, count in counts.items()]
+    return f" (passed over: {'; '.join(reasons)})" if reasons else ""
 
 
 def _partly(left: int) -> str:
     """The warning about a table that a budget cut short."""
-    return f"; the table is partial: {left} points were left uncompiled" if left else ""
+    if not left:
+        return ""
+    points = _counted(left, "point was", "points were")
+    return f"; that table is partial: {points} left uncompiled, so the loss against the best is not known"
 
 
 def _lower(
@@ -284,7 +290,15 @@ def _kernel(query: Query, config: str) -> str:
 
 
 def _below(query: Query) -> str:
-    return f"below tier {query.min_tier}"
+    return f"below tier {query.min_tier}, the least that was asked for"
+
+
+def _near(distance: int) -> str:
+    return f"the nearest entry is {_counted(distance, 'step', 'steps')} away in tokens, heads or options"
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
 
 
 def _subject(key: Key) -> _Subject:

@@ -109,6 +109,27 @@ def test_a_t4_file_without_timings_says_so(tuned, tmp_path: Path):
     assert "no timings in it" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["--target", "mine:call"],
+            "no table out/targets/h100-sxm/mine.call.json; run `autotune --gpu h100-sxm --target mine:call",
+        ),
+        (["--target", "mine:call", "--html", "page.html"], "takes no --html"),
+        (["--target", "fla"], "--target fla: its table has no report; `autotune --target fla` says"),
+    ],
+)
+def test_a_report_that_there_is_not_is_refused_with_what_there_is(
+    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(app, ["report", "--gpu", "H100", "--out", "out", *words])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert says in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", [["check"], ["export", "--to", "t4"], ["export", "--to", "python"]])
 def test_where_there_is_no_table_it_says_what_makes_one(command: list[str], tmp_path: Path):
     where = ["--out", str(tmp_path)] if command == ["check"] else ["--from", str(tmp_path), "--out", str(tmp_path)]

@@ -125,6 +125,11 @@ def test_what_is_wrong_and_what_races_is_refused_and_others_read_what_is_right(m
     assert (entry.gate, entry.config["num_warps"]) == ("compiled", 1)
     assert [one.outcome for one in entry.offered] == ["refused", "refused", "chosen"]
 
+    code, told, _ = autotune("report", "--gpu", "h100", "--target", target, "--out", "out")
+    assert (code, f"{target} on h100-sxm" in told) == (0, True), told
+    assert "walk_kernel: BLOCK_V=16 SCALED=1 TURNED=0, 1 warp" in told
+    assert "passed the gate as compiled" in told and "of 3 configurations: 2 refused, 1 chosen" in told
+
     for name in ("python", "t4", "fla", "triton", "megatron"):
         exported = autotune("export", "--to", name, "--gpu", "h100", "--target", target, "--from", "out", "--out", name)
         assert exported[0] == 0, exported
@@ -184,7 +189,7 @@ def test_what_launches_nothing_is_refused_in_a_line(mine: str, target: str, says
     [
         ("linear", ["gdn"], "does not compute rule gdn"),
         ("nothing", [], "cannot be imported"),
-        ("CONFIGS", [], "is a list; accepted: a function"),
+        ("CONFIGS", [], "is of type list; accepted: a function"),
     ],
 )
 def test_what_is_no_target_is_refused_in_a_line(mine: str, target: str, rules: list[str], says: str):

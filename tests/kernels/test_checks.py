@@ -111,8 +111,8 @@ def positive(x: torch.Tensor) -> torch.Tensor:
 
 
 BAD: dict[str, tuple[Callable[[], dict[str, Any]], type[Exception], str]] = {
-    "list": (lambda: spoiled("q", torch.Tensor.tolist), TypeError, r"q is a list; accepted: a torch.Tensor"),
-    "gate list": (lambda: spoiled("b", torch.Tensor.tolist), TypeError, r"b is a list; accepted: .* or None"),
+    "list": (lambda: spoiled("q", torch.Tensor.tolist), TypeError, r"q is of type list; accepted: a torch.Tensor"),
+    "gate list": (lambda: spoiled("b", torch.Tensor.tolist), TypeError, r"b is of type list; accepted: .* or None"),
     "sparse": (
         lambda: spoiled("v", torch.Tensor.to_sparse),
         TypeError,
@@ -137,7 +137,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], type[Exception], str]] = {
     "w key heads": (lambda: spoiled("w", lambda x: x[:, :, :2]), ValueError, r"w has shape .*\[2, 5, 4, 6\]"),
     "untieable": (lambda: spoiled("w", lambda x: None), ValueError, r"w is None.*b is channel-wise"),
     "positive g": (lambda: spoiled("g", positive), ValueError, r"g is a log decay, but holds 0.5; accepted: at most 0"),
-    "scale text": (lambda: spoiled("scale", lambda x: "large"), TypeError, r"scale is a str"),
+    "scale text": (lambda: spoiled("scale", lambda x: "large"), TypeError, r"scale is of type str"),
     "scale nan": (lambda: spoiled("scale", lambda x: math.nan), ValueError, r"scale is nan"),
     "state shape": (
         lambda: spoiled("initial_state", lambda x: x[1:]),
@@ -152,7 +152,7 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], type[Exception], str]] = {
     "cu_seqlens list": (
         lambda: spoiled("cu_seqlens", lambda x: x.tolist(), lambda: packed(0, 2, 5)),
         TypeError,
-        r"cu_seqlens is a list",
+        r"cu_seqlens is of type list",
     ),
     "cu_seqlens float": (
         lambda: spoiled("cu_seqlens", lambda x: x.float(), lambda: packed(0, 2, 5)),

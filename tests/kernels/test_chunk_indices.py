@@ -201,7 +201,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another device": ({"chunk_indices": chunk_indices(boundaries("meta"), T)}, "chunk_indices is on meta"),
     "no boundaries": ({"cu_seqlens": None, "chunk_indices": chunk_indices(boundaries(), T)}, "without cu_seqlens"),
-    "a tensor": ({"chunk_indices": torch.zeros(3, 2)}, "chunk_indices is a Tensor; accepted: what"),
+    "a tensor": ({"chunk_indices": torch.zeros(3, 2)}, "chunk_indices is of type Tensor; accepted: what"),
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_compiles_without_graph_breaks():
         ({"slots": torch.tensor([1, SLOTS])}, "slots holds 7; accepted: below 7"),
         ({"slots": torch.tensor([1])}, r"slots has shape \[1\]; accepted: \[2\]"),
         ({"slots": torch.tensor([1.0, 2.0])}, "slots is float32; accepted: a dense int32"),
-        ({"tile": 32}, "tile is a int"),
+        ({"tile": 32}, "tile is of type int; accepted: a Tile"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(change: dict[str, Any], message: str):

@@ -141,8 +141,29 @@ def test_what_changes_a_program_changes_its_digest_alone(folder: Path, edit: Cal
 
 def test_a_source_that_cannot_be_read_is_an_error(folder: Path):
     (folder / "deep" / "parts.py").write_text("LIMIT = (\n")
-    with pytest.raises(TableError, match="cannot be digested"):
+    with pytest.raises(TableError, match=r"parts.py:1: not Python"):
         digest_kernels(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"import triton\n\ndef walk(:\n", "walk.py:3: not Python: invalid syntax"),
+        (b"x = (\n", "walk.py:1: not Python: '(' was never closed"),
+        (b"x = 1\0", "walk.py:1: not Python: source code string cannot contain null bytes"),
+        (b"x = '\xff'\n", "walk.py: cannot be digested: 'utf-8' codec"),
+    ],
+)
+def test_the_command_names_what_it_cannot_read_in_one_line(
+    folder: Path, text: bytes, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (folder / "walk.py").write_bytes(text)
+    monkeypatch.setattr(module, "_SOURCES", folder)
+    with pytest.raises(SystemExit) as end:
+        module.main()
+    said = capsys.readouterr().err
+    assert (end.value.code, len(said.splitlines())) == (2, 1)
+    assert f"{folder}/{says}" in said
 
 
 def test_no_two_kernels_share_a_name(folder: Path):

@@ -41,11 +41,15 @@ def test_else_the_nearest_one_within_the_bound(make, places, ask):
     places(make.entry(config="c32", neighbour_loss=0.25), make.entry(config="c16", tokens=65536))
     near = ask(tokens=16384)
     assert (near.config, near.source, near.expected_loss) == ("c32", "nearest", 0.25)
-    assert "1 away" in near.reason
+    assert "the nearest entry is 1 step away in tokens, heads or options, " in near.reason
     assert ask(tokens=4096, heads=8).expected_loss is None
     assert ask(tokens=32768).config == "c16"
     assert ask(tokens=1024).source == "nearest"
     assert ask(tokens=512).source == "default"
+    far = (
+        "(passed over: 2 entries for other calls, more than 3 steps away in tokens, heads or options); the safe default"
+    )
+    assert ask(tokens=512).reason.endswith(far)
     assert ask(tokens=4096, heads=64).source == "nearest"
     assert ask(tokens=4096, heads=128).source == "default"
 
@@ -73,15 +77,18 @@ def test_an_option_is_a_step_too(make, places, ask):
 def test_what_was_only_seen_by_the_interpreter_must_be_asked_for(make, places, ask):
     places(make.entry("C", config="c32", default_loss=0.5), make.entry("B", config="c16", tokens=4096))
     assert (ask().config, ask().tier, ask().source) == ("c16", "B", "nearest")
-    assert "1 not verified as compiled" in ask().reason
+    assert "(passed over: 1 entry never timed, and not verified as compiled)" in ask().reason
     anything = ask(min_gate="interpreter")
     assert (anything.config, anything.tier) == ("c32", "C")
     refused = ask(min_tier="A")
     assert (refused.config, refused.source, refused.expected_loss) == (DEFAULT, "default", expected(0.5))
-    assert "2 below tier A" in refused.reason
+    assert "2 entries below tier A, the least that was asked for" in refused.reason
     assert "; min_tier='B' would serve c16; " in refused.reason
     places(make.entry("C", config="c32"), make.entry("C", config="c16", tokens=4096))
-    assert "(2 not verified as compiled); min_gate='interpreter' would serve c32; the safe default" in ask().reason
+    assert (
+        "2 entries never timed, and not verified as compiled); min_gate='interpreter' would serve c32; the safe default"
+        in ask().reason
+    )
     places(make.entry("C", config="c32", kernel=make.OLD_KERNEL))
     assert "would serve" not in ask().reason
 
@@ -92,7 +99,10 @@ def test_what_passed_as_compiled_is_served_to_the_triton_it_passed_under(make, p
     assert (ask().config, ask().tier, ask().entry.gate) == ("c32", "C", "compiled")
     assert ask(triton="3.8.0").config == "c32"
     other = ask(triton="3.9.0")
-    assert other.source == "default" and "2 not verified as compiled with Triton 3.9.0" in other.reason
+    assert (
+        other.source == "default"
+        and "2 entries never timed, and not verified as compiled by Triton 3.9.0" in other.reason
+    )
     assert ask(triton="3.9.0", min_gate="interpreter").config == "c32"
     assert ask(min_gate="device").source == "default"
     places(make.entry("C", config="c32", gate="device"))
@@ -115,7 +125,8 @@ def test_a_stale_or_failed_entry_is_never_served(make, places, ask, tier: str):
     places(make.entry("portfolio", kernel=make.OLD_KERNEL, gate="device"), gpu=None)
     answer = ask(min_tier="C")
     assert (answer.config, answer.source, answer.entry) == (DEFAULT, "default", None)
-    assert "stale" in answer.reason and "1 failed verification" in answer.reason
+    assert "entries stale, made for other kernel sources" in answer.reason
+    assert "1 entry with a configuration that failed verification" in answer.reason
     assert ask(min_gate="interpreter", kernel_digest=make.OLD_KERNEL).source == "exact"
 
 
@@ -152,7 +163,7 @@ def test_never_what_failed_on_this_gpu_whoever_else_it_serves_well(make, places,
     assert ask().source == "portfolio"
     places(refused=[failed("c32"), failed("c16")])
     answer = ask()
-    assert answer.source == "default" and "2 failed verification" in answer.reason
+    assert answer.source == "default" and "2 entries with a configuration that failed verification" in answer.reason
     places(refused=[failed("c32", K=64), failed("c32", rule="kda"), failed("c32", kernel=make.OLD_KERNEL)])
     assert ask().source == "architecture"
 
@@ -162,7 +173,7 @@ def test_never_what_the_gpu_cannot_launch(make, places, ask):
     places(make.entry(resources=need), gpu="H200")
     places(make.entry(resources=need))
     assert ask().source == "default"
-    assert "needs 232449 bytes of shared memory" in ask().reason
+    assert "with a program that needs 232449 bytes of shared memory" in ask().reason
 
 
 def test_else_what_is_safe_everywhere(make, places, ask):
@@ -312,4 +323,6 @@ def test_an_entry_of_a_table_that_is_partial_says_so(make, places, ask, gpu: str
     places(entry, left=[Left(key=replace(entry.key, tokens=0, heads=0), count=173)])
     cut = ask(gpu=gpu)
     assert (cut.source, cut.left, cut.expected_loss) == (source, 173, None)
-    assert "partial: 173 points were left uncompiled" in cut.reason
+    assert "partial: 173 points were left uncompiled, so the loss against the best is not known" in cut.reason
+    near = ask(gpu=gpu, tokens=16384)
+    assert (near.left, near.expected_loss) == (173, None)

@@ -140,7 +140,7 @@ def test_an_architecture_is_answered_for_the_least_of_its_gpus(file: Path):
     file.write_text("")
     answer = lookup("chunk_fwd", gpu="sm_90", min_gate="interpreter", **CALL)
     if answer.entry is not None:
-        assert answer.source == "architecture" and "has the same architecture" in answer.reason
+        assert answer.source == "architecture" and ", of the same architecture, has " in answer.reason
         assert answer.entry.resources.shared <= min(
             g.shared_per_block for g in known_gpus().values() if g.arch == "sm_90"
         )

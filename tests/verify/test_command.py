@@ -131,3 +131,13 @@ def test_an_interrupted_run_keeps_its_verdicts(tmp_path: Path):
     assert run.returncode == 130, err
     assert "interrupted" in err
     assert json.loads(path.read_text())["verdicts"], out
+
+
+@pytest.mark.parametrize(
+    "arguments", [("mutants", "--list", "--count", "1"), ("explain", "gdn:fp32:b1:t2:h1x1:k2:v2:ordinary:s0")]
+)
+def test_a_fresh_process_interprets_kernels_without_being_told_to(arguments: tuple[str, ...]):
+    bare = {name: value for name, value in environment().items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "deltaproof.verify", *arguments]
+    done = subprocess.run(command, env=bare, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr

@@ -15,6 +15,9 @@ from deltaproof.verify.cases.replay import Case
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.execution.ratios import worst_case, worst_ratios
 from deltaproof.verify.report.html import page
+from deltaproof.verify.report.junit import write_junit
+from deltaproof.verify.report.markdown import markdown
+from deltaproof.verify.report.text import details
 from deltaproof.verify.verdicts.document import Document, document, read_document
 from deltaproof.verify.verdicts.judgement import Counterexample, Verdict
 from deltaproof.verify.verdicts.outcome import Outcome
@@ -38,7 +41,8 @@ FOUND = Counterexample(
     config="c64",
     message="o <script>alert(1)</script> & differs",
     replay="equality@chunk_train/staged[c64]@gdn2:fp32:b1:t2:h1x1:k1:v1:ordinary:s0",
-    story="The first stage at fault is states.",
+    stage="states",
+    story="Stage states is wrong for the inputs that it received.",
 )
 FAILED = replace(
     HELD, property="equality", status="failed", kind="structure", counterexample=FOUND, ratios=(), worst_ratio=None
@@ -100,6 +104,13 @@ def test_failures_are_told_in_full_and_escaped():
     for words in (FOUND.message, FOUND.story, FOUND.problem, f"verify replay '{FOUND.replay}'"):
         assert words is not None
         assert words in reader.text
+
+
+def test_every_form_of_a_report_says_the_stage_at_fault_once(tmp_path: Path):
+    write_junit(RUN, tmp_path / "report.xml")
+    forms = (page(RUN), "\n".join(markdown(RUN)), (tmp_path / "report.xml").read_text(), "\n".join(details(FAILED)))
+    for text in forms:
+        assert text.count("first stage at fault: states") == len(re.findall("at fault|faulty", text)) == 1
 
 
 def test_a_failure_in_the_matrix_links_to_its_story():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -53,7 +54,9 @@ def found(
 
     outcome = check(case)
     assert outcome.status == "failed"
-    return localise(check, case, outcome, harness, calls=calls)
+    located = localise(check, case, outcome, harness, calls=calls)
+    assert not re.search(r"first (faulty )?stage|stage at fault", located.story, re.IGNORECASE), "reports say it, once"
+    return located
 
 
 class Edit(ast.NodeTransformer):

@@ -17,10 +17,11 @@ from deltaproof.specs.problem import Problem
 from deltaproof.specs.rule import RULES
 from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.execution.harness import Harness, field_inputs
+from deltaproof.verify.mutants.engines import ENGINES
 from deltaproof.verify.mutants.judge import MutantResult
 from deltaproof.verify.mutants.locating import Located, LocateTask, document, locate, run, sentence, summary
+from deltaproof.verify.mutants.mutant import Source
 from deltaproof.verify.mutants.pool import CampaignSettings
-from deltaproof.verify.mutants.sites import Source, enumerate_mutants
 
 CASE = Case(problem=Problem(rule=RULES["gdn2"], T=3, K=3, V=2), config=LaunchConfig(chunk_size=16))
 
@@ -49,7 +50,8 @@ def sources() -> dict[str, Source]:
 def test_a_planted_fault_is_scored(
     sources: dict[str, Source], function: str, before: str, stages: set[str], chance: float
 ):
-    faults = [x for x in enumerate_mutants([sources[function]]) if x.before == before and x.operator == "factor"]
+    mutants = ENGINES["deltaproof"].mutants_of(sources[function])
+    faults = [x for x in mutants if x.before == before and x.operator == "factor"]
     replay = Replay(prop="equality", kernel="chunk_fwd/split", case=CASE).token
     located = run(LocateTask(mutant=faults[0], replay=replay, target="deltaproof", tau=24.0))
     assert located.right
@@ -86,7 +88,7 @@ def test_nothing_located_is_no_success():
 
 
 def test_what_was_localised_is_kept(tmp_path: Path, sources: dict[str, Source]):
-    mutant = enumerate_mutants([sources["scores_kernel"]])[0]
+    mutant = next(ENGINES["deltaproof"].mutants_of(sources["scores_kernel"]))
     setting = CampaignSettings(
         target="deltaproof", tau=24.0, jobs=1, folder=tmp_path, timeout=1.0, profile="quick", digest="d", words=("localise",)
     )  # fmt: skip

@@ -27,8 +27,9 @@ from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
 from deltaproof.verify.mutants import campaign, detectable, equivalent, functions, judge, peers, pool, prove, report
 from deltaproof.verify.mutants.draw import draw
+from deltaproof.verify.mutants.engines import ENGINES, enumerate_mutants, plant
+from deltaproof.verify.mutants.mutant import Mutant, Source
 from deltaproof.verify.mutants.operators import OPERATORS
-from deltaproof.verify.mutants.sites import Mutant, Source, enumerate_mutants, plant
 from deltaproof.verify.mutants.sources import Usage, usage
 from deltaproof.verify.mutants.suite import relevant, write_suite
 
@@ -51,7 +52,8 @@ def sources_of_stages() -> list[Source]:
 
 
 SOURCES = {source.name: source for source in sources_of_stages()}
-MUTANTS = enumerate_mutants(SOURCES.values())
+OURS = ENGINES["deltaproof"]
+MUTANTS = enumerate_mutants(OURS, SOURCES.values())
 TOKENS_KERNEL = next(name for name in SOURCES if name.endswith(":tokens_kernel"))
 
 
@@ -189,7 +191,9 @@ def test_equal_launches_prove_and_others_refute(monkeypatch: pytest.MonkeyPatch)
 
 def test_what_is_proven_is_entered_and_what_is_refuted_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     users = {TOKENS_KERNEL: frozenset({(TOKENS.name, "gdn2", False)})}
-    drawn = campaign.DrawnMutants(points=[KNOWN], mutants=[KNOWN], usage=Usage(sources=SOURCES, users=users))
+    drawn = campaign.DrawnMutants(
+        every=[KNOWN], points=[KNOWN], mutants=[KNOWN], usage=Usage(sources=SOURCES, users=users)
+    )
     path = tmp_path / "equivalent.toml"
     monkeypatch.setattr(campaign, "each_case", lambda *_: SUITE)
 
@@ -336,7 +340,7 @@ def sites_of(operator: str, text: str) -> list[str]:
     """What an operator makes of a kernel: the code with one fault each."""
     tree = ast.parse(text)
     source = Source(name="somewhere:kernel", tree=tree)
-    return [ast.unparse(plant(m, tree)) for m in enumerate_mutants([source]) if m.operator == operator]
+    return [ast.unparse(plant(m, tree)) for m in OURS.mutants_of(source) if m.operator == operator]
 
 
 @pytest.mark.parametrize(
@@ -402,10 +406,10 @@ def test_functions_that_no_fault_is_found_in_are_named_with_the_reason():
     sources = {TOKENS_KERNEL: SOURCES[TOKENS_KERNEL], empty.name: empty}
     own = [mutant for mutant in MUTANTS if mutant.function == TOKENS_KERNEL]
     results = [result("excluded", id=mutant.id) for mutant in own]
-    found = functions.out_of_reach(sources, results, ["m:asleep"])
+    found = functions.out_of_reach(sources, own, results, ["m:asleep"])
     assert list(found.values()) == [["m:asleep"], [empty.name], [TOKENS_KERNEL]]
     for judged in (results[1:], [result("survived", id=own[0].id), *results[1:]]):
-        assert not list(functions.out_of_reach(sources, judged).values())[2]
+        assert not list(functions.out_of_reach(sources, own, judged).values())[2]
     assert functions.sentence(found, 3).startswith("3 of 3 functions have no fault that could be killed: asleep (")
 
 

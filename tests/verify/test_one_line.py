@@ -11,6 +11,7 @@ from typing import get_type_hints
 
 import pytest
 import typer
+from typer.core import TyperGroup
 from typer.models import OptionInfo
 from typer.testing import CliRunner
 
@@ -38,6 +39,7 @@ REPLAY = "error@recurrent/tokens[-]@gdn2:bf16:b1:t64:h1x1:k32:v32:"
         (autotune, ["report", "--gpu", "H100", "--html", "."], ["--html"]),
         (verify, ["all", "--target", "../x:y"], ["../x:y", "module:function"]),
         (verify, ["all", "--target", "no.such.module:y"], ["no.such.module"]),
+        (verify, ["all", "--target", "mine.py:y"], ["without .py", "mine:y"]),
         (verify, ["replay", f"{REPLAY}nosuch:s0"], ["nosuch", "ordinary"]),
         (verify, ["replay", REPLAY.replace("t64", "t99999999999") + "ordinary:s0"], ["too large", "at most"]),
         (verify, ["replay", "n" * 300], ["not a replay token"]),
@@ -130,6 +132,66 @@ def test_a_closed_standard_output_is_one_line(words: list[str]):
     assert done.stderr == f"{words[0]}: standard output is closed; accepted: a file, or /dev/null\n"
 
 
+def closed() -> int:
+    """The end to write to of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "--help"], ["verify", "--version"], ["verify", "list"], ["autotune", "gpus"],
+        ["autotune", "report", "--help"],
+        ["verify", "report", "report.json", "--html", "page.html"],
+        ["autotune", "export", "--gpu", "H100", "--to", "python", "--out", "out"],
+    ],
+)  # fmt: skip
+def test_a_reader_that_leaves_ends_nothing_and_loses_no_file(words: list[str], tmp_path: Path):
+    (tmp_path / "report.json").write_text(
+        '{"schema": 1, "environment": {}, "verdicts": [], "summary": {"seconds": 0.0}}'
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT / ".import"), "XDG_DATA_HOME": str(tmp_path / "data")}
+    command, codes = [sys.executable, "-m", f"deltaproof.{words[0]}", *words[1:]], []
+    for out in (subprocess.DEVNULL, closed()):
+        done = subprocess.run(
+            command, cwd=tmp_path, stdout=out, stderr=subprocess.PIPE, text=True, env=environment, check=False
+        )
+        codes.append((done.returncode, done.stderr))
+    assert codes[0] == codes[1]
+    assert all((tmp_path / word).exists() for word in words if word in ("page.html", "out"))
+
+
+BUSY = """
+import sys
+import typer
+from deltaproof.verify.cli.options import stderr
+from deltaproof.verify.cli.usage_errors import OneLineGroup
+from deltaproof.verify.process.signals import check_interrupt, interruptible
+app = typer.Typer(cls=OneLineGroup)
+@app.command()
+def one():
+    with interruptible():
+        while True:
+            stderr.print("busy")
+            check_interrupt()
+@app.command()
+def two():
+    while True:
+        print("busy", file=sys.stderr, flush=True)
+app(prog_name="busy")
+"""
+
+
+@pytest.mark.parametrize("word", ["one", "two", "three"])
+def test_where_nobody_reads_of_its_progress_a_command_ends(word: str, tmp_path: Path):
+    (tmp_path / "busy.py").write_text(BUSY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / ".import"), str(tmp_path)])}
+    command = [sys.executable, "-m", "busy", word]
+    assert subprocess.run(command, stderr=closed(), env=environment, timeout=60, check=False).returncode == 141
+
+
 def test_help_and_no_arguments_are_still_answered_in_full():
     assert "verify replay" in CliRunner().invoke(verify, ["--help"]).stdout
     alone = CliRunner().invoke(verify, [])
@@ -152,6 +214,27 @@ def test_exit_codes_of_commands_pass_through(error: Exception | None, code: int)
     def two() -> None: ...
 
     assert CliRunner().invoke(app, ["one"]).exit_code == code
+
+
+@pytest.mark.parametrize(
+    "text", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')", "def main(): raise KeyboardInterrupt"]
+)
+def test_an_interrupt_before_a_command_is_there_is_one_line(text: str, tmp_path: Path):
+    (tmp_path / "late.py").write_text(text)
+    (tmp_path / "entry.py").write_text("from deltaproof.results.files.start import start\nstart('entry', 'late')\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / ".import"), str(tmp_path)])}
+    done = subprocess.run([sys.executable, "-m", "entry"], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "entry: interrupted\n")
+
+
+@pytest.mark.parametrize("struck", ["make_context", "invoke"])
+def test_an_interrupt_while_words_are_read_or_a_command_runs_is_one_line(struck: str, monkeypatch: pytest.MonkeyPatch):
+    def strike(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TyperGroup, struck, strike)
+    done = CliRunner().invoke(verify, ["list"], prog_name="verify")
+    assert (done.exit_code, done.stderr) == (130, "verify: interrupted\n")
 
 
 def test_an_interrupt_inside_a_string_that_python_runs_ends_with_130_too(tmp_path: Path):

@@ -169,6 +169,9 @@ def of_calls(draw, run=lambda x: sums(x), reference=lambda x: sums_in_torch(x)):
 
 wide_wrong = of_calls(lambda r: {"x": torch.rand(9, dtype=torch.float64)}, lambda x: sums(x, chunk=16), half_in_place)
 whole = of_calls(lambda r: {"x": torch.rand(9)}, lambda x: sums(x).sum(), lambda x: sums_in_torch(x).sum())
+empty = of_calls(lambda r: {"x": torch.rand(0)})
+seldom_empty = of_calls(lambda r: {"x": torch.rand(int(r.integers(0, 2)))})
+beyond_empty = of_calls(lambda r: {"x": torch.rand(0)}, lambda x: (sums_kernel[(1,)](x, x, 9, 16, True, 1, False), x)[1])
 flags = of_calls(
     lambda r: {"x": torch.rand(9), "on": torch.ones(9, dtype=torch.bool), "n": torch.ones(3, dtype=torch.int8)},
     lambda x, on, n: sums(x),
@@ -255,6 +258,19 @@ def test_as_compiled_the_order_of_programs_decides_what_a_race_leaves():
     assert (code, set(verdicts)) == (0, {"error", "memory", "determinism"}), told
 
 
+@pytest.mark.parametrize("device", ["interpreter", "sm_90"])
+def test_what_holds_no_element_was_not_judged(device: str):
+    code, told, verdicts = judged("empty", "--device", device)
+    assert (code, len(verdicts)) == (3, 3), told
+    assert {(one["status"], one["problems"], *one["notes"]) for one in verdicts.values()} == {
+        ("unsupported", 0, "no output of the calls that `draw` made holds an element")
+    }, told
+    code, told, verdicts = judged("seldom_empty", "--device", device)
+    assert (code, {(one["status"], *one["notes"]) for one in verdicts.values()}) == (0, {("held",)}), told
+    code, told, _ = judged("beyond_empty", "--device", device, "--property", "memory")
+    assert code == 1, told
+
+
 def test_a_stage_without_a_kernel_has_no_memory_to_judge():
     code, told, verdicts = judged("torch_alone")
     assert (code, verdicts["memory"]["status"]) == (0, "inapplicable"), told
@@ -296,6 +312,24 @@ def test_a_stage_of_anything_but_functions_cannot_be_made(part: str):
     parts: Any = {**dict.fromkeys(("run", "reference", "draw"), print), part: 3}
     with pytest.raises(TypeError, match=f"^Stage: {part} is 3; accepted: a function$"):
         Stage(**parts)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["all", "--rule", "gdn", "--profile", "quick"], "a stage has a reference of its own, and no rule"),
+        (["explain", "gdn2:bf16:b1:t2:h1x1:k1:v1:ordinary:s0"], "<property>@<stage>@s<seed>"),
+        (["replay", "memory@right[c64]@gdn2:fp32:b1:t1:h1x1:k1:v1:ordinary:s0"], "<property>@<stage>@s<seed>"),
+        (["replay", "memory@right@s"], "of a stage <property>@<stage>@s<seed>"),
+        (["mutants", "--profile", "quick"], "has stages"),
+        (["alarms"], "has stages"),
+        (["calibrate"], "has stages"),
+    ],
+)
+def test_what_asks_for_a_rule_refuses_a_stage_in_one_line(words: list[str], says: str):
+    done = CliRunner().invoke(app, [*words, "--target", "their_stages:right"])
+    assert (done.exit_code, len(done.stderr.splitlines()), done.stdout) == (2, 1, ""), done.output
+    assert says in done.stderr
 
 
 @pytest.mark.parametrize(

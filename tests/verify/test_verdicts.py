@@ -101,8 +101,10 @@ def test_exit_codes(verdicts: list[Verdict], code: int):
 def test_what_does_not_apply_is_told_and_not_counted():
     assert coverage([HELD, INAPPLICABLE], 1.0).startswith("1 held: 3 problems")
     assert notes([HELD, INAPPLICABLE]) == ["does not apply in 1 cell: nothing is tied"]
-    declined = replace(HELD, notes=("2 declined: takes no scale", "1 not judged: exact arithmetic has no clamp"))
-    assert notes([declined]) == [
-        "declined in 1 cell: takes no scale",
+    told = ("2 declined by the kernel: takes no scale", "1 not judged: exact arithmetic has no clamp")
+    before = ("2 declined: takes no scale", "3 to which it does not apply: has one configuration")
+    assert notes([replace(HELD, notes=told), replace(HELD, notes=before)]) == [
+        "declined by the kernel in 2 cells: takes no scale",
         "not judged in 1 cell: exact arithmetic has no clamp",
+        "does not apply in 1 cell: has one configuration",
     ]

@@ -63,7 +63,7 @@ ALONE = ("types", "tuning", "history", "repeat", "each", "surroundings", "size",
 have."""
 _OWN_SIZES = ("each", "surroundings", "size", "derivative")
 """Axes whose words change the problem."""
-OF_GATES = {"frozen_g": "g", "fp32_gates": "bw"}
+OF_GATES = {"frozen_g": "g", "fp32_gates": "bw", "varied": "g"}
 """Words that say something of a rule that has one of these gates."""
 _OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each", "derivative")
 

@@ -96,7 +96,8 @@ class Replay:
         if match is None:
             raise ValueError(
                 f"not a replay token: {token!r:.200}; expected <property>@<kernel>[<config>]@<problem>, "
-                "e.g. 'equality@chunk_train/staged[c64]@gdn2:fp32:b1:t17:h1x1:k16:v16:ordinary:s0'"
+                "e.g. 'equality@chunk_train/staged[c64]@gdn2:fp32:b1:t17:h1x1:k16:v16:ordinary:s0', or of a stage "
+                "<property>@<stage>@s<seed>"
             )
         config = None if match["config"] in ("", "-") else LaunchConfig.parse(match["config"])
         style = match["style"] or ""

@@ -123,13 +123,19 @@ def known(noun: str, names: Sequence[str], there: Iterable[str]) -> None:
 
 
 def kernels_of(target: str, device: str = "") -> Mapping[str, Any]:
-    """The kernels of a target, by id."""
+    """The kernels of a target, by id. Ends with one line for stages, which are none."""
     from ..targets import load
 
     try:
-        return load(target, device).kernels
+        found = load(target, device)
     except ValueError as error:
         usage(str(error))
+    if found.stages:
+        usage(
+            f"target {target!r} has stages, which have references of their own and no rule; `verify all` judges them, and "
+            "`verify replay` takes <property>@<stage>@s<seed>"
+        )
+    return found.kernels
 
 
 def usage(message: str, command: str = "verify") -> NoReturn:

@@ -7,15 +7,17 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from ...results.files.one_line import folded
+from ...results.files.start import INTERRUPTED, leave
 from ..process.signals import remembered
+from .closed_pipe import readers_may_leave
 
-FAILED, INTERRUPTED = 1, 130
+FAILED = 1
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """Of a disk that standard output goes to."""
 _LONG = re.compile(r"\S{200,}")
@@ -33,13 +35,19 @@ _ClickError: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__na
 class OneLineGroup(TyperGroup):
     """A typer application made with `cls=OneLineGroup` prints neither usage boxes nor tracebacks for a typing error."""
 
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the words; Ctrl-C ends that in one line, too."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except KeyboardInterrupt:
+            raise _interrupted(info_name) from None
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C ends it in one line wherever it strikes."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print(f"{ctx.info_name}: interrupted", file=sys.stderr)
-            raise typer.Exit(INTERRUPTED) from None
+            raise _interrupted(ctx.info_name) from None
 
     def main(
         self,
@@ -61,11 +69,16 @@ class OneLineGroup(TyperGroup):
             sys.exit(FAILED)
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        with readers_may_leave():
+            self._main(args, prog_name, **extra)
+
+    def _main(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> NoReturn:
         try:
             with remembered():
                 code = super().main(args, prog_name, standalone_mode=False, **extra)
         except (typer.Abort, KeyboardInterrupt):
-            _exit(INTERRUPTED)
+            _interrupted(prog_name or self.name)
+            leave(INTERRUPTED)
         except _ClickError as error:
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()
@@ -80,16 +93,15 @@ class OneLineGroup(TyperGroup):
                 raise
             with suppress(OSError):
                 print(f"{prog_name or self.name}: {error.strerror}: the output is lost", file=sys.stderr)
-            _exit(FAILED)
+            leave(FAILED)
         # A command that raises Exit gives its code here, one that returns gives None.
-        _exit(code if isinstance(code, int) else 0)
+        leave(code if isinstance(code, int) else 0)
 
 
-def _exit(code: int) -> None:
-    """Exit with this code. Where Ctrl-C struck inside a string that Python ran (a dataclass being made, on import), `python -m`
-    remembers it although it was handled, and would die of SIGINT at its end; another string that runs makes it forget."""
-    eval("None")
-    sys.exit(code)
+def _interrupted(command: str | None) -> typer.Exit:
+    """The exit after Ctrl-C, which is told in a line."""
+    print(f"{command}: interrupted", file=sys.stderr)
+    return typer.Exit(INTERRUPTED)
 
 
 def _empty(words: Sequence[str]) -> str | None:

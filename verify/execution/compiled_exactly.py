@@ -37,9 +37,9 @@ class _Host(TorchDispatchMode):
         name = func.overloadpacket.__name__
         taken = _tensors((args, kwargs))
         dtypes = {x.dtype for x in taken}
-        if not kwargs and dtypes in _WORDS and (formula := FORMULAS.get(name.removesuffix("_"))):
+        if not kwargs and dtypes in _WORDS and (plain := name.removesuffix("_")) in _RING:
             with suppress(NotImplementedError):
-                made = formula(*(elements(x) if isinstance(x, torch.Tensor) else x for x in args))
+                made = FORMULAS[plain](*(elements(x) if isinstance(x, torch.Tensor) else x for x in args))
                 words = tensor(made, taken[0].dtype)
                 return args[0].copy_(words) if name.endswith("_") else words
         out = func(*args, **kwargs)
@@ -50,6 +50,8 @@ class _Host(TorchDispatchMode):
         return out
 
 
+_RING = ("add", "sub", "rsub", "mul", "neg", "square", "sum", "cumsum")
+"""Operators that need no Z_q part, which a number of 16 bits has lost."""
 _WORDS = ({torch.float32}, {torch.bfloat16}, {torch.float16})
 
 

@@ -34,6 +34,7 @@ CALLS = 24
 class Localised:
     """stage: of our kernels by name, of others the kernel function at fault; HOST; or None if nothing points anywhere.
 
+    story: why that stage, and more. It does not say that this is the first at fault: whoever shows `stage` does.
     ran: the stages that there were to choose from, each with the device functions that it runs ("module:function").
     """
 
@@ -92,7 +93,7 @@ def _by_stages(check: Check, case: Case, harness: Harness) -> _Found:
             return _Found(stage=HOST, sentences=about, masks=masks, ran=ran)
     for trace in traces:
         if reader := next((verdict for verdict in trace.verdicts if verdict.unwritten), None):
-            about = f"{reader.stage} reads what nothing has written, and no stage before it left anything out"
+            about = f"Stage {reader.stage} reads what nothing has written, and no stage before it left anything out"
             about = [f"{about}: {reader.unwritten}."]
             return _Found(stage=reader.stage, sentences=about, masks=masks, ran=trace.device_functions)
     first = next((name for name, mask in masks.items() if mask.any()), None)
@@ -115,7 +116,7 @@ def _masks(trace: Trace, case: Case, harness: Harness) -> Masks:
 def _about_stage(trace: Trace, right_in_exact: Sequence[str]) -> list[str]:
     found = trace.first_wrong
     assert found is not None
-    text = f"First faulty stage: {found.stage} (wrong output for the inputs that it received)"
+    text = f"Stage {found.stage} is wrong for the inputs that it received"
     if found.oracle is not None:
         text += f"; it {found.oracle.does} ({found.oracle.equation})"
     text += f": {found.reason}"

@@ -1,5 +1,5 @@
 """Proof of the verifier: faults planted in kernels, inside the interpreter, that its properties must find.
 
-`operators` define the faults, `sites` finds places for them, `draw` chooses some, `suite` and `judge` look for the test that
-finds each.
+`engines` enumerate faults and plant one: the first by our `operators`, the second by somebody else's. `draw` chooses
+some faults, `suite` and `judge` look for the test that finds each.
 """

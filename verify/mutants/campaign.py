@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import equivalent, pool
 from .draw import draw
+from .engines import enumerate_mutants
+from .engines.base import Engine
 from .judge import MutantResult
+from .mutant import Mutant, family
 from .peers import PeerResult
 from .prove import Comparison, compare
-from .sites import Mutant, Transform, enumerate_mutants, transform_of
 from .sources import Usage, usage
 from .suite import each_case, suite_of
 
@@ -22,28 +24,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutantChoice:
-    """A person's choice: the number of faults, their operators and stages, and the seed."""
+    """A person's choice: the number of faults, the families of their operators, their stages, and the seed."""
 
     count: int
     seed: int
-    operators: Sequence[str]
+    families: Sequence[str]
     stages: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrawnMutants:
-    """points: all faults that there were to draw from. mutants: those drawn. usage: which kernels run which functions."""
+    """every: all faults of the engine. points: those that there were to draw from. mutants: those drawn.
 
+    usage: which kernels run which functions.
+    """
+
+    every: Sequence[Mutant]
     points: Sequence[Mutant]
     mutants: Sequence[Mutant]
     usage: Usage
 
 
-def prepare(kernels: Mapping[str, Kernel], choice: MutantChoice) -> DrawnMutants:
+def prepare(engine: Engine, kernels: Mapping[str, Kernel], choice: MutantChoice) -> DrawnMutants:
     """Raises ValueError for a stage that is not there, and where there is nothing to draw from."""
     found = usage(kernels)
-    points = enumerate_mutants(found.sources.values())
-    stages = sorted({mutant.stage for mutant in points})
+    every = enumerate_mutants(engine, found.sources.values())
+    stages = sorted({mutant.stage for mutant in every})
     for stage in choice.stages:
         if stage not in stages:
             raise ValueError(
@@ -51,20 +57,12 @@ def prepare(kernels: Mapping[str, Kernel], choice: MutantChoice) -> DrawnMutants
             )
     points = [
         mutant
-        for mutant in points
-        if mutant.operator in choice.operators and (not choice.stages or mutant.stage in choice.stages)
+        for mutant in every
+        if family(mutant.operator) in choice.families and (not choice.stages or mutant.stage in choice.stages)
     ]
     if not points:
         raise ValueError("no operator finds a place in these kernels")
-    return DrawnMutants(points=points, mutants=draw(points, choice.count, choice.seed), usage=found)
-
-
-def planted(kernels: Mapping[str, Kernel], count: int, seed: int) -> Iterator[tuple[Mutant, str, Transform]]:
-    """(fault, its stage, the transform that plants it), for a check that is to be tried on them."""
-    from .operators import OPERATORS
-
-    for mutant in prepare(kernels, MutantChoice(count=count, seed=seed, operators=tuple(OPERATORS), stages=())).mutants:
-        yield mutant, mutant.stage, transform_of(mutant)
+    return DrawnMutants(every=every, points=points, mutants=draw(points, choice.count, choice.seed), usage=found)
 
 
 def judge_all(

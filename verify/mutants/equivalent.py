@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sites import Mutant, Source
+from .mutant import Mutant, Source
 
 PATH = Path(__file__).resolve().parents[2] / "results" / "mutants" / "equivalent.toml"
 

@@ -8,22 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType
 
 from .judge import MutantResult
-from .sites import Mutant, Source, enumerate_mutants
+from .mutant import Mutant, Source
 
 _NO_FINDING = ("equivalent", "excluded")
 
 
 def out_of_reach(
-    sources: Mapping[str, Source], results: Sequence[MutantResult], written: Iterable[str] = ()
+    sources: Mapping[str, Source], every: Iterable[Mutant], results: Sequence[MutantResult], written: Iterable[str] = ()
 ) -> dict[str, list[str]]:
     """The device functions ("module:name"), by reason, of which no fault could be killed by any test.
 
-    sources: those that run. written: those that there are. Of a function whose faults all change nothing or only crash, every
-    one must have been drawn and judged.
+    sources: those that run. every: all faults of them. written: the functions that there are. Of a function whose faults all
+    change nothing or only crash, every one must have been drawn and judged.
     """
     status = {result.id: result.status for result in results}
     faults: dict[str, list[Mutant]] = {name: [] for name in sources}
-    for mutant in enumerate_mutants(sources.values()):
+    for mutant in every:
         faults[mutant.function].append(mutant)
     return {
         "no call that faults are taken from runs it": sorted(set(written) - set(sources)),

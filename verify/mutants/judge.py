@@ -14,8 +14,9 @@ from ..execution.harness import Harness
 from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
+from .engines import transform_of
 from .kept import forget
-from .sites import Mutant, transform_of
+from .mutant import Mutant
 from .suite import read_suite
 
 Status = Literal["killed", "survived", "equivalent", "excluded"]

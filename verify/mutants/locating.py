@@ -17,10 +17,11 @@ from ..process.pool import Failure, Workers, one_thread
 from ..properties import load
 from ..run.judge import judge_case
 from ..targets import load as load_target
+from .engines import transform_of
 from .judge import MutantResult
 from .kept import forget
+from .mutant import Mutant
 from .pool import CampaignSettings
-from .sites import Mutant, transform_of
 
 SCHEMA = 1
 HOPELESS = 600.0

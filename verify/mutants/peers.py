@@ -23,8 +23,9 @@ from ..cases.replay import Case
 from ..execution import execute
 from ..targets import load as load_target
 from ..verdicts.outcome import KernelRaised
+from .engines import transform_of
 from .kept import forget
-from .sites import Mutant, Transform, transform_of
+from .mutant import Mutant, Transform
 
 GATES = ("dg", "db", "dw", "dA_log", "ddt_bias")
 _BASELINE = "chunk_train/torch"

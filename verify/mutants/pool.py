@@ -15,8 +15,8 @@ from ..process.limits import WORKER_BYTES
 from ..process.pool import Failure, Workers, one_thread
 from . import judge, peers
 from .judge import MutantResult
+from .mutant import Mutant
 from .peers import PeerResult
-from .sites import Mutant
 from .sources import Usage
 from .suite import read_suite, relevant, write_suite
 

@@ -24,8 +24,9 @@ from ..interpreter.watching import Seen, watching
 from ..process.signals import check_interrupt
 from ..properties import load
 from ..verdicts.outcome import KernelRaised, Unsupported
+from .engines import transform_of
 from .kept import forget
-from .sites import Mutant, Source, transform_of
+from .mutant import Mutant, Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.text import Text
 from ..report.bar import bar
 from ..report.grid import grid, show
 from .judge import MutantResult
+from .mutant import family
 
 SCHEMA = 1
 _STYLES = {"killed": "green", "survived": "bold red", "equivalent": "yellow", "excluded": "dim"}
@@ -71,17 +72,18 @@ def summary(results: Sequence[MutantResult], peers: Mapping[str, Any]) -> dict[s
         "median_seconds": round(median(result.seconds for result in killed), 2) if killed else None,
         "seconds": round(sum(result.seconds for result in results), 1),
         "peers": dict(peers),
-        **{name: groups(results, key) for name, key in (("operators", "operator"), ("stages", "stage"))},
+        "operators": groups(results, lambda result: family(result.operator)),
+        "stages": groups(results, lambda result: result.stage),
         **{name: dict(Counter(getattr(r, key) for r in killed).most_common())
            for name, key in (("properties", "by"), ("arithmetics", "arithmetic"), ("kinds", "kind"))},
     }  # fmt: skip
 
 
-def groups(results: Sequence[MutantResult], key: str) -> dict[str, dict[str, int]]:
-    """Counts of each status by operator or stage."""
+def groups(results: Sequence[MutantResult], key: Callable[[MutantResult], str]) -> dict[str, dict[str, int]]:
+    """Counts of each status by family of operators, or by stage."""
     found: dict[str, Counter[str]] = {}
     for result in results:
-        found.setdefault(getattr(result, key), Counter())[result.status] += 1
+        found.setdefault(key(result), Counter())[result.status] += 1
     return {name: {status: found[name][status] for status in _STYLES} for name in sorted(found)}
 
 
@@ -95,7 +97,7 @@ def document(
 ) -> dict[str, Any]:
     """The report for machines. detectable: the smallest errors seen. functions: how many there are, and which are out of reach.
 
-    setting: profile, seed, count, target, tau, and how much there was to draw from.
+    setting: engine and its version, profile, seed, count, target, tau, and how much there was to draw from.
     """
     ordered = sorted(results, key=lambda result: result.id)
     return {

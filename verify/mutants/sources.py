@@ -16,7 +16,7 @@ from ...specs.rule import RULES, Rule
 from ..cases.replay import Case
 from ..execution import execute
 from ..verdicts.outcome import KernelRaised
-from .sites import Source
+from .mutant import Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ from ..properties import NAMES, load
 from ..properties.reduction import GENERAL
 from ..run.judge import cases_of
 from ..run.plan import Selection, plan
-from .sites import Mutant
+from .engines import ENGINES
+from .mutant import Mutant
 from .sources import Usage
 
 if TYPE_CHECKING:
@@ -59,12 +60,17 @@ def each_case(target: str, kernels: Mapping[str, Kernel], profile: str) -> Itera
 def suite_of(target: str, kernels: Mapping[str, Kernel], profile: str) -> list[Replay]:
     """All of them, cheap ones first."""
     found = each_case(target, kernels, profile)
-    ranked: dict[str, list[Replay]] = {}
+    ranked: dict[tuple[str, int], list[Replay]] = {}
     for test in sorted(found, key=price):
-        ranked.setdefault(test.prop, []).append(test)
-    # The tenth test of a property finds less than the first.
-    priced = [(price(x) * (1 + rank / 15), x) for of in ranked.values() for rank, x in enumerate(of)]
+        ranked.setdefault((test.prop, _magnitude(test.case.problem)), []).append(test)
+    # The tenth test of a property on problems of one size finds less than the first, and than the first of a larger size.
+    priced = [(price(x) * (1 + rank / 5), x) for of in ranked.values() for rank, x in enumerate(of)]
     return [test for _, test in sorted(priced, key=lambda pair: pair[0])]
+
+
+def _magnitude(problem: Problem) -> int:
+    """The same for problems whose numbers of tokens times heads are within a factor of four or so."""
+    return round(math.log(max(problem.B * problem.T * problem.HV, 1), 4))
 
 
 def write_suite(suite: Sequence[Replay], path: Path) -> None:
@@ -80,7 +86,7 @@ def read_suite(path: Path) -> list[Replay]:
 
 
 def relevant(mutant: Mutant, suite: Sequence[Replay], usage: Usage) -> list[int]:
-    """Indices of the tests whose kernel can run the mutated code at all; first those that tell what is kept, if anything is."""
+    """Indices of the tests whose kernel can run the mutated code at all, first those that are likely to show such a fault."""
     users = usage.users[mutant.function]
     kernels = {name for name, _, _ in users}
     found = [
@@ -94,9 +100,8 @@ def relevant(mutant: Mutant, suite: Sequence[Replay], usage: Usage) -> list[int]
         )
         and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
-    if mutant.operator == "stale":
-        found.sort(key=lambda index: "varied" not in words(suite[index].case.style))
-    return found
+    likely = ENGINES[mutant.engine].likely
+    return sorted(found, key=lambda index: not likely(mutant, suite[index].case))
 
 
 def _with_options(test: Replay) -> bool:

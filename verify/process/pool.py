@@ -45,6 +45,14 @@ class Failure:
     outcome: Literal["timeout", "crash", "memory"]
     code: int | None = None
 
+    def __str__(self) -> str:
+        """What happened, in words."""
+        if self.outcome != "crash":
+            return {"timeout": "no answer in time", "memory": "more memory than it may take"}[self.outcome]
+        if self.code is None:
+            return "the process died"
+        return f"the process {f'died of {signal.Signals(-self.code).name}' if self.code < 0 else f'ended with code {self.code}'}"
+
 
 class Workers:
     """Processes of one thread each that run tasks, from the first task on. A context manager: they are stopped at the end.

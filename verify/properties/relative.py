@@ -130,13 +130,13 @@ def applies(kernel: Kernel, problem: Problem) -> str | None:
     """Options of the op belong to the op, which other properties judge."""
     system = SYSTEMS.get(problem.rule.name)
     if system is None:
-        return "is no system of the family's papers"
+        return "`relative` judges systems that a paper gives a recurrence of its own, and this is none"
     if problem.qk_l2norm or problem.gate_in_kernel or problem.strided or problem.gate_heads == "key":
         return "an option of the op, not of a system"
     if problem.H != problem.HV and not system.grouped:
         return f"{system.title} has no grouped heads"
     if kernel.accepts(replace(problem, final_state=True)) is not True:
-        return "a system always asks for its final state"
+        return "`relative` builds systems around a kernel, all of which need its final state, and this one returns none"
     if problem.dtype not in ("fp32", "bf16"):
         return "systems are judged in fp32 and bf16"
     if problem.B * problem.T * problem.HV > MOST_TOKENS or max(problem.K, problem.V) > MOST_CHANNELS:

@@ -96,10 +96,18 @@ def _word_of(bits: int) -> int:
     return int(_words(constant_bits(float(np.array(bits, np.uint32).view(np.float32)))))
 
 
-def _words(bits: Any) -> np.ndarray:
-    """Payloads as words, and words as payloads."""
-    bits = np.asarray(bits, np.uint32)
-    return np.where((bits == NEG_INF) | (bits == OUTSIDE), bits, bits << np.uint32(16) | bits >> np.uint32(16))
+def _words(payloads: Any) -> np.ndarray:
+    """Payloads as words; 0 is the word of zeros, as which memory is cleared."""
+    bits = np.asarray(payloads, np.uint32)
+    whole = (bits << np.uint32(16) | bits >> np.uint32(16)) + np.uint32(1)
+    return np.where((bits == NEG_INF) | (bits == OUTSIDE) | (bits == 0), bits, whole)
+
+
+def _payloads(words: np.ndarray) -> np.ndarray:
+    """Words as payloads. Where there is no Z_q part it is 0: only F_p parts are compared."""
+    low = words & np.uint32(0xFFFF)
+    exponents = low - np.minimum(low, np.uint32(1))
+    return np.where((words == NEG_INF) | (words == OUTSIDE), words, words >> np.uint32(16) | exponents << np.uint32(16))
 
 
 def tensor(values: FieldArray, dtype: torch.dtype) -> torch.Tensor:
@@ -114,5 +122,5 @@ def elements(tensor: torch.Tensor) -> FieldArray:
     """The elements of a tensor of words; OUTSIDE for what is none."""
     x = tensor.detach().contiguous()
     if x.element_size() == 4:
-        return unpack(_words(x.view(torch.int32).numpy().view(np.uint32)))
+        return unpack(_payloads(x.view(torch.int32).numpy().view(np.uint32)))
     return unpack(x.view(torch.int16).numpy().view(np.uint16).astype(np.uint32))

@@ -34,7 +34,7 @@ def markdown(document: Document) -> Iterator[str]:
     if absent := environment.get("not offered"):
         yield from ("", "## Not offered", "", *(f"- {line}" for line in absent.split("; ")))
     for what, title in (
-        ("not judged", "Why"), ("declined", "Declined by the target"), ("does not apply", "Does not apply"),
+        ("not judged", "Why"), ("declined by the kernel", "Declined by the kernel"), ("does not apply", "Does not apply"),
     ):  # fmt: skip
         if notes := _reasons(verdicts, what):
             yield from ("", f"## {title}", "", *(f"- {note}" for note in notes))
@@ -49,7 +49,7 @@ def _found(failed: Sequence[Verdict]) -> Iterator[str]:
         if found is not None:
             yield f"- {found.message}"
             where = f"`{found.problem}`" + (f", configuration `{found.config}`" if found.config != "-" else "")
-            yield f"- smallest problem: {where}" + (f"; {found.stage}" if found.stage else "")
+            yield f"- smallest problem: {where}" + (f"; first stage at fault: {found.stage}" if found.stage else "")
             yield f"- `{replay_line(verdict.target, found.replay, verdict.arithmetic)}`"
         yield from (f"- {note}" for note in verdict.notes if reason(verdict, note)[1] == note)
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 BAD = ("failed", "error")
 _STYLES = {"held": "green", "failed": "bold red", "error": "bold red", "unsupported": "yellow", "inapplicable": "dim"}
+_OUTCOMES = {
+    "not judged": "not judged", "to which it does not apply": "does not apply",
+    "declined by the kernel": "declined by the kernel", "declined": "declined by the kernel",
+}  # fmt: skip
+"""Of cases, as notes count them, and in words; the last is of reports that are kept from before."""
 _COUNTED = ("held", "failed", "error", "unsupported")
 """A verdict that does not apply is not part of the coverage."""
 
@@ -206,7 +211,7 @@ def notes(verdicts: Sequence[Verdict]) -> list[str]:
 
 def reason(verdict: Verdict, note: str) -> tuple[str, str]:
     """(outcome, reason) of a note that counts cases."""
-    for what in ("not judged", "declined"):
-        if text := note.partition(f" {what}: ")[2]:
+    for written, what in _OUTCOMES.items():
+        if text := note.partition(f" {written}: ")[2]:
             return what, text
     return ("does not apply" if verdict.status == "inapplicable" else "not judged"), note

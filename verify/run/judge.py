@@ -222,7 +222,8 @@ def _arithmetic(prop: Property, harness: Harness) -> Arithmetic:
 
 def _verdict(cell: Cell, prop: Property, record: CellRecord, arithmetic: Arithmetic, seconds: float) -> Verdict:
     notes = tuple(f"{count} not judged: {reason}" for reason, count in record.unsupported.items())
-    notes += tuple(f"{count} declined: {reason}" for reason, count in record.declined.items())
+    notes += tuple(f"{count} to which it does not apply: {reason}" for reason, count in record.inapplicable.items())
+    notes += tuple(f"{count} declined by the kernel: {reason}" for reason, count in record.declined.items())
     kind = counterexample = None
     unanswered = "unsupported" if record.unsupported or not record.seen else "inapplicable"
     status = "held" if record.judged else unanswered

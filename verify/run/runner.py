@@ -152,10 +152,9 @@ def _failed(task: worker.CellTask, failure: Failure, seconds: float) -> Verdict:
     if failure.outcome == "memory":
         return not_judged(task.cell, f"it takes more than {WORKER_BYTES >> 30} GB of memory, twice{where}")
     assert failure.code is not None
-    died = f"died of {signal.Signals(-failure.code).name}" if failure.code < 0 else f"ended with code {failure.code}"
     if last is None or not _by_itself(failure):
-        return not_judged(task.cell, f"the process {died}, twice{where}")
-    return _crashed(task, "the device answered no more" if failure.code == EXIT_CODE else f"the process {died}", last)
+        return not_judged(task.cell, f"{failure}, twice{where}")
+    return _crashed(task, "the device answered no more" if failure.code == EXIT_CODE else str(failure), last)
 
 
 def _crashed(task: worker.CellTask, died: str, token: str) -> Verdict:

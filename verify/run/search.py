@@ -24,8 +24,10 @@ class CellRecord:
     ratio: float | None = None
     unsupported: dict[str, int] = field(default_factory=dict)
     covered: set[str] = field(default_factory=set)
+    inapplicable: dict[str, int] = field(default_factory=dict)
+    """Why there was nothing to judge in a case."""
     declined: dict[str, int] = field(default_factory=dict)
-    """Why there was nothing to judge, above all because a kernel declares that it does not take a case."""
+    """Why the kernel, as it declares, does not take a case."""
     smallest: tuple[Case, Outcome] | None = None
     seen: dict[Case, Outcome] = field(default_factory=dict)
     others: dict[tuple[str | None, ...], tuple[Case, Outcome]] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class CellRecord:
     def add(self, case: Case, outcome: Outcome) -> None:
         self.seen[case] = outcome
         if outcome.status in ("unsupported", "inapplicable"):
-            reasons = self.unsupported if outcome.status == "unsupported" else self.declined
+            reasons = self.unsupported if outcome.status == "unsupported" else self.inapplicable
             reasons[outcome.message] = reasons.get(outcome.message, 0) + 1
             return
         self.judged += 1

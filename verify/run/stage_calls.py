@@ -54,5 +54,5 @@ def strange(x: torch.Tensor) -> str | None:
 
 def _holds(x: Any) -> str | None:
     if any(map(is_tensor, tree_leaves(x))):
-        return f"as a {type(x).__name__} of tensors; accepted: each tensor as an argument of its own"
+        return f"of type {type(x).__name__} with tensors in it; accepted: each tensor as an argument of its own"
     return None

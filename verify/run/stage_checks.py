@@ -24,6 +24,8 @@ from ..verdicts.outcome import KernelRaised, Outcome, Place, Unsupported, held
 from .stage_calls import BrokenStage, Inputs, from_theirs, is_tensor, strange
 
 Outputs = rounded.Outputs
+EMPTY = "no output of the calls that `draw` made holds an element"
+"""Why a call says nothing that could hold, though it may fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class StageJudge:
                 "structure", f"not its reference: {name} differs in {1 - equal.mean():.1%} of its elements", name, index,
                 residue(wanted[name][index]), residue(got[index]),
             )  # fmt: skip
+        _require_elements(outputs)
         return held()
 
     def error(self, inputs: Inputs, seed: int) -> Outcome:
@@ -76,6 +79,7 @@ class StageJudge:
         worst = [(float(rows.max()), name) for name, rows in found.items() if rows.size]
         ratio, name = max(worst, default=(0.0, ""))
         if ratio <= self.tau:
+            _require_elements(outputs)
             return held(ratio / self.tau)
         row = np.unravel_index(int(found[name].argmax()), found[name].shape)
         exact, got = truth[name][row], outputs[name].to("cpu", torch.float64).numpy()[row]
@@ -90,7 +94,7 @@ class StageJudge:
 
     def memory(self, inputs: Inputs, seed: int) -> Outcome:
         if is_compiled(self.device):
-            self._launched(inputs, QUICK)
+            _require_elements(self._launched(inputs, QUICK)[0])
             return held()
         from ..interpreter import session
 
@@ -108,10 +112,12 @@ class StageJudge:
         for name, x in outputs.items():
             if left := guarded.unwritten(x):
                 raise KernelRaised(f"{left} elements of {name} are never written", "memory", cause="never written")
+        _require_elements(outputs)
         return held()
 
     def determinism(self, inputs: Inputs, seed: int) -> Outcome:
-        for verdict in self._launched(inputs, ALL)[1]:
+        outputs, verdicts = self._launched(inputs, ALL)
+        for verdict in verdicts:
             for found in verdict.differences:
                 first, second = found.schedules
                 message = (
@@ -119,6 +125,7 @@ class StageJudge:
                     f"{first!r} and {second!r}, the first at byte {found.offset}"
                 )
                 raise KernelRaised(message, "nondeterminism", cause=f"{verdict.kernel} {found.memory}")
+        _require_elements(outputs)
         return held()
 
     def _called(self, inputs: Inputs) -> Outputs:
@@ -196,6 +203,12 @@ def _failed(
         status="failed", kind=kind, message=message, place=Place(tensor=tensor, index=index), expected=expected, got=got,
         ratio=ratio,
     )  # fmt: skip
+
+
+def _require_elements(outputs: Outputs) -> None:
+    """Raises Unsupported where there is nothing that was judged."""
+    if not any(x.numel() for x in outputs.values()):
+        raise Unsupported(EMPTY)
 
 
 def _named(answer: Any) -> Outputs:

@@ -14,7 +14,7 @@ from ..targets.stage import Stage
 from ..verdicts.judgement import Counterexample, Verdict, is_compiled
 from ..verdicts.outcome import KernelRaised, Outcome, Unsupported
 from .stage_calls import Inputs, drawn, is_tensor
-from .stage_checks import CHECKS, StageJudge
+from .stage_checks import CHECKS, EMPTY, StageJudge
 
 RULE = "its reference"
 """In place of a rule in verdicts."""
@@ -54,6 +54,8 @@ def judge_stage(
     bad = min((one for one, answer in found.items() if answer.status == "failed"), key=sizes.__getitem__, default=None)
     others = dict.fromkeys(answer.message for answer in answers.values() if answer.status not in ("held", "failed"))
     status = "failed" if bad is not None else "held" if found else "unsupported"
+    if found:
+        others.pop(EMPTY, None)  # the other calls were judged
     if status == "held" and cell.property == "memory" and device == "interpreter" and not _launched(facts):
         status, others = "inapplicable", {"runs no Triton kernels, whose addresses could be checked": None}
     outcome = None if bad is None else answers[bad]

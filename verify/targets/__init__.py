@@ -86,6 +86,10 @@ def found(name: str) -> Any:
     if not _is_path(name):
         raise ValueError(f"unknown target {name!r}; accepted: module:function")
     module, _, attribute = name.partition(":")
+    if module.endswith(".py"):
+        raise ValueError(
+            f"target {name!r}: a module is named without .py, here {module.removesuffix('.py')}:{attribute}"
+        )
     return _imported(name, lambda: getattr(_module(module), attribute))
 
 
@@ -129,7 +133,8 @@ def _target(name: str, found: Any, device: str, words: Any = ()) -> Target:
 
         return of_function(name, found, device if is_compiled(device) else "", words)
     raise ValueError(
-        f"target {name!r} is a {type(found).__name__}; accepted: a mapping of names to kernels, a function, a Stage, or a Target"
+        f"target {name!r} is of type {type(found).__name__}; accepted: a mapping of names to kernels, a function, a Stage, "
+        "or a Target"
     )
 
 
@@ -144,5 +149,6 @@ def _check(name: str, kernels: Any) -> None:
             raise ValueError(f"target {name!r} names a kernel {key!r}; accepted: text")
         if not isinstance(kernel, Kernel):
             raise ValueError(
-                f"target {name!r}: {key!r} is a {type(kernel).__name__}; accepted: a Kernel, or what `adapt` makes of a function"
+                f"target {name!r}: {key!r} is of type {type(kernel).__name__}; accepted: a Kernel, or what `adapt` makes of "
+                "a function"
             )

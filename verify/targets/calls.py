@@ -50,7 +50,7 @@ def function_of(target: str) -> Callable[..., Any]:
     """The function that a target names. Raises ValueError, in one line, for anything else."""
     function = found(target)
     if not callable(function):
-        raise ValueError(f"target {target!r} is a {type(function).__name__}; accepted: a function")
+        raise ValueError(f"target {target!r} is of type {type(function).__name__}; accepted: a function")
     return function
 
 

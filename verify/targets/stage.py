@@ -19,8 +19,8 @@ class Stage:
     reference: the same in plain torch, without Triton, from the same arguments. It is run in fp64 and over a finite field, so
         that it may be written for any dtype.
     draw: keyword arguments of one call, from a numpy Generator: dense tensors on the CPU, and anything that holds no tensor.
-        It should vary the shapes and dtypes, and reach the edges of tiles. Over the field, elements of its tensors are drawn
-        anew, but for 0, 1 and -inf.
+        It should vary the shapes and dtypes, and reach the edges of tiles. A call without an element of output counts for
+        nothing unless it fails. Over the field, elements of its tensors are drawn anew, but for 0, 1 and -inf.
     """
 
     run: Callable[..., Any]

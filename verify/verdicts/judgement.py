@@ -27,7 +27,7 @@ class Counterexample:
     token, head, channel: the same place in the model's words; None where the tensor has no such axis.
     expected, got: the two numbers there. In exact arithmetic they are elements of the field.
     replay: the token that `verify replay` takes.
-    stage: the first stage, or kernel, that is at fault, where that could be found; story: the same and more in plain words.
+    stage: the first stage, or kernel, that is at fault, where that could be found; story: why, and more in plain words.
     """
 
     problem: str

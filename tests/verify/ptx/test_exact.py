@@ -69,7 +69,13 @@ def test_what_nothing_has_written_is_no_element():
     assert (elements(torch.zeros(3, dtype=torch.bfloat16)) == constant(0.0)).all()
 
 
-WITHOUT_ANSWER = ("max.f32 %r13, %r10, %r11;", "rsqrt.approx.f32 %r13, %r10;", "cvt.rn.f32.s32 %r13, %r10;")
+WITHOUT_ANSWER = (
+    "max.f32 %r13, %r10, %r11;",
+    "rsqrt.approx.f32 %r13, %r10;",
+    "cvt.rn.f32.s32 %r13, %r10;",
+    "cvt.rn.bf16.f32 %h1, %r10; cvt.f32.bf16 %r13, %h1; add.f32 %r13, %r13, %r11; ex2.approx.f32 %r13, %r13;",
+    "and.b32 %r13, %r10, -65536; ex2.approx.f32 %r13, %r13;",
+)
 
 
 @pytest.mark.parametrize("instruction", WITHOUT_ANSWER)

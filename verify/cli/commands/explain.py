@@ -19,7 +19,7 @@ def explain(
 ) -> None:
     """Print the error budget of a problem, output by output and rounding site by site.
 
-    For a replay token that fails, also name the faulty stage and explain the failure.
+    For a replay token that fails, also name the first stage at fault and explain the failure.
     """
     prepare(Device.interpreter)
 

@@ -7,7 +7,7 @@ from textwrap import fill
 from ....specs.rule import RULES
 from ...cases.target_names import OWN
 from ...properties import NAMES as PROPERTIES
-from ..options import Device, TargetOption, kernels_of, prepare, stdout
+from ..options import Device, TargetOption, prepare, stdout, usage
 
 
 def list_everything(target: TargetOption = OWN) -> None:
@@ -19,11 +19,14 @@ def list_everything(target: TargetOption = OWN) -> None:
     from ...properties import load
     from ...targets import load as load_target
 
+    try:
+        found = load_target(target)
+    except ValueError as error:
+        usage(str(error))
     _section("kernels", {
-        name: "forward and backward" if kernel.differentiable else "forward"
-        for name, kernel in kernels_of(target).items()
-    } | dict.fromkeys(load_target(target).stages, "a stage, by a reference of its own"))  # fmt: skip
-    for line in load_target(target).absences():
+        name: "forward and backward" if kernel.differentiable else "forward" for name, kernel in found.kernels.items()
+    } | dict.fromkeys(found.stages, "a stage, by a reference of its own"))  # fmt: skip
+    for line in found.absences():
         stdout.print(f"  ({line})", soft_wrap=True, markup=False, highlight=False)
     _section(
         "rules", {rule.name: f"decay {rule.decay}, erase {rule.erase}, write {rule.write}" for rule in RULES.values()}

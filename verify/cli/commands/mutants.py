@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 
 from ...cases.target_names import OWN
+from ...mutants.engines.names import EngineName
 from ...process.signals import interruptible
 from ...run.cache import default_folder, source_digest
 from ...verdicts.document import environment
@@ -33,6 +34,7 @@ from ..options import (
 from ..outputs import proven
 
 QUICK = ProfileName("quick")
+OURS = EngineName.deltaproof
 GOALS = {"quick": 0.90, "merge": 0.99, "nightly": 0.99}
 """The least score of a profile; below it the command fails."""
 
@@ -41,6 +43,9 @@ def mutants(
     profile: Annotated[ProfileName, typer.Option(help="The profile that must find the faults.")] = QUICK,
     count: Annotated[int, typer.Option(min=1, max=100_000, help="How many faults to draw.")] = 200,
     seed: SeedOption = 0,
+    engine: Annotated[
+        EngineName, typer.Option(help="Whose operators: ours, or those of the mutation tester cosmic-ray.")
+    ] = OURS,
     operator: Annotated[
         list[str] | None, typer.Option("--operator", help="Only these kinds of faults; may be repeated.")
     ] = None,
@@ -73,9 +78,15 @@ def mutants(
     ] = None,
 ) -> None:
     """Plant faults in kernels, inside the interpreter, and see whether verification finds them."""
-    from ...mutants.operators import OPERATORS
+    from ...mutants.engines import ENGINES
+    from ...mutants.mutant import family
 
-    operators = chosen("operator", operator, OPERATORS)
+    planter = ENGINES[engine]
+    try:
+        version = planter.version()
+        families = chosen("operator", operator, dict.fromkeys(map(family, planter.operators())))
+    except ValueError as error:
+        usage(str(error))
     place = prepare(Device.interpreter)
 
     from ....results.files.calibration import tau
@@ -90,8 +101,8 @@ def mutants(
         known("stage", stage or (), own_stages())
     try:
         threshold = tau()
-        choice = campaign.MutantChoice(count=count, seed=seed, operators=operators, stages=stage or ())
-        drawn = campaign.prepare(kernels, choice)
+        choice = campaign.MutantChoice(count=count, seed=seed, families=families, stages=stage or ())
+        drawn = campaign.prepare(planter, kernels, choice)
     except ValueError as error:
         usage(str(error))
     if list_only:
@@ -102,7 +113,7 @@ def mutants(
     def setting(*words: str) -> pool.CampaignSettings:
         return pool.CampaignSettings(
             target=target, tau=threshold, jobs=jobs, folder=default_folder("mutants"), timeout=timeout,
-            profile=profile.value, digest=source_digest("verify/mutants"), words=words,
+            profile=profile.value, digest=source_digest("verify/mutants"), words=(engine, version, *words),
         )  # fmt: skip
 
     results: list[MutantResult] = []
@@ -125,11 +136,12 @@ def mutants(
         except KeyboardInterrupt:
             interrupted = True
     about = {
+        "engine": engine.value, "engine_version": version,
         "profile": profile.value, "seed": seed, "count": count, "target": target, "tau": threshold,
         "points": len(drawn.points), "operators": len({mutant.operator for mutant in drawn.points}),
     }  # fmt: skip
     written = functions.own_functions() if target == OWN else ()
-    unreached = functions.out_of_reach(drawn.usage.sources, results, written)
+    unreached = functions.out_of_reach(drawn.usage.sources, drawn.every, results, written)
     count_of = len({*written, *drawn.usage.sources})
     document = report.document(
         results,

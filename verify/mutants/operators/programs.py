@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
+from ...cases.call_styles import words
 from .base import Operator
 from .site import SIZES, Site, called, edited, is_a, parsed
 
@@ -118,5 +119,10 @@ OPERATORS = (
     Operator(name="block", about="the last program of an axis, or the last partial block, left out", edits=blocks),
     Operator(name="trip", about="a loop that runs once, or takes every other step", edits=trips),
     Operator(name="limit", about="32-bit offsets, at most 65,535 places or 1,024 trips", edits=limits),
-    Operator(name="stale", about="an argument kept from the first launch", edits=stale),
+    Operator(
+        name="stale",
+        about="an argument kept from the first launch",
+        edits=stale,
+        likely=lambda case: "varied" in words(case.style),
+    ),
 )
