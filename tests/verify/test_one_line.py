@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,12 +185,17 @@ app(prog_name="busy")
 """
 
 
+@pytest.mark.parametrize("of_sigint", [signal.SIG_DFL, signal.SIG_IGN])
 @pytest.mark.parametrize("word", ["one", "two", "three"])
-def test_where_nobody_reads_of_its_progress_a_command_ends(word: str, tmp_path: Path):
+def test_where_nobody_reads_of_its_progress_a_command_ends(word: str, of_sigint: signal.Handlers, tmp_path: Path):
     (tmp_path / "busy.py").write_text(BUSY)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / ".import"), str(tmp_path)])}
     command = [sys.executable, "-m", "busy", word]
-    assert subprocess.run(command, stderr=closed(), env=environment, timeout=60, check=False).returncode == 141
+    done = subprocess.run(
+        command, stderr=closed(), env=environment, timeout=60, check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, of_sigint),
+    )  # fmt: skip
+    assert done.returncode == 141
 
 
 def test_help_and_no_arguments_are_still_answered_in_full():

@@ -39,7 +39,14 @@ def readers_may_leave() -> Iterator[None]:
 
 
 def _ask_to_end(process: int) -> Callable[[], None]:
-    return lambda: os.kill(process, signal.SIGINT) if os.getpid() == process else None
+    def ask() -> None:
+        if os.getpid() != process:
+            return
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+            raise KeyboardInterrupt
+        os.kill(process, signal.SIGINT)
+
+    return ask
 
 
 class _Piped:
