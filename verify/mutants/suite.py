@@ -101,7 +101,7 @@ def relevant(mutant: Mutant, suite: Sequence[Replay], usage: Usage) -> list[int]
         and any(_may_run(mutant, test.case.problem, rule) for rule in _rules(test))
     ]
     likely = ENGINES[mutant.engine].likely
-    return sorted(found, key=lambda index: not likely(mutant, suite[index].case))
+    return sorted(found, key=lambda index: not likely(mutant, suite[index]))
 
 
 def _with_options(test: Replay) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..mutant import Mutant, Source
 
 if TYPE_CHECKING:
-    from ...cases.replay import Case
+    from ...cases.replay import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Engine:
     operators: the names of all.
     mutants_of: every fault of every operator, in a fixed order. Edits that change no text are left out.
     plant: the tree of the mutant's function with the fault in it. Raises ValueError where the source is another by now.
-    likely: whether a case is of the kind that shows such a fault; these are asked first.
+    likely: whether a test is of the kind that shows such a fault; these are asked first.
     """
 
     name: str
@@ -29,4 +29,4 @@ class Engine:
     operators: Callable[[], Sequence[str]] = field(repr=False)
     mutants_of: Callable[[Source], Iterator[Mutant]] = field(repr=False)
     plant: Callable[[Mutant, ast.Module], ast.Module] = field(repr=False)
-    likely: Callable[[Mutant, Case], bool] = field(default=lambda mutant, case: False, repr=False)
+    likely: Callable[[Mutant, Replay], bool] = field(default=lambda mutant, test: False, repr=False)

@@ -36,5 +36,5 @@ ENGINE = Engine(
     operators=lambda: tuple(OPERATORS),
     mutants_of=mutants_of,
     plant=plant,
-    likely=lambda mutant, case: OPERATORS[mutant.operator].likely(case),
+    likely=lambda mutant, test: OPERATORS[mutant.operator].likely(test),
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .site import Site
 
 if TYPE_CHECKING:
-    from ...cases.replay import Case
+    from ...cases.replay import Replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,10 +18,10 @@ class Operator:
     """A kind of fault.
 
     edits: for a node, its replacements, in a fixed order; none for most nodes.
-    likely: whether a case is of the kind that shows such a fault; these are asked first.
+    likely: whether a test is of the kind that shows such a fault; these are asked first.
     """
 
     name: str
     about: str
     edits: Callable[[Site], Iterator[ast.AST]] = field(repr=False)
-    likely: Callable[[Case], bool] = field(default=lambda case: False, repr=False)
+    likely: Callable[[Replay], bool] = field(default=lambda test: False, repr=False)

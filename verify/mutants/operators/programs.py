@@ -118,11 +118,16 @@ OPERATORS = (
     Operator(name="axis", about="programs placed along another axis of the grid", edits=axes),
     Operator(name="block", about="the last program of an axis, or the last partial block, left out", edits=blocks),
     Operator(name="trip", about="a loop that runs once, or takes every other step", edits=trips),
-    Operator(name="limit", about="32-bit offsets, at most 65,535 places or 1,024 trips", edits=limits),
+    Operator(
+        name="limit",
+        about="32-bit offsets, at most 65,535 places or 1,024 trips",
+        edits=limits,
+        likely=lambda test: test.prop == "offsets",
+    ),
     Operator(
         name="stale",
         about="an argument kept from the first launch",
         edits=stale,
-        likely=lambda case: "varied" in words(case.style),
+        likely=lambda test: "varied" in words(test.case.style),
     ),
 )
