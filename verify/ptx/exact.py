@@ -76,7 +76,12 @@ def embedded(ptx: str, shared: int) -> Program:
     # The compiler writes their constants, -1 in a difference for one, as integers.
     pairs = {x for s in kernel.statements if s.opcode.endswith(".bf16x2") for x in s.operands}
     # One bit as a whole word: an `and` with it is a select.
-    whole = {s.operands[0] for s in kernel.statements if s.opcode == "bfe.s32" and s.operands[3] == "1"}
+    bits = {s.operands[0] for s in kernel.statements if s.opcode in ("bfe.u32", "and.b32") and s.operands[-1] == "1"}
+    whole = {
+        s.operands[0]
+        for s in kernel.statements
+        if (s.opcode == "bfe.s32" and s.operands[-1] == "1") or (s.opcode == "neg.s32" and s.operands[1] in bits)
+    }
     for place, s in enumerate(kernel.statements):
         kept = s.operands[-1:] in _HALVES or (s.parts[0] == "and" and not whole.isdisjoint(s.operands))
         taken_apart = _OF_BITS.match(s.opcode) and not kept and not floats.isdisjoint(s.operands)

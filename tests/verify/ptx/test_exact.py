@@ -40,6 +40,9 @@ FIELD = {
     "neg.f32 %r13, %r10;": lambda a, b, c: -a,
     "neg.f32 %r11, %r10; xor.b32 %r13, %r10, -2147483648;": lambda a, b, c: -a,
     "add.f32 %r13, %r10, %r11; mov.b32 %r14, 1; bfe.s32 %r15, %r14, 0, 1; and.b32 %r13, %r13, %r15;": lambda a, b, c: a + b,
+    "add.f32 %r13, %r10, %r11; mov.b32 %r14, 1; bfe.u32 %r15, %r14, 0, 1; neg.s32 %r16, %r15; and.b32 %r13, %r16, %r13;": (
+        lambda a, b, c: a + b
+    ),
     "mul.f32 %r13, %r10, 0f3FB8AA3B; ex2.approx.f32 %r13, %r13;": lambda a, b, c: exp(a),
     "cvt.rn.bf16.f32 %h1, %r10; cvt.f32.bf16 %r13, %h1;": lambda a, b, c: a,
     "cvt.rn.bf16x2.f32 %r13, %r10, %r11; and.b32 %r13, %r13, -65536;": lambda a, b, c: a,
