@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,11 @@ flags = of_calls(
     lambda x, on, n: sums_in_torch(x),
 )
 two = {"decay": decay_stage, "whole": whole, "flags": flags}
+wrong = {
+    name: globals()[name]
+    for name in ("wrong_scale", "wrong_chunk", "short_inverse", "narrow", "unmasked", "racing", "overwriting", "incomplete",
+                 "short", "more_than_asked", "wide_wrong", "raising")
+}
 draws = {
     "raises": of_calls(raises),
     "a list": of_calls(lambda r: [1]),
@@ -238,16 +244,33 @@ def test_a_right_stage_holds_in_every_arithmetic(stage: str):
         ("raising", "error", "contract", "not today"),
     ],
 )
-def test_a_wrong_stage_fails_by_its_kind_and_its_replay_fails_alike(stage: str, prop: str, kind: str, says: str):
-    code, told, verdicts = judged(stage, "--property", prop)
-    assert code == 1, told
+def test_a_wrong_stage_fails_by_its_kind_and_its_replay_fails_alike(
+    stage: str, prop: str, kind: str, says: str, judged_and_replayed: tuple[str, ...]
+):
+    told, *reports = judged_and_replayed
     assert "configuration" not in told, "a stage has none"
-    found = verdicts[prop]
-    assert (found["status"], found["kind"]) == ("failed", kind), told
-    counterexample = found["counterexample"]
-    assert says in counterexample["message"]
-    again = CliRunner().invoke(app, ["replay", "--target", f"their_stages:{stage}", counterexample["replay"]])
-    assert (again.exit_code, says in again.output) == (1, True), again.output
+    for report in reports:
+        verdicts = json.loads(report)["verdicts"]
+        (found,) = (one for one in verdicts if (one["kernel"], one["property"]) == (stage, prop))
+        assert (found["status"], found["kind"]) == ("failed", kind), found
+        assert says in found["counterexample"]["message"]
+
+
+@pytest.fixture(scope="module")
+def judged_and_replayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+    """What a run over all wrong stages prints, its report, and that of a replay of its counterexamples."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "their_stages.py").write_text(THEIRS)
+    found, again = folder / "found.json", folder / "again.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        words = ["all", "--target", "their_stages:wrong", "--profile", "quick", "--jobs", "1", "--json", str(found)]
+        done = CliRunner().invoke(app, words)
+        replayed = CliRunner().invoke(app, ["replay", str(found), "--json", str(again)])
+        assert (done.exit_code, replayed.exit_code) == (1, 1), done.output + replayed.output
+        yield done.output, found.read_text(), again.read_text()
+    sys.modules.pop("their_stages", None)
 
 
 def test_as_compiled_the_order_of_programs_decides_what_a_race_leaves():
