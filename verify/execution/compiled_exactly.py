@@ -65,16 +65,16 @@ def exact_launched(device: str, call: Callable[[], Tensors]) -> dict[str, FieldA
         try:
             outputs = call()
         except KernelRaised:
-            _require_known(verdicts)
+            _require_known(verdicts, host.refused)
             raise
-    _require_known(verdicts)
-    if host.refused:
-        raise Unsupported(f"exact arithmetic as compiled has no torch.{host.refused[0]} between launches")
+    _require_known(verdicts, host.refused)
     return {name: elements(x) for name, x in outputs.items()}
 
 
-def _require_known(verdicts: Sequence[PtxVerdict]) -> None:
+def _require_known(verdicts: Sequence[PtxVerdict], refused: Sequence[str]) -> None:
     try:
         require_clean(verdicts)
     except Unsupported as error:
         raise Unsupported(f"in exact arithmetic, {error}") from error
+    if refused:
+        raise Unsupported(f"exact arithmetic as compiled has no torch.{refused[0]} between launches")

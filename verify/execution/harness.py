@@ -118,6 +118,8 @@ class Harness:
             from ..ptx.exact import tensor
             from .compiled_exactly import exact_launched
 
+            if self.kernel.foreign:
+                raise Inapplicable("exact arithmetic on compiled code is for our own kernels")
             made = execute.tensors(case.problem, inputs, carrier=tensor)
             outputs = exact_launched(self.device, lambda: execute.run(self._trusting(), case, made, gradients=wanted))
             return ExactRun(outputs=outputs, narrowings=(), rounded_dots=())

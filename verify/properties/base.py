@@ -30,7 +30,7 @@ class Property:
     uses_oracle: compares with the oracle, which must have been judged first.
     calls: kernel calls that one check costs, about; the runner draws fewer cases of a dear property.
     on_device: can also be judged on a GPU, without the interpreter.
-    as_compiled: can also be judged on programs compiled for a GPU that is not there.
+    as_compiled: can also be judged on programs compiled for a GPU that is not there; ours_as_compiled: of our own kernels alone.
     relatives: also judges the systems of `specs.relatives`, not only the rules.
     pairs: also judged on every pair of options, by profiles that have them.
     styles: judges the ways to make a call, which are part of its cases.
@@ -50,6 +50,7 @@ class Property:
     calls: float = 1.0
     on_device: bool = False
     as_compiled: bool = False
+    ours_as_compiled: bool = False
     relatives: bool = False
     pairs: bool = False
     styles: bool = False

@@ -71,4 +71,5 @@ EQUALITY = Property(
     shapes=tuple(name for name, shape in SHAPES.items() if "dtype" not in shape.fields),
     uses_oracle=True,
     as_compiled=True,
+    ours_as_compiled=True,
 )

@@ -19,7 +19,7 @@ import torch
 from ...specs.arithmetic.field import NEG_INF, OUTSIDE, FieldArray, constant_bits, unpack
 from .assembly.assemble import assemble
 from .assembly.program import Program
-from .assembly.text import parse
+from .assembly.text import Statement, parse
 from .device import DeviceLaunch, simulated
 from .errors import UnknownInstruction
 from .finding import Finding
@@ -37,6 +37,8 @@ _REFUSED = re.compile(r"(?:setp|slct|testp|copysign|atom|red|cp\.reduce)\S*\.(?:
 _OF_BITS = re.compile(r"(?:and|or|xor|not|lop3|shl|shr|bfe|bfi|add|sub|mul|mad|min|max)\.(?:\w+\.)?[bsu](?:16|32)$")
 _HALVES = (("16",), ("-65536",), ("0xFFFF0000",))
 """By which a word is shifted, or masked, into the upper half of one."""
+_PLACED = re.compile(r"(?:mov|selp)\.[bsu]?f?(16|32)$")
+_INTEGER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|\d+)$")
 _NEGATIVE = {"-2147483648": "neg.f32", "-2147450880": "neg.bf16x2", "-32768": "neg.bf16"}
 """The compiler's other way to negate: an xor with the bits of the signs."""
 
@@ -91,9 +93,32 @@ def embedded(ptx: str, shared: int) -> Program:
             pair = int(s.operands[1]) & 0xFFFFFFFF
             pair = _word_of(pair & 0xFFFF0000) & 0xFFFF0000 | _word_of(pair << 16 & 0xFFFF0000) >> 16
             kernel.statements[place] = replace(s, operands=(s.operands[0], str(pair)))
-        elif taken_apart or _REFUSED.match(s.opcode):
+        elif taken_apart or _REFUSED.match(s.opcode) or _flips_unseen(s):
             raise UnknownInstruction(s.opcode, s.text)
+        else:
+            kernel.statements[place] = _placed(s)
     return assemble(kernel, shared)
+
+
+def _flips_unseen(s: Statement) -> bool:
+    """Whether the sign of what no instruction on floats names may be changed, as between a load and a store."""
+    return s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE
+
+
+def _placed(s: Statement) -> Statement:
+    """The statement, its integers embedded where they are the bits of floats. Raises UnknownInstruction for one of 16
+    bits, or that may be two such: nothing says of which format they are."""
+    if not (of := _PLACED.match(s.opcode)):
+        return s
+    words = list(s.operands)
+    for place, word in enumerate(words[1:], start=1):
+        number = int(word, 0) & 0xFFFFFFFF if _INTEGER.match(word) else 0
+        # From 2^-30 to 2^31, of either sign; smaller numbers are counted with, and masks are larger.
+        float_like = 0x30800000 <= number & 0x7FFFFFFF < 0x4F000000
+        if (of[1] == "16" and number) or (float_like and number & 0xFFFF):
+            raise UnknownInstruction(s.opcode, s.text)
+        words[place] = str(_word_of(number)) if float_like else word
+    return replace(s, operands=tuple(words))
 
 
 def _word_of(bits: int) -> int:

@@ -105,6 +105,8 @@ def reason(prop: Property, kernel: Kernel, rule: str, *, compiled: bool = False)
     """Why a property cannot be judged for a kernel and a rule at all; None if it can."""
     if prop.needs_gradients and not kernel.differentiable:
         return "has no backward pass"
+    if compiled and kernel.foreign and prop.ours_as_compiled:
+        return "is not ours, and exact arithmetic on compiled code knows how our kernels are compiled"
     if compiled and not kernel.needs_triton:
         return "runs no Triton kernels, which could be compiled"
     if prop.arithmetic == "bounds" and not kernel.needs_triton:

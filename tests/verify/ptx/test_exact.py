@@ -36,6 +36,7 @@ FIELD = {
     "sub.f32 %r13, %r10, %r11;": lambda a, b, c: a - b,
     "mul.f32 %r13, %r10, %r11;": lambda a, b, c: a * b,
     "mul.f32 %r13, %r10, 0f3F000000;": lambda a, b, c: a * 0.5,
+    "mov.b32 %r14, 1056964608; mul.f32 %r13, %r10, %r14;": lambda a, b, c: a * 0.5,
     "fma.rn.f32 %r13, %r10, %r11, %r12;": lambda a, b, c: a * b + c,
     "neg.f32 %r13, %r10;": lambda a, b, c: -a,
     "neg.f32 %r11, %r10; xor.b32 %r13, %r10, -2147483648;": lambda a, b, c: -a,
@@ -85,6 +86,19 @@ WITHOUT_ANSWER = (
 def test_an_instruction_without_an_answer_stops_the_program(instruction: str):
     a, b, c = random(np.random.default_rng(0), (3, 32))
     assert computed(instruction, a, b, c)[1] == ["unsupported"]
+
+
+CONSTANTS = (
+    "mov.b16 %h1, 0xBF80;", "selp.b16 %h1, 16256, 0, %p1;", "mov.b32 %r13, 1065369472;", "selp.b32 %r13, 0, -1082130304, %p1;",
+    "xor.b16 %h1, %h1, -32768;",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("statement", CONSTANTS)
+def test_a_number_that_may_be_a_float_and_is_not_embedded_is_refused(statement: str):
+    with pytest.raises(UnknownInstruction):
+        embedded(module(statement), 0)
+    embedded(module("mov.b32 %r13, 65536; selp.b32 %r14, -1, 0, %p1; mov.b32 %r15, -65536;"), 0)
 
 
 REFUSED = {
