@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,17 @@ _LONG = re.compile(r"\S{200,}")
 def one_line(message: str) -> str:
     """A message as one line that a person can read: words of hundreds of characters are cut."""
     return _LONG.sub(lambda word: f"{word[0][:60]}...{word[0][-20:]}", folded(message))
+
+
+def _refuse_at_once(name: str, words: Sequence[str]) -> None:
+    """End with one line for an empty word, or without a standard output."""
+    if named := _empty(words):
+        print(f"{name}: {named} is empty; see {name} --help", file=sys.stderr)
+        sys.exit(2)
+    if sys.stdout is None:
+        # The next file that is opened would get its number, and what is printed.
+        print(f"{name}: standard output is closed; accepted: a file, or /dev/null", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 # Some versions of typer bring a click of their own, whose exceptions are not those of the installed one.
@@ -57,19 +69,16 @@ class OneLineGroup(TyperGroup):
         **extra: Any,
     ) -> Any:
         """Run, and exit with the command's code; without `standalone_mode`, as click does."""
+        name = prog_name or self.name or ""
         words = sys.argv[1:] if args is None else list(args)
-        if named := _empty(words):
-            print(f"{prog_name or self.name}: {named} is empty; see {prog_name or self.name} --help", file=sys.stderr)
-            sys.exit(2)
-        if sys.stdout is None:
-            # The next file that is opened would get its number, and what is printed.
-            print(
-                f"{prog_name or self.name}: standard output is closed; accepted: a file, or /dev/null", file=sys.stderr
-            )
-            sys.exit(FAILED)
         if not standalone_mode:
+            _refuse_at_once(name, words)
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        if sys.stderr is None:
+            # What is printed to None goes to standard output.
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         with readers_may_leave():
+            _refuse_at_once(name, words)
             self._main(args, prog_name, **extra)
 
     def _main(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> NoReturn:
