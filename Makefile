@@ -14,7 +14,7 @@
 # make host      microseconds of host time per call of both, launches left out
 # make instructions  instructions that both issue per token, counted in compiled code
 # make binaries  registers, spills and tensor-core instructions of both, compiled for GPUs that need not be here
-# make defaults  judge the safe default of every op as compiled, for four architectures, into results/defaults
+# make defaults  judge the safe default of every op as compiled, for four architectures (what ships has two), into results/defaults
 # make planted   plant faults in our kernels as compiled, and count what is caught
 # make ptx-features  every feature of Triton that the PTX engine is tested on, for four architectures
 # make ptx-data  the compiled programs that tests keep, made again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -23,6 +24,8 @@ BOUND = 3
 _FAR = f"for other calls, more than {BOUND} steps away in tokens, heads or options"
 
 _Subject = tuple[str, str, str, int, int]
+_Skipped = dict[tuple[str, str, Key, str], None]
+"""(reason, GPU, key, configuration) of what was passed over: an entry that two tables hold is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def choose(
     even if it serves others well, or one that does not fit the GPU. Tables of other GPUs are loaded only when they are needed.
     """
     asked = f"{query.key} on {query.gpu.slug}"
-    skipped: list[str] = []
+    skipped: _Skipped = {}
     refused = {
         config for config, kernel in own.refused.get(_subject(query.key), ()) if kernel == _kernel(query, config)
     }
@@ -116,7 +119,7 @@ def choose(
             tier=_tier(query, entry, same_gpu=True),
             source="nearest" if distance else "exact",
             reason=(f"{asked}: {_near(distance)}, {entry.key}" if distance else f"{asked}: has an entry")
-            + _why([reason for reason in skipped if reason == _ungated(query)])
+            + _why([found for found in skipped if found[0] == _ungated(query)])
             + _partly(left),
             entry=entry,
             left=left,
@@ -172,25 +175,27 @@ def steps(have: Key, want: Key) -> int:
 
 
 def _usable(
-    query: Query, index: TableIndex, refused: Set[str], skipped: list[str], *, same_gpu: bool
+    query: Query, index: TableIndex, refused: Set[str], skipped: _Skipped, *, same_gpu: bool
 ) -> Iterator[tuple[int, str, TableEntry]]:
     """(distance, GPU, entry) of every entry near enough that may be served; the reasons against others go into `skipped`."""
     for slug, entry in index.entries.get(_subject(query.key), ()):
         distance = steps(entry.key, query.key)
         if distance > BOUND:
-            skipped.append(_FAR)
+            reason = _FAR
         elif entry.kernel != _kernel(query, entry.config):
-            skipped.append("stale, made for other kernel sources")
+            reason = "stale, made for other kernel sources"
         elif entry.gate == "failed" or entry.config in refused:
-            skipped.append("with a configuration that failed verification")
+            reason = "with a configuration that failed verification"
         elif entry.tier != "portfolio" and (too_much := excess(entry.resources, query.gpu)):
-            skipped.append(f"with a program that {too_much}")
+            reason = f"with a program that {too_much}"
         elif not _trusted(query, entry, same_gpu=same_gpu):
-            skipped.append(_below(query))
+            reason = _below(query)
         elif _tier(query, entry, same_gpu=same_gpu) in ("C", "portfolio") and not _gated(query, entry):
-            skipped.append(_ungated(query))
+            reason = _ungated(query) + _elsewhere(query, entry)
         else:
             yield distance, slug, entry
+            continue
+        skipped[reason, slug, entry.key, entry.config] = None
 
 
 def _tier(query: Query, entry: TableEntry, *, same_gpu: bool) -> Tier:
@@ -227,6 +232,13 @@ def _ungated(query: Query) -> str:
     return f"never timed, and not verified as compiled{under}"
 
 
+def _elsewhere(query: Query, entry: TableEntry) -> str:
+    """The architectures for which an ungated entry of the portfolio did pass under the asker's Triton."""
+    if query.min_gate != "compiled" or not entry.passed_on or (query.triton and query.triton not in entry.passed_under):
+        return ""
+    return f" for {query.gpu.arch}, only for {' and '.join(entry.passed_on)}"
+
+
 def _loss_at(entry: TableEntry, distance: int) -> float | None:
     """The loss of an entry so many steps away from its bucket, as it was timed or predicted; None where neither is known."""
     loss = 0.0 if not distance else entry.neighbour_loss if distance == 1 else None
@@ -250,9 +262,9 @@ def _default_loss(query: Query, index: TableIndex) -> float | None:
     return found if distance <= BOUND else None
 
 
-def _why(skipped: list[str]) -> str:
+def _why(skipped: Iterable[tuple[str, str, Key, str]]) -> str:
     """The reasons why entries were passed over, each with how many."""
-    counts = {reason: skipped.count(reason) for reason in dict.fromkeys(skipped)}
+    counts = Counter(reason for reason, *_ in skipped)
     reasons = [f"{_counted(count, 'entry', 'entries')} {reason}" for reason, count in counts.items()]
     return f" (passed over: {'; '.join(reasons)})" if reasons else ""
 
@@ -270,14 +282,14 @@ def _lower(
     own: TableIndex,
     relatives: Callable[[], TableIndex],
     everywhere: Callable[[], TableIndex],
-    skipped: list[str],
+    skipped: _Skipped,
 ) -> str:
     """The tier or gate that would have to be asked for to be served an entry, if an entry was withheld for that alone."""
-    if _ungated(query) in skipped:
+    if any(reason.startswith(_ungated(query)) for reason, *_ in skipped):
         found = choose(replace(query, min_gate="interpreter"), own, relatives, everywhere)
         if found.entry:
             return f"; min_gate='interpreter' would serve {found.config}"
-    if any(reason == _below(query) for reason in skipped):
+    if any(reason == _below(query) for reason, *_ in skipped):
         for tier in TIERS[TIERS.index(query.min_tier) + 1 : TIERS.index("C") + 1]:
             found = choose(replace(query, min_tier=tier), own, relatives, everywhere)
             if found.entry:

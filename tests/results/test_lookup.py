@@ -193,6 +193,16 @@ def test_what_is_safe_everywhere_is_served_where_its_programs_ran(make, places, 
     assert ask(gpu="L40S", min_gate="interpreter").source == "portfolio"
 
 
+def test_the_reason_names_where_its_programs_ran_and_counts_an_entry_of_two_tables_once(make, places, ask):
+    ran = {"gate": "compiled", "passed_under": ("3.7.1",), "passed_on": ("sm_80", "sm_90")}
+    places(make.entry("portfolio", config="c32", **ran), gpu=None)
+    places(make.entry("portfolio", config="c32", **ran), gpu=None, folder="shipped/tables")
+    said = "(passed over: 1 entry never timed, and not verified as compiled"
+    elsewhere = ask(gpu="L40S", triton="3.7.1").reason
+    assert f"{said} by Triton 3.7.1 for sm_89, only for sm_80 and sm_90); min_gate='interpreter' would" in elsewhere
+    assert f"{said} by Triton 3.8.0); " in ask(gpu="L40S", triton="3.8.0").reason
+
+
 def test_batch_and_length_can_be_ignored(make, places, ask):
     places(make.entry(config="c32", heads=64), make.entry(config="c16", tokens=512, heads=1))
     assert ask(tokens=None, heads=None).config == "c32"

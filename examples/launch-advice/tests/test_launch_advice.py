@@ -15,6 +15,11 @@ def test_a_gpu_without_one():
     assert advice(KDA, "A GPU of tomorrow", longest=8192).endswith("the safe default (default)")
 
 
+def test_the_one_for_all_sizes():
+    small = Model(rule="kda", heads=1, head_dim=128)
+    assert "one for all sizes and GPUs" in advice(small, "A100", longest=16)
+
+
 def test_no_torch_was_imported():
     advice(KDA, "H100", longest=100)
     assert "torch" not in sys.modules

@@ -31,5 +31,7 @@ def advice(model: Model, gpu: str, longest: int, sequences: int = 1) -> str:
         "A": "timed on this GPU",
         "B": "timed under other versions",
         "C": "compiled for this architecture and run on a CPU, not timed",
+        "portfolio": "one for all sizes and GPUs, run on a CPU as compiled for this architecture, not timed",
+        "default": "the safe default",
     }
-    return f"{answer.config}: {trust.get(answer.tier, 'the safe default')} ({answer.source})"
+    return f"{answer.config}: {trust[answer.tier]} ({answer.source})"
