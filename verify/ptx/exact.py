@@ -115,7 +115,9 @@ def _placed(s: Statement) -> Statement:
         number = int(word, 0) & 0xFFFFFFFF if _INTEGER.match(word) else 0
         # From 2^-30 to 2^31, of either sign; smaller numbers are counted with, and masks are larger.
         float_like = 0x30800000 <= number & 0x7FFFFFFF < 0x4F000000
-        if (of[1] == "16" and number) or (float_like and number & 0xFFFF):
+        # Of 16 bits, numbers of fp16 that are not tiny, and so those of bf16.
+        half_like = of[1] == "16" and 0x0400 <= number & 0x7FFF < 0x7C00
+        if half_like or (float_like and number & 0xFFFF):
             raise UnknownInstruction(s.opcode, s.text)
         words[place] = str(_word_of(number)) if float_like else word
     return replace(s, operands=tuple(words))

@@ -98,7 +98,9 @@ CONSTANTS = (
 def test_a_number_that_may_be_a_float_and_is_not_embedded_is_refused(statement: str):
     with pytest.raises(UnknownInstruction):
         embedded(module(statement), 0)
-    embedded(module("mov.b32 %r13, 65536; selp.b32 %r14, -1, 0, %p1; mov.b32 %r15, -65536;"), 0)
+    embedded(
+        module("mov.b32 %r13, 65536; selp.b32 %r14, -1, 0, %p1; mov.b32 %r15, -65536; selp.b16 %h1, 1, 0, %p1;"), 0
+    )
 
 
 REFUSED = {
