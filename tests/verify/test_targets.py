@@ -28,6 +28,7 @@ from deltaproof.verify.execution.harness import Harness
 from deltaproof.verify.properties import load as load_property
 from deltaproof.verify.run.judge import judge, judge_case
 from deltaproof.verify.run.plan import Selection, inapplicable, plan
+from deltaproof.verify.run.served_cases import served_cases
 from deltaproof.verify.targets.convention import Adapted
 from deltaproof.verify.verdicts.judgement import Verdict
 from deltaproof.verify.verdicts.outcome import Outcome
@@ -341,6 +342,13 @@ def test_every_chunk_size_that_a_function_takes_is_asked_of_it():
     problem = Problem(rule=RULES["gdn"], T=4, K=3, V=2, **NO_STATES)
     assert [config.chunk_size for config in kernel.configs(problem)] == [64, 32]
     assert verdict("tests.helpers.toy_targets:sized_gdn", "equality").status == "failed"
+
+
+def test_as_compiled_a_function_without_states_is_asked_without_them():
+    (kernel,) = targets.load("tests.helpers.toy_targets:sized_gdn").kernels.values()
+    cell = Cell(target="tests.helpers.toy_targets:sized_gdn", kernel=kernel.name, rule="gdn", property="error")
+    (case,) = served_cases(cell, load_property("error"), kernel, PROFILES["quick"], "sm_90")
+    assert not case.problem.initial_state
 
 
 @pytest.mark.parametrize("regime", ["fla", "trained_gates", "forget_spike"])
