@@ -16,6 +16,7 @@ from ...specs.gpus import Gpu, shipped
 from ...specs.gpus import gpu as find_gpu
 from ...specs.problem import DIMS, DTYPES
 from ...specs.rule import RULES
+from ...verify.cases.target_names import is_function
 from ...verify.cli import options as common
 from ...verify.cli.options import FAILED, INTERRUPTED, stderr
 
@@ -63,10 +64,7 @@ class ExportFormat(StrEnum):
 
 def whose(target: str) -> str:
     """The callback of --target: one line for a name that cannot be a target."""
-    module, colon, name = target.partition(":")
-    if target not in list(TargetName) and not (
-        colon and name.isidentifier() and all(map(str.isidentifier, module.split(".")))
-    ):
+    if target not in list(TargetName) and not is_function(target):
         raise typer.BadParameter(f"{target!r}; accepted: {', '.join(TargetName)}, module:function")
     return target
 

@@ -21,6 +21,12 @@ the same with declarations (`targets.declared`), a kernel with its reference (`t
 registers."""
 
 
+def is_function(name: str) -> bool:
+    """Whether a name has the form module:function."""
+    module, _, function = name.partition(":")
+    return all(map(str.isidentifier, (*module.split("."), function)))
+
+
 def is_package(name: str) -> bool:
     """Whether a target is somebody's finished package, of which every fault is wanted; of ours, and of code that is being written
     (`module:...`), the first fault of a kernel is enough."""

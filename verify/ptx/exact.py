@@ -7,7 +7,7 @@ an element. An instruction that the ring has no answer for is the finding `unsup
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -84,25 +84,26 @@ def embedded(ptx: str, shared: int) -> Program:
         for s in kernel.statements
         if (s.opcode == "bfe.s32" and s.operands[-1] == "1") or (s.opcode == "neg.s32" and s.operands[1] in bits)
     }
-    for place, s in enumerate(kernel.statements):
-        kept = s.operands[-1:] in _HALVES or (s.parts[0] == "and" and not whole.isdisjoint(s.operands))
-        taken_apart = _OF_BITS.match(s.opcode) and not kept and not floats.isdisjoint(s.operands)
-        if taken_apart and s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE:
-            kernel.statements[place] = replace(s, opcode=_NEGATIVE[s.operands[-1]], operands=s.operands[:2])
-        elif s.opcode == "mov.b32" and s.operands[0] in pairs and re.fullmatch(r"-?\d+", s.operands[1]):
-            pair = int(s.operands[1]) & 0xFFFFFFFF
-            pair = _word_of(pair & 0xFFFF0000) & 0xFFFF0000 | _word_of(pair << 16 & 0xFFFF0000) >> 16
-            kernel.statements[place] = replace(s, operands=(s.operands[0], str(pair)))
-        elif taken_apart or _REFUSED.match(s.opcode) or _flips_unseen(s):
-            raise UnknownInstruction(s.opcode, s.text)
-        else:
-            kernel.statements[place] = _placed(s)
+    kernel.statements[:] = [_on_elements(s, floats, pairs, whole) for s in kernel.statements]
     return assemble(kernel, shared)
 
 
-def _flips_unseen(s: Statement) -> bool:
-    """Whether the sign of what no instruction on floats names may be changed, as between a load and a store."""
-    return s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE
+def _on_elements(s: Statement, floats: Set[str], pairs: Set[str], whole: Set[str]) -> Statement:
+    """The statement as it runs on elements. floats: registers that instructions on floats name. pairs: of two bf16. whole: of one
+    bit as a whole word. Raises UnknownInstruction."""
+    flips = s.parts[0] == "xor" and s.operands[-1] in _NEGATIVE
+    kept = s.operands[-1:] in _HALVES or (s.parts[0] == "and" and not whole.isdisjoint(s.operands))
+    taken_apart = _OF_BITS.match(s.opcode) and not kept and not floats.isdisjoint(s.operands)
+    if flips and taken_apart:
+        return replace(s, opcode=_NEGATIVE[s.operands[-1]], operands=s.operands[:2])
+    # The sign of what no instruction on floats names may be changed, as between a load and a store.
+    if flips or taken_apart or _REFUSED.match(s.opcode):
+        raise UnknownInstruction(s.opcode, s.text)
+    if s.opcode == "mov.b32" and s.operands[0] in pairs and re.fullmatch(r"-?\d+", s.operands[1]):
+        pair = int(s.operands[1]) & 0xFFFFFFFF
+        pair = _word_of(pair & 0xFFFF0000) & 0xFFFF0000 | _word_of(pair << 16 & 0xFFFF0000) >> 16
+        return replace(s, operands=(s.operands[0], str(pair)))
+    return _placed(s)
 
 
 def _placed(s: Statement) -> Statement:

@@ -17,7 +17,7 @@ from ..cases.replay import Case
 from ..cases.strategies import filled, regimes_of
 from ..cases.target_names import is_package
 from ..properties.base import Property
-from .served_cases import served_at
+from .served_cases import served_at, with_fewer_states
 
 _TAIL = 13
 """Tokens after the last whole chunk."""
@@ -123,8 +123,7 @@ def adapt_problem(prop: Property, kernel: Any, problem: Problem) -> Problem:
     """A known problem as it is, or else in the first dtype, or without the first of the states, that the kernel takes."""
     if kernel is None or kernel.accepts(problem) is True:
         return problem
-    states = ({}, {"initial_state": False}, {"final_state": False}, {"initial_state": False, "final_state": False})
-    others = (replace(problem, dtype=dtype, **less) for less in states for dtype in dtypes(prop))
+    others = (replace(one, dtype=dtype) for one in with_fewer_states(problem) for dtype in dtypes(prop))
     return next((other for other in others if kernel.accepts(other) is True), problem)
 
 

@@ -57,16 +57,16 @@ def _of(
     if nightly and prop.name == "error":
         others += [replace(plain, regime=name) for name in _HARD if name in regimes_of(rule)]
     for problem in others:
-        able = (one for one in (problem, *_with_less(plain)) if kernel.accepts(one) is True)
+        able = (one for one in (problem, *with_fewer_states(plain)) if kernel.accepts(one) is True)
         taken = next((one for one in able if prop.applies(kernel, one) is None), None)
         if taken is not None:
             yield Case(problem=taken, config=own)
 
 
-def _with_less(plain: Problem) -> Iterator[Problem]:
+def with_fewer_states(problem: Problem) -> Iterator[Problem]:
     """The problem, and the same without the states that a function of somebody else's need not take."""
     for less in ((), ("initial_state",), ("final_state",), ("initial_state", "final_state")):
-        yield replace(plain, **dict.fromkeys(less, False))
+        yield replace(problem, **dict.fromkeys(less, False))
 
 
 @lru_cache(maxsize=4)

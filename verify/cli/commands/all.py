@@ -92,9 +92,9 @@ def judge_all(
         judged = targets.load(target, place)
         if judged.ambiguous and not rule:
             usage(judged.ambiguous)
-        if judged.stages and rule:
-            usage(f"--rule {rule[0]}: a stage has a reference of its own, and no rule; leave it out")
         if judged.stages:
+            if rule:
+                usage(f"--rule {rule[0]}: a stage has a reference of its own, and no rule; leave it out")
             oracle, declined = [], []
             cells = stage_cells(target, plan.matching(selection, judged.stages), properties, place)
         else:

@@ -13,7 +13,7 @@ from ....specs.gpus import Gpu, gpus, shipped
 from ....specs.gpus import gpu as find_gpu
 from ....specs.problem import DTYPES
 from ....specs.rule import RULES
-from ...cases.target_names import OWN
+from ...cases.target_names import OWN, is_function
 from ...process.signals import interruptible
 from ...report.bar import bar
 from ..options import (
@@ -148,8 +148,7 @@ def _gpus(names: str) -> list[Gpu]:
 
 def _named(target: str) -> None:
     """End with one line where a target has no form of a name: nothing is imported to find that out."""
-    module, _, function = target.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), function)):
+    if not is_function(target):
         usage(f"--target {ascii(target)[:60]}: accepted: {OWN} or module:function")
 
 

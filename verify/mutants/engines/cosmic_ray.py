@@ -11,6 +11,7 @@ import ast
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module, metadata
 from itertools import accumulate, pairwise
 from typing import Any
@@ -39,6 +40,11 @@ def version() -> str:
 def operators() -> Mapping[str, Any]:
     """Its operators by name, in its order."""
     version()
+    return _provided()
+
+
+@cache
+def _provided() -> Mapping[str, Any]:
     provider = import_module("cosmic_ray.operators.provider").OperatorProvider()
     kinds = {f"{_PROVIDER}/{name}": provider[name] for name in provider}
     return {name: kind() for name, kind in kinds.items() if not kind.arguments()}
