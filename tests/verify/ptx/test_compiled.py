@@ -153,6 +153,8 @@ def test_ptx_that_is_cut_and_no_compiler_end_with_one_line(tmp_path: Path):
     whole.write_text(read("scores_in_flight"))
     found = launch(whole)
     assert found.exit_code == 1 and "lint-operand-reuse" in found.stdout
+    elsewhere = launch(whole, "--device", "sm_100")
+    assert (elsewhere.exit_code, elsewhere.stdout) == (2, "") and len(elsewhere.stderr.strip().splitlines()) == 1
     whole.write_text(read("scores_in_flight")[:5000])
     cut = launch(whole)
     assert cut.exit_code == 2 and len(cut.stderr.strip().splitlines()) == 1

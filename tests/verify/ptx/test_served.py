@@ -46,6 +46,12 @@ def test_a_function_of_any_module_is_judged_as_compiled():
     assert "global-" in done.stdout and "racing.py:" in done.stdout
 
 
+def test_equality_as_compiled_is_not_asked_of_others():
+    token = "equality@chunk_gdn[c64]@gdn:bf16:b1:t150:h1x1:k128:v128:ordinary:s0"
+    done = verify("replay", token, "--device", "sm_90", "--target", "tests.verify.ptx.racing:chunk_gdn")
+    assert (done.returncode, done.stdout) == (2, "") and "chunk_gdn is not ours" in done.stderr
+
+
 def test_what_cannot_be_judged_as_compiled_is_said_so():
     done = verify("replay", f"offsets{RACE}", "--device", "sm_90")
     assert done.returncode == 2 and "cannot be judged with --device sm_90" in done.stderr

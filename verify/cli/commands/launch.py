@@ -57,13 +57,13 @@ def launch(
     from ...ptx.errors import NoCompiler, PtxError
     from ...ptx.schedules import ALL, random_schedules
 
-    if what.endswith(".ptx"):
-        _static(Path(what))
-        return
     try:
         arch = architecture(device)
     except ValueError as error:
         usage(str(error))
+    if what.endswith(".ptx"):
+        _static(Path(what))
+        return
     from ...ptx.launch import judge_call
     from ...ptx.library import library
 

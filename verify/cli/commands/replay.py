@@ -14,6 +14,7 @@ from ...process.signals import interruptible
 from ...properties import NAMES as PROPERTIES
 from ...report.text import print_report
 from ...verdicts.document import document, exit_code, read_document
+from ...verdicts.judgement import is_compiled
 from ..options import (
     INTERRUPTED,
     AllowOption,
@@ -77,6 +78,10 @@ def replay(
                 usage(f"{case.kernel} does not take {case.case.problem.token}: {accepted or 'it gives no reason'}")
             if not plan.runs_on(load(case.prop), place):
                 usage(f"{case.prop} cannot be judged with --device {place}")
+            if is_compiled(place) and case.prop != "oracle":
+                kernel, rule = kernels_of(name, place)[case.kernel], case.case.problem.rule.name
+                if why := plan.reason(load(case.prop), kernel, rule, compiled=True):
+                    usage(f"{case.prop} cannot be judged with --device {place}: {case.kernel} {why}")
         threshold = tau()
     except ValueError as error:
         usage(str(error))
