@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from deltaproof.verify.calibration import alarms
 from deltaproof.verify.calibration.alarms import Judged, counts, document, rate_below, sentence
+from deltaproof.verify.cases.profiles import PROFILES
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.cli.commands import alarms as command
 from deltaproof.verify.run.cache import VerdictStore
@@ -101,6 +102,19 @@ def test_what_is_no_answer_and_what_is_a_false_one_end_otherwise(
     answer = CliRunner().invoke(app, SMALL)
     assert answer.exit_code == code
     assert ("2 false alarms in 4 cells" if code == 1 else "2 cells not judged") in " ".join(answer.output.split())
+
+
+def test_cases_that_no_seed_changes_are_judged_with_the_first(store: Path):
+    report = store / "alarms.json"
+
+    def cases(seeds: str) -> int:
+        words = ["--seeds", seeds, "--rule", "gdn", "--kernel", "recurrent/tokens", "--property", "equality", "-j", "1"]
+        answer = CliRunner().invoke(app, ["alarms", *words, "--profile", "quick", "--json", str(report)])
+        assert answer.exit_code == 0, answer.output
+        return json.loads(report.read_text())["summary"]["cases"]
+
+    first = cases("3")
+    assert PROFILES["quick"].examples <= cases("3-4") - first < first
 
 
 @pytest.mark.parametrize("seeds", ["4-3", "x", "-1", "1-", str(2**31)])

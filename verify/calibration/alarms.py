@@ -8,6 +8,7 @@ from math import exp, lgamma, log, log1p
 from typing import Any
 
 from ...kernels.registry import Kernel
+from ..cases.profiles import DRAWN
 from ..run import runner
 from ..run.cache import VerdictStore
 from ..run.plan import Selection, plan
@@ -38,15 +39,17 @@ def over_seeds(
     store: VerdictStore,
     on_verdict: Callable[[Judged], None],
 ) -> None:
-    """Judge the selected cells with one seed after the other. What the store knows is not judged again, so that a long run can go
-    on where it stopped. KeyboardInterrupt passes through."""
+    """Judge the selected cells with one seed after the other: with the first one whole, with the others what they draw. What the
+    store knows is not judged again, so that a long run can go on where it stopped. KeyboardInterrupt passes through."""
+    profile = selection.profile
     for seed in seeds:
-        oracle, cells = plan(replace(selection, seed=seed), kernels)
+        oracle, cells = plan(replace(selection, seed=seed, profile=profile), kernels)
 
         def take(verdict: Verdict, seed: int = seed) -> None:
             on_verdict(Judged(seed=seed, verdict=verdict))
 
-        runner.run(oracle, cells, replace(settings, seed=seed), store, take)
+        runner.run(oracle, cells, replace(settings, seed=seed, profile=profile), store, take)
+        profile = selection.profile + DRAWN
 
 
 def rate_below(alarms: int, cells: int) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ...specs.rule import NAMED
@@ -51,6 +51,11 @@ class Profile:
     shrink_cases: int
     cell_seconds: float
 
+    @property
+    def drawn(self) -> Profile:
+        """The same without the cases that are alike for every seed."""
+        return replace(self, pairs=0, shapes=(), styles=0)
+
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
@@ -67,3 +72,12 @@ PROFILES: dict[str, Profile] = {
     )
 }  # fmt: skip
 """The profiles by name."""
+
+DRAWN = "-drawn"
+"""After the name of a profile: only what it draws."""
+
+
+def named(name: str) -> Profile:
+    """The profile of this name, such as `merge` or `merge-drawn`."""
+    whole = PROFILES[name.removesuffix(DRAWN)]
+    return whole.drawn if name.endswith(DRAWN) else whole

@@ -8,9 +8,8 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ...specs.rule import NAMED, RELATIVES
-from ..cases import regressions
+from ..cases import profiles, regressions
 from ..cases.cell import ORACLE_KERNEL, Cell
-from ..cases.profiles import PROFILES
 from ..properties import load
 from ..properties.base import Property
 from ..verdicts.judgement import Verdict, is_compiled
@@ -75,7 +74,7 @@ def plan(selection: Selection, kernels: Mapping[str, Kernel]) -> tuple[list[Cell
             turn = (row * 3 + (0 if compiled else column) + selection.seed) % max(1, len(rules))
             in_turn = [*rules[turn:], *rules[:turn]]
             able = [rule for rule in in_turn if reason(prop, kernels[name], rule, compiled=compiled) is None]
-            profile = PROFILES[selection.profile]
+            profile = profiles.named(selection.profile)
             dear = prop.calls >= profile.dear or (compiled and selection.profile == "quick")
             most = profile.systems if prop.relatives else profile.dear_rules if dear else profile.rules
             taken = able if selection.named and profile.everything else able[:most]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
+from ..cases import profiles
 from ..cases.cell import ORACLE_KERNEL, Cell
-from ..cases.profiles import PROFILES
 from ..cases.replay import Replay, StageReplay
 from ..cases.target_names import is_package
 from ..process.limits import WORKER_BYTES
@@ -108,7 +108,7 @@ def _judge(
     """
     package = any(is_package(cell.target) for cell in cells)
     slow = package or is_compiled(settings.device)
-    seconds = PROFILES[settings.profile].cell_seconds * (_SLOW if slow else 1)
+    seconds = profiles.named(settings.profile).cell_seconds * (_SLOW if slow else 1)
     folder = workers.folder()
     tasks = [
         worker.CellTask(

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from ..cases import profiles
 from ..cases.cell import Cell
-from ..cases.profiles import PROFILES
 from ..cases.replay import StageReplay
 from ..targets.stage import Stage
 from ..verdicts.judgement import Counterexample, Verdict, is_compiled
@@ -41,7 +41,7 @@ def judge_stage(
     judge = StageJudge(stage=stage, name=cell.kernel, tau=tau, device=device)
     check = partial(CHECKS[cell.property], judge)
     first = 1000 * seed
-    seeds = range(first, first + _MORE * PROFILES[profile].examples) if only is None else [only]
+    seeds = range(first, first + _MORE * profiles.named(profile).examples) if only is None else [only]
     facts: set[str] = set()
     answers: dict[int, Outcome] = {}
     sizes: dict[int, int] = {}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...results.files.one_line import told
+from ..cases import profiles
 from ..cases.cell import Cell
-from ..cases.profiles import PROFILES
 from ..cases.replay import Case
 from ..execution.harness import Harness
 from ..process.lost_device import EXIT_CODE, DeviceLost
@@ -75,5 +75,5 @@ def _judged(task: CellTask) -> Verdict:
     )
     if task.only is not None:
         return judge_one(cell, prop, harness, task.only, on_case=task.current.write_text)
-    profile = PROFILES[task.profile]
+    profile = profiles.named(task.profile)
     return judge(cell, prop, harness, profile, seed=task.seed, on_case=task.current.write_text)
