@@ -5,11 +5,9 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import json
 import pkgutil
-import time
 from collections import Counter
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from deltaproof.specs.rule import RULES
 from deltaproof.verify.cases.replay import Case, Replay
 from deltaproof.verify.cli.app import app
 from deltaproof.verify.interpreter.rewrite import parse
-from deltaproof.verify.mutants import campaign, detectable, equivalent, functions, judge, peers, pool, prove, report
+from deltaproof.verify.mutants import campaign, detectable, equivalent, functions, judge, peers, prove, report
 from deltaproof.verify.mutants.draw import draw
 from deltaproof.verify.mutants.engines import ENGINES, enumerate_mutants, plant
 from deltaproof.verify.mutants.mutant import Mutant, Source
@@ -250,31 +248,6 @@ def test_the_score_leaves_out_what_is_equivalent_or_only_crashes():
     assert report.summary([], {})["score"] is None
 
 
-def test_results_survive_a_run_that_dies(tmp_path: Path):
-    log = tmp_path / "log.jsonl"
-    log.write_text(json.dumps(asdict(result("killed", id="a"))) + '\n{"id": "b", "oper')
-    assert pool.read(log, judge.MutantResult) == {"a": result("killed", id="a")}
-
-
-def test_only_what_was_cut_short_is_judged_again(tmp_path: Path):
-    setting = pool.CampaignSettings(
-        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, timeout=1.0, profile="quick", digest="sources"
-    )  # fmt: skip
-    known = [result("killed", id=KNOWN.id), result("survived", id="cut", reason=f"9 cases {judge.TIMED_OUT}")]
-    setting.log.write_text("".join(json.dumps(asdict(each)) + "\n" for each in known))
-    judged: list[judge.MutantResult] = []
-
-    def work(mutant: Mutant) -> Any:
-        raise LookupError(mutant.id)
-
-    def collect(*mutants: Mutant) -> list[judge.MutantResult]:
-        return pool.collect(list(mutants), work, judge.run, pool._crashed, setting, judge.MutantResult, judged.append)
-
-    assert collect(KNOWN) == judged == known[:1]
-    with pytest.raises(LookupError, match="cut"):
-        collect(replace(KNOWN, id="cut"))
-
-
 @pytest.mark.parametrize("name", peers.RULES_OF_OTHERS)
 def test_rules_of_others_reject_what_is_wrong(name: str):
     accepts = peers.RULES_OF_OTHERS[name]
@@ -315,25 +288,6 @@ def test_operators_say_what_they_are():
     for operator in OPERATORS.values():
         assert operator.about
         assert inspect.getdoc(operator.edits)
-
-
-def fills_the_memory(task: judge.MutantTask) -> judge.MutantResult:
-    held = bytearray(700 << 20)
-    held[::4096] = b"x" * len(held[::4096])
-    time.sleep(3)
-    raise AssertionError(task)
-
-
-def test_a_fault_that_fills_the_memory_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    setting = pool.CampaignSettings(
-        target="deltaproof", tau=TAU, jobs=1, folder=tmp_path, timeout=1.0, profile="quick", digest="sources"
-    )  # fmt: skip
-    monkeypatch.setattr(pool, "WORKER_BYTES", 600 << 20)
-    (found,) = pool.collect(
-        [KNOWN], lambda mutant: task(mutant, tmp_path), fills_the_memory, pool._crashed, setting, judge.MutantResult,
-        lambda _: None,
-    )  # fmt: skip
-    assert (found.status, found.crashes) == ("excluded", 1)
 
 
 def sites_of(operator: str, text: str) -> list[str]:

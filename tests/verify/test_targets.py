@@ -190,6 +190,15 @@ def test_options_of_a_convention_are_undone_in_the_call(kernel: str, prop: str):
     assert any("declined" in note for note in held.notes)
 
 
+@pytest.mark.parametrize(
+    ("words", "note"), [("dtypes=fp32", "does not take bf16"), ("dtypes=bf16+fp16", "does not take fp32")]
+)
+def test_a_problem_that_is_asked_in_another_dtype_is_listed_as_declined(words: str, note: str):
+    held = verdict(f"tests.helpers.toy_targets:delta[{words}]", "error")
+    assert held.status == "held"
+    assert any(f"declined by the kernel: {note}" in one for one in held.notes)
+
+
 def test_who_declares_rounded_operands_promises_no_ieee_products():
     (kernel,) = targets.load("tests.helpers.toy_targets:checked_kda").kernels.values()
     case = Case(problem=Problem(rule=RULES["kda"]), config=None)

@@ -20,8 +20,8 @@ from .peers import PeerResult
 from .sources import Usage
 from .suite import read_suite, relevant, write_suite
 
-HOPELESS = 7200.0
-"""Seconds after which a fault is given up: it hangs."""
+_ONE_CASE = 600.0
+"""Seconds of processor time beyond its timeout after which a fault is given up: it hangs in a case."""
 
 Found = TypeVar("Found", MutantResult, PeerResult)
 Task = TypeVar("Task", judge.MutantTask, peers.PeerTask)
@@ -118,7 +118,7 @@ def collect(
         return results
     setting.folder.mkdir(parents=True, exist_ok=True)
     with setting.log.open("a") as log:
-        for result in _in_children([(mutant, task_of(mutant)) for mutant in waiting], work, crashed, setting.jobs):
+        for result in _in_children([(mutant, task_of(mutant)) for mutant in waiting], work, crashed, setting):
             log.write(json.dumps(asdict(result)) + "\n")  # pyright: ignore[reportArgumentType]
             log.flush()
             os.fsync(log.fileno())
@@ -145,10 +145,14 @@ def read(log: Path, kind: type[Found]) -> dict[str, Found]:
 
 
 def _in_children(
-    tasks: Sequence[tuple[Mutant, Task]], work: Callable[[Task], Found], crashed: Callable[[Mutant], Found], jobs: int
+    tasks: Sequence[tuple[Mutant, Task]],
+    work: Callable[[Task], Found],
+    crashed: Callable[[Mutant], Found],
+    setting: CampaignSettings,
 ) -> Iterator[Found]:
-    with Workers(jobs, one_thread, interpret=True, memory=WORKER_BYTES) as workers:
-        for index, found in workers.run(work, [(task,) for _, task in tasks], HOPELESS, tries=1):
+    with Workers(setting.jobs, one_thread, interpret=True, memory=WORKER_BYTES) as workers:
+        busy = setting.timeout + _ONE_CASE
+        for index, found in workers.run(work, [(task,) for _, task in tasks], None, tries=1, busy=busy):
             yield crashed(tasks[index][0]) if isinstance(found, Failure) else found
 
 

@@ -111,11 +111,12 @@ def _tiles(config: LaunchConfig) -> int:
 
 
 def unsupported_reasons(prop: Property, kernel: Any, rule: Rule) -> list[str]:
-    """Why a kernel does not take known problems, one reason for each problem that it declines."""
+    """Why a kernel does not take known problems as they are, one reason for each, also where it is asked in another dtype or
+    without a state."""
     if kernel is None:
         return []
     known = [*regressions.problems(rule).values(), *(pairwise.problems(rule) if prop.pairs else ())]
-    answers = (kernel.accepts(adapt_problem(prop, kernel, problem)) for problem in known)
+    answers = (kernel.accepts(problem) for problem in known)
     return [str(answer or "not accepted") for answer in answers if answer is not True]
 
 
