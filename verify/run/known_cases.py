@@ -116,6 +116,7 @@ def unsupported_reasons(prop: Property, kernel: Any, rule: Rule) -> list[str]:
     if kernel is None:
         return []
     known = [*regressions.problems(rule).values(), *(pairwise.problems(rule) if prop.pairs else ())]
+    known += [replace(known[0], dtype=dtype) for dtype in dtypes(prop)]
     answers = (kernel.accepts(problem) for problem in known)
     return [str(answer or "not accepted") for answer in answers if answer is not True]
 
