@@ -58,6 +58,18 @@ def test_offsets_of_32_bits_are_found():
     assert found.status == "failed" and "overflow" in found.message
 
 
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [("chunk_fwd/fused", ":fused_kernel"), ("chunk_train/staged", ":output_kernel"), ("chunk_fwd/split", ":states_kernel"),
+     ("recurrent/tokens", ":tokens_kernel"), ("recurrent/pool", ":pool_kernel")],
+)  # fmt: skip
+def test_offsets_of_32_bits_into_states_are_found(name, where):
+    # Without given states a pool has no slots, whose numbers have 64 bits.
+    problem = replace(PROBLEM, initial_state=name != "recurrent/pool")
+    found = outcome(KERNELS[name], lambda at, tree: _Narrow().visit(tree) if at.endswith(where) else tree, problem)
+    assert (found.status, found.kind) == ("failed", "memory") and "overflow" in found.message
+
+
 def test_a_fault_in_offsets_is_localised_without_copies():
     def narrow(name, tree):
         return _Narrow().visit(tree) if name.endswith(":l2norm_kernel") else tree

@@ -45,12 +45,14 @@ def tensors(problem: Problem, inputs: Inputs, *, place: Place | None = None, car
 
 def reserved(problem: Problem) -> Tensors:
     """Tensors of the problem's shapes that hold nothing in particular; memory is only reserved for them."""
+    from ..interpreter.addresses import unfilled
+
     one = replace(problem, B=1, T=1, lengths=None if problem.lengths is None else (1,))
     sizes = {"h0": [len(problem.sequences)], "dht": [len(problem.sequences)], "A_log": [], "dt_bias": []}
     made = {}
     for name, array in generate(one).arrays().items():
         leading = sizes.get(name, [problem.B, problem.T])
-        made[name] = torch.empty([*leading, *array.shape[len(leading) :]], dtype=_dtype(problem, name))
+        made[name] = unfilled.reserved([*leading, *array.shape[len(leading) :]], _dtype(problem, name))
     return made
 
 

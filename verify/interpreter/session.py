@@ -17,6 +17,7 @@ from .addresses.allocations import Allocations, PlacedAllocations, unwritten
 from .addresses.memory import Memory, MemoryFault
 from .addresses.reach import Reach
 from .addresses.traffic import Counting
+from .addresses.unfilled import Unfilled
 from .arithmetic.exact import Exact
 from .arithmetic.faithful import Faithful
 from .arithmetic.protocol import Arithmetic
@@ -100,7 +101,7 @@ def session(
     counting: counts the bytes that every launch touches, or how far its stores reach; checks addresses too, but places nothing
         that torch allocates.
     races: with `memory`, also look for elements on which programs of a launch race.
-    last_program: run only the last program of each launch, and fill no tensor, so that tensors may be larger than
+    last_program: run only the last program of each launch, and fill no large tensor, so that tensors may be larger than
         the memory there is; with `memory`, addresses are checked, and their contents are not.
     cut_loops: with `last_program`, run the first two and the last two trips of each loop only.
     whole: of the kernels of these names, run all programs and all trips in any case; so of kernels whose tensors all
@@ -146,6 +147,8 @@ def session(
         rewrite = Rewriter(stack.enter_context(patches), transform)
         if memory and not last_program:
             stack.enter_context(PlacedAllocations(state._allocations))
+        if last_program:
+            stack.enter_context(Unfilled())
         if arithmetic == "exact":
             stack.enter_context(ExactTensors(records, shadow))
             stack.callback(field.forget_logits)

@@ -16,12 +16,13 @@ from ..verdicts.outcome import KernelRaised, Outcome, Unsupported, held
 from .base import Property
 
 _SEQUENCES, _TOKENS, _WIDE, _NARROW = 32768, 640, 128, 8
-"""Sequences x tokens x wide channels are more than 2^31; no more sequences than a grid has rows."""
+"""Sequences x tokens x wide channels are more than 2^31, and so are the states of their chunks; no more sequences than a grid has
+rows."""
 _SHORT, _LONG = 577, 2**17 + 577
 """Tokens of one sequence: the last block of tokens is the same in both, whatever its size up to 512."""
 
-_ROWS = 70_000
-"""Sequences of one token: more than two of the three axes of a grid have programs."""
+_ROWS = 140_000
+"""Sequences of one token: more than two of the three axes of a grid have programs, and with states of more than 2^31 elements."""
 
 _EVERY = 4
 """One case of so many is asked for a limit of tokens or of rows, by its seed: their sizes are this property's own. The simplest
@@ -51,8 +52,9 @@ def check(case: Case, harness: Harness) -> Outcome:
 
 
 def _in_64_bits(case: Case, harness: Harness) -> Outcome:
-    """First with many key channels, then with many value channels."""
-    for K, V in ((_WIDE, _NARROW), (_NARROW, _WIDE)):
+    """All channels are wide where the kernel takes that, so that the states are large, too."""
+    size = _widest(case.problem, harness)
+    for K, V in ((size, size),) if size == _WIDE else ((_WIDE, _NARROW), (_NARROW, _WIDE)):
         problem = _enlarged(case.problem, K, V)
         if harness.kernel.differentiable:
             # The sums over all tokens that are gradients of A_log and dt_bias run for minutes in an interpreter.
@@ -67,9 +69,14 @@ def _in_64_bits(case: Case, harness: Harness) -> Outcome:
     return held()
 
 
+def _widest(problem: Problem, harness: Harness) -> int:
+    return next((x for x in (_WIDE, _NARROW) if harness.kernel.accepts(replace(problem, K=x, V=x)) is True), _NARROW)
+
+
 def _in_many_rows(case: Case, harness: Harness) -> Outcome:
     problem = case.problem
-    many = replace(problem, B=_ROWS, T=1, lengths=None, H=1, HV=1, K=_NARROW, V=_NARROW, gate_heads="value", strided=False,
+    size = _widest(problem, harness)
+    many = replace(problem, B=_ROWS, T=1, lengths=None, H=1, HV=1, K=size, V=size, gate_heads="value", strided=False,
                    gate_in_kernel=False)  # fmt: skip
     if harness.kernel.accepts(many) is not True:
         return held()
@@ -81,7 +88,8 @@ def _in_many_rows(case: Case, harness: Harness) -> Outcome:
 
 
 def _in_one_sequence(case: Case, harness: Harness) -> Outcome:
-    short, long = (replace(case, problem=_of_tokens(case.problem, T)) for T in (_SHORT, _LONG))
+    size = _widest(case.problem, harness)
+    short, long = (replace(case, problem=_of_tokens(case.problem, T, size)) for T in (_SHORT, _LONG))
     if any(harness.kernel.accepts(one.problem) is not True for one in (short, long)):
         return held()
     if found := harness.unreached(short, long):
@@ -90,9 +98,9 @@ def _in_one_sequence(case: Case, harness: Harness) -> Outcome:
     return held()
 
 
-def _of_tokens(problem: Problem, T: int) -> Problem:
+def _of_tokens(problem: Problem, T: int, size: int) -> Problem:
     lengths = None if problem.lengths is None else (T,)
-    return replace(problem, B=1, T=T, lengths=lengths, H=1, HV=1, K=_NARROW, V=_NARROW, gate_heads="value", strided=False,
+    return replace(problem, B=1, T=T, lengths=lengths, H=1, HV=1, K=size, V=size, gate_heads="value", strided=False,
                    gate_in_kernel=False)  # fmt: skip
 
 
