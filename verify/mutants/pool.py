@@ -20,7 +20,7 @@ from .peers import PeerResult
 from .sources import Usage
 from .suite import read_suite, relevant, write_suite
 
-_ONE_CASE = 600.0
+_ONE_CASE = 180.0
 """Seconds of processor time beyond its timeout after which a fault is given up: it hangs in a case."""
 
 Found = TypeVar("Found", MutantResult, PeerResult)
