@@ -50,7 +50,7 @@ def optuna_gp(recorded: Recorded, budget: int, seed: int) -> Sequence[Config]:
 class _Feasible(optuna.samplers.GPSampler):
     """Optuna's sampler, with its hook for another optimiser of the acquisition: the best of the feasible that are left.
 
-    places: of the values of each configuration, a column per parameter in Optuna's order. left: whether each is still to be tried.
+    places: of the values of each configuration, a column per parameter in Optuna's order. left: whether each was not tried yet.
     """
 
     def __init__(self, places: np.ndarray, distributions: Sequence[Any], *, seed: int) -> None:
