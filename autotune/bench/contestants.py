@@ -20,6 +20,7 @@ from typing import Any
 
 from ..search.propose import Trials, draw, plain, search
 from ..search.study import Config, Timing
+from .optuna_gp import optuna_gp
 from .spaces import Recorded
 
 Contestant = Callable[[Recorded, int, int], Sequence[Config]]
@@ -34,6 +35,7 @@ FIRST, CANDIDATES, BEST = 20, 400, 0.1
 def contestants() -> dict[str, Contestant]:
     """All that can run here, by name."""
     found: dict[str, Contestant] = {name: partial(_own, one) for name, one in OURS.items()}
+    found["optuna gp"] = optuna_gp
     if find_spec("kernel_tuner"):
         found |= {f"kernel_tuner {name}": partial(_kernel_tuner, name) for name in STRATEGIES}
     if find_spec("sklearn"):

@@ -5,6 +5,7 @@ A budget counts the configurations sent to the device, each once, failures inclu
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from ...results.files.one_line import folded
 from ...results.schema.strict import TableError
 from ...verify.process.pool import Failure, Workers
 from ...verify.process.progress import Progress
@@ -45,9 +47,10 @@ class Runs:
 
 def bench(
     folder: Path, *, seeds: int, budget: int, jobs: int, progress: Progress, first: int = FIRST_SEED, methods: Sequence[str] = (),
-    problems: int = 20,
+    problems: int = 20, kept: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Every method on every landscape of a folder. problems: of those in one file, so many are drawn evenly.
+    """Every method on every landscape of a folder. problems: of those in one file, so many are drawn evenly. kept: a file of runs
+    that are not repeated, to which every other is added as it ends.
 
     Raises TableError for a folder without landscapes, one that cannot be read, or a method that cannot run here.
     """
@@ -65,15 +68,23 @@ def bench(
         for method in methods
         for seed in range(first, first + seeds)
     ]
-    progress.begin("replaying", len(tasks))
-    found: dict[tuple[Path, str], list[tuple[list[float], float]]] = {}
+    there = _read_kept(kept) if kept else {}
+    outcomes = {task: there[_key(task)] for task in tasks if _key(task) in there}
+    waiting = [task for task in tasks if task not in outcomes]
+    progress.begin("replaying", len(waiting))
     with Workers(jobs, _nothing) as workers:
-        for index, outcome in workers.run(replay, tasks, SECONDS):
-            path, _, method, *_ = tasks[index]
+        for index, outcome in workers.run(replay, waiting, SECONDS):
+            path, _, method, *_ = task = waiting[index]
             if isinstance(outcome, Failure):
                 raise TableError(f"{path}: a replay of {method} did not finish: {outcome.outcome}")
-            found.setdefault((path, method), []).append(outcome)
+            outcomes[task] = outcome
+            if kept:
+                with kept.open("a") as file:
+                    file.write(json.dumps([_key(task), *outcome]) + "\n")
             progress.step(f"{path.name} {method}")
+    found: dict[tuple[Path, str], list[tuple[list[float], float]]] = {}
+    for task in tasks:
+        found.setdefault((task[0], task[2]), []).append(outcomes[task])
     runs = {path.name.partition(".")[0]: {method: _runs(found[path, method]) for method in methods} for path in paths}
     choice = {name: losses for path in paths for name, losses in choices(path, range(first, first + seeds)).items()}
     return (
@@ -81,6 +92,25 @@ def bench(
         | summary(runs, points(budget))
         | {"choice": choice}
     )
+
+
+def _key(task: tuple[Path, tuple[str, ...], str, int, int]) -> str:
+    """Names a run: the file, the problems drawn from it, the method, the budget and the seed."""
+    path, names, method, budget, seed = task
+    return f"{path.name} {len(names)} {method} {budget} {seed}"
+
+
+def _read_kept(path: Path) -> dict[str, tuple[list[float], float]]:
+    """The runs of an earlier call, by key; a last line that is cut off counts for nothing."""
+    if not path.exists():
+        return {}
+    *lines, rest = path.read_text().split("\n")
+    if rest:
+        path.write_text("".join(f"{line}\n" for line in lines))
+    try:
+        return {key: (scores, evaluations) for key, scores, evaluations in map(json.loads, lines)}
+    except (ValueError, TypeError) as error:
+        raise TableError(f"{path}: not the runs of an earlier call ({folded(error)})") from None
 
 
 def points(budget: int) -> tuple[int, ...]:

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 
 from deltaproof.autotune.bench.choice import choices
 from deltaproof.autotune.bench.contestants import contestants
+from deltaproof.autotune.bench.optuna_gp import optuna_gp
 from deltaproof.autotune.bench.searches import OURS, Runs, bench, judged, summary
-from deltaproof.autotune.bench.spaces import read_spaces
+from deltaproof.autotune.bench.spaces import Recorded, read_spaces
 from deltaproof.autotune.cli.app import app
+from deltaproof.autotune.search.study import Space
 from deltaproof.results.schema.strict import TableError
 from deltaproof.verify.process.progress import Progress
 
@@ -169,6 +171,36 @@ def test_the_command_writes_json_and_a_plot(folder: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert set(json.loads(out.read_text())["landscapes"]) == {"made_up"}
     assert plot.read_text().startswith("<?xml")
+
+
+def test_a_killed_bench_goes_on_with_the_runs_that_it_kept(folder: Path, tmp_path: Path):
+    kept = tmp_path / "runs.jsonl"
+
+    def scores(seeds: int) -> dict:
+        return bench(
+            folder, seeds=seeds, first=0, budget=25, jobs=1, progress=Progress(), methods=["random"], kept=kept
+        )
+
+    whole, text = scores(3), kept.read_text()
+    assert len(text.splitlines()) == 3
+    kept.write_text(text[:-5])
+    assert scores(3) == whole
+    assert sorted(kept.read_text().splitlines()) == sorted(text.splitlines())
+    kept.write_text("".join(text.splitlines(keepends=True)[:2]) + "no run\n")
+    with pytest.raises(TableError, match="not the runs of an earlier call"):
+        scores(3)
+
+
+def test_optunas_gaussian_process_takes_words_and_switches_for_what_they_are():
+    """Words have no order, and a parameter with one value is none; places of numbers follow the numbers, however listed."""
+    parameters = {"z": (8, 2, 4, 16), "layout": ("row", "column", "tiled"), "fixed": (1,), "async": (False, True)}
+    every = tuple(product(*parameters.values()))
+    times = {one: 1 + abs(math.log2(one[0]) - 2) + (one[1] != "tiled") + 0.2 * one[3] for one in every}
+    recorded = Recorded(space=Space(parameters=parameters, feasible=every), times=times)
+    tried = optuna_gp(recorded, 18, 0)
+    assert len(set(tried)) == 18
+    assert times[min(tried, key=times.__getitem__)] == 1.0
+    assert set(optuna_gp(recorded, 100, 0)) == set(every)
 
 
 def with_repeats(noise: float) -> dict:

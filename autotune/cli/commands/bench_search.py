@@ -25,6 +25,15 @@ def bench_search(
     method: Annotated[
         list[str] | None, typer.Option("--method", help="Only these searches; by default all that can run here.")
     ] = None,
+    kept: Annotated[
+        Path | None,
+        typer.Option(
+            "--runs",
+            help="Add every run to this file as it ends, and repeat none that is in it.",
+            dir_okay=False,
+            callback=proven,
+        ),
+    ] = None,
     jobs: JobsOption = CORES,
     json_path: JsonOption = None,
     plot: Annotated[
@@ -38,7 +47,7 @@ def bench_search(
     with errors(), progress() as hooks:
         result = bench(
             landscapes, seeds=seeds, first=first, budget=budget, jobs=jobs, progress=hooks.progress,
-            methods=method or (), problems=problems,
+            methods=method or (), problems=problems, kept=kept,
         )  # fmt: skip
     print_bench(stdout, result)
     if json_path is not None:
