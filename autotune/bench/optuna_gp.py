@@ -1,7 +1,7 @@
 """Optuna's own Gaussian process as a contestant, in the form that suits it.
 
 Numbers are ordered places rather than categories, it learns the logarithms of times, and what it expects is compared over all
-feasible configurations that were not tried. Left to search by itself, it spends most proposals on infeasible and repeated ones.
+feasible configurations that were not tried. Left to search by itself, it also proposes infeasible and repeated ones.
 """
 
 from __future__ import annotations
