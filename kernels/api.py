@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 
@@ -47,6 +48,7 @@ def gated_delta_rule(
     use_gate_in_kernel: bool = False,
     A_log: Tensor | None = None,
     dt_bias: Tensor | None = None,
+    disable_recompute: bool = False,
     variant: str | None = None,
     config: LaunchConfig | None = None,
     check_values: bool | None = None,
@@ -96,6 +98,7 @@ def gated_delta_rule(
         output_final_state=output_final_state,
         use_qk_l2norm_in_kernel=use_qk_l2norm_in_kernel,
         use_gate_in_kernel=use_gate_in_kernel,
+        disable_recompute=disable_recompute,
         check_values=check_values is not None and check_values,
     )
     if config is not None and not isinstance(config, LaunchConfig):
@@ -153,9 +156,9 @@ def gated_delta_rule(
         chunks, first_chunk = layout.chunks, layout.first_chunk
     q, k, v = pack(q), pack(k), pack(v)
     g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
-    raw = {}
+    more: dict[str, Any] = {"disable_recompute": disable_recompute} if variant == "staged" else {}
     if launched.prepares_inputs:
-        raw = {"A_log": A_log, "dt_bias": dt_bias, "normalise": use_qk_l2norm_in_kernel}
+        more = {"A_log": A_log, "dt_bias": dt_bias, "normalise": use_qk_l2norm_in_kernel}
     else:
         if use_qk_l2norm_in_kernel:
             q, k = library.l2norm(x=q), library.l2norm(x=k)
@@ -176,7 +179,7 @@ def gated_delta_rule(
         scale=scaling,
         config=token,
         final=output_final_state,
-        **raw,
+        **more,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
 
