@@ -75,6 +75,11 @@ def gated_delta_rule(
         chunk_indices: of the same sequences, from `deltaproof.kernels.chunk_indices`; then no call computes them again.
         use_qk_l2norm_in_kernel: divide q and k by sqrt(sum x^2 + 1e-6) first.
         use_gate_in_kernel: g is raw; the decay is -exp(A_log) * softplus(g + dt_bias), A_log [G], dt_bias [G] or [G * K].
+        disable_recompute: keep what the backward pass of "staged" would else compute again, as FLA's flag of this name does: it
+            then moves fewer bytes, in two launches fewer. Results and gradients are the same bits; the other variants ignore it.
+            Kept are, per value head and in the dtype of q: Qbar, Ebar (of rules that erase) and Kt [T, K], R [T, V], and the
+            state before each of M chunks [M, K, V]; in fp32 the decay of each chunk [M, K] or [M]. In bf16 with K = V = 128 and
+            chunks of 32 that is 2,064 bytes per token (gdn2), beside 1,921 of inputs and scores, which every call keeps.
         variant: "staged" (differentiable); "split", "packed" or "fused" (inference, with ever less memory traffic and ever
             fewer programs); "tokens" (inference, short sequences) or "torch"; by default chosen by device, length and
             whether a gradient is needed, and among those of inference by the configuration.

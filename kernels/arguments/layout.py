@@ -83,8 +83,8 @@ def even_sequences(batch: int, length: int, device: torch.device) -> torch.Tenso
 def even_layout(sequences: int, length: int, chunk_size: int, device: torch.device) -> Layout:
     """The layout of sequences of `length` tokens each: a copy of a table that the host keeps, for which it does not wait.
 
-    The device keeps none, for the reason that `even_sequences` gives. A CUDA graph would read the host's memory in each replay, so
-    while one is captured the device computes the table; so it does where the table is large.
+    The device keeps none, for the reason that `even_sequences` gives. A CUDA graph would read the host's memory in each
+    replay, so while one is captured the device computes the table; so it does where the table is large.
     """
     gpu = device.type == "cuda"
     chunks = count_chunks(sequences * length, sequences, chunk_size, packed=False)
@@ -96,7 +96,7 @@ def even_layout(sequences: int, length: int, chunk_size: int, device: torch.devi
 
 @lru_cache(maxsize=64)
 def _even_on_host(sequences: int, length: int, chunk_size: int, *, pinned: bool) -> torch.Tensor:
-    """The table of `even_layout` for every call, thread, stream and device; nobody writes to it. pinned: to be copied to a GPU."""
+    """The table of `even_layout` for every call, thread, stream and device; nobody writes to it. pinned: for a GPU."""
     # Whoever watches the first call, or runs it in inference mode, must not own what the others read.
     with _disable_current_modes(), torch.inference_mode(False):
         table = _even_on(torch.device("cpu"), sequences, length, chunk_size).table
@@ -141,6 +141,4 @@ def make_layout(cu_seqlens: torch.Tensor, tokens: int, chunk_size: int) -> Layou
 
 
 def _zeros(sequences: int, chunks: int, device: torch.device) -> Layout:
-    return Layout.over(
-        torch.zeros(table_size(sequences, chunks), dtype=torch.int64, device=device), sequences, chunks
-    )
+    return Layout.over(torch.zeros(table_size(sequences, chunks), dtype=torch.int64, device=device), sequences, chunks)

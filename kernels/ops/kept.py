@@ -18,8 +18,8 @@ class Kept(NamedTuple):
     aqk, a: the scores and the inverse [tokens, HV, C], in q's dtype; a is empty for a rule that erases nothing.
 
     With `disable_recompute`, in place of doing the same work again:
-    queries, erasers, keys, total: `Operands`. h: the state before each chunk [M, HV, K, V]; r: the writes [tokens, HV, V]; both in
-    v's dtype.
+    queries, erasers, keys, total: `Operands`. h: the state before each chunk [M, HV, K, V]; r: the writes [tokens, HV, V];
+    both in v's dtype.
     """
 
     table: Tensor

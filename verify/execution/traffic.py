@@ -87,9 +87,7 @@ class CallTraffic:
         }
 
 
-def measure(
-    target: str, kernel: Kernel, case: Case, *, backward: bool = False, keeps: bool = False
-) -> CallTraffic:
+def measure(target: str, kernel: Kernel, case: Case, *, backward: bool = False, keeps: bool = False) -> CallTraffic:
     """Count one call in the interpreter, forward, or forward and backward. keeps: with the keywords `kernel.keeping`.
 
     A backward pass is a call of its own: ideally it reads every input and the gradients that come in, and writes one of each

@@ -206,8 +206,17 @@ def _print(calls: list[CallTraffic], stages: bool, backward: bool) -> None:
         ]
         if stages:
             rows += [
-                ("", f"  {stage.stage}", stage.launches, stage.read, stage.written, stage.unique, "", stage.requested,
-                 *([""] if backward else []))
+                (
+                    "",
+                    f"  {stage.stage}",
+                    stage.launches,
+                    stage.read,
+                    stage.written,
+                    stage.unique,
+                    "",
+                    stage.requested,
+                    *([""] if backward else []),
+                )
                 for stage in call.stages
             ]
         for row in rows:
