@@ -110,7 +110,7 @@ def _even_on(device: torch.device, sequences: int, length: int, chunk_size: int)
     per_sequence = chunks // max(sequences, 1)
     made = _zeros(sequences, chunks, device)
     for bounds, step in ((made.cu_seqlens, length), (made.first_chunk, per_sequence)):
-        torch.arange(sequences + 1, out=bounds).mul_(step)
+        torch.arange(sequences + 1, out=bounds, device=device).mul_(step)
     start, rows = made.chunks.view(sequences, per_sequence, 2).unbind(2)
     place = torch.arange(per_sequence, device=device)
     torch.add(made.cu_seqlens[:-1, None], place, alpha=chunk_size, out=start)

@@ -67,10 +67,10 @@ def require_same(one: Tensors, other: Tensors) -> None:
         assert torch.equal(x, other[name]), name
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     rule=st.sampled_from(sorted(RULES)),
-    lengths=st.lists(st.sampled_from([0, 1, 5, 16, 21]), min_size=1, max_size=3),
+    lengths=st.lists(st.sampled_from([0, 1, 5, 18]), min_size=1, max_size=3),
     even=st.booleans(),
     heads=st.integers(1, 2),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
@@ -87,7 +87,7 @@ def test_results_and_gradients_are_the_same_bits(
 
 @pytest.mark.parametrize("rule", ["gdn2", "gdn"])
 def test_a_sequence_has_the_same_bits_alone_and_among_others(rule: str):
-    lengths = [5, 0, 18, 16]
+    lengths = [5, 0, 18]
     tensors, bounds = make(RULES[rule], lengths), packed(lengths)
     leaves = {name: x.requires_grad_() for name, x in tensors.items()}
     options: dict[str, Any] = {
@@ -130,23 +130,23 @@ def twice_in_one_graph(op: Callable[..., Any], **call: Any) -> Any:
     return o + again, last
 
 
+PACKED = {"cu_seqlens": packed([4, 9])}
 WAYS: dict[str, dict[str, Any]] = {
     "checkpoint": {"wrap": in_checkpoint},
     "autocast": {"wrap": under_autocast},
     "torch.compile": {"wrap": compiled},
-    "a second backward pass": {"times": 2},
+    "torch.compile of a packed call": {"wrap": compiled} | PACKED,
+    "a second backward pass": {"times": 2} | PACKED,
     "two calls of one graph": {"wrap": twice_in_one_graph},
     "frozen keys and gates": {"frozen": ("q", "k", "g", "b", "w")},
     "a frozen state": {"frozen": ("initial_state",)},
 }
 
 
-@pytest.mark.parametrize("lengths", [None, [4, 17]])
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_is_around_the_call(way: str, lengths: list[int] | None):
-    tensors = make(RULES["gdn2"], lengths or [21])
-    options: dict[str, Any] = {"cu_seqlens": None if lengths is None else packed(lengths)} | WAYS[way]
-    require_same(*(gradients(tensors, **options, disable_recompute=choice) for choice in (False, True)))
+def test_whatever_is_around_the_call(way: str):
+    tensors = make(RULES["gdn2"], [4, 9] if "cu_seqlens" in WAYS[way] else [13])
+    require_same(*(gradients(tensors, **WAYS[way], disable_recompute=choice) for choice in (False, True)))
 
 
 @pytest.mark.parametrize("disable_recompute", [False, True])
@@ -176,11 +176,11 @@ def saved(call: Callable[[], Any]) -> int:
 def test_it_keeps_what_the_docstring_says():
     """Also where the names of flash-linear-attention and the relatives hand it on."""
     T = 48
-    made = {name: x.requires_grad_() for name, x in make(RULES["kda"], [T], H, torch.bfloat16, states=False).items()}
+    made = {name: x.requires_grad_() for name, x in make(RULES["gdn"], [T], H, torch.bfloat16, states=False).items()}
     options: dict[str, Any] = {"variant": "staged", "config": CONFIG}
     calls: dict[str, Callable[..., Any]] = {
         "op": lambda **more: gated_delta_rule(**made, **options, **more),
-        "fla": lambda **more: fla_names.chunk_kda(
+        "fla": lambda **more: fla_names.chunk_gated_delta_rule(
             made["q"], made["k"], made["v"], made["g"], made["b"], **options, **more
         ),
         "relative": lambda **more: gated_delta_product(
@@ -188,6 +188,6 @@ def test_it_keeps_what_the_docstring_says():
         ),
     }
     chunks = T // CONFIG.chunk_size
-    expected = 2 * T * (3 * K + V) + chunks * (2 * K * V + 4 * K)
+    expected = 2 * T * (3 * K + V) + chunks * (2 * K * V + 4)
     for name, call in calls.items():
         assert saved(lambda call=call: call(disable_recompute=True)) - saved(call) == expected, name
