@@ -62,10 +62,11 @@ def fake_kept(
 ) -> Kept:  # fmt: skip
     """What is kept, in shape and dtype, by a call on packed tensors."""
     tokens, HV, K, V = q.shape[0], v.shape[1], q.shape[2], v.shape[2]
-    brought = cu_seqlens is not None and chunks is not None
-    M = chunks.shape[0] if brought else count_chunks(tokens, sequences, chunk_size, packed=cu_seqlens is not None)
+    packed = cu_seqlens is not None
+    brought = chunks if packed else None
+    M = count_chunks(tokens, sequences, chunk_size, packed=packed) if brought is None else brought.shape[0]
     shapes: dict[str, tuple[int, ...]] = {"aqk": (tokens, HV, chunk_size)}
-    if not brought:
+    if brought is None:
         shapes["table"] = (table_size(sequences, M),)
     if b is not None:
         shapes["a"] = shapes["aqk"]

@@ -81,7 +81,7 @@ def test_results_and_gradients_are_the_same_bits(
     rule: str, lengths: list[int], even: bool, heads: int, dtype: torch.dtype, states: bool, boundaries: torch.dtype
 ):
     tensors = make(RULES[rule], lengths[:1] if even else lengths, heads, dtype, states)
-    options = {"cu_seqlens": None if even else packed(lengths, boundaries)}
+    options: dict[str, Any] = {"cu_seqlens": None if even else packed(lengths, boundaries)}
     require_same(*(gradients(tensors, **options, disable_recompute=choice) for choice in (False, True)))
 
 
