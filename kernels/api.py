@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import torch
 
@@ -47,6 +48,7 @@ def gated_delta_rule(
     use_gate_in_kernel: bool = False,
     A_log: Tensor | None = None,
     dt_bias: Tensor | None = None,
+    disable_recompute: bool = False,
     variant: str | None = None,
     config: LaunchConfig | None = None,
     check_values: bool | None = None,
@@ -73,6 +75,11 @@ def gated_delta_rule(
         chunk_indices: of the same sequences, from `deltaproof.kernels.chunk_indices`; then no call computes them again.
         use_qk_l2norm_in_kernel: divide q and k by sqrt(sum x^2 + 1e-6) first.
         use_gate_in_kernel: g is raw; the decay is -exp(A_log) * softplus(g + dt_bias), A_log [G], dt_bias [G] or [G * K].
+        disable_recompute: keep what the backward pass of "staged" would else compute again, as FLA's flag of this name does: it
+            then moves fewer bytes, in two launches fewer. Results and gradients are the same bits; the other variants ignore it.
+            Kept are, per value head and in the dtype of q: Qbar, Ebar (of rules that erase) and Kt [T, K], R [T, V], and the
+            state before each of M chunks [M, K, V]; in fp32 the decay of each chunk [M, K] or [M]. In bf16 with K = V = 128 and
+            chunks of 32 that is 2,064 bytes per token (gdn2), beside 1,921 of inputs and scores, which every call keeps.
         variant: "staged" (differentiable); "split", "packed" or "fused" (inference, with ever less memory traffic and ever
             fewer programs); "tokens" (inference, short sequences) or "torch"; by default chosen by device, length and
             whether a gradient is needed, and among those of inference by the configuration.
@@ -96,6 +103,7 @@ def gated_delta_rule(
         output_final_state=output_final_state,
         use_qk_l2norm_in_kernel=use_qk_l2norm_in_kernel,
         use_gate_in_kernel=use_gate_in_kernel,
+        disable_recompute=disable_recompute,
         check_values=check_values is not None and check_values,
     )
     if config is not None and not isinstance(config, LaunchConfig):
@@ -153,9 +161,9 @@ def gated_delta_rule(
         chunks, first_chunk = layout.chunks, layout.first_chunk
     q, k, v = pack(q), pack(k), pack(v)
     g, b, w = (None if gate is None else pack(gate) for gate in (g, b, w))
-    raw = {}
+    more: dict[str, Any] = {"disable_recompute": disable_recompute} if variant == "staged" else {}
     if launched.prepares_inputs:
-        raw = {"A_log": A_log, "dt_bias": dt_bias, "normalise": use_qk_l2norm_in_kernel}
+        more = {"A_log": A_log, "dt_bias": dt_bias, "normalise": use_qk_l2norm_in_kernel}
     else:
         if use_qk_l2norm_in_kernel:
             q, k = library.l2norm(x=q), library.l2norm(x=k)
@@ -176,7 +184,7 @@ def gated_delta_rule(
         scale=scaling,
         config=token,
         final=output_final_state,
-        **raw,
+        **more,
     )
     return o.view(shape.B, shape.T, *o.shape[1:]), ht if output_final_state else None
 

@@ -2,10 +2,11 @@
 
 A model that imports `chunk_kda` and the like from there can import them from here. Arguments that FLA offers and this module does
 not are refused in one line: `cp_context`, `return_intermediate_states`, `reverse`, `gv`. Arguments that change how FLA computes
-but not its results (`safe_gate`, `disable_recompute`, `use_graph`, `max_num_seqs`) may be passed and change nothing: no gate
-needs care here. Nor do those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without
-`use_gate_in_kernel`. `chunk_size` is a launch parameter and becomes the `config`. `chunk_indices` may be the tables of
-`deltaproof.kernels.chunk_indices`, which `gated_delta_rule` then uses; FLA's own tensor of that name changes nothing.
+but not its results (`safe_gate`, `use_graph`, `max_num_seqs`) may be passed and change nothing: no gate needs care here. Nor do
+those that FLA does not use in the same call: `A_log`, `dt_bias` and `lower_bound` without `use_gate_in_kernel`. `chunk_size` is a
+launch parameter and becomes the `config`. `disable_recompute` is that of `gated_delta_rule`, in every function. `chunk_indices`
+may be the tables of `deltaproof.kernels.chunk_indices`, which `gated_delta_rule` then uses; FLA's own tensor of that name changes
+nothing.
 `state_v_first=True` gives and takes states as [N, HV, V, K].
 """
 
@@ -32,7 +33,7 @@ from .relatives.preconditioned import PreconditionedState
 
 Result = tuple[Tensor, Tensor | None]
 
-_HOW = ("safe_gate", "disable_recompute", "use_graph", "max_num_seqs", "transpose_state_layout")
+_HOW = ("safe_gate", "use_graph", "max_num_seqs", "transpose_state_layout")
 """Keywords about FLA's own kernels. The last is its older name for `state_v_first` and is read as that."""
 _NOT_OFFERED = ("cp_context", "return_intermediate_states", "reverse", "gv")
 

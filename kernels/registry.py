@@ -27,6 +27,7 @@ class Kernel:
     GPU. run: has the signature of `gated_delta_rule`. accepts: True, or the reason why it does not take a problem. configs: for a
     problem, the configurations that verification draws from, the default first. trusting: keywords under which `run` takes the
     contents of its inputs on trust, as arithmetics whose numbers are no floats need.
+    keeping: keywords under which its backward pass finds kept what it would else compute again, where there is such a choice.
     launches: how many of the Triton launches of `run` are the op's, the first ones, where others only judge it; None: all.
 
     Declarations about rounding and memory: sums_decay_gradient: dg is a difference of sums, and is allowed the digits that it
@@ -45,6 +46,7 @@ class Kernel:
     needs_triton: bool
     run: Callable[..., Any]
     trusting: dict[str, Any] = field(default_factory=dict)
+    keeping: dict[str, Any] = field(default_factory=dict)
     accepts: Callable[[Problem], bool | str]
     configs: Callable[[Problem], tuple[LaunchConfig, ...]]
     launches: int | None = None
@@ -109,7 +111,7 @@ def _kernel(op: Op, variant: str, configs: Callable[[Problem], tuple[LaunchConfi
 KERNELS: dict[str, Kernel] = {
     kernel.name: kernel
     for kernel in (
-        _kernel("chunk_train", "staged", _chunk_configs),
+        replace(_kernel("chunk_train", "staged", _chunk_configs), keeping={"disable_recompute": True}),
         _kernel("chunk_fwd", "split", _chunk_configs),
         _kernel("chunk_fwd", "packed", _chunk_configs),
         replace(_kernel("chunk_fwd", "packed", _grouped_configs), name="chunk_fwd/grouped"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ..configs.launch_config import LaunchConfig
-from .layout import Layout, even_layout, even_sequences, make_layout
+from .layout import Layout, count_chunks, even_layout, even_sequences, make_layout
 from .shapes import Shapes
 
 PER_TOKEN = ("q", "k", "v", "g", "b", "w")
@@ -20,7 +20,8 @@ class Call:
 
     q, k [tokens, H, K]; v [tokens, HV, V]; g [tokens, G(, K)], b [tokens, B(, K)], w [tokens, HV(, V)] or None;
     h0 [N, HV, K, V] fp32 or None; cu_seqlens [N + 1], or None for sequences that are equally long. sequences: N.
-    chunks, first_chunk: of a `Layout` of chunks of `config.chunk_size` tokens, if the caller has them.
+    chunks, first_chunk: of a `Layout` of chunks of `config.chunk_size` tokens, if the caller has them. table: of the layout that
+    another pass over the same call has made.
 
     For the variants that read the inputs as the caller has them: A_log [G] and dt_bias [G] or [G * K] where g is raw, else
     None; normalise: divide q and k by their norms.
@@ -39,6 +40,7 @@ class Call:
     config: LaunchConfig
     chunks: torch.Tensor | None = None
     first_chunk: torch.Tensor | None = None
+    table: torch.Tensor | None = None
     A_log: torch.Tensor | None = None
     dt_bias: torch.Tensor | None = None
     normalise: bool = False
@@ -66,12 +68,16 @@ class Call:
 
     @property
     def layout(self) -> Layout:
-        """Where the chunks lie; computed, unless the caller has it."""
-        if self.cu_seqlens is None:
-            return even_layout(self.boundaries, self.length, self.config.chunk_size)
+        """Where the chunks lie; made, unless the caller has it or another pass has made it."""
+        chunk_size, tokens, bounds = self.config.chunk_size, self.q.shape[0], self.cu_seqlens
+        if self.table is not None:
+            chunks = count_chunks(tokens, self.sequences, chunk_size, packed=bounds is not None)
+            return Layout.over(self.table, self.sequences, chunks)
+        if bounds is None:
+            return even_layout(self.sequences, self.length, chunk_size, self.q.device)
         if self.chunks is not None and self.first_chunk is not None:
-            return Layout(cu_seqlens=self.cu_seqlens, chunks=self.chunks, first_chunk=self.first_chunk)
-        return make_layout(self.cu_seqlens, self.q.shape[0], self.config.chunk_size)
+            return Layout(cu_seqlens=bounds, chunks=self.chunks, first_chunk=self.first_chunk)
+        return make_layout(bounds, tokens, chunk_size)
 
     @property
     def solver(self) -> str:

@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 _FLAGS = {
     "state_v_first", "transpose_state_layout", "use_beta_sigmoid_in_kernel", "allow_neg_eigval", "use_gate_in_kernel",
-    "use_qk_l2norm_in_kernel", "output_final_state", "normalize",
+    "use_qk_l2norm_in_kernel", "output_final_state", "normalize", "disable_recompute",
 }  # fmt: skip
 _TENSORS = {"initial_state", "A_log", "dt_bias", "cu_seqlens", "cu_seqlens_cpu"}
 """Keywords that may be None."""

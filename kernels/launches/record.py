@@ -106,8 +106,8 @@ def op_launches(
     call = _call(rule, dtype, K, V, config, sizes, states=not bare, packed=not bare or op == "recurrent")
 
     def train() -> None:
-        o, ht, aqk, a = staged.forward(call, final=not bare)
-        staged.backward(call, aqk, a, o, ht)
+        o, ht, kept = staged.forward(call, final=not bare, disable_recompute=False)
+        staged.backward(call, kept, o, ht)
 
     ops = {
         "chunk_train": train,

@@ -78,5 +78,6 @@ class Carve(Mixer):
             erase_max=2.0 if c.negative_eigenvalues else 1.0,
             stop_gradient=self.stop_gradient,
             use_qk_l2norm_in_kernel=True,
+            disable_recompute=c.disable_recompute,
             **self._raw_decay(self.f_proj(x), c.num_heads),
         )

@@ -27,6 +27,7 @@ class MixerConfig:
     negative_eigenvalues: the erase gate (beta, where there is one gate) is in [0, 2] instead of [0, 1].
     gate_activation: of the output gate, "silu", "sigmoid", or "none" for no gate; None is the choice of the layer's paper.
     norm_eps: of the output norm, under the root.
+    disable_recompute: training on a GPU keeps in memory what its backward pass would else compute again (`gated_delta_rule`).
     init_gain: Xavier-uniform gain of every linear map; None leaves the initialisation of torch.nn.Linear.
 
     Raises ValueError, in one line, for sizes and choices that cannot be built.
@@ -43,6 +44,7 @@ class MixerConfig:
     gate_activation: GateActivation | None = None
     norm_eps: float = 1e-5
     init_gain: float | None = PAPER_GAIN
+    disable_recompute: bool = False
 
     def __post_init__(self):
         for name in ("hidden_size", "num_heads", "head_dim", "value_heads", "value_channels"):
@@ -67,7 +69,7 @@ class MixerConfig:
         ):
             raise ValueError(f"gate_activation is {self.gate_activation!a:.60}; accepted: silu, sigmoid, none, or None")
 
-        for name in ("conv_bias", "negative_eigenvalues"):
+        for name in ("conv_bias", "negative_eigenvalues", "disable_recompute"):
             if type(getattr(self, name)) is not bool:
                 raise TypeError(f"{name} is {getattr(self, name)!a:.60}; accepted: True or False")
 

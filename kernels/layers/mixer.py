@@ -162,6 +162,7 @@ class Mixer(nn.Module):
             output_final_state=keep,
             cu_seqlens=cu_seqlens,
             use_qk_l2norm_in_kernel=True,
+            disable_recompute=self.config.disable_recompute,
         )
 
     def gates(self, x: Tensor) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The raw operators, registered with torch.library: packed tensors in, tensors out, never an alias of an input.
 
-`chunk_train` saves the scores for its backward; `chunk_fwd`, `recurrent`, `chunk_fused` and `chunk_packed` are for inference,
-the last two on inputs as the caller has them; `decode` updates states in place; `l2norm` and `decay_gate` are the optional
-first stage. An absent result is an empty tensor, since operators return tensors only.
+`chunk_train` returns what its backward reads, too (`Kept`); `chunk_fwd`, `recurrent`, `chunk_fused` and `chunk_packed` are for
+inference, the last two on inputs as the caller has them; `decode` updates states in place; `l2norm` and `decay_gate` are the
+optional first stage. An absent result is an empty tensor, since operators return tensors only.
 
 The arguments of a call are written once, in `_CALL`. From there they travel by name, to the fields of `Call`.
 """
@@ -26,6 +26,7 @@ from ..stages.prologue import activate, normalise
 from ..stages.recurrent.pool import walk_pool
 from ..stages.recurrent.tokens import walk_tokens
 from . import staged
+from .kept import Kept, fake_kept
 from .operator import Operator
 from .traced import resolved
 
@@ -70,16 +71,23 @@ chunk_fused = _inference("chunk_fused", infer_fused, _RAW)
 chunk_packed = _inference("chunk_packed", infer_grouped, _RAW)
 
 
-def _train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(o, ht, aqk, a); the last two are for the backward pass (`staged.forward`)."""
-    return staged.forward(_call(**arguments), final=final)
+def _train(*, final: bool, disable_recompute: bool, **arguments: Any) -> tuple[Tensor, ...]:
+    """(o, ht, *kept)."""
+    o, ht, kept = staged.forward(_call(**arguments), final=final, disable_recompute=disable_recompute)
+    return o, ht, *kept
 
 
-def _fake_train(*, final: bool, **arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    q, v = arguments["q"], arguments["v"]
-    aqk = q.new_empty(q.shape[0], v.shape[1], chunk_size_of(arguments["config"]))
-    a = torch.empty_like(aqk) if arguments["b"] is not None else q.new_empty(0)
-    return *_fake_inference(final=final, **arguments), aqk, a
+_SHAPING = ("q", "v", "g", "b", "cu_seqlens", "chunks", "sequences")
+"""The arguments that what is kept depends on, besides the chunk size."""
+
+
+def _fake_train(*, final: bool, disable_recompute: bool, **arguments: Any) -> tuple[Tensor, ...]:
+    kept = fake_kept(
+        **{name: arguments[name] for name in _SHAPING},
+        chunk_size=chunk_size_of(arguments["config"]),
+        disable_recompute=disable_recompute,
+    )
+    return *_fake_inference(final=final, **arguments), *kept
 
 
 _NEEDED = (*PER_TOKEN, "h0")
@@ -95,7 +103,7 @@ def _save(ctx: Any, inputs: dict[str, Any], output: tuple[Tensor, ...]) -> None:
 
 
 def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> dict[str, Tensor | None]:
-    saved = dict(zip((*_SAVED, "aqk", "a"), ctx.saved_tensors, strict=True))
+    saved = dict(zip((*_SAVED, *Kept._fields), ctx.saved_tensors, strict=True))
     do = torch.zeros_like(saved["v"]) if do is None else do.contiguous()
     dht = dht.contiguous() if dht is not None and ctx.final else None
     found = chunk_train_backward(**saved, **ctx.rest, do=do, dht=dht)
@@ -104,7 +112,7 @@ def _backward(ctx: Any, do: Tensor | None, dht: Tensor | None, *_: None) -> dict
 
 chunk_train = Operator(
     "chunk_train",
-    f"({_CALL}, bool final) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"({_CALL}, bool final, bool disable_recompute) -> ({', '.join(['Tensor'] * (2 + len(Kept._fields)))})",
     _train,
     _fake_train,
     setup=_save,
@@ -112,9 +120,10 @@ chunk_train = Operator(
 )
 
 
-def _train_backward(*, aqk: Tensor, a: Tensor, do: Tensor, dht: Tensor | None, **arguments: Any) -> tuple[Tensor, ...]:
+def _train_backward(*, do: Tensor, dht: Tensor | None, **arguments: Any) -> tuple[Tensor, ...]:
     """(dq, dk, dv, dg, db, dw, dh0), empty for a tensor that the call does not have."""
-    grads = staged.backward(_call(**arguments), aqk, a, do, dht)
+    kept = Kept(*(arguments.pop(name) for name in Kept._fields))
+    grads = staged.backward(_call(**arguments), kept, do, dht)
     return tuple(do.new_empty(0) if (x := getattr(grads, name)) is None else x for name in _NEEDED)
 
 
@@ -125,7 +134,8 @@ def _fake_train_backward(**arguments: Any) -> tuple[Tensor, ...]:
 
 chunk_train_backward = Operator(
     "chunk_train_backward",
-    f"({_CALL}, Tensor aqk, Tensor a, Tensor do, Tensor? dht) -> ({', '.join(['Tensor'] * len(_NEEDED))})",
+    f"({_CALL}, {', '.join(f'Tensor {name}' for name in Kept._fields)}, Tensor do, Tensor? dht) "
+    f"-> ({', '.join(['Tensor'] * len(_NEEDED))})",
     _train_backward,
     _fake_train_backward,
 )

@@ -75,7 +75,8 @@ def carve(
     """Outputs [B, T, HV, V], and the cache after the last tokens if `output_cache`.
 
     Args:
-        q, k, v, g, scale: as `gated_delta_rule`; options: `variant`, `config`, `use_qk_l2norm_in_kernel` are passed on.
+        q, k, v, g, scale: as `gated_delta_rule`; options: `variant`, `config`, `disable_recompute` and
+            `use_qk_l2norm_in_kernel` are passed on.
         b: logits of the erase gate before the content is added: a bias of the content map belongs in here.
         w: write gate, in [0, 1].
         read, lift: the low-rank content map, shared or per value head; their shapes say which, and the rank r.

@@ -32,15 +32,17 @@ COMPILED_KERNELS = ("chunk_fwd/packed", "chunk_fwd/fused", "chunk_gdn2", "chunk_
 
 def table(calls: list[dict[str, Any]]) -> list[str]:
     """Markdown rows of one run."""
-    lines = ["| rule | kernel | launches | read | written | different | of ideal | requested |"]
-    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    saved = "saved" in calls[0]
+    lines = ["| rule | kernel | launches | read | written | different | of ideal | requested |" + " saved |" * saved]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|" + "---:|" * saved)
     for call in calls:
         stages = call["stages"]
         launches, read, written = (sum(stage[name] for stage in stages) for name in ("launches", "read", "written"))
         rule, name = call["problem"].split(":")[0], f"{call['target']}: {call['kernel']}"
+        name += ", kept" * call.get("keeps", False)
         lines.append(
             f"| {rule} | {name} | {launches} | {read:,.0f} | {written:,.0f} | {call['unique']:,.0f} | {call['ratio']:.2f} "
-            f"| {call['requested']:,.0f} |"
+            f"| {call['requested']:,.0f} |" + (f" {call['saved']:,.0f} |" if saved else "")
         )
     return lines
 
@@ -102,6 +104,8 @@ def main(
         "Counted in the interpreter from the addresses that kernels touch: bytes per token and value head, bf16, K = V = 128,",
         "two heads. Different bytes count once per launch and are summed over launches, torch's own between kernels included;",
         "requested ones are those of every load and store of every program. Ideal: every input once in, every output once out.",
+        "Saved ones lie in memory between the two passes, inputs included; kept: with what the backward pass would else compute",
+        "again (`disable_recompute=True`).",
     ]
     for name, (title, options) in RUNS.items():
         path = out / f"{name}.json"

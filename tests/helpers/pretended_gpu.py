@@ -54,7 +54,8 @@ class Watch(TorchDispatchMode):
         return answer
 
 
-_VIEWS = (torch.ops.aten.detach.default, torch.ops.aten.view.default, torch.ops.aten.alias.default)
+_ATEN = torch.ops.aten
+_VIEWS = (_ATEN.detach.default, _ATEN.view.default, _ATEN.alias.default, _ATEN.slice.Tensor, _ATEN.unbind.int)
 
 
 @contextmanager

@@ -115,6 +115,23 @@ def test_no_variant_waits_for_the_device_or_keeps_a_tensor_for_the_next_call(var
     assert runs[0] == runs[1]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("disable_recompute", [False, True])
+def test_the_backward_reads_the_tables_that_the_forward_made(packed: bool, disable_recompute: bool):
+    """Which makes them of equally long sequences in one copy."""
+    with pretended_gpu() as watch:
+        call = tensors("meta", cu_seqlens=boundaries("meta") if packed else None, variant="staged")
+        call["q"].requires_grad_()
+        o, _ = gated_delta_rule(**call, disable_recompute=disable_recompute)
+        copies = [name for name in watch.made if name.startswith("aten.to.")]
+        assert (len(copies), bool(watch.indexing)) == ((0, True) if packed else (1, False))
+        watch.made.clear()
+        watch.indexing.clear()
+        o.sum().backward()
+        assert not watch.indexing
+        assert not any(name.startswith(("aten.to.", "aten.zeros", "aten.arange")) for name in watch.made)
+
+
 def test_the_backward_does_not_wait():
     with pretended_gpu():
         call = tensors("meta")

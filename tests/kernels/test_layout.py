@@ -26,7 +26,9 @@ def test_chunks_tile_the_sequences(lengths: list[int], chunk_size: int):
 def test_equally_long_sequences_have_the_same_chunks_by_either_way(batch: int, length: int, chunk_size: int):
     boundaries = even_sequences(batch, length, torch.device("cpu"))
     assert boundaries.tolist() == [n * length for n in range(batch + 1)]
-    general, even = make_layout(boundaries, batch * length, chunk_size), even_layout(boundaries, length, chunk_size)
+    general = make_layout(boundaries, batch * length, chunk_size)
+    even = even_layout(batch, length, chunk_size, boundaries.device)
+    assert torch.equal(even.cu_seqlens, boundaries)
     assert torch.equal(even.first_chunk, general.first_chunk)
     count = even.chunks.shape[0]
     assert torch.equal(even.chunks, general.chunks[:count])

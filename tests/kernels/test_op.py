@@ -61,8 +61,9 @@ def test_staged_agrees_with_torch_in_fp64(rule: Rule):
         )
 
 
+@pytest.mark.parametrize("disable_recompute", [False, True])
 @pytest.mark.parametrize("rule", ["gdn2", "kda", "linear"])
-def test_opcheck(rule: str):
+def test_opcheck(rule: str, disable_recompute: bool):
     packed = {
         name: x.detach().flatten(0, 1).requires_grad_()
         for name, x in make(RULES[rule], 1, T, 1).items()
@@ -72,15 +73,15 @@ def test_opcheck(rule: str):
     tables = chunk_indices(boundaries, T).of(CONFIG.chunk_size) if rule == "kda" else None
     arguments = {name: packed.get(name) for name in ("q", "k", "v", "g", "b", "w")} | {
         "h0": torch.zeros(2, 1, K, V, requires_grad=True) if rule == "gdn2" else None,
-        "cu_seqlens": boundaries,
+        "cu_seqlens": None if rule == "linear" else boundaries.to(torch.int32 if disable_recompute else torch.int64),
         "chunks": tables and tables.chunks,
         "first_chunk": tables and tables.first_chunk,
-        "sequences": 2,
+        "sequences": 1 if rule == "linear" else 2,
         "scale": 0.3,
         "config": CONFIG.token,
         "final": rule != "linear",
     }
-    torch.library.opcheck(library.chunk_train.overload, (), arguments)
+    torch.library.opcheck(library.chunk_train.overload, (), arguments | {"disable_recompute": disable_recompute})
     with torch.no_grad():
         torch.library.opcheck(library.chunk_fwd.overload, (), arguments)
         torch.library.opcheck(library.recurrent.overload, (), arguments)

@@ -50,10 +50,12 @@ from tests.helpers.wrong_kernels import (
 )
 
 
-def test_every_two_words_of_different_sorts_meet():
-    rows = [set(words(style)) for style in styles()]
-    of_gradients = {word for axis in ("pulled", "gradients asked", "backward") for word in AXES[axis]}
-    crossed = [axis for axis in AXES if axis not in ALONE]
+@pytest.mark.parametrize("keeps", [False, True])
+def test_every_two_words_of_different_sorts_meet(keeps: bool):
+    rows = [set(words(style)) for style in styles(keeps=keeps)]
+    of_gradients = {word for axis in ("pulled", "gradients asked", "backward", "kept") for word in AXES[axis]}
+    crossed = [axis for axis in AXES if axis not in ALONE and (keeps or axis != "kept")]
+    assert keeps == any("kept" in row for row in rows)
     for one, other in combinations(crossed, 2):
         for x in ("", *AXES[one]):
             for y in ("", *AXES[other]):
@@ -65,8 +67,8 @@ def test_every_two_words_of_different_sorts_meet():
 
 
 def test_without_gradients_nothing_is_asked_of_them():
-    asked = {word for style in styles(False) for word in words(style)}
-    assert not asked & (set(AXES["pulled"]) | set(AXES["gradients asked"]) | set(AXES["backward"]))
+    asked = {word for style in styles(False, keeps=True) for word in words(style)}
+    assert not asked & {word for axis in ("pulled", "gradients asked", "backward", "kept") for word in AXES[axis]}
     assert asked >= FORWARD_ONLY
 
 
@@ -89,7 +91,7 @@ def test_the_rules_of_a_kernel_share_the_lattice():
         Cell(target="deltaproof", kernel=STAGED.name, rule=rule, property=prop.name, among=among) for rule in among
     ]
     met = [case.style for cell in cells for case in known_cases(cell, prop, STAGED, PROFILES["merge"], 0)]
-    assert sorted(met) == sorted(styles())
+    assert sorted(met) == sorted(styles(keeps=True))
 
 
 @pytest.mark.parametrize("among", [tuple(RULES), ("linear", "gdn"), ("gla", "delta_rule", "linear"), ("gdn2",)])

@@ -33,6 +33,7 @@ AXES: dict[str, dict[str, str]] = {
         "do_transposed": "a gradient into the output whose last stride is not 1",
     },
     "backward": {"twice": "two backward passes of one forward pass"},
+    "kept": {"kept": "what the backward pass would compute again, kept from the forward pass"},
     "aliases": {"q_is_k": "one tensor as queries and keys"},
     "calls": {"between": "a call with other values of the same shapes before the backward pass"},
     "tuning": {
@@ -65,7 +66,7 @@ _OWN_SIZES = ("each", "surroundings", "size", "derivative")
 """Axes whose words change the problem."""
 OF_GATES = {"frozen_g": "g", "fp32_gates": "bw", "varied": "g"}
 """Words that say something of a rule that has one of these gates."""
-_OF_GRADIENTS = ("gradients asked", "pulled", "backward", "each", "derivative")
+_OF_GRADIENTS = ("gradients asked", "pulled", "backward", "kept", "each", "derivative")
 
 
 def words(style: str) -> tuple[str, ...]:
@@ -84,9 +85,14 @@ def meaning(style: str) -> str:
 
 
 @lru_cache
-def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
-    """Rows in which all pairs of words meet; or each word alone that a drawn problem matters to, the plain call first."""
+def styles(gradients: bool = True, single: bool = False, *, keeps: bool = False) -> tuple[str, ...]:
+    """Rows in which all pairs of words meet; or each word alone that a drawn problem matters to, the plain call first.
+
+    gradients: the kernel has them. keeps: it has the choice that `kept` is of.
+    """
     axes = {axis: known for axis, known in AXES.items() if gradients or axis not in _OF_GRADIENTS}
+    if not keeps:
+        axes.pop("kept", None)
     if single:
         drawn = (word for axis, known in axes.items() if axis not in _OWN_SIZES for word in known)
         return ("", *(word for word in drawn if gradients or word != "checkpoint"))
@@ -100,10 +106,10 @@ def styles(gradients: bool = True, single: bool = False) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*rows, *(word for axis in ALONE for word in axes.get(axis, ())))))
 
 
-def shared(among: Sequence[str], gradients: bool = True) -> dict[str, str]:
+def shared(among: Sequence[str], gradients: bool = True, *, keeps: bool = False) -> dict[str, str]:
     """Every row, and the rule that is to meet it where a kernel takes `among`: one of which it says something, in turn."""
     found = {}
-    for index, style in enumerate(styles(gradients)):
+    for index, style in enumerate(styles(gradients, keeps=keeps)):
         fitting = [rule for rule in among if _says_something(style, rule)] or list(among)
         found[style] = fitting[index % len(fitting)]
     return found

@@ -34,7 +34,11 @@ class StageTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTraffic:
-    """The bytes that one call moves, and the least it could: every input read once and every output written once."""
+    """The bytes that one call moves, and the least it could: every input read once and every output written once.
+
+    saved: bytes per token and value head that lie in memory between the passes, inputs included; None without a backward pass.
+    keeps: the call keeps what its backward pass would else compute again (`Kernel.keeping`).
+    """
 
     target: str
     kernel: str
@@ -42,6 +46,8 @@ class CallTraffic:
     problem: Problem
     stages: tuple[StageTraffic, ...]
     ideal: float
+    saved: float | None = None
+    keeps: bool = False
 
     @property
     def unique(self) -> float:
@@ -67,6 +73,7 @@ class CallTraffic:
             "unique": self.unique,
             "requested": self.requested,
             "ratio": self.ratio,
+            **({} if self.saved is None else {"keeps": self.keeps, "saved": self.saved}),
             "stages": [
                 {
                     "stage": stage.stage,
@@ -80,8 +87,8 @@ class CallTraffic:
         }
 
 
-def measure(target: str, kernel: Kernel, case: Case, *, backward: bool = False) -> CallTraffic:
-    """Count one call in the interpreter, forward, or forward and backward.
+def measure(target: str, kernel: Kernel, case: Case, *, backward: bool = False, keeps: bool = False) -> CallTraffic:
+    """Count one call in the interpreter, forward, or forward and backward. keeps: with the keywords `kernel.keeping`.
 
     A backward pass is a call of its own: ideally it reads every input and the gradients that come in, and writes one of each
     input. Raises KernelRaised, also for an access out of bounds.
@@ -92,8 +99,16 @@ def measure(target: str, kernel: Kernel, case: Case, *, backward: bool = False) 
     problem, counting = case.problem, Counting()
     made = execute.tensors(problem, generate(problem))
     # As on a GPU, where checking the contents of inputs would cost a synchronisation.
-    unchecked = replace(kernel, run=partial(kernel.run, **kernel.trusting))
-    with session(counting=counting) as watched, TorchTraffic(counting):
+    unchecked = replace(kernel, run=partial(kernel.run, **kernel.trusting, **(kernel.keeping if keeps else {})))
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        saved[place] = max(saved.get(place, 0), _bytes([tensor]))
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with session(counting=counting) as watched, TorchTraffic(counting), hooks:
         outputs = execute.run(unchecked, case, made, gradients=backward)
     if watched.faults:
         raise KernelRaised(f"{len(watched.faults)} accesses out of bounds; the first: {watched.faults[0]}", "memory")
@@ -122,6 +137,8 @@ def measure(target: str, kernel: Kernel, case: Case, *, backward: bool = False) 
             for name, found in stages.items()
         ),
         ideal=_bytes([*given, *pulled, *outputs.values()]) / rows,
+        saved=sum(saved.values()) / rows if backward else None,
+        keeps=keeps,
     )
 
 

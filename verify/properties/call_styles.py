@@ -36,6 +36,8 @@ _BY_BUDGET = frozenset(("fp32_gates", "each_alone", *REFUSABLE))
 def check(case: Case, harness: Harness) -> Outcome:
     """By equality in exact arithmetic. Types that are mixed, and functions that exact arithmetic has no word for, by budget."""
     chosen = set(words(case.style))
+    if "kept" in chosen and not harness.kernel.keeping:
+        raise Inapplicable("has no choice of what it keeps for its backward pass")
     if "varied" in chosen:
         return _one_after_the_other(case, harness)
     if "again" in chosen:

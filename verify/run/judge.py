@@ -128,7 +128,7 @@ def _strategy(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> st.S
         regimes=regimes(cell, prop),
         kernel=kernel,
         applies=lambda problem: prop.applies(kernel, problem),
-        styles=styles(kernel.differentiable, single=True) if prop.styles else ("",),
+        styles=styles(kernel.differentiable, single=True, keeps=bool(kernel.keeping)) if prop.styles else ("",),
     )
 
 

@@ -53,7 +53,8 @@ def _in_styles(cell: Cell, prop: Property, kernel: Any, profile: Profile) -> lis
     if problem is None:
         return []
     rules = cell.shared() if cell.rule in cell.shared() else (cell.rule,)
-    mine = [style for style, rule in shared(rules, kernel.differentiable).items() if rule == cell.rule]
+    lattice = shared(rules, kernel.differentiable, keeps=bool(kernel.keeping))
+    mine = [style for style, rule in lattice.items() if rule == cell.rule]
     count, start = min(profile.styles, len(mine)), cell.seed(0)
     # Spread over the lattice, whose first rows hold most words.
     taken = [mine[(start + index * len(mine) // count) % len(mine)] for index in range(count)]

@@ -30,6 +30,9 @@ _BOUNDED_RATE, _BOUNDED_BIAS = 0.5, 0.25
 _BETA_MARGIN, _GATE_MARGIN = 1e-6, 1e-8
 """How far from its ends, in units of its range, a gate may come that is written as a sigmoid."""
 
+_KEEPING = {"disable_recompute": True}
+"""Keywords under which a function that takes them keeps for its backward pass what it would else compute again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
@@ -130,7 +133,7 @@ class Convention:
         for option, words in optional.items():
             if option in self.options:
                 theirs |= {self.names.get(name, name): value for name, value in words.items()}
-        return theirs
+        return theirs | {name: call[name] for name in _KEEPING if name in call}
 
     @property
     def _accepted(self) -> frozenset[str]:
@@ -187,6 +190,7 @@ def adapt(
         needs_triton=needs_triton,
         run=partial(convention.call, function),
         trusting={"check_values": False} if "check_values" in taken else {},
+        keeping={name: value for name, value in _KEEPING.items() if name in taken},
         accepts=convention.accepts,
         configs=convention.configs,
         convention=convention,

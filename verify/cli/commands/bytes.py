@@ -40,10 +40,15 @@ Examples:
 
   verify bytes --decode --batch 64       one token for 64 sequences
 
-  verify bytes --backward --stages       a step of training, every kernel
+  verify bytes --backward --stages       a step of training, every kernel; also with what its backward reads kept
 
   verify bytes --device sm_90 --stages   every launch as compiled
 """
+
+SAVED = (
+    "saved: bytes that lie in memory between the passes, inputs included; kept: what the backward pass would else compute again "
+    "(disable_recompute=True in our own op)"
+)
 
 
 def count_bytes(
@@ -142,7 +147,8 @@ def count_bytes(
                         if compiled:
                             counted.append(count(judged.name, one, case, place))
                         else:
-                            found.append(measure(judged.name, one, case, backward=backward))
+                            for keeps in (False, True) if backward and one.keeping else (False,):
+                                found.append(measure(judged.name, one, case, backward=backward, keeps=keeps))
                     except (KernelRaised, Unsupported) as error:
                         stderr.print(f"{one.name} on {name}: {error}", soft_wrap=True, markup=False)
                         raise typer.Exit(FAILED if isinstance(error, KernelRaised) else NOT_JUDGED) from None
@@ -181,24 +187,36 @@ def _print(calls: list[CallTraffic], stages: bool, backward: bool) -> None:
 
     from ...report.grid import grid, show
 
-    table = grid("rule", "kernel", "launches", "read", "written", "different", "of ideal", "requested", left=2)
+    saved = ("saved",) if backward else ()
+    table = grid("rule", "kernel", "launches", "read", "written", "different", "of ideal", "requested", *saved, left=2)
     table.title = f"bytes per token and value head, forward{' and backward' if backward else ''}"
     for call in calls:
         rows = [
             (
                 call.problem.rule.name,
-                escape(f"{call.kernel} [{call.config}]"),
+                escape(f"{call.kernel} [{call.config}]") + ", kept" * call.keeps,
                 sum(stage.launches for stage in call.stages),
                 sum(stage.read for stage in call.stages),
                 sum(stage.written for stage in call.stages),
                 call.unique,
                 f"{call.ratio:.2f}",
                 call.requested,
+                *([call.saved] if backward else []),
             )
         ]
         if stages:
             rows += [
-                ("", f"  {stage.stage}", stage.launches, stage.read, stage.written, stage.unique, "", stage.requested)
+                (
+                    "",
+                    f"  {stage.stage}",
+                    stage.launches,
+                    stage.read,
+                    stage.written,
+                    stage.unique,
+                    "",
+                    stage.requested,
+                    *([""] if backward else []),
+                )
                 for stage in call.stages
             ]
         for row in rows:
@@ -209,3 +227,5 @@ def _print(calls: list[CallTraffic], stages: bool, backward: bool) -> None:
     stdout.print(
         f"ideal, every input once in{passes} and every output once out: " + ", ".join(f"{r} {b}" for r, b in ideals)
     )
+    if backward:
+        stdout.print(SAVED, soft_wrap=True)

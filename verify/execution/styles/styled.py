@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,8 @@ def run(kernel: Kernel, case: Case, made: Tensors, others: Tensors) -> list[Styl
     Raises KernelRaised if the kernel raises, or answers with a wrong shape or dtype.
     """
     chosen = words(case.style)
+    if "kept" in chosen:
+        kernel = replace(kernel, run=partial(kernel.run, **kernel.keeping))
     gradients = kernel.differentiable and not set(chosen) & FORWARD_ONLY
     before = Contents.of(made)
     with _mode(chosen, gradients):
