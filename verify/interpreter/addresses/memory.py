@@ -259,11 +259,9 @@ class Memory:
         return np.broadcast_to(np.frombuffer(pattern, dtype=held), shape).copy()
 
     def _record(self, what: Fault, kind: Kind, addresses: np.ndarray, item: int) -> None:
-        at = addresses.astype(object)  # Python integers: addresses far out do not fit a difference of int64
-        distance = [
-            min((max(region.start - address, address + item - region.end, 0) for region in self._regions), default=0)
-            for address in at
-        ]
+        at = addresses.astype(np.float64)  # addresses far out do not fit a difference of int64
+        short = [np.maximum(region.start - at, at + item - region.end) for region in self._regions]
+        distance = int(np.min(short, axis=0).max(initial=0)) if short else 0
         file, line = kernel_place()
         fault = MemoryFault(
             fault=what,
@@ -273,7 +271,7 @@ class Memory:
             line=line,
             program=triton_interpreter.interpreter_builder.grid_idx,
             count=len(addresses),
-            distance=max(distance),
+            distance=distance,
         )
         key = (what, kind, self._kernel, (file, line))
         known = self._faults.get(key)
