@@ -18,10 +18,10 @@ from ..space.points import Family, Point, config_of, points_of
 from .cost import estimate
 
 TOKENS = tuple(2**i for i in range(10, 16))
-HEADS = tuple(2**i for i in range(4, 8))
+HEADS = tuple(2**i for i in range(8))
 """Buckets that a table has entries for: tokens of the longest sequence, and sequences x value heads."""
 
-MOST = 6
+MOST = 8
 """Configurations per family, at most: each one that a program meets costs it a compilation."""
 ENOUGH = 0.02
 """Predicted loss, as a fraction, below which another configuration is not worth having."""

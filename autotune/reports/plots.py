@@ -162,7 +162,7 @@ def coverage(subjects: Mapping[Family, Sequence[TableEntry]]) -> str:
     colours = ListedColormap([*(_TIERS[tier] for tier in shown), _TIERS["none"]])
     axes.imshow(rows, cmap=colours, vmin=0, vmax=len(shown), aspect="auto")
     axes.set_yticks(range(len(subjects)), [short(family) for family in subjects])
-    axes.set_xticks(range(len(grid)), [str(heads) for _, heads in grid], fontsize=9)
+    axes.set_xticks(range(len(grid)), [str(heads) for _, heads in grid], fontsize=7)
     groups = [(place, tokens) for place, (tokens, heads) in enumerate(grid) if heads == HEADS[0]]
     below = axes.secondary_xaxis(0)
     below.set_xticks(
