@@ -27,8 +27,8 @@ TABLES = sorted((FOLDER / "tables").glob("*.json"))
 ARCHIVES = sorted((FOLDER / "records").glob(f"*{SUFFIX}"))
 
 MISSES = 1_000
-FOUND = {"nearest": 280, "architecture": 160, "portfolio": 59, "default": 501}
-DIGEST = "1fafd72b83bbfad0"
+FOUND = {"nearest": 286, "architecture": 162, "portfolio": 51, "default": 501}
+DIGEST = "a19f887320d51cc5"
 """Of the answers to the misses: where they were found, and a digest of them all. Nothing but new tables changes these."""
 
 
