@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from deltaproof.autotune import tune
 from deltaproof.autotune.cli.app import app
 from deltaproof.autotune.gates import interpreter as gate
+from deltaproof.autotune.model.ranking import HEADS, TOKENS
 from deltaproof.autotune.records.ledger import Ledger, default_out
 from deltaproof.results.schema.gpus import resolve
 from deltaproof.results.schema.record import Estimated, Measured
@@ -22,6 +23,8 @@ from tests.helpers.synthetic import ask_none, compile_all
 
 invoke = CliRunner(env={"COLUMNS": "80"}).invoke
 FAMILY = ("--rule", "gdn", "--dim", "64", "--dtype", "fp32", "--op", "chunk_fwd")
+ENTRIES = len(TOKENS) * len(HEADS)
+"""Of one family."""
 
 KERNEL, OTHER = re.compile(r'"kernel": "[0-9a-f]{16}"'), f'"kernel": "{"ab" * 8}"'
 """What a line says of the kernels that it was made for, and the same of kernels that are no longer there."""
@@ -76,7 +79,7 @@ def test_records_of_other_kernels_are_no_empty_report(aged: Path):
     result = invoke(app, ["report", "--gpu", "H100", "--out", str(aged), "--html", str(aged / "page.html")])
     assert result.exit_code == 1
     assert re.fullmatch(
-        rf"autotune: 24 entries, all made for other kernel sources: run `autotune --gpu h100-sxm --out {aged}`\n",
+        rf"autotune: {ENTRIES} entries, all made for other kernel sources: run `autotune --gpu h100-sxm --out {aged}`\n",
         result.stderr,
     )
     assert not (aged / "page.html").exists()
@@ -91,7 +94,7 @@ def test_entries_that_are_never_served_are_not_exported(tuned, tmp_path: Path, f
     table.write_text(KERNEL.sub(OTHER, fresh))
     result = invoke(app, export)
     assert result.exit_code == 1
-    assert "24 entries of 24 were made for other kernel sources" in result.stderr
+    assert f"{ENTRIES} entries of {ENTRIES} were made for other kernel sources" in result.stderr
     assert not (tmp_path / "there").exists()
     table.write_text(KERNEL.sub(OTHER, fresh, count=4))
     result = invoke(app, export)

@@ -40,7 +40,7 @@ Examples:
 
   verify bytes --decode --batch 64       one token for 64 sequences
 
-  verify bytes --backward --stages       a step of training, every kernel; also with what its backward reads kept
+  verify bytes --backward --stages       a step of training, every kernel
 
   verify bytes --device sm_90 --stages   every launch as compiled
 """
