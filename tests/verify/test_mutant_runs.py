@@ -13,16 +13,12 @@ import pytest
 
 from deltaproof.verify.mutants import judge, pool
 from deltaproof.verify.mutants.mutant import Mutant
+from tests.helpers.mutant_results import result
 
 MUTANT = Mutant(
     engine="deltaproof", id="known", function="somewhere:kernel", stage="tokens", operator="mask", node=0, choice=0, line=1,
     before="a", after="b", guards=(),
 )  # fmt: skip
-
-
-def result(status: judge.Status, **changes: Any) -> judge.MutantResult:
-    values = {"id": "x", "operator": "mask", "stage": "tokens", "where": "w", "seconds": 1.0, "asked": 1} | changes
-    return judge.MutantResult(status=status, **values)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from deltaproof.verify.mutants.mutant import Mutant, Source
 from deltaproof.verify.mutants.operators import OPERATORS
 from deltaproof.verify.mutants.sources import Usage, usage
 from deltaproof.verify.mutants.suite import relevant, write_suite
+from tests.helpers.mutant_results import result
 
 TAU = 24.0
 TOKENS = KERNELS["recurrent/tokens"]
@@ -222,11 +223,6 @@ def test_equivalence_needs_an_argument_a_proof_and_the_same_source(tmp_path: Pat
     path.write_text("[broken")
     with pytest.raises(ValueError, match="not a list of equivalent faults"):
         equivalent.read(path)
-
-
-def result(status: judge.Status, **changes: Any) -> judge.MutantResult:
-    values = {"id": "x", "operator": "mask", "stage": "tokens", "where": "w", "seconds": 1.0, "asked": 1} | changes
-    return judge.MutantResult(status=status, **values)
 
 
 def test_the_score_leaves_out_what_is_equivalent_or_only_crashes():
